@@ -1,0 +1,77 @@
+"""The age axis: 101 bins of one year (0..100), and what agesearch does with probability masses over them.
+
+Every head, teacher and label becomes one probability mass function (PMF) over these bins. Plain NumPy, so
+that the service needs no training framework. Shapes: a PMF is ``[..., 101]``, an age ``[...]``, both in
+years.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from agesearch.errors import InputError
+
+MAX_AGE = 100
+BINS = MAX_AGE + 1
+AGES: npt.NDArray[np.float32] = np.arange(BINS, dtype=np.float32)
+
+FloatArray = npt.NDArray[np.float32]
+
+
+def gaussian_pmf(age: npt.ArrayLike, sigma: npt.ArrayLike) -> FloatArray:
+    """Discrete Gaussian label distribution of DLDL (Gao 2017): ``[...]`` years and sigmas -> ``[..., 101]``.
+
+    The mass is cut to 0..100 and normalised there, so ages near an end keep a mass of one. A sigma below 0.05
+    years would underflow to no mass at all, and is refused.
+    """
+    mean = np.asarray(age, dtype=np.float64)[..., None]
+    width = np.asarray(sigma, dtype=np.float64)[..., None]
+    if np.any(width < 0.05):
+        raise InputError(f"The label sigma is {float(width.min()):g} years, but must be >= 0.05.")
+    exponent = -0.5 * ((AGES - mean) / width) ** 2
+    mass = np.exp(exponent - exponent.max(axis=-1, keepdims=True))
+    pmf: FloatArray = (mass / mass.sum(axis=-1, keepdims=True)).astype(np.float32)
+    return pmf
+
+
+def group_pmf(low: npt.ArrayLike, high: npt.ArrayLike) -> FloatArray:
+    """Uniform mass over an age group, both ends included: ``[...]``, ``[...]`` -> ``[..., 101]``."""
+    first = np.asarray(low, dtype=np.float64)[..., None]
+    last = np.asarray(high, dtype=np.float64)[..., None]
+    inside = ((np.round(first) <= AGES) & (np.round(last) >= AGES)).astype(np.float64)
+    total = inside.sum(axis=-1, keepdims=True)
+    if np.any(total == 0):
+        raise InputError("An age group must hold at least one age in 0..100, with low <= high.")
+    pmf: FloatArray = (inside / total).astype(np.float32)
+    return pmf
+
+
+def expected_age(pmf: npt.ArrayLike) -> FloatArray:
+    """Expectation in years: ``[..., 101]`` -> ``[...]``. This is the predicted age everywhere."""
+    return (np.asarray(pmf, dtype=np.float32) @ AGES).astype(np.float32)
+
+
+def age_spread(pmf: npt.ArrayLike) -> FloatArray:
+    """Standard deviation in years: ``[..., 101]`` -> ``[...]``."""
+    mass = np.asarray(pmf, dtype=np.float64)
+    mean = mass @ AGES.astype(np.float64)
+    variance = mass @ (AGES.astype(np.float64) ** 2) - mean**2
+    return np.sqrt(np.maximum(variance, 0.0)).astype(np.float32)
+
+
+def age_quantile(pmf: npt.ArrayLike, level: float) -> FloatArray:
+    """The age below which a share ``level`` in (0, 1) of the mass lies, interpolated inside the bin.
+
+    Bin ``a`` spreads its mass evenly over ``[a - 0.5, a + 0.5]``; results are cut to 0..100.
+    """
+    if not 0.0 < level < 1.0:
+        raise InputError(f"The quantile level is {level:g}, but must lie between 0 and 1.")
+    mass = np.asarray(pmf, dtype=np.float64)
+    cumulative = np.cumsum(mass, axis=-1)
+    index = np.minimum((cumulative < level - 1e-9).sum(axis=-1), MAX_AGE)
+    upper = np.take_along_axis(cumulative, index[..., None], axis=-1)[..., 0]
+    inside = np.take_along_axis(mass, index[..., None], axis=-1)[..., 0]
+    share = 1.0 - (upper - level) / np.maximum(inside, 1e-12)
+    age: FloatArray = np.clip(index - 0.5 + np.clip(share, 0.0, 1.0), 0.0, MAX_AGE).astype(np.float32)
+    return age

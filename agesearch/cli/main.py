@@ -1,0 +1,59 @@
+"""``agesearch``: the map of the job, from faces to a served student."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from agesearch import __version__
+from agesearch.cli.common import err
+from agesearch.errors import AgeSearchError
+
+app = typer.Typer(
+    name="agesearch",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Find, prove and serve the smallest face-age model for a budget.",
+    epilog="First time here? [bold]agesearch demo[/bold] runs the whole way in five minutes.",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"agesearch {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options that every verb knows; ``run`` reads ``--debug`` itself, since an error may come before
+    parsing.
+    """
+
+
+def run() -> None:
+    """Entry point: runs the verb; an expected error becomes one line on standard error and its exit code."""
+    try:
+        app()
+    except AgeSearchError as error:
+        if "--debug" in sys.argv:
+            raise
+        err.print(f"[bold red]error:[/bold red] {_escaped(error)}", highlight=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+
+
+def _escaped(error: BaseException) -> str:
+    return str(error).replace("[", "\\[")
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,122 @@
+"""What a dataset is on disk: the Parquet schema, the manifest, and the records that readers yield.
+
+A dataset is a folder or URI with ``shards/*.parquet``, ``dataset.json`` and ``quarantine.parquet``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+import pyarrow as pa
+from pydantic import Field
+
+from agesearch.errors import InputError
+from agesearch.specs import CropSpec, Spec, parse_spec
+from agesearch.storage import Location
+
+SCHEMA_VERSION = 1
+MANIFEST = "dataset.json"
+SHARDS = "shards"
+QUARANTINE = "quarantine.parquet"
+
+LabelKind = Literal["real", "apparent", "teacher", "group", "synthetic", "none"]
+
+SCHEMA = pa.schema(
+    [
+        pa.field("sample_id", pa.string(), nullable=False),
+        pa.field("image", pa.binary(), nullable=False),
+        pa.field("age", pa.float32()),
+        pa.field("age_std", pa.float32()),
+        pa.field("age_low", pa.float32()),
+        pa.field("age_high", pa.float32()),
+        pa.field("subject_id", pa.string()),
+        pa.field("sex", pa.string()),
+        pa.field("ethnicity", pa.string()),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("fold", pa.int8()),
+        pa.field("box", pa.list_(pa.float32())),
+        pa.field("landmarks", pa.list_(pa.float32())),
+    ]
+)
+
+QUARANTINE_SCHEMA = pa.schema(
+    [
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("detail", pa.string()),
+        pa.field("source", pa.string()),
+    ]
+)
+
+
+class Split(StrEnum):
+    """The parts of a dataset."""
+
+    TRAIN = "train"
+    VAL = "val"
+    TEST = "test"
+
+
+@dataclass(frozen=True)
+class SourceRecord:
+    """One labelled face as a reader yields it, before the image is opened. Ages in years; ``box`` is x, y, w,
+    h.
+    """
+
+    path: str
+    source: str
+    age: float | None = None
+    age_std: float | None = None
+    age_low: float | None = None
+    age_high: float | None = None
+    subject_id: str | None = None
+    sex: str | None = None
+    ethnicity: str | None = None
+    split: Split | None = None
+    fold: int | None = None
+    box: tuple[float, float, float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Rejected:
+    path: str
+    reason: str
+    detail: str = ""
+    source: str = ""
+
+
+class Manifest(Spec):
+    """``dataset.json``: what the dataset holds, how its crops were made, and what was left out and why."""
+
+    schema_version: int = SCHEMA_VERSION
+    name: str
+    label_kind: LabelKind
+    licence: str = "unknown"
+    crop: CropSpec
+    detector: str = Field("none", description="the detector that really ran, with its version")
+    counts: dict[str, int] = Field(description="faces per split")
+    subjects: int | None = Field(None, description="distinct subjects; None: identities unknown")
+    left_out: dict[str, int] = Field(default_factory=dict, description="quarantined rows by reason")
+    source_digest: str = ""
+    content_digest: str = Field("", description="digest of the sorted sample ids, labels and splits")
+    spec_digest: str = ""
+    created: str = ""
+    versions: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def faces(self) -> int:
+        """Faces in all splits."""
+        return sum(self.counts.values())
+
+
+def read_manifest(dataset: str | Location) -> Manifest:
+    """The manifest of a dataset; an ``InputError`` says where none is, or what is wrong with it."""
+    folder = Location.of(dataset)
+    if not (folder / MANIFEST).exists():
+        raise InputError(
+            f"'{folder}' is not a dataset: it has no {MANIFEST}. Make one with 'agesearch data ingest'."
+        )
+    return parse_spec(Manifest, (folder / MANIFEST).read_json(), str(folder / MANIFEST))

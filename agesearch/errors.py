@@ -1,0 +1,35 @@
+"""What can go wrong, in three kinds, each with the exit code the command line ends with.
+
+A message is one line: what is wrong, where, what was expected, what to do. ``AgeSearchError`` itself is a run
+that failed (exit code 1); ``InputError`` is a wrong input and ``ConflictError`` something already in use
+(both 2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class AgeSearchError(Exception):
+    """A run that could not finish although its input was sound."""
+
+    exit_code = 1
+
+
+class InputError(AgeSearchError):
+    """An input (path, option, file content, name) that cannot be used."""
+
+    exit_code = 2
+
+
+class ConflictError(InputError):
+    """A name, port or folder that something else already uses."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
+    """The error for a name that a table does not have: it lists the known ones and guesses what was meant."""
+    names = sorted(known)
+    guess = get_close_matches(name, names, n=1)
+    hint = f" Did you mean '{guess[0]}'?" if guess else ""
+    return InputError(f"Unknown {kind} '{name}'; the known ones are: {', '.join(names)}.{hint}")

@@ -1,0 +1,14 @@
+"""The names of everything agesearch measures. Each name carries its unit; no other file spells one."""
+
+from __future__ import annotations
+
+VAL_MAE_YEARS = "val_mae_years"
+VAL_CS5 = "val_cs5"
+TRAIN_LOSS = "train_loss"
+LATENCY_MS_P50 = "latency_ms_p50"
+LATENCY_MS_P95 = "latency_ms_p95"
+IMAGES_PER_S = "images_per_s"
+EPOCH = "epoch"
+EPOCH_SECONDS = "epoch_s"
+
+MINIMISED = frozenset({VAL_MAE_YEARS, TRAIN_LOSS, LATENCY_MS_P50, LATENCY_MS_P95})

@@ -1,0 +1,211 @@
+"""What a run is asked to do, as frozen data: YAML in, digest out.
+
+Every spec forbids unknown fields, and every artefact records the digest of the spec that made it. A search
+varies any field of ``TrainSpec`` by its dotted name (``model.arch``, ``distill.temperature``); see
+``agesearch.search.space``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from agesearch.errors import InputError
+from agesearch.storage import Location
+
+SpecType = TypeVar("SpecType", bound="Spec")
+
+
+class Spec(BaseModel):
+    """Base of all specs: immutable, strict about names, with a digest of its content."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def digest(self) -> str:
+        """16 hex digits of the SHA-256 of the canonical JSON form."""
+        return digest_of(self.model_dump(mode="json"))
+
+    def with_values(self, values: dict[str, Any]) -> Self:
+        """A copy with dotted fields replaced, validated anew; an unknown field is an ``InputError``."""
+        document = self.model_dump(mode="python")
+        for dotted, value in values.items():
+            *parents, leaf = dotted.split(".")
+            node: Any = document
+            for part in parents:
+                node = node.get(part) if isinstance(node, dict) else None
+            if not isinstance(node, dict) or leaf not in node:
+                raise InputError(f"'{dotted}' is not a field of {type(self).__name__}.")
+            node[leaf] = value
+        return parse_spec(type(self), document, type(self).__name__)
+
+
+def digest_of(value: Any) -> str:
+    """16 hex digits of the SHA-256 of a JSON value in canonical form."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode("utf-8")).hexdigest()[:16]
+
+
+class CropSpec(Spec):
+    """How a face becomes a square crop: the recipe that training and service share.
+
+    ``scale`` multiplies the longer side of the detected box; ``align`` turns the eyes level by the five
+    landmarks; ``size`` is the side of the stored crop in pixels.
+    """
+
+    detector: str = "auto"
+    align: bool = True
+    scale: float = Field(1.3, ge=0.5, le=3.0)
+    size: int = Field(112, ge=32, le=512)
+    min_score: float = Field(0.5, ge=0.0, le=1.0)
+    jpeg_quality: int = Field(92, ge=50, le=100)
+
+
+class SplitSpec(Spec):
+    """Shares of subjects in the validation and test splits; the rest trains. The draw is a hash of the
+    subject.
+    """
+
+    val: float = Field(0.15, ge=0.0, lt=1.0)
+    test: float = Field(0.15, ge=0.0, lt=1.0)
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _leaves_training_faces(self) -> Self:
+        if self.val + self.test >= 1.0:
+            raise ValueError(f"val + test is {self.val + self.test:g}, but must be < 1")
+        return self
+
+
+class ModelSpec(Spec):
+    """A network: an architecture of the zoo, its input side in pixels, and where its weights start from.
+
+    ``init`` is ``random``, ``pretrained`` (downloaded by timm) or ``file`` (``weights``: safetensors, or a
+    ``.pth`` state dict read with ``weights_only``).
+    """
+
+    arch: str
+    input_size: int = Field(96, ge=32, le=512)
+    init: Literal["random", "pretrained", "file"] = "random"
+    weights: str | None = None
+
+    @model_validator(mode="after")
+    def _file_has_weights(self) -> Self:
+        if (self.init == "file") != (self.weights is not None):
+            raise ValueError("weights must be given with init: file, and only then")
+        return self
+
+
+class AugmentSpec(Spec):
+    strength: float = Field(1.0, ge=0.0, le=3.0)
+
+
+class DistillSpec(Spec):
+    """Weights of the named losses, the label width in years and the softening temperature.
+
+    ``label``: KL to the label's Gaussian; ``mean``: absolute error of the expectation (DLDL-v2, Gao 2018);
+    ``kd``: T^2 KL to the teacher's softened PMF (Hinton 2015); ``cdf``: Wasserstein-1 to the teacher in
+    years.
+    """
+
+    label_sigma: float = Field(2.0, ge=0.1, le=20.0)
+    label_weight: float = Field(1.0, ge=0.0)
+    mean_weight: float = Field(0.1, ge=0.0)
+    kd_weight: float = Field(1.0, ge=0.0)
+    cdf_weight: float = Field(0.0, ge=0.0)
+    temperature: float = Field(2.0, gt=0.0, le=100.0)
+
+
+class OptimSpec(Spec):
+    """AdamW with a warm-up and a cosine decay over the epochs."""
+
+    epochs: int = Field(20, ge=1, le=10_000)
+    batch_size: int = Field(32, ge=2, le=8192)
+    learning_rate: float = Field(2e-3, gt=0.0, le=10.0)
+    weight_decay: float = Field(0.02, ge=0.0, le=10.0)
+    warmup_epochs: float = Field(1.0, ge=0.0)
+
+
+class TrainSpec(Spec):
+    """All that decides how one network is trained, teacher or student."""
+
+    model: ModelSpec
+    optim: OptimSpec = OptimSpec()
+    augment: AugmentSpec = AugmentSpec()
+    distill: DistillSpec = DistillSpec()
+    seed: int = 0
+
+
+class Choices(Spec):
+    """A parameter that takes one of a list of values."""
+
+    choices: tuple[str | int | float | bool, ...] = Field(min_length=1)
+
+
+class Range(Spec):
+    low: float
+    high: float
+    log: bool = False
+    step: float | None = Field(None, gt=0.0)
+    integer: bool = False
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"low is {self.low:g}, but must be <= high ({self.high:g})")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low is {self.low:g}, but must be > 0 on a log scale")
+        if self.log and self.step is not None:
+            raise ValueError("step and log exclude each other")
+        return self
+
+
+class StudySpec(Spec):
+    """A search: the student every trial starts from, and the fields of it that are searched.
+
+    ``trials`` counts configurations; objectives are ``val_mae_years`` and ``latency_ms_p50``.
+    """
+
+    description: str = ""
+    seed: int = 0
+    trials: int = Field(20, ge=1, le=1_000_000)
+    startup_trials: int = Field(8, ge=1)
+    student: TrainSpec
+    space: dict[str, Choices | Range] = Field(min_length=1)
+
+
+def parse_spec(kind: type[SpecType], document: Any, where: str) -> SpecType:
+    """A validated spec, or an ``InputError`` that names the field, its value and the rule it breaks."""
+    try:
+        return kind.model_validate(document)
+    except ValidationError as error:
+        raise InputError(f"{where}: {describe_validation(error)}") from error
+
+
+def describe_validation(error: ValidationError) -> str:
+    """One line for the first of pydantic's findings: field, rule and value."""
+    first = error.errors(include_url=False)[0]
+    field = ".".join(str(part) for part in first["loc"]) or "the document"
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        return f"'{field}' is not a known field{more}."
+    value = "" if first["type"] == "missing" else f", but is {first['input']!r:.80}"
+    return f"'{field}': {first['msg']}{value}{more}."
+
+
+def load_yaml(where: str) -> Any:
+    """A YAML document (no tags, no code); an ``InputError`` names the line where it breaks."""
+    location = Location.of(where)
+    try:
+        return yaml.safe_load(location.read_text())
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise InputError(f"'{location}' is not valid YAML: line {line}: {error.problem}.") from error
+
+
+def load_spec(kind: type[SpecType], where: str) -> SpecType:
+    """A spec from a YAML file."""
+    return parse_spec(kind, load_yaml(where), f"'{where}'")

@@ -1,0 +1,214 @@
+"""One way to read and write files, on this machine or behind a URI (``s3://bucket/key``), through
+``pyarrow.fs``.
+
+A ``Location`` is a place: ``Location.of("runs/a") / "manifest.json"``. Writes are atomic: a reader sees the
+old bytes or the new ones, never half of them. Locally that is a temporary file beside the target and a
+rename; object stores publish an object only when its upload is complete.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from agesearch.errors import AgeSearchError, ConflictError, InputError
+
+#: Files that are read whole (manifests, specs) may not be larger than this.
+MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Location:
+    """A file or folder: a filesystem and a path in it. Equal and hashable by its printed form."""
+
+    uri: str
+    path: str
+
+    @classmethod
+    def of(cls, where: str | os.PathLike[str] | Location) -> Location:
+        """A location from a local path (made absolute) or a URI; an unknown scheme is an ``InputError``."""
+        if isinstance(where, Location):
+            return where
+        text = os.fspath(where)
+        if "://" not in text:
+            absolute = os.path.abspath(os.path.expanduser(text))
+            return cls(absolute, absolute)
+        try:
+            _, path = pafs.FileSystem.from_uri(text)
+        except (pa.ArrowInvalid, OSError, ValueError) as error:
+            raise InputError(
+                f"'{text}' is not a path or URI that can be opened: {_first_line(error)}"
+            ) from error
+        return cls(text.rstrip("/"), path.rstrip("/"))
+
+    @property
+    def filesystem(self) -> pafs.FileSystem:
+        """The pyarrow filesystem that holds this location."""
+        return pafs.FileSystem.from_uri(self.uri)[0] if "://" in self.uri else pafs.LocalFileSystem()
+
+    @property
+    def is_local(self) -> bool:
+        """Whether plain file calls can open ``path``."""
+        return "://" not in self.uri or self.uri.startswith("file://")
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rsplit("/", 1)[-1]
+
+    def __truediv__(self, part: str) -> Location:
+        return Location(f"{self.uri}/{part}", f"{self.path}/{part}")
+
+    def __str__(self) -> str:
+        return self.uri
+
+    def local(self) -> Path:
+        """The local path; an ``InputError`` for a URI of another machine."""
+        if not self.is_local:
+            raise InputError(f"'{self}' must be a folder on this machine for this step.")
+        return Path(self.path)
+
+    def exists(self) -> bool:
+        """Whether a file or folder is there."""
+        return bool(self._info().type != pafs.FileType.NotFound)
+
+    def is_dir(self) -> bool:
+        """Whether a folder is there (for object stores: whether any key lies under it)."""
+        return bool(self._info().type == pafs.FileType.Directory)
+
+    def _info(self) -> pafs.FileInfo:
+        try:
+            return self.filesystem.get_file_info(self.path)
+        except OSError as error:
+            raise InputError(f"'{self}' cannot be reached: {_first_line(error)}") from error
+
+    def children(self) -> list[Location]:
+        """The files and folders directly inside, sorted by name; empty where there is no such folder."""
+        selector = pafs.FileSelector(self.path, allow_not_found=True)
+        names = sorted(info.base_name for info in self.filesystem.get_file_info(selector))
+        return [self / name for name in names]
+
+    def make_dir(self) -> Location:
+        """Create the folder and its parents; returns itself."""
+        self.filesystem.create_dir(self.path, recursive=True)
+        return self
+
+    def delete(self) -> None:
+        """Remove the file, or the folder with all in it; nothing happens where nothing is."""
+        kind = self._info().type
+        if kind == pafs.FileType.Directory:
+            self.filesystem.delete_dir(self.path)
+        elif kind != pafs.FileType.NotFound:
+            self.filesystem.delete_file(self.path)
+
+    def read_bytes(self, limit: int = MAX_DOCUMENT_BYTES) -> bytes:
+        """The whole file; an ``InputError`` where it is missing or larger than ``limit`` bytes."""
+        info = self._info()
+        if info.type != pafs.FileType.File:
+            raise InputError(f"There is no file '{self}'.")
+        if info.size is not None and info.size > limit:
+            raise InputError(f"'{self}' has {info.size} bytes, more than the {limit} allowed for it.")
+        with self.filesystem.open_input_stream(self.path) as stream:
+            return bytes(stream.read())
+
+    def read_text(self) -> str:
+        """The whole file as UTF-8."""
+        try:
+            return self.read_bytes().decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(f"'{self}' is not UTF-8 text (byte {error.start}).") from error
+
+    def read_json(self) -> Any:
+        """The whole file as JSON; an ``InputError`` names the line where it breaks."""
+        try:
+            return json.loads(self.read_text())
+        except json.JSONDecodeError as error:
+            raise InputError(f"'{self}' is not valid JSON: line {error.lineno}: {error.msg}.") from error
+
+    def read_table(self, columns: list[str] | None = None) -> pa.Table:
+        """A Parquet file, or every Parquet file of a folder, as one table."""
+        if not self.exists():
+            raise InputError(f"There is no Parquet file or folder '{self}'.")
+        try:
+            return pq.read_table(self.path, columns=columns, filesystem=self.filesystem)
+        except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
+            raise InputError(f"'{self}' is not readable Parquet: {_first_line(error)}") from error
+
+    def write_bytes(self, data: bytes) -> None:
+        """Write atomically, creating the folder."""
+        with self.staged() as temporary, temporary.filesystem.open_output_stream(temporary.path) as stream:
+            stream.write(data)
+
+    def write_text(self, text: str) -> None:
+        """Write UTF-8 text atomically."""
+        self.write_bytes(text.encode("utf-8"))
+
+    def write_json(self, value: Any) -> None:
+        """Write indented JSON atomically; NaN is refused, since JSON has none."""
+        self.write_text(
+            json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
+        )
+
+    def write_table(self, table: pa.Table) -> None:
+        """Write one Parquet file atomically (zstd)."""
+        with self.staged() as temporary:
+            pq.write_table(table, temporary.path, filesystem=temporary.filesystem, compression="zstd")
+
+    @contextmanager
+    def staged(self) -> Iterator[Location]:
+        """A temporary location that becomes this one when the block ends, and vanishes when it fails."""
+        parent = Location(self.uri.rsplit("/", 1)[0], self.path.rsplit("/", 1)[0])
+        temporary = parent / f".{self.name}.{uuid.uuid4().hex[:8]}.tmp" if self.is_local else self
+        try:
+            parent.make_dir()
+            yield temporary
+            if temporary is not self:
+                os.replace(temporary.path, self.path)
+        except OSError as error:
+            raise AgeSearchError(f"'{self}' could not be written: {_first_line(error)}") from error
+        finally:
+            if temporary is not self and temporary.exists():
+                temporary.delete()
+
+
+@contextmanager
+def exclusive(folder: Location, what: str) -> Iterator[None]:
+    """Hold ``folder/.lock`` for one process; a second gets a ``ConflictError`` that names ``what`` and the
+    holder.
+
+    The kernel drops the lock with its process, so a killed run leaves none. URIs other than local paths have
+    no such lock, and are not guarded.
+    """
+    if not folder.is_local:
+        yield
+        return
+    folder.make_dir()
+    path = folder.local() / ".lock"
+    with open(path, "a+", encoding="utf-8") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            handle.seek(0)
+            holder = handle.read().strip() or "unknown"
+            raise ConflictError(
+                f"{what} '{folder}' is in use by process {holder}: wait for it, or stop it first."
+            ) from error
+        handle.truncate(0)
+        handle.write(str(os.getpid()))
+        handle.flush()
+        yield
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
