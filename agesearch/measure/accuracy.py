@@ -1,0 +1,139 @@
+"""How far predicted ages are from true ones: MAE, cumulative score, bias, and how sure those figures are.
+
+Every function takes ages in years, one value a face, and leaves out faces without a true age (NaN). Intervals
+are percentile bootstrap intervals over faces (Efron 1979), drawn from a generator with a fixed seed, so the
+same predictions always give the same interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from agesearch.errors import InputError
+
+Values = npt.NDArray[np.float64]
+
+#: Bootstrap draws are made in blocks of about this many numbers, so that memory does not grow with the faces.
+_BLOCK = 4_000_000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over ``faces`` faces with the ends of its interval."""
+
+    value: float
+    low: float
+    high: float
+    faces: int
+
+
+@dataclass(frozen=True)
+class AgeBin:
+    """Accuracy on the faces whose true age lies in ``first..last`` years: MAE, and signed bias (positive: too
+    old).
+    """
+
+    first: int
+    last: int
+    mae_years: Estimate
+    bias_years: float
+
+
+def errors(predicted: npt.ArrayLike, true: npt.ArrayLike) -> Values:
+    """Signed errors in years (positive: predicted too old) of the faces that have a true age: ``[faces]``.
+
+    Predictions that are not finite, shapes that differ, and a lack of any true age are an ``InputError``.
+    """
+    estimate = np.asarray(predicted, dtype=np.float64)
+    truth = np.asarray(true, dtype=np.float64)
+    if estimate.shape != truth.shape or estimate.ndim != 1:
+        raise InputError(
+            f"Predicted and true ages must be two lists of one length, but have shapes "
+            f"{estimate.shape} and {truth.shape}."
+        )
+    labelled = ~np.isnan(truth)
+    if not labelled.any():
+        raise InputError("None of these faces has a true age, so there is nothing to measure accuracy on.")
+    if not np.isfinite(estimate[labelled]).all():
+        raise InputError("A predicted age is not a finite number.")
+    difference: Values = estimate[labelled] - truth[labelled]
+    return difference
+
+
+def mae(predicted: npt.ArrayLike, true: npt.ArrayLike) -> float:
+    """Mean absolute error in years."""
+    return float(np.abs(errors(predicted, true)).mean())
+
+
+def cs(predicted: npt.ArrayLike, true: npt.ArrayLike, k: float = 5.0) -> float:
+    """Cumulative score CS@k: the share (0..1) of faces whose absolute error is at most ``k`` years."""
+    # Predictions are float32: an error of exactly k years may come out a rounding above it.
+    return float((np.abs(errors(predicted, true)) <= k + 1e-4).mean())
+
+
+def bias(predicted: npt.ArrayLike, true: npt.ArrayLike) -> float:
+    """Mean signed error in years; positive: predicted too old."""
+    return float(errors(predicted, true).mean())
+
+
+def bootstrap_interval(
+    values: npt.ArrayLike, *, level: float = 0.95, resamples: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean of ``values`` ``[n]``; of one value, the value itself.
+
+    For a paired comparison of two models pass the differences of their absolute errors.
+    """
+    sample = np.asarray(values, dtype=np.float64)
+    if sample.ndim != 1 or sample.size == 0:
+        raise InputError(f"A bootstrap needs a list of at least one value, but got shape {sample.shape}.")
+    if not 0.0 < level < 1.0:
+        raise InputError(f"The interval level is {level:g}, but must lie between 0 and 1.")
+    means = np.concatenate(list(_resampled_means(sample, resamples, np.random.default_rng(seed))))
+    low, high = np.quantile(means, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
+    return float(low), float(high)
+
+
+def _resampled_means(sample: Values, resamples: int, generator: np.random.Generator) -> Iterator[Values]:
+    rows = max(1, _BLOCK // sample.size)
+    for start in range(0, resamples, rows):
+        draws = generator.integers(0, sample.size, size=(min(rows, resamples - start), sample.size))
+        yield sample[draws].mean(axis=1)
+
+
+def mae_estimate(predicted: npt.ArrayLike, true: npt.ArrayLike, *, level: float = 0.95) -> Estimate:
+    """MAE in years with its bootstrap interval."""
+    return _estimate(np.abs(errors(predicted, true)), level)
+
+
+def paired_difference(
+    predicted: npt.ArrayLike, reference: npt.ArrayLike, true: npt.ArrayLike, *, level: float = 0.95
+) -> Estimate:
+    """MAE of ``predicted`` minus MAE of ``reference`` on the same faces, with a paired bootstrap interval.
+
+    Below zero: ``predicted`` is better. An interval that holds zero is a tie.
+    """
+    return _estimate(np.abs(errors(predicted, true)) - np.abs(errors(reference, true)), level)
+
+
+def accuracy_by_decade(
+    predicted: npt.ArrayLike, true: npt.ArrayLike, *, width: int = 10, level: float = 0.95
+) -> list[AgeBin]:
+    """Accuracy by true age in bins of ``width`` years from 0 on; bins without a face are left out."""
+    signed = errors(predicted, true)
+    truth = np.asarray(true, dtype=np.float64)
+    bins = (truth[~np.isnan(truth)] // width).astype(np.int64)
+    rows = []
+    for index in np.unique(bins):
+        inside = signed[bins == index]
+        first = int(index) * width
+        rows.append(AgeBin(first, first + width - 1, _estimate(np.abs(inside), level), float(inside.mean())))
+    return rows
+
+
+def _estimate(values: Values, level: float) -> Estimate:
+    low, high = bootstrap_interval(values, level=level)
+    return Estimate(float(values.mean()), low, high, int(values.size))
