@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,8 +21,12 @@ from agesearch.errors import AgeSearchError, InputError
 
 LOOPBACK = "127.0.0.1"
 
+# Ray turns 127.0.0.1 into an address that other machines reach; the rest of 127.0.0.0/8 it leaves alone.
+NODE_ADDRESS = "127.0.0.2" if sys.platform == "linux" else LOOPBACK
+
 _ENVIRONMENT = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_DATA_LOG_LEVEL": "ERROR",
     "RAY_DEDUP_LOGS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
@@ -93,6 +99,20 @@ def ensure_token() -> Path | None:
     return path
 
 
+def _require_reachable(address: str) -> None:
+    """Refuse a host and port where nobody listens at once: Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():  # "auto" and the like: Ray's to resolve
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError as error:
+        raise InputError(
+            f"No Ray cluster answers at '{address}' ({error.strerror or error}): "
+            "give the address that 'ray start --head' printed."
+        ) from error
+
+
 def _init(ray: Any, address: str | None, cpus: int | None, dashboard: bool, verbose: bool) -> None:
     level = logging.INFO if verbose else logging.ERROR
     options: dict[str, Any] = {"logging_level": level, "log_to_driver": verbose, "configure_logging": True}
@@ -104,9 +124,12 @@ def _init(ray: Any, address: str | None, cpus: int | None, dashboard: bool, verb
             "include_dashboard": dashboard,
             "dashboard_host": LOOPBACK,
         }
-        options |= {"_node_ip_address": LOOPBACK}
+        options |= {"_node_ip_address": NODE_ADDRESS}
     else:
+        _require_reachable(address)
         options |= {"address": address}
+    for name in ("ray.serve", "ray.tune", "ray.train"):
+        logging.getLogger(name).setLevel(level)
     try:
         ray.init(**options)
     except (ConnectionError, ValueError, RuntimeError) as error:
