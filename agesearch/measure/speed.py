@@ -71,10 +71,10 @@ class Setting:
 
 @dataclass(frozen=True)
 class TimedModel:
-    """A model to time: an ONNX file with input ``images`` float32 ``[n, 3, S, S]``."""
+    """A model to time: ONNX (a file, or its bytes) with input ``images`` float32 ``[n, 3, S, S]``."""
 
     name: str
-    onnx: Location
+    onnx: Location | bytes
     arch: str
     input_size: int
 
@@ -221,16 +221,14 @@ class LatencyTable:
 
 def _untrained(model: ModelSpec) -> bytes:
     """The ONNX bytes of the network with random weights: time does not depend on their values."""
-    import tempfile
+    import torch
 
-    from agesearch.models.onnx import export_onnx
-    from agesearch.models.zoo import build
+    from agesearch.models.onnx import onnx_bytes
+    from agesearch.models.zoo import build, untrained
 
-    net = build(ModelSpec(arch=model.arch, input_size=model.input_size))
-    with tempfile.TemporaryDirectory(prefix="agesearch-latency-") as folder:
-        path = Location.of(folder) / "model.onnx"
-        export_onnx(net, model.input_size, path)
-        return path.read_bytes(limit=2**31)
+    # A trial whose latency is in the cache and one whose is not must train from the same generator state.
+    with torch.random.fork_rng(devices=[]):
+        return onnx_bytes(build(untrained(model)), model.input_size)
 
 
 def _opened(onnx: Location | bytes, input_size: int, setting: Setting) -> Call:
