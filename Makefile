@@ -1,0 +1,48 @@
+# make demo and make test each work on a fresh machine: they create .venv if needed, install, and do their job.
+# PYTHON chooses the interpreter (3.11 to 3.13).
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c 'import sys; raise SystemExit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+HEADLESS := $(shell sed -n 's/^opencv-python-headless==//p' constraints.txt)
+
+.PHONY: demo test unit lint clean
+
+demo: .venv/installed
+	$(BIN)/agesearch demo
+
+test: .venv/installed-dev
+	$(BIN)/pytest tests
+
+unit: .venv/installed-dev
+	$(BIN)/pytest tests/unit
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "agesearch needs Python 3.11, 3.12 or 3.13: install one, or set PYTHON."; exit 2; }
+	$(PYTHON) -m venv .venv
+
+.venv/installed: pyproject.toml constraints.txt | .venv/bin/python
+	$(call install,.)
+	touch $@
+
+.venv/installed-dev: pyproject.toml constraints.txt | .venv/bin/python
+	$(call install,'.[dev,synth]')
+	touch $@ .venv/installed
+
+# Two OpenCV wheels write the same folder, and the one that imagecorruptions asks for needs a screen library (libGL):
+# only the headless wheel may stay.
+define install
+	@echo "Installing (about 3 minutes and 7 GB the first time) ..."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e $(1)
+	@if $(BIN)/python -m pip show --quiet opencv-python 2>/dev/null; then \
+		$(BIN)/python -m pip uninstall --quiet --yes opencv-python && \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps \
+			opencv-python-headless==$(HEADLESS); fi
+endef
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache demo-run
