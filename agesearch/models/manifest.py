@@ -1,0 +1,100 @@
+"""A model folder: ``manifest.json``, ``weights.safetensors``, and later ``model.onnx``.
+
+A teacher, a study's trial and a registry version all are such folders. Every file's SHA-256 stands in the
+manifest, and loading checks it. This module needs no torch; ``agesearch.models.folder`` reads and writes the
+networks themselves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Literal
+
+from pydantic import Field
+
+from agesearch.errors import InputError
+from agesearch.specs import CropSpec, ModelSpec, Spec, TrainSpec, digest_of, parse_spec
+from agesearch.storage import Location
+
+MANIFEST = "manifest.json"
+WEIGHTS = "weights.safetensors"
+ONNX = "model.onnx"
+
+#: The largest weights file that is read: a VGG-16 with its ImageNet classifier has 0.55 GB.
+MAX_WEIGHTS_BYTES = 2 * 1024**3
+
+ModelKind = Literal["teacher", "trial", "version"]
+
+
+class ModelManifest(Spec):
+    """What a model is, how it was made, how good and fast it is, and the digest of each of its files."""
+
+    kind: ModelKind
+    model: ModelSpec
+    crop: CropSpec = Field(description="how faces must be cropped for this model")
+    metrics: dict[str, float] = Field(default_factory=dict)
+    train: TrainSpec | None = None
+    parameters: int = 0
+    data_digest: str = ""
+    spec_digest: str = ""
+    teacher_digest: str | None = None
+    created: str = ""
+    versions: dict[str, str] = Field(default_factory=dict)
+    files: dict[str, str] = Field(default_factory=dict, description="SHA-256 of each file by its name")
+    name: str | None = Field(None, description="the registry name of a published version")
+    version: int | None = None
+    intervals: dict[str, tuple[float, float]] = Field(
+        default_factory=dict, description="95 % intervals of metrics"
+    )
+    speed: list[dict[str, Any]] = Field(default_factory=list, description="speed rows, as measured")
+    robustness: list[dict[str, Any]] = Field(default_factory=list)
+    thresholds: dict[str, float] = Field(default_factory=dict)
+    licences: dict[str, str] = Field(default_factory=dict)
+    provenance: dict[str, Any] = Field(default_factory=dict)
+
+
+def read_model_manifest(folder: str | Location) -> ModelManifest:
+    """The manifest of a model folder; an ``InputError`` says where none is, or what is wrong with it."""
+    where = Location.of(folder)
+    if not (where / MANIFEST).exists():
+        raise InputError(
+            f"'{where}' is not a model: it has no {MANIFEST}. Make a teacher with 'agesearch teach'."
+        )
+    return parse_spec(ModelManifest, (where / MANIFEST).read_json(), str(where / MANIFEST))
+
+
+def read_checked(folder: str | Location, name: str, *, manifest: ModelManifest | None = None) -> bytes:
+    """A file of a model folder, its SHA-256 checked against the manifest; a mismatch is an ``InputError``."""
+    where = Location.of(folder)
+    known = (manifest or read_model_manifest(where)).files
+    if name not in known:
+        raise InputError(f"The model '{where}' has no file '{name}' in its manifest.")
+    content = (where / name).read_bytes(MAX_WEIGHTS_BYTES)
+    if hashlib.sha256(content).hexdigest() != known[name]:
+        raise InputError(f"'{where / name}' is damaged: its SHA-256 is not the one in {MANIFEST}.")
+    return content
+
+
+def model_digest(folder: str | Location) -> str:
+    """16 hex digits that name what the model computes: its architecture, input size, crop and weights."""
+    manifest = read_model_manifest(folder)
+    model = {"arch": manifest.model.arch, "input_size": manifest.model.input_size}
+    return digest_of([model, manifest.crop.model_dump(mode="json"), manifest.files.get(WEIGHTS, "")])
+
+
+def now() -> str:
+    """The time as records keep it: UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def library_versions() -> dict[str, str]:
+    """The versions of the libraries that decide what a network computes."""
+    found = {}
+    for package in ("agesearch", "numpy", "timm", "torch"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
