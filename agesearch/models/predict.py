@@ -70,15 +70,19 @@ class TorchPredictor:
 
 
 def open_predictor(folder: str | Location, runtime: Runtime = "onnx", threads: int = 1) -> Predictor:
-    """A predictor for a model folder; without a ``model.onnx`` in it, the network is exported in memory."""
-    if runtime not in ("onnx", "torch"):
-        raise unknown_name("runtime", runtime, ("onnx", "torch"))
+    """A predictor for a model folder. Where it has no ``model.onnx`` yet, the network is exported in memory."""
     manifest = read_model_manifest(folder)
     size = manifest.model.input_size
-    if runtime == "onnx" and ONNX in manifest.files:
-        return OnnxPredictor(read_checked(folder, ONNX, manifest=manifest), size, threads)
-    from agesearch.models.folder import load_net
-
     if runtime == "torch":
         return TorchPredictor(load_net(folder), size)
-    return OnnxPredictor(onnx_bytes(load_net(folder), size), size, threads)
+    if runtime != "onnx":
+        raise unknown_name("runtime", runtime, ("onnx", "torch"))
+    return OnnxPredictor(folder_onnx(folder, manifest), size, threads)
+
+
+def folder_onnx(folder: str | Location, manifest: ModelManifest | None = None) -> bytes:
+    """The ONNX bytes of a model folder: its checked ``model.onnx``, or the network exported in memory."""
+    known = manifest or read_model_manifest(folder)
+    if ONNX in known.files:
+        return read_checked(folder, ONNX, manifest=known)
+    return onnx_bytes(load_net(folder), known.model.input_size)
