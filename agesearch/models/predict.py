@@ -9,7 +9,7 @@ import numpy as np
 
 from agesearch.ages import BINS, FloatArray
 from agesearch.errors import unknown_name
-from agesearch.models.manifest import ONNX, read_checked, read_model_manifest
+from agesearch.models.manifest import ONNX, ModelManifest, read_checked, read_model_manifest
 from agesearch.models.onnx import onnx_bytes, open_session, run_pmf
 from agesearch.models.prepare import Images, prepare
 from agesearch.storage import Location
@@ -70,14 +70,16 @@ class TorchPredictor:
 
 
 def open_predictor(folder: str | Location, runtime: Runtime = "onnx", threads: int = 1) -> Predictor:
-    """A predictor for a model folder. Where it has no ``model.onnx`` yet, the network is exported in memory."""
+    """A predictor for a model folder; without a ``model.onnx`` in it, the network is exported in memory."""
+    if runtime not in ("onnx", "torch"):
+        raise unknown_name("runtime", runtime, ("onnx", "torch"))
     manifest = read_model_manifest(folder)
     size = manifest.model.input_size
-    if runtime == "torch":
-        return TorchPredictor(load_net(folder), size)
-    if runtime != "onnx":
-        raise unknown_name("runtime", runtime, ("onnx", "torch"))
-    return OnnxPredictor(folder_onnx(folder, manifest), size, threads)
+    if runtime == "onnx":
+        return OnnxPredictor(folder_onnx(folder, manifest), size, threads)
+    from agesearch.models.folder import load_net
+
+    return TorchPredictor(load_net(folder), size)
 
 
 def folder_onnx(folder: str | Location, manifest: ModelManifest | None = None) -> bytes:
@@ -85,4 +87,6 @@ def folder_onnx(folder: str | Location, manifest: ModelManifest | None = None) -
     known = manifest or read_model_manifest(folder)
     if ONNX in known.files:
         return read_checked(folder, ONNX, manifest=known)
+    from agesearch.models.folder import load_net
+
     return onnx_bytes(load_net(folder), known.model.input_size)
