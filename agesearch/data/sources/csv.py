@@ -1,0 +1,228 @@
+"""Reader of any CSV, TSV or JSON Lines file with a column of image paths and one of ages or age ranges.
+
+Columns are found by their usual names (``ALIASES``) or by the user's own (``--column age=years``).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from agesearch.data.records import Rejected, SourceRecord
+from agesearch.data.sources.base import (
+    BadLabel,
+    SourceOptions,
+    age_range,
+    parse_age,
+    parse_number,
+    parse_sex,
+    parse_split,
+    resolve,
+)
+from agesearch.errors import InputError, unknown_name
+
+#: Field -> the column names, in lower case, that it is known by, best first.
+ALIASES: dict[str, tuple[str, ...]] = {
+    "path": (
+        "path", "file", "file_name", "filename", "filepath", "file_path", "full_path", "image", "image_path",
+        "img", "img_path", "photo",
+    ),
+    "age": ("age", "real_age", "age_years", "years", "apparent_age_avg", "apparent_age"),
+    "age_std": ("age_std", "apparent_age_std"),
+    "age_low": ("age_low", "age_min"),
+    "age_high": ("age_high", "age_max"),
+    "subject": ("subject_id", "subject", "identity", "person_id", "person", "id_num", "user_id"),
+    "sex": ("sex", "gender"),
+    "ethnicity": ("ethnicity", "race"),
+    "source": ("source", "dataset", "database"),
+    "split": ("split", "part", "partition", "subset"),
+    "fold": ("fold",),
+    "box_x": ("box_x",),
+    "box_y": ("box_y",),
+    "box_w": ("box_w",),
+    "box_h": ("box_h",),
+}  # fmt: skip
+_BOX = ("box_x", "box_y", "box_w", "box_h")
+_JSON_SUFFIXES = (".jsonl", ".ndjson")
+_SNIFFED_CHARACTERS = 65_536
+_MAX_LINE_CHARACTERS = 1_000_000
+
+Row = tuple[int, dict[str, str]]
+
+
+def read(options: SourceOptions) -> Iterator[SourceRecord | Rejected]:
+    """One record per row. ``InputError`` where the file is missing, empty, not text, or lacks the path or the
+    age column; rows whose path, age, split or fold cannot be used are ``Rejected``.
+    """
+    where = options.root
+    if not where.exists() or where.is_dir():
+        raise InputError(f"There is no file '{where}', but the source 'csv' reads a CSV, TSV or JSONL file.")
+    rows = _rows(options)
+    first = next(rows, None)
+    if first is None:
+        raise InputError(f"'{where}' has no rows.")
+    columns = _columns(list(first[1]), options)
+    source = where.name.rsplit(".", 1)[0]
+    for line, row in itertools.chain([first], rows):
+        yield _record(row, columns, options, source, line)
+
+
+def _rows(options: SourceOptions) -> Iterator[Row]:
+    """Line number and cells (by column name) of every row that is not blank."""
+    where = options.root
+    with where.filesystem.open_input_stream(where.path) as stream:
+        text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
+        try:
+            if where.name.lower().endswith(_JSON_SUFFIXES):
+                yield from _json_rows(text, str(where))
+            else:
+                yield from _separated_rows(text, str(where))
+        except UnicodeDecodeError as error:
+            raise InputError(f"'{where}' is not UTF-8 text: {error.reason} at byte {error.start}.") from error
+
+
+def _separated_rows(text: io.TextIOWrapper, where: str) -> Iterator[Row]:
+    head = text.read(_SNIFFED_CHARACTERS)
+    delimiter = "\t" if where.lower().endswith(".tsv") else _delimiter(head)
+    lines = itertools.chain(_whole_lines(head, text), text)
+    reader = csv.reader(lines, delimiter=delimiter)
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                padded = cells + [""] * (len(header) - len(cells))
+                yield reader.line_num, dict(zip(header, padded, strict=False))
+    except csv.Error as error:
+        raise InputError(f"'{where}', line {reader.line_num}: {error}.") from error
+
+
+def _whole_lines(head: str, text: io.TextIOWrapper) -> Iterator[str]:
+    """The lines of what was read ahead; the last one is completed from the file."""
+    lines = io.StringIO(head, newline="").readlines()
+    if lines:
+        lines[-1] += text.readline(_MAX_LINE_CHARACTERS)
+    return iter(lines)
+
+
+def _delimiter(head: str) -> str:
+    """The separator that the header has most of; a comma for a single column."""
+    header = head.lstrip().split("\n", 1)[0]
+    return max(",;\t|", key=lambda mark: (header.count(mark), mark == ","))
+
+
+def _json_rows(text: io.TextIOWrapper, where: str) -> Iterator[Row]:
+    number = 0
+    while line := text.readline(_MAX_LINE_CHARACTERS):
+        number += 1
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise InputError(f"'{where}', line {number} is not a JSON object: {error}.") from error
+        if not isinstance(value, dict):
+            raise InputError(f"'{where}', line {number} is not a JSON object but {type(value).__name__}.")
+        yield number, {str(key): _cell(content) for key, content in value.items()}
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def _columns(found: list[str], options: SourceOptions) -> dict[str, str]:
+    """Field -> column, by the user's names first and the usual ones then; checks what must be there."""
+    for field, column in options.columns.items():
+        if field not in ALIASES:
+            raise unknown_name("field", field, ALIASES)
+        if column not in found:
+            raise _missing(f"has no column '{column}' (given for '{field}')", options, found)
+    lowered = {name.lower(): name for name in reversed(found)}
+    columns = dict(options.columns)
+    for field, names in ALIASES.items():
+        usual = next((lowered[name] for name in names if name in lowered), None)
+        if field not in columns and usual is not None:
+            columns[field] = usual
+    if "path" not in columns:
+        raise _missing("has no column of image paths: give --column path=NAME", options, found)
+    labelled = "age" in columns or {"age_low", "age_high"} <= columns.keys()
+    if not labelled and not options.unlabelled:
+        hint = "give --column age=NAME (or age_low and age_high), or --unlabelled"
+        raise _missing(f"has no column of ages: {hint}", options, found)
+    return columns
+
+
+def _missing(what: str, options: SourceOptions, found: list[str]) -> InputError:
+    listed = ", ".join(name or "(no name)" for name in found[:30])
+    return InputError(f"'{options.root}' {what}. Columns found: {listed[:500]}.")
+
+
+def _record(
+    row: Mapping[str, str], columns: Mapping[str, str], options: SourceOptions, source: str, line: int
+) -> SourceRecord | Rejected:
+    cells = {field: row.get(column, "").strip() for field, column in columns.items()}
+    source = cells.get("source") or source
+    if not cells["path"]:
+        return Rejected(f"{options.root.name}:{line}", "no_path", "the row names no image", source)
+    path = resolve(cells["path"], options.image_root)
+    try:
+        age, low, high = _age(cells, unlabelled=options.unlabelled)
+        return SourceRecord(
+            path,
+            source,
+            age=age,
+            age_std=_spread(cells.get("age_std", "")),
+            age_low=low,
+            age_high=high,
+            subject_id=cells.get("subject") or None,
+            sex=parse_sex(cells.get("sex", "")),
+            ethnicity=cells.get("ethnicity") or None,
+            split=parse_split(cells.get("split", "")),
+            fold=_fold(cells.get("fold", "")),
+            box=_box(cells),
+        )
+    except BadLabel as error:
+        return Rejected(path, error.reason, f"line {line}: {error}", source)
+
+
+def _age(cells: Mapping[str, str], *, unlabelled: bool) -> tuple[float | None, float | None, float | None]:
+    """``(age, low, high)``: the age column decides, the pair of bounds stands in where it is empty."""
+    try:
+        if cells.get("age") or not (cells.get("age_low") and cells.get("age_high")):
+            return parse_age(cells.get("age", ""))
+        low, high = parse_number(cells["age_low"]), parse_number(cells["age_high"])
+    except BadLabel as error:
+        if unlabelled and error.reason == "no_age":
+            return None, None, None
+        raise
+    return None, *age_range(low, high, f"{low:g}-{high:g}")
+
+
+def _spread(text: str) -> float | None:
+    return parse_number(text) if text else None
+
+
+def _fold(text: str) -> int | None:
+    if not text:
+        return None
+    try:
+        fold = int(float(text))
+    except (ValueError, OverflowError) as error:
+        raise BadLabel("bad_fold", f"'{text[:40]}' is not the number of a fold") from error
+    if not 0 <= fold <= 127:
+        raise BadLabel("bad_fold", f"{fold} is not the number of a fold (0..127)")
+    return fold
+
+
+def _box(cells: Mapping[str, str]) -> tuple[float, float, float, float] | None:
+    written = [cells.get(field, "") for field in _BOX]
+    if not any(written):
+        return None
+    try:
+        x, y, w, h = (float(text) for text in written)
+    except ValueError as error:
+        raise BadLabel("bad_box", f"'{' '.join(written)[:60]}' is not a box x, y, w, h") from error
+    return x, y, w, h
