@@ -166,7 +166,8 @@ class Range(Spec):
 class StudySpec(Spec):
     """A search: the student every trial starts from, and the fields of it that are searched.
 
-    ``trials`` counts configurations; objectives are ``val_mae_years`` and ``latency_ms_p50``.
+    ``trials`` counts configurations; objectives are ``val_mae_years`` and ``latency_ms_p50``. ``weights`` maps
+    an architecture to the file its trials start from; the other architectures start as ``student.model`` says.
     """
 
     description: str = ""
@@ -174,6 +175,7 @@ class StudySpec(Spec):
     trials: int = Field(20, ge=1, le=1_000_000)
     startup_trials: int = Field(8, ge=1)
     student: TrainSpec
+    weights: dict[str, str] = Field(default_factory=dict)
     space: dict[str, Choices | Range] = Field(min_length=1)
 
 
