@@ -1,4 +1,4 @@
-"""``build``: from a ``ModelSpec`` to a network that takes raw pixels. The names are in ``architectures.py``."""
+"""``build``: a network that takes raw pixels, from a ``ModelSpec``. The names are in ``architectures.py``."""
 
 from __future__ import annotations
 
