@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agesearch.errors import InputError, unknown_name
+from agesearch.specs import Spec
 
 Image = npt.NDArray[np.uint8]
 
@@ -48,6 +49,9 @@ CORRUPTIONS = (
 REPORT_CORRUPTIONS = ("gaussian_noise", "motion_blur", "brightness", "pixelate", "jpeg_compression")
 REPORT_SEVERITIES = (1, 3, 5)
 
+#: The name under which faces that were left alone are scored, with severity 0.
+CLEAN = "clean"
+
 SEVERITIES = (1, 2, 3, 4, 5)
 MIN_SIDE = 32
 
@@ -56,6 +60,18 @@ _SEEDED_BY_ARGUMENT = frozenset({"impulse_noise", "glass_blur"})
 
 # NumPy's global generator is one per process: two threads inside ``corrupt`` would draw from each other's.
 _GLOBAL_STATE = Lock()
+
+
+class RobustnessRow(Spec):
+    """MAE in years of one model under one corruption, with its 95 % bootstrap interval."""
+
+    model: str
+    corruption: str
+    severity: int
+    mae_years: float
+    mae_low: float
+    mae_high: float
+    faces: int
 
 
 def corrupt(rgb: Image, name: str, severity: int, sample_id: str) -> Image:

@@ -1,0 +1,180 @@
+"""How much worse models get when faces are corrupted, scored side by side on the same pixels.
+
+The protocol is Hendrycks & Dietterich's (2019) with the mean absolute error in years in place of the error
+rate. Corruption costs more than a small network, so each face is corrupted once and every model scores it:
+M models cost one pass. The work is cut into Ray tasks of some hundred faces under one corruption.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import ray
+
+from agesearch.ages import age_spread, expected_age
+from agesearch.data.arrays import FaceArrays
+from agesearch.errors import InputError
+from agesearch.measure.accuracy import mae_estimate
+from agesearch.measure.corruptions import (
+    CLEAN,
+    REPORT_CORRUPTIONS,
+    REPORT_SEVERITIES,
+    Image,
+    RobustnessRow,
+    check_corruption,
+    corrupt,
+)
+from agesearch.models.predict import OnnxPredictor, Predictor
+from agesearch.progress import Listener, Progress, silent
+
+#: Faces a task takes: seconds of work, against the tenths of a second that opening the models costs.
+_TASK_FACES = 256
+
+
+class Cell(NamedTuple):
+    """One corruption at one severity; ``clean`` has severity 0."""
+
+    corruption: str
+    severity: int
+
+
+@dataclass(frozen=True)
+class ScoredModel:
+    """A model that scores faces: its ONNX bytes and the side of its input in pixels."""
+
+    onnx: bytes
+    input_size: int
+
+
+class Scores(NamedTuple):
+    """Predicted ages and the spreads of their PMFs in years, ``float32 [faces]`` each."""
+
+    age: npt.NDArray[np.float32]
+    spread: npt.NDArray[np.float32]
+
+
+def robustness(
+    models: Mapping[str, ScoredModel],
+    faces: FaceArrays,
+    corruptions: Sequence[str] = REPORT_CORRUPTIONS,
+    severities: Sequence[int] = REPORT_SEVERITIES,
+    on_progress: Listener = silent,
+) -> list[RobustnessRow]:
+    """Rows for each model on the clean faces and under each corruption and severity.
+
+    Faces without a true age are left out; an unknown corruption or severity is an ``InputError``, and so is a
+    set of faces without any true age. Needs a running Ray.
+    """
+    cells = [Cell(CLEAN, 0), *(Cell(name, severity) for name in corruptions for severity in severities)]
+    for cell in cells[1:]:
+        check_corruption(*cell)
+    labelled = [int(index) for index in np.flatnonzero(~np.isnan(faces.age))]
+    if not labelled:
+        raise InputError("None of these faces has a true age, so robustness cannot be measured on them.")
+    ids = [faces.sample_id[index] for index in labelled]
+    found = score(models, faces.images[labelled], ids, cells, on_progress)
+    return [
+        _row(model, cell, found[cell][model].age, faces.age[labelled]) for cell in cells for model in models
+    ]
+
+
+def _row(model: str, cell: Cell, predicted: npt.ArrayLike, true: npt.ArrayLike) -> RobustnessRow:
+    estimate = mae_estimate(predicted, true)
+    return RobustnessRow(
+        model=model,
+        corruption=cell.corruption,
+        severity=cell.severity,
+        mae_years=estimate.value,
+        mae_low=estimate.low,
+        mae_high=estimate.high,
+        faces=estimate.faces,
+    )
+
+
+def score(
+    models: Mapping[str, ScoredModel],
+    images: Image,
+    sample_ids: Sequence[str],
+    cells: Sequence[Cell],
+    on_progress: Listener = silent,
+    *,
+    stage: str = "Robustness",
+) -> dict[Cell, dict[str, Scores]]:
+    """What every model predicts for every face (``images`` uint8 ``[N, S, S, 3]`` RGB) in every cell.
+
+    Progress counts corrupted faces. Needs a running Ray; each task takes one CPU.
+    """
+    shared = {name: ray.put(model) for name, model in models.items()}
+    parts = _parts(len(sample_ids), cells)
+    pixels = {start: ray.put(images[start : start + _TASK_FACES]) for start in {start for _, start in parts}}
+    found: dict[tuple[Cell, int], dict[str, Scores]] = {}
+    done, total = 0, len(sample_ids) * len(cells)
+    on_progress(Progress(stage, 0, total))
+    for (cell, start), scores in _in_flight(parts, pixels, sample_ids, shared):
+        found[cell, start] = scores
+        done += len(next(iter(scores.values())).age) if scores else 0
+        on_progress(Progress(stage, done, total, note=f"{cell.corruption} {cell.severity or ''}".strip()))
+    return {cell: {name: _joined(found, parts, cell, name) for name in models} for cell in cells}
+
+
+def _parts(faces: int, cells: Sequence[Cell]) -> list[tuple[Cell, int]]:
+    return [(cell, start) for cell in cells for start in range(0, faces, _TASK_FACES)]
+
+
+def _in_flight(
+    parts: Sequence[tuple[Cell, int]],
+    pixels: Mapping[int, Any],
+    sample_ids: Sequence[str],
+    models: Mapping[str, Any],
+) -> Iterator[tuple[tuple[Cell, int], dict[str, Scores]]]:
+    """Results as they come, with two tasks a CPU under way so that a long list does not flood the cluster."""
+    task = ray.remote(num_cpus=1)(_score_part)
+    limit = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
+    waiting: dict[Any, tuple[Cell, int]] = {}
+    for cell, start in parts:
+        if len(waiting) >= limit:
+            yield _next(waiting)
+        ids = list(sample_ids[start : start + _TASK_FACES])
+        waiting[task.remote(pixels[start], ids, cell, list(models), *models.values())] = (cell, start)
+    while waiting:
+        yield _next(waiting)
+
+
+def _next(waiting: dict[Any, tuple[Cell, int]]) -> tuple[tuple[Cell, int], dict[str, Scores]]:
+    (ready, *_), _ = ray.wait(list(waiting), num_returns=1)
+    return waiting.pop(ready), ray.get(ready)
+
+
+def _score_part(
+    images: Image, sample_ids: Sequence[str], cell: Cell, names: Sequence[str], *models: ScoredModel
+) -> dict[str, Scores]:
+    """One task: corrupt each face once, then let every model score it."""
+    if cell.corruption != CLEAN:
+        corrupted = [
+            corrupt(image, cell.corruption, cell.severity, sample_id)
+            for image, sample_id in zip(images, sample_ids, strict=True)
+        ]
+        images = np.stack(corrupted)
+    return {
+        name: _predict(OnnxPredictor(model.onnx, model.input_size), images)
+        for name, model in zip(names, models, strict=True)
+    }
+
+
+def _predict(predictor: Predictor, images: Image) -> Scores:
+    pmf = predictor.pmf(images)
+    return Scores(expected_age(pmf), age_spread(pmf))
+
+
+def _joined(
+    found: Mapping[tuple[Cell, int], Mapping[str, Scores]],
+    parts: Sequence[tuple[Cell, int]],
+    cell: Cell,
+    name: str,
+) -> Scores:
+    pieces = [found[part][name] for part in parts if part[0] == cell]
+    return Scores(np.concatenate([p.age for p in pieces]), np.concatenate([p.spread for p in pieces]))
