@@ -1,0 +1,123 @@
+"""One source record -> one face row, or the reason why there is none. Plain functions, no Ray: the ingest
+maps them over a cluster, the benchmark runs them in a bare loop.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, fields
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.fs as pafs
+
+from agesearch.data.detectors import Detector
+from agesearch.data.faces import crop_face, encode_crop, find_face
+from agesearch.data.images import ARCHIVE_FORMATS, MAX_IMAGE_BYTES, BadImage, decode_image
+from agesearch.data.records import SCHEMA, Rejected, SourceRecord, Split
+from agesearch.data.splits import split_of
+from agesearch.data.writing import sample_id_of
+from agesearch.specs import CropSpec, SplitSpec
+from agesearch.storage import Location
+
+#: Source records as a table: what the ingest hands to its tasks.
+RECORD_SCHEMA = pa.schema(
+    [
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        *(pa.field(name, pa.float32()) for name in ("age", "age_std", "age_low", "age_high")),
+        *(pa.field(name, pa.string()) for name in ("subject_id", "sex", "ethnicity", "split")),
+        pa.field("fold", pa.int8()),
+        pa.field("box", pa.list_(pa.float32())),
+    ]
+)
+
+#: Outcomes as a table: a face row, or (``reason`` set) a record that was left out.
+OUTCOME_SCHEMA = pa.schema(
+    [
+        *(pa.field(field.name, field.type) for field in SCHEMA),
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("reason", pa.string()),
+        pa.field("detail", pa.string()),
+    ]
+)
+
+
+def record_table(records: Sequence[SourceRecord]) -> pa.Table:
+    """Records as a table of ``RECORD_SCHEMA``."""
+    return pa.Table.from_pylist([asdict(record) for record in records], schema=RECORD_SCHEMA)
+
+
+def outcomes_of(records: pa.Table, detector: Detector, crop: CropSpec, split: SplitSpec) -> pa.Table:
+    """A table of records -> a table of outcomes (``OUTCOME_SCHEMA``), in the same order."""
+    rows = []
+    for row in records.to_pylist():
+        record = _record_of(row)
+        outcome = face_row(record, detector, crop, split)
+        if isinstance(outcome, Rejected):
+            rows.append(asdict(outcome))
+        else:
+            rows.append({**outcome, "path": record.path})
+    return pa.Table.from_pylist(rows, schema=OUTCOME_SCHEMA)
+
+
+def split_outcomes(outcomes: pa.Table) -> tuple[pa.Table, list[str], list[Rejected]]:
+    """A table of outcomes -> the face rows, their paths, and what was left out."""
+    is_face = pc.is_null(outcomes["reason"])
+    faces = outcomes.filter(is_face)
+    rejected = outcomes.filter(pc.invert(is_face)).select([field.name for field in fields(Rejected)])
+    return faces.select(SCHEMA.names), faces["path"].to_pylist(), _rejections(rejected.to_pylist())
+
+
+def face_row(
+    record: SourceRecord, detector: Detector, crop: CropSpec, split: SplitSpec
+) -> dict[str, Any] | Rejected:
+    """Read, decode, detect, align, crop and encode one face; a row of ``SCHEMA``, or why there is none."""
+    try:
+        data = read_image(record.path)
+        rgb = decode_image(data, formats=ARCHIVE_FORMATS)
+        face = find_face(rgb, detector, crop, record.box)
+    except BadImage as error:
+        return Rejected(record.path, error.reason, str(error), record.source)
+    points = None if face.landmarks is None else face.landmarks.ravel().tolist()
+    return {
+        **asdict(record),
+        "sample_id": sample_id_of(data, record.box),
+        "image": encode_crop(crop_face(rgb, face, crop), crop),
+        "split": split_of(record, hashlib.sha256(data).hexdigest(), split).value,
+        "box": list(face.box),
+        "landmarks": points,
+    }
+
+
+def read_image(path: str) -> bytes:
+    """The bytes of an image file; ``BadImage`` ``missing_file``, ``too_many_bytes`` or ``unreadable``."""
+    try:
+        where = Location.of(path)
+        info = where.filesystem.get_file_info(where.path)
+        if info.type != pafs.FileType.File:
+            raise BadImage("missing_file", f"There is no file '{path}'.")
+        if (info.size or 0) > MAX_IMAGE_BYTES:
+            raise BadImage("too_many_bytes", f"'{path}' has {info.size} bytes.")
+        with where.filesystem.open_input_stream(where.path) as stream:
+            # A file that grows while it is read must not fill the memory.
+            return bytes(stream.read(MAX_IMAGE_BYTES))
+    except BadImage:
+        raise
+    except (OSError, ValueError, pa.ArrowException) as error:
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise BadImage("unreadable", f"'{path}' cannot be read: {first_line[:200]}") from error
+
+
+def _record_of(row: dict[str, Any]) -> SourceRecord:
+    box = row.pop("box")
+    split = row.pop("split")
+    return SourceRecord(
+        **row, split=None if split is None else Split(split), box=None if box is None else tuple(box)
+    )
+
+
+def _rejections(rows: Iterable[dict[str, Any]]) -> list[Rejected]:
+    return [Rejected(row["path"], row["reason"], row["detail"] or "", row["source"] or "") for row in rows]
