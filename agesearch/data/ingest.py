@@ -186,19 +186,14 @@ def _outcomes(work: list[Location], spec: IngestSpec) -> Iterator[pa.Table]:
     from ray.exceptions import RayError
 
     try:
-        records = ray.data.read_parquet(
-            [place.path for place in work],
-            filesystem=work[0].filesystem,
-            override_num_blocks=len(work),
-            shuffle=None,
-        )
-        records.context.execution_options.preserve_order = True
+        # One block a file: Ray's own Parquet reader would pack many small files into a single task.
+        parts = ray.data.from_items([{"work": part.uri} for part in work], override_num_blocks=len(work))
+        parts.context.execution_options.preserve_order = True
         task: Any = _outcomes_in_task  # Ray's type knows no functions with keyword arguments
-        outcomes = records.map_batches(
+        outcomes = parts.map_batches(
             task,
             batch_format="pyarrow",
             batch_size=None,
-            zero_copy_batch=True,
             fn_kwargs={"crop": spec.crop.model_dump(), "split": spec.split.model_dump()},
         )
         yield from cast(Iterator[pa.Table], outcomes.iter_batches(batch_format="pyarrow", batch_size=None))
@@ -206,13 +201,14 @@ def _outcomes(work: list[Location], spec: IngestSpec) -> Iterator[pa.Table]:
         raise AgeSearchError(f"The ingest failed in a Ray task: {_cause(error)}") from error
 
 
-def _outcomes_in_task(records: pa.Table, *, crop: dict[str, Any], split: dict[str, Any]) -> pa.Table:
-    """What a Ray task does with its part of the work."""
+def _outcomes_in_task(parts: pa.Table, *, crop: dict[str, Any], split: dict[str, Any]) -> Iterator[pa.Table]:
+    """What a Ray task does: the parts of the work that its block names, one table of outcomes each."""
     import cv2
 
     cv2.setNumThreads(1)  # a task has one core; more threads would only fight over it
-    recipe = CropSpec.model_validate(crop)
-    return outcomes_of(records, _detector(recipe.detector), recipe, SplitSpec.model_validate(split))
+    recipe, shares = CropSpec.model_validate(crop), SplitSpec.model_validate(split)
+    for part in parts["work"].to_pylist():
+        yield outcomes_of(Location.of(part).read_table(), _detector(recipe.detector), recipe, shares)
 
 
 @lru_cache(maxsize=2)
