@@ -96,6 +96,7 @@ def ingest(
     source = source_named(spec.source)
     detector = open_detector(spec.crop.detector)
     options = spec.options()
+    check_output(target, replace=True)  # a folder of other things is refused before any work
     on_progress(Progress("survey", 0, None, note="reading labels"))
     found = survey(source, options)
     on_progress(Progress("survey", found.records, found.records))

@@ -1,0 +1,189 @@
+"""``agesearch data``: ingest photographs, render faces, list readers, look into a dataset."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from agesearch.cli import synth
+from agesearch.cli.common import AddressOption, JsonOption, err, out, print_json, shown_progress, table
+from agesearch.errors import InputError
+
+if TYPE_CHECKING:
+    from agesearch.data.inspect import Inspection
+    from agesearch.data.records import Manifest
+
+_SPLITS = ("train", "val", "test")
+#: Names and paths of a source are printed as they are, on one line.
+_PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
+
+_LIST_EXAMPLE = "Example: agesearch data list"
+_INSPECT_EXAMPLE = "Example: agesearch data inspect faces/photos --html photos.html"
+_INGEST_EXAMPLE = (
+    "Example: agesearch data ingest csv portraits.csv --images photos/ --column age=years --out faces"
+)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the group ``data``."""
+    data_app = typer.Typer(no_args_is_help=True, help="Make datasets of faces and look into them.")
+    data_app.command("ingest", epilog=_INGEST_EXAMPLE)(ingest)
+    synth.add_to(data_app)
+    data_app.command("inspect", epilog=_INSPECT_EXAMPLE)(inspect)
+    data_app.command("list", epilog=_LIST_EXAMPLE)(list_sources)
+    app.add_typer(data_app, name="data", rich_help_panel="Data")
+
+
+def ingest(
+    source: Annotated[str, typer.Argument(help="Reader: csv, folder (see 'agesearch data list').")],
+    path: Annotated[str, typer.Argument(help="What the reader reads: a file, a folder or a URI.")],
+    out_folder: Annotated[str, typer.Option("--out", help="Dataset folder or URI to write.")],
+    images: Annotated[
+        str | None, typer.Option("--images", help="Folder that image paths are relative to.")
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option("--column", metavar="FIELD=NAME", help="The source's column for a field; repeatable."),
+    ] = None,
+    detector: Annotated[
+        str, typer.Option("--detector", help="auto, yuface, yunet, yunet:FILE.onnx, or none (crops already).")
+    ] = "auto",
+    scale: Annotated[float, typer.Option("--scale", help="Crop side over the face box's longer side.")] = 1.3,
+    size: Annotated[int, typer.Option("--size", help="Crop side in pixels.")] = 112,
+    align: Annotated[bool, typer.Option("--align/--no-align", help="Turn the eyes level.")] = True,
+    val: Annotated[float, typer.Option("--val", help="Share of subjects for validation.")] = 0.15,
+    test: Annotated[float, typer.Option("--test", help="Share of subjects for the test.")] = 0.15,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the split.")] = 0,
+    unlabelled: Annotated[bool, typer.Option("--unlabelled", help="Take rows without an age too.")] = False,
+    label_kind: Annotated[
+        str | None,
+        typer.Option("--label-kind", help="real, apparent, teacher, group (default: the reader's)."),
+    ] = None,
+    licence: Annotated[str | None, typer.Option("--licence", help="Licence note for the manifest.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Make an existing dataset anew.")] = False,
+    address: AddressOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Turn photographs with ages into a dataset of aligned face crops, split by subject.
+
+    What cannot be used goes to quarantine.parquet with its reason. A second run over the same source with the
+    same options does nothing.
+    """
+    from agesearch.data.ingest import IngestSpec
+    from agesearch.data.ingest import ingest as run_ingest
+    from agesearch.specs import parse_spec
+
+    spec = parse_spec(
+        IngestSpec,
+        {
+            "source": source,
+            "root": path,
+            "images": images,
+            "columns": _columns(column or []),
+            "unlabelled": unlabelled,
+            "label_kind": label_kind,
+            "licence": licence,
+            "crop": {"detector": detector, "scale": scale, "size": size, "align": align},
+            "split": {"val": val, "test": test, "seed": seed},
+        },
+        "data ingest",
+    )
+    with shown_progress() as on_progress:
+        done = run_ingest(spec, out_folder, replace=replace, address=address, on_progress=on_progress)
+    if as_json:
+        manifest = done.manifest.model_dump(mode="json")
+        print_json({"out": out_folder, "is_new": done.is_new, "manifest": manifest})
+    else:
+        _tell_ingested(out_folder, done.manifest, is_new=done.is_new)
+
+
+def inspect(
+    dataset: Annotated[str, typer.Argument(help="Dataset folder or URI.")],
+    html: Annotated[
+        str | None, typer.Option("--html", help="Write a data card with a contact sheet to this file.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a dataset's counts, ages, splits and what was left out."""
+    from agesearch.data.inspect import inspect_dataset
+
+    if html is None:
+        found = inspect_dataset(dataset)
+    else:
+        from agesearch.reporting.datacard import write_datacard
+
+        found = write_datacard(dataset, html)
+        err.print(f"Data card written: {html}", **_PLAIN)
+    if as_json:
+        print_json(found.document())
+    else:
+        _tell_inspection(found)
+
+
+def list_sources(as_json: JsonOption = False) -> None:
+    """List the readers: what each reads, how its labels came about, its licence, whether it names people."""
+    from agesearch.data.sources import SOURCES
+
+    if as_json:
+        fields = ("layout", "label_kind", "licence", "identities")
+        print_json({name: {key: getattr(row, key) for key in fields} for name, row in SOURCES.items()})
+        return
+    rows = [[name, row.layout, row.label_kind, row.licence, row.identities] for name, row in SOURCES.items()]
+    out.print(table("readers", ["name", "layout", "labels", "licence", "identities"], rows))
+
+
+def _columns(written: list[str]) -> dict[str, str]:
+    columns = {}
+    for pair in written:
+        field, equals, name = pair.partition("=")
+        if not equals or not field or not name:
+            raise InputError(f"--column is '{pair}', but must be FIELD=NAME, such as age=years.")
+        columns[field] = name
+    return columns
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{value} {count}" for value, count in list(counts.items())[:8])
+
+
+def _tell_ingested(out_folder: str, manifest: Manifest, *, is_new: bool) -> None:
+    state = "made:" if is_new else "is up to date, nothing to do:"
+    counts = ", ".join(f"{name} {manifest.counts.get(name, 0)}" for name in _SPLITS)
+    subjects = f"{manifest.subjects} subjects" if manifest.subjects else "subjects unknown"
+    err.print(f"{out_folder} {state} {manifest.faces} faces ({counts}), {subjects}.", **_PLAIN)
+    if manifest.left_out:
+        told = ", ".join(f"{reason} {count}" for reason, count in manifest.left_out.items())
+        err.print(f"Left out, see quarantine.parquet: {told}.", **_PLAIN)
+
+
+def _tell_inspection(found: Inspection) -> None:
+    manifest = found.manifest
+    rows = [
+        [decade, *(str(counts[split]) for split in _SPLITS), str(sum(counts.values()))]
+        for decade, counts in found.ages.items()
+    ]
+    rows.append(["all", *(str(manifest.counts.get(split, 0)) for split in _SPLITS), str(manifest.faces)])
+    out.print(table(f"{manifest.name}: faces by age and split", ["age", *_SPLITS, "all"], rows))
+    for name, value in _facts(found):
+        out.print(f"{name:15} {value}", **_PLAIN)
+    if found.left_out:
+        left = [[item.reason, str(item.count), escape(item.examples[0][0])] for item in found.left_out]
+        out.print(table("left out", ["reason", "rows", "for example"], left))
+    else:
+        out.print(f"{'left out':15} nothing", **_PLAIN)
+
+
+def _facts(found: Inspection) -> list[tuple[str, str]]:
+    manifest, crop = found.manifest, found.manifest.crop
+    return [
+        ("subjects", str(manifest.subjects or "unknown")),
+        ("label kind", manifest.label_kind),
+        ("licence", manifest.licence),
+        ("crop", f"{crop.size} px, {crop.scale:g} x box, {'aligned' if crop.align else 'not aligned'}"),
+        ("detector", manifest.detector),
+        ("sources", _listed(found.sources)),
+        ("sexes", _listed(found.sexes)),
+        ("content digest", manifest.content_digest),
+    ]
