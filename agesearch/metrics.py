@@ -12,3 +12,13 @@ EPOCH = "epoch"
 EPOCH_SECONDS = "epoch_s"
 
 MINIMISED = frozenset({VAL_MAE_YEARS, TRAIN_LOSS, LATENCY_MS_P50, LATENCY_MS_P95})
+
+#: What is measured on a split; ``on_split("test", MAE_YEARS)`` is ``test_mae_years``.
+MAE_YEARS = "mae_years"
+CS5 = "cs5"
+BIAS_YEARS = "bias_years"
+
+
+def on_split(split: str, name: str) -> str:
+    """The name of a metric on a split, such as ``val_mae_years``."""
+    return f"{split}_{name}"

@@ -1,0 +1,82 @@
+"""The model card: what a version is, how good it is and what it must not be used for, as Markdown."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from agesearch.deploy.evidence import Evidence
+from agesearch.deploy.registry import version_of
+from agesearch.measure.accuracy import Estimate
+from agesearch.models.architectures import ARCHITECTURES
+from agesearch.models.manifest import ModelManifest
+
+_TEMPLATE = "card.md.j2"
+
+
+def render_card(manifest: ModelManifest, evidence: Evidence) -> str:
+    """The card of a version as Markdown, from its manifest and the evidence it was published with."""
+    # Markdown is no HTML: escaping would show "&lt;" to readers. Names from outside lose what could break a
+    # table or start markup in ``_plain``.
+    environment = Environment(undefined=StrictUndefined, autoescape=False, trim_blocks=True)
+    environment.filters |= {"estimate": _estimate, "percent": _percent, "signed": _signed}
+    environment.finalize = _plain
+    template = environment.from_string(
+        (files("agesearch.deploy") / "templates" / _TEMPLATE).read_text("utf-8")
+    )
+    data = manifest.provenance.get("dataset", {})
+    severities = sorted({row["severity"] for row in manifest.robustness})
+    return template.render(
+        manifest=manifest,
+        evidence=evidence,
+        version=version_of(manifest),
+        label=f"{manifest.name} {version_of(manifest)}",
+        arch=_architecture(manifest.model.arch),
+        parameters=_count(manifest.parameters),
+        data={key: data.get(key) for key in ("name", "label_kind", "subjects", "detector")},
+        counts=", ".join(f"{count} {split}" for split, count in data.get("counts", {}).items()) or "unknown",
+        parity=manifest.provenance["parity"],
+        severities=[f"severity {severity}" for severity in severities],
+        corruptions=_corruptions(manifest.robustness, severities),
+    )
+
+
+def _architecture(name: str) -> str:
+    known = ARCHITECTURES.get(name)
+    return f"{name} ({known.paper})" if known else name
+
+
+def _corruptions(rows: list[dict[str, Any]], severities: list[int]) -> list[tuple[str, list[str]]]:
+    """One row a corruption: MAE by severity, in the order in which the corruptions were measured."""
+    by_name: dict[str, dict[int, float]] = {}
+    for row in rows:
+        by_name.setdefault(row["corruption"], {})[row["severity"]] = row["mae_years"]
+    return [
+        (name, [f"{values[severity]:.2f}" if severity in values else "-" for severity in severities])
+        for name, values in by_name.items()
+    ]
+
+
+def _estimate(value: Estimate | None) -> str:
+    return "-" if value is None else f"{value.value:.2f} ({value.low:.2f}-{value.high:.2f})"
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}"
+
+
+def _signed(years: float) -> str:
+    return f"{years:+.2f}"
+
+
+def _count(parameters: int) -> str:
+    return f"{parameters / 1e6:.2f} million" if parameters >= 100_000 else str(parameters)
+
+
+def _plain(value: Any) -> Any:
+    """Text without what Markdown or HTML would take for markup."""
+    if not isinstance(value, str):
+        return value
+    return " ".join(value.replace("<", "(").replace(">", ")").replace("|", "/").split())

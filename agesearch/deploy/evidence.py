@@ -1,0 +1,145 @@
+"""What is known of a model when it is published, from records only: accuracy, speed, robustness, origin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from agesearch.data.records import read_manifest
+from agesearch.measure.accuracy import AgeBin, Estimate, accuracy_by_decade, bias, cs, mae_estimate
+from agesearch.metrics import BIAS_YEARS, CS5, MAE_YEARS, on_split
+from agesearch.search.measurements import MEDIAN, TEACHER, Measurements, read_measurements
+from agesearch.search.records import StudyFolder, StudyHeader, TrialRecord
+from agesearch.storage import Location
+
+#: The splits in the order of what they prove: no decision of the search has seen the test split.
+_SPLITS = ("test", "val", "train")
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """One model's accuracy on one split; ``teacher`` and ``median`` are the MAEs of the yardsticks, if known.
+
+    ``median`` is the MAE of always saying the median age of the training faces.
+    """
+
+    split: str
+    mae_years: Estimate
+    cs5: float
+    bias_years: float
+    teacher: Estimate | None
+    median: Estimate | None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The measurements of one model and where it came from; empty where nothing was measured."""
+
+    accuracy: list[Accuracy] = field(default_factory=list)
+    by_decade: list[AgeBin] = field(default_factory=list)
+    speed: list[dict[str, Any]] = field(default_factory=list)
+    robustness: list[dict[str, Any]] = field(default_factory=list)
+    licences: dict[str, str] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def metrics(self) -> dict[str, float]:
+        """The accuracy under the metrics' names."""
+        return {
+            on_split(row.split, name): value
+            for row in self.accuracy
+            for name, value in (
+                (MAE_YEARS, row.mae_years.value),
+                (CS5, row.cs5),
+                (BIAS_YEARS, row.bias_years),
+            )
+        }
+
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """The 95 % intervals under the metrics' names."""
+        return {
+            on_split(row.split, MAE_YEARS): (row.mae_years.low, row.mae_years.high) for row in self.accuracy
+        }
+
+
+def study_evidence(study: StudyFolder, trial: TrialRecord, dataset: Location) -> Evidence:
+    """The evidence for one trial of a study, from ``STUDY/measured`` where it was measured."""
+    measured = read_measurements(study)
+    accuracy = _accuracy(measured, trial.name) if measured else []
+    data = read_manifest(dataset)
+    return Evidence(
+        accuracy=accuracy,
+        by_decade=_decades(measured, accuracy[0].split, trial.name) if measured and accuracy else [],
+        speed=[row.model_dump(mode="json") for row in measured.speed if row.model == trial.name]
+        if measured
+        else [],
+        robustness=[row.model_dump(mode="json") for row in measured.robustness if row.model == trial.name]
+        if measured
+        else [],
+        licences={"data": data.licence},
+        provenance=_study_provenance(study, study.header(), trial)
+        | {"dataset": _dataset_provenance(dataset)},
+    )
+
+
+def folder_evidence(folder: Location, dataset: Location) -> Evidence:
+    """The evidence for a model folder that is no trial, such as a teacher: what its dataset says."""
+    return Evidence(
+        licences={"data": read_manifest(dataset).licence},
+        provenance={"model_folder": folder.name, "dataset": _dataset_provenance(dataset)},
+    )
+
+
+def _accuracy(measured: Measurements, model: str) -> list[Accuracy]:
+    rows = []
+    for split in _SPLITS:
+        found = measured.predictions.get((split, model))
+        if found is None:
+            continue
+        rows.append(
+            Accuracy(
+                split=split,
+                mae_years=mae_estimate(found.predicted_age, found.age),
+                cs5=cs(found.predicted_age, found.age),
+                bias_years=bias(found.predicted_age, found.age),
+                teacher=_yardstick(measured, split, TEACHER),
+                median=_yardstick(measured, split, MEDIAN),
+            )
+        )
+    return rows
+
+
+def _yardstick(measured: Measurements, split: str, model: str) -> Estimate | None:
+    found = measured.predictions.get((split, model))
+    return mae_estimate(found.predicted_age, found.age) if found is not None else None
+
+
+def _decades(measured: Measurements, split: str, model: str) -> list[AgeBin]:
+    found = measured.predictions[(split, model)]
+    return accuracy_by_decade(found.predicted_age, found.age)
+
+
+def _study_provenance(study: StudyFolder, header: StudyHeader, trial: TrialRecord) -> dict[str, Any]:
+    # Names and digests, no paths: a published card must not tell how its author's disk is laid out.
+    return {
+        "study": study.root.name,
+        "study_spec_digest": header.spec_digest,
+        "trial": trial.number,
+        "trial_name": trial.name,
+        "teacher": {
+            "name": Location.of(header.teacher.path).name,
+            "content_digest": header.teacher.content_digest,
+        },
+        "hardware": header.hardware,
+    }
+
+
+def _dataset_provenance(dataset: Location) -> dict[str, Any]:
+    data = read_manifest(dataset)
+    return {
+        "name": data.name,
+        "label_kind": data.label_kind,
+        "content_digest": data.content_digest,
+        "counts": data.counts,
+        "subjects": data.subjects,
+        "detector": data.detector,
+    }

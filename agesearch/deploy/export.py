@@ -1,0 +1,74 @@
+"""A model folder as ONNX, proven to answer as the torch network does on real faces.
+
+A tracer can freeze a branch, and a runtime can compute an operation its own way; neither shows on random
+pixels with certainty. So both runtimes score the same real crops, and a difference beyond the stated
+tolerance is no release.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from agesearch.ages import expected_age
+from agesearch.data.images import RgbImage
+from agesearch.errors import AgeSearchError, InputError
+from agesearch.models.manifest import read_model_manifest
+from agesearch.models.onnx import onnx_bytes
+from agesearch.models.predict import OnnxPredictor, TorchPredictor
+from agesearch.storage import Location
+
+#: The largest differences between the two runtimes that are rounding: in probability, and in years.
+PMF_TOLERANCE = 1e-3
+AGE_TOLERANCE_YEARS = 0.05
+#: How many real crops are compared at most.
+PARITY_FACES = 64
+
+
+@dataclass(frozen=True)
+class Parity:
+    faces: int
+    pmf_max_difference: float
+    age_max_difference_years: float
+    pmf_tolerance: float = PMF_TOLERANCE
+    age_tolerance_years: float = AGE_TOLERANCE_YEARS
+
+    @property
+    def holds(self) -> bool:
+        """Whether both differences are within their tolerances; a NaN never is."""
+        within_pmf = self.pmf_max_difference <= self.pmf_tolerance
+        return within_pmf and self.age_max_difference_years <= self.age_tolerance_years
+
+    def as_json(self) -> dict[str, float]:
+        """The record that goes into the manifest."""
+        return asdict(self)
+
+
+def export_checked(folder: str | Location, crops: RgbImage) -> tuple[bytes, Parity]:
+    """The folder's network as ONNX bytes, and its parity with torch on ``crops`` uint8 ``[N, S, S, 3]``.
+
+    Raises ``AgeSearchError`` with the differences where the two runtimes disagree.
+    """
+    from agesearch.models.folder import load_net
+
+    if len(crops) == 0:
+        raise InputError("There is no face to compare the runtimes on: the dataset is empty.")
+    size = read_model_manifest(folder).model.input_size
+    net = load_net(folder)
+    content = onnx_bytes(net, size)
+    torch_pmf = TorchPredictor(net, size).pmf(crops)
+    onnx_pmf = OnnxPredictor(content, size).pmf(crops)
+    parity = Parity(
+        faces=len(crops),
+        pmf_max_difference=float(np.abs(torch_pmf - onnx_pmf).max()),
+        age_max_difference_years=float(np.abs(expected_age(torch_pmf) - expected_age(onnx_pmf)).max()),
+    )
+    if not parity.holds:
+        raise AgeSearchError(
+            f"The ONNX export of '{folder}' does not answer as the network does: over {parity.faces} faces "
+            f"the ages differ by up to {parity.age_max_difference_years:.3g} years (allowed: "
+            f"{AGE_TOLERANCE_YEARS:g}) and the PMFs by {parity.pmf_max_difference:.3g} (allowed: "
+            f"{PMF_TOLERANCE:g}). Nothing was published."
+        )
+    return content, parity

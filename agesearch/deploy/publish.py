@@ -1,0 +1,193 @@
+"""From a study's picked trial, or any model folder, to an immutable version in the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from agesearch.data.arrays import decode_column, read_rows
+from agesearch.data.images import RgbImage
+from agesearch.data.records import Split, read_manifest
+from agesearch.deploy.card import render_card
+from agesearch.deploy.evidence import Evidence, folder_evidence, study_evidence
+from agesearch.deploy.export import PARITY_FACES, Parity, export_checked
+from agesearch.deploy.registry import CARD, CHAMPION, Alias, Registry, Version, checked_name, file_digest
+from agesearch.errors import InputError
+from agesearch.models.manifest import (
+    MANIFEST,
+    ONNX,
+    WEIGHTS,
+    ModelManifest,
+    library_versions,
+    model_digest,
+    now,
+    read_checked,
+    read_model_manifest,
+)
+from agesearch.progress import Listener, Progress, silent
+from agesearch.search.measurements import picked
+from agesearch.search.records import StudyFolder, TrialRecord
+from agesearch.specs import digest_of
+from agesearch.storage import Location
+
+_STAGE = "publish"
+_STEPS = 3
+
+
+@dataclass(frozen=True)
+class Published:
+    """A version, whether it was just made (else it existed with this content), its parity, and its alias."""
+
+    version: Version
+    is_new: bool
+    parity: dict[str, Any]
+    alias: Alias
+
+
+def publish(
+    source: str | Location,
+    name: str,
+    registry: str | Location,
+    *,
+    pick: str = "knee",
+    dataset: str | Location | None = None,
+    alias: str = CHAMPION,
+    on_progress: Listener = silent,
+) -> Published:
+    """Publish the ``pick`` of a study, or a model folder with its ``dataset``, as the next version of
+    ``name``.
+
+    Content that is in the registry already is not written again. Then the alias moves. ``dataset`` overrides
+    where a study says its dataset lies. Raises ``InputError`` for what is no model, ``AgeSearchError`` where
+    the ONNX export does not answer as the network does.
+    """
+    store = Registry(registry)
+    checked_name(name)
+    checked_name(alias, "alias")
+    folder, data, evidence = _material(Location.of(source), pick, dataset)
+    content_digest = _content_digest(folder, evidence)
+    with store.locked(name):
+        known = store.with_digest(name, content_digest)
+        version = known or _add(store, name, folder, data, evidence, content_digest, on_progress)
+        moved = store.move_alias(version, alias)
+    parity = version.manifest().provenance.get("parity", {})
+    return Published(version, known is None, parity, moved)
+
+
+def parity_crops(dataset: Location, limit: int = PARITY_FACES) -> RgbImage:
+    """Up to ``limit`` real crops ``uint8 [N, S, S, 3]`` of the first split that has any, validation first."""
+    size = read_manifest(dataset).crop.size
+    for split in (Split.VAL, Split.TEST, Split.TRAIN):
+        rows = read_rows(dataset, split, ["sample_id", "image"])
+        if rows.num_rows:
+            return decode_column(rows.sort_by("sample_id").slice(0, limit).column("image"), size)
+    raise InputError(f"The dataset '{dataset}' has no faces to compare the runtimes on.")
+
+
+def _material(
+    source: Location, pick: str, dataset: str | Location | None
+) -> tuple[Location, Location, Evidence]:
+    """The model folder, the dataset and the evidence of what shall be published."""
+    study = StudyFolder(source)
+    if study.exists():
+        trial = picked(study, pick)
+        data = _present(Location.of(dataset or study.header().dataset.path))
+        return _trial_folder(study, trial), data, study_evidence(study, trial, data)
+    if not (source / MANIFEST).exists():
+        raise InputError(
+            f"'{source}' is neither a study nor a model folder: give the folder that 'agesearch tune' or "
+            "'agesearch teach' wrote."
+        )
+    if dataset is None:
+        raise InputError(
+            f"'{source}' is a model folder, which does not know its dataset: give it with --data, since the "
+            "export is checked on its faces."
+        )
+    data = _present(Location.of(dataset))
+    return source, data, folder_evidence(source, data)
+
+
+def _present(dataset: Location) -> Location:
+    if not dataset.exists():
+        raise InputError(
+            f"The dataset '{dataset}' is not there any more, and the export is checked on its faces: say "
+            "where it is with --data."
+        )
+    return dataset
+
+
+def _trial_folder(study: StudyFolder, trial: TrialRecord) -> Location:
+    folder = study.trial_folder(trial)
+    read_model_manifest(folder)
+    return folder
+
+
+def _content_digest(folder: Location, evidence: Evidence) -> str:
+    """What makes two versions the same: the model, and all that is known of it."""
+    known = [evidence.metrics(), evidence.intervals(), evidence.speed, evidence.robustness]
+    return digest_of([model_digest(folder), *known, evidence.licences, evidence.provenance])
+
+
+def _add(
+    store: Registry,
+    name: str,
+    folder: Location,
+    data: Location,
+    evidence: Evidence,
+    content_digest: str,
+    on_progress: Listener,
+) -> Version:
+    step = _steps(on_progress)
+    step("reading the faces")
+    crops = parity_crops(data)
+    step("exporting to ONNX and comparing with torch")
+    onnx, parity = export_checked(folder, crops)
+    step("writing the version")
+    number = store.next_number(name)
+    files = {ONNX: onnx, WEIGHTS: read_checked(folder, WEIGHTS)}
+    manifest = _manifest(read_model_manifest(folder), evidence, name, number, parity, content_digest)
+    files[CARD] = render_card(manifest, evidence).encode("utf-8")
+    complete = manifest.model_copy(
+        update={"files": {file: file_digest(content) for file, content in sorted(files.items())}}
+    )
+    files[MANIFEST] = complete.model_dump_json(indent=2).encode("utf-8")
+    return store.add(name, number, files)
+
+
+def _manifest(
+    trained: ModelManifest, evidence: Evidence, name: str, number: int, parity: Parity, content_digest: str
+) -> ModelManifest:
+    provenance = evidence.provenance | {
+        "content_digest": content_digest,
+        "model_created": trained.created,
+        "model_kind": trained.kind,
+        "parity": parity.as_json(),
+        "trained_with": trained.versions,
+    }
+    return trained.model_copy(
+        update={
+            "kind": "version",
+            "name": name,
+            "version": number,
+            "metrics": trained.metrics | evidence.metrics(),
+            "intervals": trained.intervals | evidence.intervals(),
+            "speed": evidence.speed or trained.speed,
+            "robustness": evidence.robustness or trained.robustness,
+            "licences": trained.licences | evidence.licences,
+            "provenance": trained.provenance | provenance,
+            "created": now(),
+            "versions": library_versions(),
+        }
+    )
+
+
+def _steps(on_progress: Listener) -> Callable[[str], None]:
+    done = 0
+
+    def step(note: str) -> None:
+        nonlocal done
+        done += 1
+        on_progress(Progress(_STAGE, done, _STEPS, note=note))
+
+    return step

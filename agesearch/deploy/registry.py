@@ -1,0 +1,267 @@
+"""The registry: immutable model versions under names, and movable aliases that say which one is in use.
+
+    registry/NAME/versions/0001/{model.onnx, weights.safetensors, manifest.json, card.md, SHA256SUMS}
+    registry/NAME/aliases/champion.json         the version it points to, and every move so far
+
+A version is written beside its place and renamed into it, so it is there whole or not at all, and is never
+written again. ``SHA256SUMS`` is the usual file of that name: loading checks it, and so does ``sha256sum -c``.
+"""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from pydantic import Field
+
+from agesearch.errors import InputError, unknown_name
+from agesearch.models.manifest import MANIFEST, ModelManifest, now, read_model_manifest
+from agesearch.specs import Spec, parse_spec
+from agesearch.storage import Location, exclusive
+
+DEFAULT_REGISTRY = "registry"
+CHAMPION = "champion"
+CARD = "card.md"
+SUMS = "SHA256SUMS"
+
+_VERSIONS = "versions"
+_ALIASES = "aliases"
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_REFERENCE = re.compile(r"(?P<name>[^@:]+)(?:@(?P<alias>[^@:]+)|:(?P<version>[^@:]+))?")
+_BLOCK_BYTES = 1024 * 1024
+
+
+class Move(Spec):
+    """One move of an alias: when (UTC), by whom, from which version (None: the first) to which."""
+
+    when: str
+    who: str
+    source: str | None = Field(alias="from")
+    target: str = Field(alias="to")
+
+
+class Alias(Spec):
+    """``aliases/NAME.json``: the version an alias points to, and how it came there, oldest move first."""
+
+    alias: str
+    version: str
+    history: tuple[Move, ...] = ()
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version of a model in a registry; ``number`` as its folder is named, such as ``0001``."""
+
+    name: str
+    number: str
+    folder: Location
+    aliases: tuple[str, ...] = field(default=())
+
+    @property
+    def label(self) -> str:
+        """The reference that always names this version."""
+        return f"{self.name}:{self.number}"
+
+    def manifest(self) -> ModelManifest:
+        """The version's manifest."""
+        return read_model_manifest(self.folder)
+
+
+def version_of(manifest: ModelManifest) -> str:
+    """The version number as it is written everywhere: four digits, ``0000`` for a model that has none."""
+    return _number(manifest.version or 0)
+
+
+class Registry:
+    """Reads and writes one registry, on this machine or behind a URI."""
+
+    def __init__(self, root: str | Location) -> None:
+        self.root = Location.of(root)
+
+    def names(self) -> list[str]:
+        """The names of all models, sorted; empty where there is no registry yet."""
+        return [place.name for place in self.root.children() if (place / _VERSIONS).is_dir()]
+
+    def versions(self, name: str) -> list[Version]:
+        """The versions of a model, oldest first; an ``InputError`` lists the known names."""
+        numbers = self._numbers(checked_name(name))
+        if not numbers:
+            raise self._unknown(name)
+        pointed = {alias.alias: alias.version for alias in self.aliases(name)}
+        return [
+            Version(
+                name,
+                number,
+                self._version_folder(name, number),
+                tuple(alias for alias, target in pointed.items() if target == number),
+            )
+            for number in numbers
+        ]
+
+    def aliases(self, name: str) -> list[Alias]:
+        """The aliases of a model with their histories."""
+        files = (self.root / checked_name(name) / _ALIASES).children()
+        return [
+            parse_spec(Alias, file.read_json(), f"'{file}'") for file in files if file.name.endswith(".json")
+        ]
+
+    def find(self, reference: str) -> Version:
+        """The version that ``NAME``, ``NAME@ALIAS`` or ``NAME:VERSION`` names; without either, the champion.
+
+        An ``InputError`` lists the names, aliases or versions there are.
+        """
+        name, alias, number = _parsed(reference)
+        versions = {version.number: version for version in self.versions(name)}
+        if number is None:
+            aliases = {entry.alias: entry.version for entry in self.aliases(name)}
+            wanted = alias or CHAMPION
+            if wanted not in aliases:
+                raise unknown_name(f"alias of the model '{name}'", wanted, aliases)
+            number = aliases[wanted]
+        if number not in versions:
+            raise unknown_name(f"version of the model '{name}'", number, versions)
+        return versions[number]
+
+    def with_digest(self, name: str, content_digest: str) -> Version | None:
+        """The newest version of a model that has this content, None where none has."""
+        if not self._numbers(name):
+            return None
+        for version in reversed(self.versions(name)):
+            if version.manifest().provenance.get("content_digest") == content_digest:
+                return version
+        return None
+
+    @contextmanager
+    def locked(self, name: str) -> Iterator[None]:
+        """Hold the model for one writer; a second one gets a ``ConflictError``."""
+        with exclusive(self.root / checked_name(name), "The model"):
+            yield
+
+    def next_number(self, name: str) -> int:
+        """The number that the next version gets."""
+        return max(map(int, self._numbers(name)), default=0) + 1
+
+    def add(self, name: str, number: int, files: Mapping[str, bytes]) -> Version:
+        """Write a version at once and for ever; call it within ``locked``. Refuses a number that exists."""
+        folder = self._version_folder(name, _number(number))
+        if folder.exists():
+            raise InputError(
+                f"The version '{name}:{_number(number)}' exists; versions are never overwritten."
+            )
+        for leftover in (self.root / name / _VERSIONS).children():
+            if leftover.name.endswith(".tmp"):  # of a publish that was killed; nobody else holds the lock
+                leftover.delete()
+        with folder.staged() as staging:
+            staging.make_dir()
+            # Where nothing can be renamed (object stores) the sums come last: a version without is
+            # incomplete.
+            for file, content in {**files, SUMS: _sums(files)}.items():
+                (staging / file).write_bytes(content)
+        return Version(name, _number(number), folder)
+
+    def move_alias(self, version: Version, alias: str) -> Alias:
+        """Point an alias at a version and record the move; nothing changes where it points there already."""
+        file = self.root / version.name / _ALIASES / f"{checked_name(alias, 'alias')}.json"
+        known = parse_spec(Alias, file.read_json(), f"'{file}'") if file.exists() else None
+        if known is not None and known.version == version.number:
+            return known
+        source = known.version if known else None
+        move = Move(when=now(), who=_user(), **{"from": source, "to": version.number})
+        history = (*(known.history if known else ()), move)
+        moved = Alias(alias=alias, version=version.number, history=history)
+        file.write_json(moved.model_dump(mode="json", by_alias=True))
+        return moved
+
+    def _numbers(self, name: str) -> list[str]:
+        places = (self.root / name / _VERSIONS).children()
+        complete = [place.name for place in places if place.name.isdecimal() and (place / SUMS).exists()]
+        return sorted(complete, key=int)
+
+    def _version_folder(self, name: str, number: str) -> Location:
+        return self.root / name / _VERSIONS / number
+
+    def _unknown(self, name: str) -> InputError:
+        names = self.names()
+        if not names:
+            return InputError(
+                f"The registry '{self.root}' has no model yet: publish one with 'agesearch publish STUDY', "
+                "or name another registry with --registry."
+            )
+        return unknown_name(f"model in the registry '{self.root}'", name, names)
+
+
+def resolve(registry: str | Location, reference: str) -> Location:
+    """The folder of the version that a reference names (see ``Registry.find``), with every file checked."""
+    version = Registry(registry).find(reference)
+    verify(version.folder)
+    return version.folder
+
+
+def verify(folder: Location) -> None:
+    """Check every file of a version against ``SHA256SUMS``; an ``InputError`` names the one that differs."""
+    sums = dict(
+        line.split("  ", 1)[::-1] for line in (folder / SUMS).read_text().splitlines() if "  " in line
+    )
+    if MANIFEST not in sums or any("/" in name for name in sums):
+        raise InputError(f"'{folder / SUMS}' is damaged: it does not list the version's files.")
+    for name, digest in sums.items():
+        if not (folder / name).exists():
+            raise InputError(f"'{folder}' is damaged: its file '{name}' is missing.")
+        if _digest_of_file(folder / name) != digest:
+            raise InputError(
+                f"'{folder / name}' was changed after it was published (its SHA-256 is not the one in "
+                f"{SUMS}): use another version, or publish again."
+            )
+
+
+def checked_name(name: str, kind: str = "model name") -> str:
+    """The name itself where it is one; an ``InputError`` states the rule. No name can leave the registry."""
+    if _NAME.fullmatch(name) is None or ".." in name:
+        raise InputError(
+            f"The {kind} is '{name[:80]}', but must be 1 to 64 lower-case letters, digits, '.', '_' or '-', "
+            "starting with a letter or digit."
+        )
+    return name
+
+
+def _parsed(reference: str) -> tuple[str, str | None, str | None]:
+    match = _REFERENCE.fullmatch(reference)
+    number = match["version"] if match else None
+    if match is None or (number is not None and not (number.isascii() and number.isdecimal())):
+        raise InputError(
+            f"'{reference[:80]}' names no model: expected NAME, NAME@ALIAS or NAME:VERSION, such as ages:1."
+        )
+    return match["name"], match["alias"], _number(int(number)) if number else None
+
+
+def _number(number: int) -> str:
+    return f"{number:04d}"
+
+
+def file_digest(content: bytes) -> str:
+    """The SHA-256 of a file's content, as manifests and ``SHA256SUMS`` keep it."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def _sums(files: Mapping[str, bytes]) -> bytes:
+    lines = [f"{file_digest(content)}  {name}\n" for name, content in sorted(files.items())]
+    return "".join(lines).encode("ascii")
+
+
+def _digest_of_file(file: Location) -> str:
+    digest = hashlib.sha256()
+    with file.filesystem.open_input_stream(file.path) as stream:
+        while block := stream.read(_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # an account without a name, as in some containers
+        return "unknown"
