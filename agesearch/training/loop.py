@@ -1,0 +1,237 @@
+"""The epoch loop: one process, or several with DDP when torch's process group is up. Pure torch.
+
+Each epoch trains, validates, keeps the best weights, writes a checkpoint and reports. A run that is started
+again with the same spec goes on from its last whole epoch, with the same result as an undisturbed one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+from agesearch import metrics
+from agesearch.ages import AGES, FloatArray
+from agesearch.distill.losses import Targets
+from agesearch.distill.task import DistillTask
+from agesearch.errors import AgeSearchError, InputError
+from agesearch.measure.accuracy import cs, mae
+from agesearch.models.zoo import AgeNet
+from agesearch.specs import TrainSpec
+from agesearch.storage import Location
+from agesearch.training.batches import Batch, FacePool, Source
+from agesearch.training.checkpoint import TrainState, delete_state, load_state, save_state
+from agesearch.training.optim import MAX_GRADIENT_NORM, adamw, rate_factor, set_rate
+
+CURVE = "curve.jsonl"
+VALIDATION_BATCH = 64
+
+Report = Callable[[dict[str, float]], None]
+
+
+class TrainingDiverged(AgeSearchError):  # noqa: N818 - named for what happened
+    """The loss is no longer a number; the learning rate is too high for this network and data."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The best epoch's weights and metrics (``val_mae_years``, ``val_cs5``, ``epoch``)."""
+
+    weights: dict[str, Tensor]
+    metrics: dict[str, float]
+
+
+def pick_device() -> torch.device:
+    """The GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def use_threads(threads: int) -> None:
+    """Let torch and OpenCV use this many threads in this process."""
+    import cv2
+
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
+
+
+class Trainer:
+    """Trains ``net`` on ``source`` and validates on ``val``; ``out`` holds the curve and the checkpoint."""
+
+    def __init__(
+        self,
+        net: AgeNet,
+        task: DistillTask,
+        source: Source,
+        val: FacePool,
+        spec: TrainSpec,
+        out: Location,
+        *,
+        device: torch.device | None = None,
+        resume: bool = True,
+    ) -> None:
+        self.device = device or pick_device()
+        self.net = net.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.spec = spec
+        self.source = source
+        self.val = val
+        self.out = out
+        self.optimiser = adamw(self.net, spec.optim)
+        self.state = self._restored() if resume else TrainState(spec.digest())
+        self.task: nn.Module = DistributedDataParallel(task) if dist.is_initialized() else task
+
+    def fit(self, report: Report) -> Fitted:
+        """Train what is left of the epochs; ``report`` gets each epoch's metrics, as in ``curve.jsonl``.
+
+        Raises ``TrainingDiverged`` where the loss stops being a number.
+        """
+        for epoch in range(self.state.epochs, self.spec.optim.epochs):
+            started = time.perf_counter()
+            losses = self._train_epoch(epoch)
+            self._refuse_divergence(losses, epoch)
+            scores = self.validate()
+            row = {metrics.EPOCH: float(epoch + 1), **losses, **scores}
+            row[metrics.EPOCH_SECONDS] = round(time.perf_counter() - started, 3)
+            self._keep(epoch, scores)
+            if is_first_worker():
+                append_line(self.out / CURVE, row)
+            report(row)
+        return Fitted(self.state.best, self.state.best_metrics)
+
+    def validate(self) -> dict[str, float]:
+        """MAE in years and CS@5 on the validation faces that have an age."""
+        predicted, true = self._predicted_ages()
+        return {metrics.VAL_MAE_YEARS: mae(predicted, true), metrics.VAL_CS5: cs(predicted, true)}
+
+    def _train_epoch(self, epoch: int) -> dict[str, float]:
+        self.net.train()
+        steps = self.source.steps
+        warmup = round(self.spec.optim.warmup_epochs * steps)
+        sums: dict[str, Tensor] = {}
+        faces = 0
+        for index, batch in enumerate(self.source.epoch(epoch)):
+            done = epoch * steps + index
+            share = rate_factor(done, steps * self.spec.optim.epochs, warmup)
+            set_rate(self.optimiser, share * self.spec.optim.learning_rate)
+            terms = self._step(batch)
+            faces += len(batch.sample_id)
+            for name, value in terms.items():
+                sums[name] = sums.get(name, torch.zeros(())) + value.detach().cpu() * len(batch.sample_id)
+        means = _summed(torch.stack([*sums.values(), torch.tensor(float(faces))]))
+        named = dict(zip(sums, (means[:-1] / means[-1]).tolist(), strict=True))
+        return {metrics.TRAIN_LOSS: named.pop("loss"), **{f"train_{name}": v for name, v in named.items()}}
+
+    def _step(self, batch: Batch) -> dict[str, Tensor]:
+        inputs, targets = self._to_device(batch)
+        with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
+            terms: dict[str, Tensor] = self.task(inputs, targets)
+        self.optimiser.zero_grad(set_to_none=True)
+        terms["loss"].backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.net.parameters(), MAX_GRADIENT_NORM)
+        self.optimiser.step()
+        return terms
+
+    def _to_device(self, batch: Batch) -> tuple[Tensor, Targets]:
+        # uint8 [B, S, S, 3] seen as [B, 3, S, S] is already channels-last: no copy before the conversion
+        images = torch.from_numpy(batch.images).to(self.device).permute(0, 3, 1, 2).float()
+        teacher = batch.teacher_pmf
+        targets = Targets(
+            age=torch.from_numpy(batch.age).to(self.device),
+            label_pmf=torch.from_numpy(batch.label_pmf).to(self.device),
+            teacher_pmf=None if teacher is None else torch.from_numpy(teacher).to(self.device),
+        )
+        return images, targets
+
+    def _predicted_ages(self) -> tuple[FloatArray, FloatArray]:
+        rows = np.flatnonzero(np.isfinite(self.val.age))
+        if len(rows) == 0:
+            raise InputError(
+                "No validation face has an age: the dataset needs some to choose the best epoch."
+            )
+        mine = rows[_rank() :: _world()]
+        ages = torch.from_numpy(AGES).to(self.device)
+        self.net.eval()
+        parts = []
+        with torch.inference_mode():
+            for start in range(0, len(mine), VALIDATION_BATCH):
+                pixels = torch.from_numpy(self.val.images(mine[start : start + VALIDATION_BATCH]))
+                logits = self.net(pixels.to(self.device).permute(0, 3, 1, 2).float())
+                parts.append((torch.softmax(logits.float(), dim=-1) @ ages).cpu().numpy())
+        predicted = np.concatenate(parts) if parts else np.empty(0, dtype=np.float32)
+        return _gathered(predicted), _gathered(self.val.age[mine])
+
+    def _keep(self, epoch: int, scores: dict[str, float]) -> None:
+        best = self.state.best_metrics.get(metrics.VAL_MAE_YEARS, math.inf)
+        weights = {name: tensor.detach().cpu().clone() for name, tensor in self.net.state_dict().items()}
+        if scores[metrics.VAL_MAE_YEARS] < best:
+            self.state.best = weights
+            self.state.best_metrics = {**scores, metrics.EPOCH: float(epoch + 1)}
+        self.state.epochs = epoch + 1
+        if is_first_worker() and self.state.epochs < self.spec.optim.epochs:
+            self.state.student = weights
+            self.state.optimiser = self.optimiser.state_dict()
+            self.state.random = torch.get_rng_state()
+            save_state(self.out, self.state)
+
+    def _restored(self) -> TrainState:
+        state = load_state(self.out, self.spec.digest())
+        if state is None:
+            return TrainState(self.spec.digest())
+        self.net.load_state_dict(state.student)
+        self.optimiser.load_state_dict(state.optimiser)
+        if state.random is not None:
+            torch.set_rng_state(state.random)
+        return state
+
+    def _refuse_divergence(self, losses: dict[str, float], epoch: int) -> None:
+        if not all(math.isfinite(value) for value in losses.values()):
+            delete_state(self.out)
+            raise TrainingDiverged(
+                f"The loss of {self.spec.model.arch} is not a number in epoch {epoch + 1}: "
+                f"lower the learning rate (it is {self.spec.optim.learning_rate:g})."
+            )
+
+
+def append_line(file: Location, row: dict[str, float]) -> None:
+    """Add one JSON line to a file on this machine; elsewhere the file is rewritten."""
+    line = json.dumps(row, allow_nan=False) + "\n"
+    if file.is_local:
+        file.local().parent.mkdir(parents=True, exist_ok=True)
+        with open(file.local(), "a", encoding="utf-8") as handle:
+            handle.write(line)
+    else:
+        file.write_text((file.read_text() if file.exists() else "") + line)
+
+
+def is_first_worker() -> bool:
+    """Whether this process writes the files: the only one, or the first of several."""
+    return _rank() == 0
+
+
+def _rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def _world() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def _summed(values: Tensor) -> Tensor:
+    if dist.is_initialized():
+        dist.all_reduce(values)
+    return values
+
+
+def _gathered(values: FloatArray) -> FloatArray:
+    if not dist.is_initialized():
+        return values
+    parts: list[FloatArray] = [values] * _world()
+    dist.all_gather_object(parts, values)
+    return np.concatenate(parts)
