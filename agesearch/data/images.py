@@ -19,8 +19,8 @@ from agesearch.errors import InputError
 
 RgbImage = npt.NDArray[np.uint8]
 
-#: What the web sends. The service takes these only.
-WEB_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP")
+#: What the web sends. The service takes these only. (JPEG includes the MPO of some cameras.)
+WEB_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 #: What datasets of the last thirty years hold besides.
 ARCHIVE_FORMATS = (*WEB_FORMATS, "TIFF", "PPM")
 
@@ -85,7 +85,7 @@ def _open(data: bytes, formats: tuple[str, ...]) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise BadImage("too_many_pixels", "The image's header claims far too many pixels.") from error
     except Exception as error:  # hostile headers raise anything: struct.error, ValueError, SyntaxError, ...
-        names = ", ".join(name for name in formats if name != "MPO")
+        names = ", ".join(formats)
         raise BadImage("not_an_image", f"The bytes are not an image in a known format ({names}).") from error
 
 

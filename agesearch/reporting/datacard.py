@@ -56,7 +56,7 @@ def _sheet(dataset: str | Location, each: int) -> list[dict[str, object]]:
             "faces": [
                 {
                     "uri": "data:image/jpeg;base64," + base64.b64encode(face.image).decode("ascii"),
-                    "age": "" if face.age is None else f"{face.age:.0f}",
+                    "age": "" if face.age is None else str(int(face.age)),
                     "split": face.split,
                     "source": face.source,
                     "sample_id": face.sample_id,

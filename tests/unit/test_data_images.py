@@ -1,0 +1,183 @@
+"""Safe decoding: every kind of file becomes upright 8-bit RGB or a ``BadImage`` with its reason."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from agesearch.data.images import ARCHIVE_FORMATS, BadImage, decode_image
+
+
+def _quadrants(size: int = 32) -> np.ndarray:
+    """Red, green / blue, white: an image whose orientation can be told."""
+    rgb = np.zeros((size, size, 3), np.uint8)
+    half = size // 2
+    rgb[:half, :half], rgb[:half, half:] = (250, 0, 0), (0, 250, 0)
+    rgb[half:, :half], rgb[half:, half:] = (0, 0, 250), (250, 250, 250)
+    return rgb
+
+
+def _file(image: Image.Image, kind: str, **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def _close(first: np.ndarray, second: np.ndarray, tolerance: int = 12) -> bool:
+    """Quadrant centres agree; codecs blur only the borders."""
+    centres = [(8, 8), (8, 24), (24, 8), (24, 24)]
+    return all(np.abs(first[c].astype(int) - second[c].astype(int)).max() <= tolerance for c in centres)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM"])
+def test_formats(kind: str) -> None:
+    data = _file(Image.fromarray(_quadrants()), kind)
+    assert _close(decode_image(data, formats=ARCHIVE_FORMATS), _quadrants(), 16)
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "PPM"])
+def test_the_web_may_not_pick_archive_decoders(kind: str) -> None:
+    with pytest.raises(BadImage) as caught:
+        decode_image(_file(Image.fromarray(_quadrants()), kind))
+    assert caught.value.reason == "not_an_image"
+
+
+@pytest.mark.parametrize(
+    ("orientation", "turn"),
+    [
+        (1, lambda a: a),
+        (2, lambda a: a[:, ::-1]),
+        (3, lambda a: a[::-1, ::-1]),
+        (4, lambda a: a[::-1]),
+        (5, lambda a: a.transpose(1, 0, 2)),
+        (6, lambda a: np.rot90(a, 1)),
+        (7, lambda a: np.rot90(a, 2).transpose(1, 0, 2)),
+        (8, lambda a: np.rot90(a, -1)),
+    ],
+)
+def test_exif_orientation(orientation: int, turn) -> None:  # noqa: ANN001
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    # ``turn`` is how the camera stored the upright picture.
+    stored = Image.fromarray(np.ascontiguousarray(turn(_quadrants())))
+    assert np.array_equal(decode_image(_file(stored, "PNG", exif=exif)), _quadrants())
+
+
+def test_broken_exif_does_not_cost_the_image() -> None:
+    data = _file(Image.fromarray(_quadrants()), "JPEG", exif=b"Exif\x00\x00garbage" + b"\xff" * 40)
+    assert _close(decode_image(data), _quadrants(), 16)
+
+
+def test_cmyk_palette_alpha_and_grey() -> None:
+    image = Image.fromarray(_quadrants())
+    assert _close(decode_image(_file(image.convert("CMYK"), "JPEG")), _quadrants(), 40)
+    assert _close(
+        decode_image(_file(image.convert("P", palette=Image.Palette.ADAPTIVE), "PNG")), _quadrants()
+    )
+    grey = decode_image(_file(image.convert("L"), "PNG"))
+    assert grey.shape == (32, 32, 3)
+    assert np.array_equal(grey[..., 0], np.asarray(image.convert("L")))
+    clear = image.convert("RGBA")
+    clear.putalpha(0)
+    assert (decode_image(_file(clear, "PNG")) == 255).all()
+
+
+def test_sixteen_bits_keep_the_high_byte() -> None:
+    deep = (np.arange(32 * 32, dtype=np.uint32).reshape(32, 32) * 64).astype(np.uint16)
+    assert np.array_equal(
+        decode_image(_file(Image.fromarray(deep), "PNG"))[..., 1], (deep >> 8).astype(np.uint8)
+    )
+
+
+def test_animation_gives_its_first_frame() -> None:
+    frames = [Image.fromarray(_quadrants()), Image.new("RGB", (32, 32))]
+    data = _file(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert _close(decode_image(data), _quadrants())
+
+
+def _png_header(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b""))
+        + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty"),
+        (b"not an image at all", "not_an_image"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not_an_image"),
+        (b"\xff\xd8\xff\xe0" + b"\x00" * 30, "not_an_image"),
+        (_png_header(50_000, 50_000), "too_many_pixels"),
+        (_png_header(40_000, 20), "too_many_pixels"),
+        (_png_header(8, 800), "too_small"),
+        (_png_header(100, 100), "truncated"),
+    ],
+)
+def test_bad_files_have_a_reason(data: bytes, reason: str) -> None:
+    with pytest.raises(BadImage) as caught:
+        decode_image(data)
+    assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_truncated_files_are_refused(kind: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    data = _file(Image.fromarray(noise), kind)
+    with pytest.raises(BadImage) as caught:
+        decode_image(data[: len(data) // 2])
+    assert caught.value.reason in ("truncated", "corrupt", "not_an_image")
+
+
+def test_limits_are_the_callers() -> None:
+    data = _file(Image.fromarray(_quadrants()), "PNG")
+    for limits, reason in (({"max_bytes": 10}, "too_many_bytes"), ({"max_pixels": 1000}, "too_many_pixels")):
+        with pytest.raises(BadImage) as caught:
+            decode_image(data, **limits)
+        assert caught.value.reason == reason
+
+
+def test_scan_bomb_is_refused() -> None:
+    data = _file(Image.fromarray(_quadrants()), "JPEG", progressive=True)
+    with pytest.raises(BadImage, match="scans"):
+        decode_image(data[:-2] + b"\xff\xda\x00\x08" * 100 + data[-2:])
+
+
+def test_bad_image_survives_pickling() -> None:
+    error = pickle.loads(pickle.dumps(BadImage("no_face", "No face was found.")))
+    assert (error.reason, str(error)) == ("no_face", "No face was found.")
+
+
+_SEEDS = [
+    _file(Image.fromarray(_quadrants()), kind) for kind in ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP")
+]
+
+
+@settings(max_examples=150, deadline=None)
+@given(seed=st.sampled_from(_SEEDS), data=st.data())
+def test_damaged_files_never_raise_anything_else(seed: bytes, data: st.DataObject) -> None:
+    damaged = bytearray(seed)
+    for _ in range(data.draw(st.integers(1, 6))):
+        damaged[data.draw(st.integers(0, len(seed) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        rgb = decode_image(bytes(damaged), max_pixels=1_000_000, formats=ARCHIVE_FORMATS)
+    except BadImage:
+        return
+    assert rgb.dtype == np.uint8
+    assert rgb.ndim == 3
+    assert rgb.shape[2] == 3

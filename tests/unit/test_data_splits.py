@@ -1,0 +1,65 @@
+"""Splits are decided by the subject's hash: stable, subject-exclusive, of about the shares asked for."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agesearch.data.records import SourceRecord, Split
+from agesearch.data.splits import split_of, split_of_key
+from agesearch.specs import SplitSpec
+
+_ORDER = {Split.TEST: 0, Split.VAL: 1, Split.TRAIN: 2}
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    subjects=st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=40),
+    seed=st.integers(0, 1000),
+    shuffled=st.randoms(),
+)
+def test_order_of_rows_does_not_matter_and_subjects_never_straddle(subjects, seed, shuffled) -> None:  # noqa: ANN001
+    spec = SplitSpec(val=0.3, test=0.3, seed=seed)
+    rows = [(f"image{index}", subject) for index, subject in enumerate(subjects)]
+
+    def draw(order: list[tuple[str, str]]) -> dict[str, Split]:
+        return {
+            image: split_of(SourceRecord(image, "s", subject_id=subject), image, spec)
+            for image, subject in order
+        }
+
+    other = list(rows)
+    shuffled.shuffle(other)
+    found = draw(rows)
+    assert draw(other) == found
+    of_subject: dict[str, set[Split]] = {}
+    for image, subject in rows:
+        of_subject.setdefault(subject, set()).add(found[image])
+    assert all(len(splits) == 1 for splits in of_subject.values())
+
+
+@given(key=st.text(), low=st.floats(0, 0.4), more=st.floats(0, 0.5))
+def test_a_larger_test_share_keeps_its_members(key: str, low: float, more: float) -> None:
+    before = split_of_key(key, SplitSpec(val=0.0, test=low))
+    after = split_of_key(key, SplitSpec(val=0.0, test=low + more))
+    assert _ORDER[after] <= _ORDER[before]
+
+
+def test_shares_and_seed() -> None:
+    spec = SplitSpec(val=0.2, test=0.1)
+    counts = Counter(split_of_key(f"{number}", spec) for number in range(4000))
+    assert abs(counts[Split.VAL] / 4000 - 0.2) < 0.03
+    assert abs(counts[Split.TEST] / 4000 - 0.1) < 0.03
+    other = SplitSpec(val=0.2, test=0.1, seed=1)
+    assert any(split_of_key(f"{n}", spec) != split_of_key(f"{n}", other) for n in range(50))
+
+
+def test_owners_split_wins_and_images_stand_in_for_subjects() -> None:
+    spec = SplitSpec(val=0.0, test=0.99)
+    owned = SourceRecord("a", "s", subject_id="anna", split=Split.TRAIN)
+    assert split_of(owned, "digest", spec) is Split.TRAIN
+    unknown = [SourceRecord(path, "s") for path in ("a", "b")]
+    spec = SplitSpec(val=0.4, test=0.3)
+    assert all(split_of(unknown[0], d, spec) == split_of(unknown[1], d, spec) for d in map(str, range(40)))
