@@ -28,6 +28,8 @@ _ENVIRONMENT = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_DATA_LOG_LEVEL": "ERROR",
     "RAY_DEDUP_LOGS": "1",
+    # Ray would print this on standard output; whoever runs the workers tells of it in its own words.
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "A worker died or was killed while executing a task",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -121,7 +123,7 @@ def _init(ray: Any, address: str | None, cpus: int | None, dashboard: bool, verb
         options |= {
             "address": "local",
             "num_cpus": cpus,
-            "include_dashboard": dashboard,
+            "include_dashboard": None if dashboard else False,  # None: go on without one that fails to start
             "dashboard_host": LOOPBACK,
         }
         options |= {"_node_ip_address": NODE_ADDRESS}

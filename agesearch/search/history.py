@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,14 @@ from agesearch.search.space import optuna_distributions, trial_name, trial_spec
 from agesearch.specs import StudySpec
 
 STUDY_NAME = "agesearch"
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a trial has cost: finished epochs and seconds of training."""
+
+    epochs: int = 0
+    seconds: float = 0.0
 
 
 class History:
@@ -56,7 +65,8 @@ class History:
                 directions=["minimize", "minimize"],
                 load_if_exists=True,
             )
-            study.set_metric_names([VAL_MAE_YEARS, LATENCY_MS_P50])
+            with _calm():
+                study.set_metric_names([VAL_MAE_YEARS, LATENCY_MS_P50])
             return cls(storage, spec)
         except Exception as error:  # SQLAlchemy and Optuna raise a dozen unrelated kinds for a broken file
             first = (str(error).splitlines() or [""])[0]
@@ -87,8 +97,7 @@ class History:
     def suggest(self) -> TrialRecord:
         """Begin a new trial."""
         self._study.sampler = self._sampler(len(self._study.get_trials(deepcopy=False)))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # group=True is marked experimental
+        with _calm():
             trial = self._study.ask()
             return self._parametrised(trial)
 
@@ -105,44 +114,39 @@ class History:
         """Note that a trial is taken up again after its process died."""
         return self._noted(number, {"retries": self._records[number].retries + 1})
 
-    def complete(
-        self, number: int, metrics: Mapping[str, float], *, epochs: int, seconds: float
-    ) -> TrialRecord:
+    def complete(self, number: int, metrics: Mapping[str, float], spent: Spent) -> TrialRecord:
         """End a trial that trained its full budget; one without a finite error or latency FAILs instead."""
         mae, latency = metrics.get(VAL_MAE_YEARS), self._records[number].latency_ms_p50
         if mae is None or not math.isfinite(mae):
             stated = "missing" if mae is None else str(mae)
-            return self.fail(number, f"{VAL_MAE_YEARS} is {stated}", epochs=epochs, seconds=seconds)
+            return self.fail(number, f"{VAL_MAE_YEARS} is {stated}", spent)
         if latency is None or not math.isfinite(latency):
-            return self.fail(number, f"{LATENCY_MS_P50} is {latency}", epochs=epochs, seconds=seconds)
-        notes: dict[str, Any] = {"epochs": epochs, "seconds": seconds, "reason": ""}
+            return self.fail(number, f"{LATENCY_MS_P50} is {latency}", spent)
+        notes: dict[str, Any] = {**asdict(spent), "reason": ""}
         if math.isfinite(metrics.get(VAL_CS5, math.nan)):
             notes[VAL_CS5] = metrics[VAL_CS5]
         self._noted(number, notes)
         self._study.tell(number, [mae, latency])
         return self._ended(number, State.COMPLETE, val_mae_years=mae)
 
-    def prune(
-        self, number: int, reason: str, *, epochs: int, seconds: float, mae: float | None = None
-    ) -> TrialRecord:
-        """End a trial that was stopped after ``epochs``; its last error is noted, and never on the front."""
-        notes: dict[str, Any] = {"reason": reason, "epochs": epochs, "seconds": seconds}
+    def prune(self, number: int, reason: str, spent: Spent, mae: float | None = None) -> TrialRecord:
+        """End a trial that was stopped early; its last error is noted, and never on the front."""
+        notes: dict[str, Any] = {"reason": reason, **asdict(spent)}
         if mae is not None and math.isfinite(mae):
             notes[VAL_MAE_YEARS] = mae
         self._noted(number, notes)
         self._study.tell(number, state=TrialState.PRUNED)
         return self._ended(number, State.PRUNED)
 
-    def fail(self, number: int, reason: str, *, epochs: int = 0, seconds: float = 0.0) -> TrialRecord:
+    def fail(self, number: int, reason: str, spent: Spent | None = None) -> TrialRecord:
         """End a trial that has no result."""
-        self._noted(number, {"reason": reason, "epochs": epochs, "seconds": seconds})
+        self._noted(number, {"reason": reason, **asdict(spent or Spent())})
         self._study.tell(number, state=TrialState.FAIL)
         return self._ended(number, State.FAIL)
 
     def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
         seed = int(np.random.SeedSequence([self._spec.seed, number]).generate_state(1)[0])
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _calm():
             return optuna.samplers.TPESampler(
                 n_startup_trials=self._spec.startup_trials, multivariate=True, group=True, seed=seed
             )
@@ -173,6 +177,14 @@ class History:
     def _ended(self, number: int, state: State, **values: Any) -> TrialRecord:
         self._records[number] = replace(self._records[number], state=state, **values)
         return self._records[number]
+
+
+@contextmanager
+def _calm() -> Iterator[None]:
+    """Without Optuna's warnings of what it marks experimental: metric names, and TPE in groups."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield
 
 
 def _suggest(trial: optuna.Trial, field: str, distribution: Any) -> Any:

@@ -88,7 +88,8 @@ def networks(study: StudySpec) -> list[ModelSpec]:
     if len(archs) * len(sizes) > MAX_NETWORKS:
         raise InputError(
             f"The space has {len(archs)} architectures x {len(sizes)} input sizes = "
-            f"{len(archs) * len(sizes)} networks to time, more than {MAX_NETWORKS}: give '{INPUT_SIZE}' a step, or choices."
+            f"{len(archs) * len(sizes)} networks to time, more than {MAX_NETWORKS}: "
+            f"give '{INPUT_SIZE}' a step, or choices."
         )
     return [ModelSpec(arch=str(arch), input_size=int(size)) for arch, size in product(archs, sizes)]
 

@@ -1,0 +1,171 @@
+"""Keeps a running study's books: hands out trials, settles how each ended, writes the records, tells
+watchers.
+
+No Ray: whoever runs the trials calls ``next_trial``, ``began``, ``progressed``, ``ended`` and ``died``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+from agesearch.metrics import EPOCH, VAL_CS5, VAL_MAE_YEARS
+from agesearch.search.events import (
+    EventListener,
+    TrialFinished,
+    TrialProgress,
+    TrialRetried,
+    TrialStarted,
+)
+from agesearch.search.history import History, Spent
+from agesearch.search.records import State, StudyFolder, TrialRecord
+from agesearch.search.space import trial_spec
+from agesearch.specs import StudySpec, TrainSpec
+
+#: Keys of a trial's last report besides its metrics.
+OUTCOME, REASON, SECONDS = "outcome", "reason", "train_s"
+COMPLETED, FAILED = "completed", "failed"
+
+#: A trial whose process dies is taken up again this often, from its checkpoint.
+MAX_RETRIES = 1
+
+#: ``trials.parquet`` is rewritten at most this often while trials run.
+_WRITE_INTERVAL_S = 2.0
+
+#: Latency in ms of each (architecture, input size), or the reason why it has none.
+Latencies = Mapping[tuple[str, int], float | str]
+
+
+class Keeper:
+    """The books of one run: it ends at the spec's number of trials, those of earlier runs included."""
+
+    def __init__(
+        self,
+        folder: StudyFolder,
+        history: History,
+        spec: StudySpec,
+        *,
+        latencies: Latencies,
+        on_event: EventListener,
+    ) -> None:
+        self.total = spec.trials
+        self.stop_reason: str | None = None
+        self._folder = folder
+        self._history = history
+        self._spec = spec
+        self._latencies = latencies
+        self._on_event = on_event
+        self._again = deque(record.number for record in history.running)
+        self._live: dict[int, int] = {}  # number -> epochs finished
+        self._written = 0.0
+        self._front = history.front()
+
+    @property
+    def live(self) -> int:
+        """Trials that are handed out and not over."""
+        return len(self._live)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether nothing runs and nothing is left to run."""
+        stopped = self.stop_reason is not None
+        return not self._live and (stopped or (not self._again and self._history.finished >= self.total))
+
+    @property
+    def records(self) -> list[TrialRecord]:
+        return self._history.records
+
+    @property
+    def front(self) -> list[TrialRecord]:
+        """The front so far, by rising latency."""
+        return self._front
+
+    def next_trial(self) -> TrialRecord | None:
+        """A trial to run: one to take up again, else a new one; None where none may start now.
+
+        A trial whose network has no latency FAILs at once, and the next is handed out.
+        """
+        while self.stop_reason is None:
+            if self._again:
+                record = self._history.take_up(self._again.popleft())
+            elif self._history.finished + self.live < self.total:
+                record = self._history.suggest()
+            else:
+                return None
+            model = self.spec_of(record).model
+            latency = self._latencies[model.arch, model.input_size]
+            if not isinstance(latency, str):
+                self._live[record.number] = 0
+                return self._history.knows_latency(record.number, latency)
+            self._told(self._history.fail(record.number, f"its latency is not known: {latency}"))
+        return None
+
+    def spec_of(self, record: TrialRecord) -> TrainSpec:
+        """What the trial trains."""
+        return trial_spec(self._spec, record.params)
+
+    def began(self, number: int) -> None:
+        """A trial's training starts."""
+        record = self._history.record(number)
+        self._write()
+        self._on_event(TrialStarted(record, self.spec_of(record).optim.epochs))
+
+    def progressed(self, number: int, report: Mapping[str, Any]) -> None:
+        """A trial reports an epoch."""
+        if OUTCOME in report or EPOCH not in report:
+            return
+        epochs = self.spec_of(self._history.record(number)).optim.epochs
+        self._live[number] = int(report[EPOCH])
+        self._on_event(TrialProgress(number, self._live[number], epochs, report.get(VAL_MAE_YEARS)))
+
+    def may_stop(self, number: int, report: Mapping[str, Any]) -> bool:
+        """Whether a trial with this report has epochs left that it can be stopped before."""
+        epochs = self.spec_of(self._history.record(number)).optim.epochs
+        return OUTCOME not in report and 0 < int(report.get(EPOCH, 0)) < epochs
+
+    def ended(self, number: int, report: Mapping[str, Any]) -> None:
+        """A trial is over; ``report`` is the last it gave."""
+        self._live.pop(number, None)
+        spent = Spent(int(report.get(EPOCH, 0)), float(report.get(SECONDS, 0.0)))
+        outcome = report.get(OUTCOME)
+        if outcome == COMPLETED:
+            metrics = {name: float(report[name]) for name in (VAL_MAE_YEARS, VAL_CS5) if name in report}
+            record = self._history.complete(number, metrics, spent)
+        elif outcome == FAILED:
+            record = self._history.fail(number, str(report[REASON]), spent)
+        elif self.stop_reason is not None:
+            reason = f"{self.stop_reason} after epoch {spent.epochs}"
+            record = self._history.prune(number, reason, spent, report.get(VAL_MAE_YEARS))
+        else:
+            record = self._history.fail(number, "it ended without a result", spent)
+        self._told(record)
+
+    def died(self, number: int, reason: str) -> None:
+        """A trial's process is gone: take the trial up again, or FAIL it where that was done already."""
+        epochs = self._live.pop(number, 0)
+        record = self._history.record(number)
+        if record.retries < MAX_RETRIES and self.stop_reason is None:
+            self._on_event(TrialRetried(self._history.retried(number), reason))
+            self._again.append(number)
+        else:
+            again = " again" if record.retries else ""
+            self._told(self._history.fail(number, f"{reason}{again}", Spent(epochs)))
+
+    def close(self) -> None:
+        """Write the records as they are now."""
+        self._write(force=True)
+        self._folder.write_front(self._front)
+
+    def _told(self, record: TrialRecord) -> None:
+        if record.state is State.COMPLETE:
+            self._front = self._history.front()
+            self._folder.write_front(self._front)
+        self._write()
+        self._on_event(TrialFinished(record, self._history.finished, self.total, tuple(self._front)))
+
+    def _write(self, *, force: bool = False) -> None:
+        if force or time.monotonic() - self._written >= _WRITE_INTERVAL_S:
+            self._folder.write_trials(self._history.records)
+            self._written = time.monotonic()

@@ -1,0 +1,163 @@
+"""What a study needs before its first trial: its header, the latency of every network, and the trials'
+inputs.
+
+Whatever can be wrong is found here, before a trial has cost anything.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agesearch.data.records import Manifest, Split, read_manifest
+from agesearch.errors import AgeSearchError, ConflictError, InputError
+from agesearch.measure.speed import LatencyTable, SpeedRow, hardware_name
+from agesearch.models.manifest import library_versions, model_digest, now, read_model_manifest
+from agesearch.progress import Listener, Progress
+from agesearch.search.events import EventListener, Note
+from agesearch.search.records import LATENCY_FILE, Source, StudyFolder, StudyHeader
+from agesearch.search.space import networks
+from agesearch.specs import ModelSpec, StudySpec, parse_spec
+from agesearch.storage import Location
+
+if TYPE_CHECKING:
+    from agesearch.search.trial import TrialInputs
+
+_OPTION = {"dataset": "data", "teacher": "teacher"}
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What trials are made of; tests and benches put their own in."""
+
+    latency: Callable[[ModelSpec], SpeedRow]
+    inputs: Callable[[StudyHeader, Listener], TrialInputs]
+
+
+def latency_cache() -> Location:
+    """Where timings are kept for all studies of this user."""
+    root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Location.of(root) / "agesearch" / "latency"
+
+
+def known_latencies(
+    folder: StudyFolder, spec: StudySpec, workshop: Workshop, on_event: EventListener
+) -> dict[tuple[str, int], float | str]:
+    """Latency in ms of each network of the space, or why it has none; kept in the study for good.
+
+    A study that goes on keeps the timings it began with, so that all of its trials compare.
+    """
+    place = folder.root / LATENCY_FILE
+    where = f"'{place}'"
+    rows = [parse_spec(SpeedRow, row, where) for row in place.read_json()] if place.exists() else []
+    known = {(row.arch, row.input_size): row for row in rows}
+    faults: dict[tuple[str, int], str] = {}
+    models = networks(spec)
+    for done, model in enumerate(models):
+        key = (model.arch, model.input_size)
+        note = f"{model.arch} {model.input_size} px"
+        on_event(Progress("Latency", done, len(models), failed=len(faults), note=note))
+        if key not in known:
+            try:
+                known[key] = workshop.latency(model)
+            except AgeSearchError as error:
+                faults[key] = str(error)
+    on_event(Progress("Latency", len(models), len(models), failed=len(faults)))
+    place.write_json([row.model_dump(mode="json") for row in known.values()])
+    found: dict[tuple[str, int], float | str] = {key: row.latency_ms_p50 for key, row in known.items()}
+    return found | faults
+
+
+def default_workshop() -> Workshop:
+    return Workshop(LatencyTable(latency_cache()).latency, _default_inputs)
+
+
+def _default_inputs(header: StudyHeader, on_progress: Listener) -> TrialInputs:
+    """The teacher's targets (computed once), and both splits decoded in the object store."""
+    from agesearch.data.loading import load_split
+    from agesearch.distill.targets import teacher_targets
+    from agesearch.search.trial import TrialInputs
+    from agesearch.training.run import train_student
+
+    dataset, teacher = Location.of(header.dataset.path), Location.of(header.teacher.path)
+    targets = teacher_targets(teacher, dataset, on_progress)
+    train = load_split(dataset, Split.TRAIN, targets=targets)
+    return TrialInputs(train_student, train, load_split(dataset, Split.VAL, targets=targets), header.crop)
+
+
+def study_header(spec: StudySpec, dataset: Location, manifest: Manifest, teacher: Location) -> StudyHeader:
+    for split in (Split.TRAIN, Split.VAL):
+        if not manifest.counts.get(split.value):
+            raise InputError(
+                f"The dataset '{dataset}' has no faces in its {split.value} split, "
+                "and a search needs both train and val faces."
+            )
+    spec = _with_absolute_weights(spec)
+    return StudyHeader(
+        spec=spec,
+        dataset=Source(path=str(dataset), content_digest=manifest.content_digest),
+        teacher=Source(path=str(teacher), content_digest=model_digest(teacher)),
+        crop=manifest.crop,
+        spec_digest=spec.digest(),
+        created=now(),
+        hardware=hardware_name(),
+        versions=library_versions(),
+    )
+
+
+def _with_absolute_weights(spec: StudySpec) -> StudySpec:
+    """Trials run in other processes, with other working folders."""
+    student = spec.student
+    if student.model.weights:
+        student = student.with_values({"model.weights": str(Location.of(student.model.weights))})
+    files = {arch: str(Location.of(file)) for arch, file in spec.weights.items()}
+    return spec.model_copy(update={"student": student, "weights": files})
+
+
+def warn_of_other_crops(manifest: Manifest, teacher: Location, on_event: EventListener) -> None:
+    theirs, ours = read_model_manifest(teacher).crop, manifest.crop
+    for name in ("scale", "align"):
+        if getattr(theirs, name) != getattr(ours, name):
+            on_event(
+                Note(
+                    f"The teacher was trained on crops with {name} {getattr(theirs, name)}, the dataset has "
+                    f"{getattr(ours, name)}: its targets may be poor."
+                )
+            )
+
+
+def taken(folder: StudyFolder, header: StudyHeader) -> ConflictError:
+    old = folder.header()
+    finished = sum(trial.state.value != "RUNNING" for trial in folder.trials())
+    same = (old.spec_digest, old.dataset.content_digest, old.teacher.content_digest) == (
+        header.spec_digest,
+        header.dataset.content_digest,
+        header.teacher.content_digest,
+    )
+    what = "this study" if same else "another study (its spec, dataset or teacher differs)"
+    return ConflictError(
+        f"'{folder.root}' already holds {what}, with {finished} of {old.spec.trials} trials finished: "
+        f"go on with 'agesearch tune --resume {folder.root}', or choose another --out."
+    )
+
+
+def same_source(
+    what: str, source: Source, moved_to: str | Location | None, digest: Callable[[Location], str]
+) -> Source:
+    place = Location.of(moved_to or source.path)
+    if not place.exists():
+        raise InputError(
+            f"The study's {what} is no longer at '{place}': say where it is with --{_OPTION[what]}."
+        )
+    if digest(place) != source.content_digest:
+        raise InputError(
+            f"The {what} at '{place}' is not the one the study was started with: its content differs. "
+            "Start a new study for it with another --out."
+        )
+    return source.model_copy(update={"path": str(place)})
+
+
+def dataset_digest(dataset: Location) -> str:
+    return read_manifest(dataset).content_digest

@@ -1,0 +1,159 @@
+"""[ray] The study's searcher on Ray Tune: Tune asks it for trials and tells it results; the ``Keeper``
+decides.
+
+Why our own and not ``OptunaSearch``: see ``agesearch.search.history``. Concurrency is held here and not by
+Tune's ``ConcurrencyLimiter``, whose slot is lost when an actor fails to reset; a trial that Tune gives up is
+found at the end of each of Tune's steps, by whichever way it was lost.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ray.tune import Callback, Stopper
+from ray.tune.experiment import Trial
+from ray.tune.search import Searcher
+
+from agesearch.search.keeper import Keeper
+from agesearch.search.records import StudyFolder
+from agesearch.search.trial import Board
+
+
+class StudySearcher(Searcher):
+    """Hands the keeper's trials to Tune, at most ``concurrency`` at once."""
+
+    def __init__(
+        self, keeper: Keeper, folder: StudyFolder, *, concurrency: int, board: Board | None = None
+    ) -> None:
+        super().__init__()
+        self._keeper = keeper
+        self._folder = folder
+        self._concurrency = concurrency
+        self._board = board
+        self._numbers: dict[str, int] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        """The next trial as Tune's config; None while none may start; FINISHED when all are over."""
+        if self._keeper.live >= self._concurrency:
+            return None
+        record = self._keeper.next_trial()
+        if record is None:
+            finished: Any = Searcher.FINISHED  # a string, which Tune takes in place of a config
+            return finished if self._keeper.exhausted else None
+        self._numbers[trial_id] = record.number
+        return {
+            "number": record.number,
+            "name": record.name,
+            "folder": str(self._folder.trial_folder(record)),
+            "spec": self._keeper.spec_of(record).model_dump_json(),
+        }
+
+    def began(self, trial: Trial) -> None:
+        """Tune has an actor for the trial."""
+        number, name = trial.config["number"], trial.config["name"]
+        if self._board:
+            self._board.show(number, name)
+        self._keeper.began(number)
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """An epoch was reported."""
+        self._keeper.progressed(self._numbers[trial_id], result)
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """A trial is over. Errors are settled by ``settle_lost``, which also sees those Tune tells nobody."""
+        if error or trial_id not in self._numbers:
+            return
+        number = self._numbers.pop(trial_id)
+        report = result or {}
+        self._keeper.ended(number, report)
+        self._take_card_down(number, str(report.get("reason", "")))
+
+    def settle_lost(self, trials: list[Trial]) -> None:
+        """Take up or FAIL the trials whose actor Tune has given up."""
+        unseen = set(self._numbers)
+        for trial in reversed(trials):
+            if not unseen:
+                return
+            unseen.discard(trial.trial_id)
+            if trial.trial_id in self._numbers and trial.status == Trial.ERROR:
+                number = self._numbers.pop(trial.trial_id)
+                reason = _last_words(trial)
+                self._take_card_down(number, reason)
+                self._keeper.died(number, reason)
+
+    def may_stop(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Whether the trial has epochs left to be stopped before."""
+        number = self._numbers.get(trial_id)
+        return number is not None and self._keeper.may_stop(number, result)
+
+    def stop(self, reason: str) -> None:
+        """Start no more trials; those that run end as PRUNED with this reason."""
+        self._keeper.stop_reason = self._keeper.stop_reason or reason
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """Nothing: the history is on disk already, and Tune's copy is never read."""
+
+    def restore_from_dir(self, checkpoint_dir: str) -> None:
+        """Nothing, for the same reason."""
+
+    def _take_card_down(self, number: int, failure: str) -> None:
+        if self._board:
+            self._board.take_down(number, failure)
+
+
+class Watcher(Callback):
+    """Tells the searcher what Tune tells its callbacks only."""
+
+    def __init__(self, searcher: StudySearcher) -> None:
+        self._searcher = searcher
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """An actor is ready for the trial."""
+        self._searcher.began(trial)
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """One turn of Tune's loop is over."""
+        self._searcher.settle_lost(trials)
+
+
+class Deadline(Stopper):
+    """Ends the study when its time is up: no new trials, and running ones stop after their epoch."""
+
+    def __init__(
+        self, searcher: StudySearcher, seconds: float | None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._searcher = searcher
+        self._clock = clock
+        self._end = None if seconds is None else clock() + seconds
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Whether this trial stops at this result."""
+        return self._passed() and self._searcher.may_stop(trial_id, result)
+
+    def stop_all(self) -> bool:
+        """Never all at once: Tune would not tell the searcher. Only notes that the time is up."""
+        self._passed()
+        return False
+
+    def _passed(self) -> bool:
+        if self._end is None or self._clock() < self._end:
+            return False
+        self._searcher.stop("time is up")
+        return True
+
+
+def _last_words(trial: Trial) -> str:
+    """Why an actor was lost, in one line: Tune keeps the text of its error beside the trial."""
+    path = Path(trial.error_file) if trial.error_file else None
+    text = path.read_text(encoding="utf-8", errors="replace") if path and path.exists() else ""
+    if "OutOfMemoryError" in text or "memory pressure" in text:
+        return "worker died: out of memory"
+    if "ActorDiedError" in text or "actor died" in text or "ActorUnavailable" in text or "node" in text:
+        return "worker died"
+    lines = [line for line in text.splitlines() if line.strip()]
+    return f"worker failed: {lines[-1].strip()}"[:300] if lines else "worker failed to take the trial"

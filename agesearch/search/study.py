@@ -1,0 +1,264 @@
+"""[ray] Runs a study: preparation, the trials on Ray Tune, and the records; or goes on with one that was cut.
+
+``run_study`` starts one in a new folder, ``resume_study`` goes on from the records of an old one: finished
+trials stay as they are, and a trial that ran when its driver was killed goes on from its own checkpoint under
+its own number. Ray is imported only inside the functions, after ``ray_session`` has set its environment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agesearch.data.records import read_manifest
+from agesearch.errors import InputError
+from agesearch.measure.speed import cores
+from agesearch.models.manifest import model_digest
+from agesearch.search.events import EventListener, Outcome, StudyStarted, unheard
+from agesearch.search.history import History
+from agesearch.search.keeper import Keeper
+from agesearch.search.preflight import Plan, plan
+from agesearch.search.preparation import (
+    Workshop,
+    dataset_digest,
+    default_workshop,
+    known_latencies,
+    same_source,
+    study_header,
+    taken,
+    warn_of_other_crops,
+)
+from agesearch.search.records import StudyFolder, StudyHeader, TrialRecord, open_study
+from agesearch.search.space import check_space
+from agesearch.session import RaySession, ray_session
+from agesearch.specs import StudySpec
+from agesearch.storage import Location, exclusive
+
+if TYPE_CHECKING:
+    from agesearch.search.trial import TrialInputs
+
+#: Tune's own record of the run, which nothing reads; removed when the run ends.
+_TUNE_FOLDER = ".tune"
+
+_TUNE_ENVIRONMENT = {
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    "TUNE_FORCE_TRIAL_CLEANUP_S": "5",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much a run may use; without a limit, what the study and the machine give.
+
+    ``minutes`` counts from the start of the run, its preparation included.
+    """
+
+    minutes: float | None = None
+    concurrency: int | None = None
+    address: str | None = None
+    dashboard: bool = True
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """How a run ended, and the study's records then; ``front`` is by rising latency."""
+
+    folder: StudyFolder
+    outcome: Outcome
+    records: list[TrialRecord]
+    front: list[TrialRecord]
+    total: int
+
+
+def run_study(
+    spec: StudySpec,
+    dataset: str | Location,
+    teacher: str | Location,
+    out: str | Location,
+    *,
+    limits: Limits | None = None,
+    on_event: EventListener = unheard,
+    workshop: Workshop | None = None,
+) -> StudyResult:
+    """Search ``spec`` on a dataset with a teacher, into the new study folder ``out``.
+
+    Raises ``InputError`` for anything wrong before a trial starts, and ``ConflictError`` where ``out`` holds
+    a study already. Failed trials do not end the run; they are recorded with their reason.
+    """
+    folder = StudyFolder(Location.of(out))
+    manifest = read_manifest(dataset)
+    header = study_header(check_space(spec), Location.of(dataset), manifest, Location.of(teacher))
+    warn_of_other_crops(manifest, Location.of(teacher), on_event)
+    folder.root.local()
+    with exclusive(folder.root, "the study"):
+        if folder.exists():
+            raise taken(folder, header)
+        return _run(folder, header, limits or Limits(), on_event, workshop)
+
+
+def resume_study(
+    out: str | Location,
+    *,
+    dataset: str | Location | None = None,
+    teacher: str | Location | None = None,
+    trials: int | None = None,
+    limits: Limits | None = None,
+    on_event: EventListener = unheard,
+    workshop: Workshop | None = None,
+) -> StudyResult:
+    """Go on with a study, to ``trials`` finished trials where that is given.
+
+    ``dataset`` and ``teacher`` say where they lie now, if they were moved.
+
+    Raises ``InputError`` where either is no longer what the study was started with.
+    """
+    folder = open_study(out)
+    with exclusive(folder.root, "the study"):
+        header = folder.header()
+        spec = header.spec if trials is None else header.spec.with_values({"trials": trials})
+        header = header.model_copy(
+            update={
+                "spec": spec,
+                "spec_digest": spec.digest(),
+                "dataset": same_source("dataset", header.dataset, dataset, dataset_digest),
+                "teacher": same_source("teacher", header.teacher, teacher, model_digest),
+            }
+        )
+        return _run(folder, header, limits or Limits(), on_event, workshop)
+
+
+def _run(
+    folder: StudyFolder,
+    header: StudyHeader,
+    limits: Limits,
+    on_event: EventListener,
+    workshop: Workshop | None,
+) -> StudyResult:
+    deadline = _deadline(limits.minutes)
+    if limits.address is None:  # before minutes are spent on timing networks
+        plan(cores(), 0, concurrency=limits.concurrency)
+    total = header.spec.trials
+    history = History.open(folder.database, header.spec)
+    if history.finished >= total:
+        return StudyResult(folder, Outcome.COMPLETE, history.records, history.front(), total)
+    workshop = workshop or default_workshop()
+    latencies = known_latencies(folder, header.spec, workshop, on_event)
+    keeper = Keeper(folder, history, header.spec, latencies=latencies, on_event=on_event)
+    with ray_session(limits.address, dashboard=limits.dashboard) as session:
+        slots = plan(session.cpus, session.gpus, concurrency=limits.concurrency, trials=total)
+        _check_shared(folder.root)
+        inputs = workshop.inputs(header, on_event)
+        folder.write_header(header)
+        on_event(
+            StudyStarted(
+                folder=str(folder.root),
+                total=total,
+                records=tuple(keeper.records),
+                resumed=len(history.running),
+                concurrency=slots.concurrency,
+                dashboard_url=session.dashboard_url,
+            )
+        )
+        outcome = _search(folder, keeper, inputs, slots, session, deadline)
+        keeper.close()
+    return StudyResult(folder, outcome, keeper.records, keeper.front, total)
+
+
+def _deadline(minutes: float | None) -> float | None:
+    if minutes is None:
+        return None
+    if not minutes > 0:
+        raise InputError(f"--minutes is {minutes:g}, but must be > 0.")
+    return time.monotonic() + 60.0 * minutes
+
+
+def _search(
+    folder: StudyFolder,
+    keeper: Keeper,
+    inputs: TrialInputs,
+    slots: Plan,
+    session: RaySession,
+    deadline: float | None,
+) -> Outcome:
+    from ray import tune
+
+    from agesearch.search.searcher import Deadline, StudySearcher, Watcher
+    from agesearch.search.trial import Board, run_trial
+
+    board = Board() if session.dashboard_url else None
+    searcher = StudySearcher(keeper, folder, concurrency=slots.concurrency, board=board)
+    trainable = tune.with_resources(
+        tune.with_parameters(run_trial, inputs=inputs),
+        {"cpu": slots.cpus_per_trial, "gpu": slots.gpus_per_trial},
+    )
+    scratch = folder.root / _TUNE_FOLDER
+    scratch.delete()
+    tuner = tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            num_samples=-1,
+            reuse_actors=True,
+            trial_name_creator=lambda trial: trial.config["name"],
+            trial_dirname_creator=lambda trial: f"{trial.config['name']}-{trial.trial_id}",
+        ),
+        run_config=tune.RunConfig(
+            name="trials",
+            storage_path=str(scratch.local()),
+            stop=Deadline(searcher, None if deadline is None else deadline - time.monotonic()),
+            callbacks=[Watcher(searcher)],
+            failure_config=tune.FailureConfig(max_failures=0),
+            verbose=0,
+        ),
+    )
+    with _environment(_TUNE_ENVIRONMENT | {"TUNE_MAX_PENDING_TRIALS_PG": str(slots.concurrency)}):
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failed trials are told by our own records
+        tuner.fit()
+    if board:
+        board.close()
+    scratch.delete()
+    if keeper.stop_reason is not None:
+        return Outcome.TIME_UP
+    return Outcome.COMPLETE if keeper.exhausted else Outcome.INTERRUPTED
+
+
+def _check_shared(root: Location) -> None:
+    """Every node of a cluster must see the study's folder, since trials write into it."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    if len(nodes) < 2:
+        return
+    look = ray.remote(num_cpus=0)(_sees)
+    for node in nodes:
+        there = NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
+        if not ray.get(look.options(scheduling_strategy=there).remote(root.path)):
+            raise InputError(
+                f"The node {node['NodeManagerAddress']} does not see '{root}': put the study into a folder "
+                "that all nodes share."
+            )
+
+
+def _sees(path: str) -> bool:
+    return Path(path, ".lock").exists()
+
+
+@contextlib.contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Tune reads these when a run starts; what the user has set stays."""
+    added = [name for name in values if name not in os.environ]
+    os.environ.update({name: values[name] for name in added})
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]

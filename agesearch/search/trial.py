@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import ray
+from ray import tune
+
+from agesearch.metrics import EPOCH
+from agesearch.search.keeper import COMPLETED, FAILED, OUTCOME, REASON, SECONDS
+from agesearch.specs import CropSpec, TrainSpec
+from agesearch.storage import Location
+
+Report = Callable[[dict[str, float]], None]
+
+
+class Trainer(Protocol):
+    """Trains one student into the folder ``out``, from its checkpoint where there is one.
+
+    Calls ``report`` after each epoch (``epoch``, ``val_mae_years``...) and returns the final metrics.
+    """
+
+    def __call__(
+        self,
+        spec: TrainSpec,
+        train: Any,
+        val: Any,
+        out: Location,
+        crop: CropSpec,
+        *,
+        report: Report = ...,
+        resume: bool = True,
+    ) -> dict[str, float]: ...
+
+
+@dataclass(frozen=True)
+class TrialInputs:
+    """What all trials of a study share; the datasets lie in Ray's object store, once."""
+
+    trainer: Trainer
+    train: Any
+    val: Any
+    crop: CropSpec
+
+
+def run_trial(config: dict[str, Any], inputs: TrialInputs) -> None:
+    spec = TrainSpec.model_validate_json(config["spec"])
+    out = Location.of(config["folder"]).make_dir()
+    (out / "spec.json").write_json(spec.model_dump(mode="json"))
+    started, epoch = time.perf_counter(), 0
+
+    def report(metrics: dict[str, float]) -> None:
+        nonlocal epoch
+        epoch = int(metrics.get(EPOCH, epoch))
+        tune.report({**metrics, SECONDS: time.perf_counter() - started})
+
+    try:
+        final = inputs.trainer(spec, inputs.train, inputs.val, out, inputs.crop, report=report, resume=True)
+        # The best epoch's metrics, but the epochs trained: those were the trial's budget.
+        last: dict[str, Any] = {**final, EPOCH: epoch or spec.optim.epochs, OUTCOME: COMPLETED}
+    except Exception as error:  # anything a configuration can provoke: divergence, memory, a bad weights file
+        last = {EPOCH: epoch, OUTCOME: FAILED, REASON: _described(error)}
+    tune.report({**last, SECONDS: time.perf_counter() - started})
+
+
+def _described(error: Exception) -> str:
+    first = (str(error).splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first}"[:300] if first else type(error).__name__
+
+
+class Board:
+    """Shows trials in the Ray dashboard: each is a task under its readable name, running, finished or failed.
+
+    Tune's own actors are reused from trial to trial and keep one name; hence these cards, which cost one idle
+    process for the study. A board that breaks is forgotten: it only shows.
+    """
+
+    def __init__(self) -> None:
+        self._actor: Any = ray.remote(num_cpus=0)(_Cards).options(name="agesearch trials").remote()
+        self._cards: dict[int, Any] = {}
+
+    def show(self, number: int, name: str) -> None:
+        """Put up a trial's card."""
+        with contextlib.suppress(ray.exceptions.RayError):
+            self._cards[number] = self._actor.show.options(name=name).remote(number)
+
+    def take_down(self, number: int, failure: str = "") -> None:
+        """End a trial's card, as failed with a reason where there is one."""
+        card = self._cards.pop(number, None)
+        if card is None:
+            return
+        with contextlib.suppress(ray.exceptions.RayError):
+            self._actor.take_down.remote(number, failure)
+            if failure:  # collected here, or Ray would print it as an error nobody handled
+                ray.get(card, timeout=5)
+
+    def close(self) -> None:
+        """Take the whole board down."""
+        ray.kill(self._actor)
+
+
+class _Cards:
+    """The asyncio actor behind ``Board``: a call to ``show`` lasts as long as its trial."""
+
+    def __init__(self) -> None:
+        self._ends: dict[int, asyncio.Future[str]] = {}
+
+    async def show(self, number: int) -> None:
+        self._ends.setdefault(number, asyncio.get_running_loop().create_future())
+        failure = await self._ends[number]
+        del self._ends[number]
+        if failure:
+            raise RuntimeError(failure)
+
+    async def take_down(self, number: int, failure: str) -> None:
+        self._ends.setdefault(number, asyncio.get_running_loop().create_future())
+        if not self._ends[number].done():
+            self._ends[number].set_result(failure)
