@@ -120,10 +120,10 @@ class Registry:
             aliases = {entry.alias: entry.version for entry in self.aliases(name)}
             wanted = alias or CHAMPION
             if wanted not in aliases:
-                raise unknown_name(f"alias of the model '{name}'", wanted, aliases)
+                raise unknown_name(f"alias of {name}", wanted, aliases)
             number = aliases[wanted]
         if number not in versions:
-            raise unknown_name(f"version of the model '{name}'", number, versions)
+            raise unknown_name(f"version of {name}", number, versions)
         return versions[number]
 
     def with_digest(self, name: str, content_digest: str) -> Version | None:
@@ -191,7 +191,7 @@ class Registry:
                 f"The registry '{self.root}' has no model yet: publish one with 'agesearch publish STUDY', "
                 "or name another registry with --registry."
             )
-        return unknown_name(f"model in the registry '{self.root}'", name, names)
+        return unknown_name("model", name, names)
 
 
 def resolve(registry: str | Location, reference: str) -> Location:

@@ -1,0 +1,98 @@
+"""``agesearch serve``: answer over HTTP until Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from agesearch.cli.common import err, out
+from agesearch.cli.publish import RegistryOption
+from agesearch.cli.stopping import until_stopped
+
+if TYPE_CHECKING:
+    from agesearch.serving.app import RunningService
+    from agesearch.serving.auth import Token
+
+_EXAMPLE = "Example: agesearch serve ages, then in another terminal: agesearch query photo.jpg"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the command."""
+    app.command("serve", rich_help_panel="Service", epilog=_EXAMPLE)(serve)
+
+
+def serve(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="NAME, NAME@ALIAS or NAME:VERSION; NAME is its champion.")
+    ],
+    registry: RegistryOption = "registry",
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port to listen on.")] = 8000,
+    replicas: Annotated[int, typer.Option("--replicas", min=1, max=256, help="Processes that answer.")] = 1,
+    threads: Annotated[int, typer.Option("--threads", min=1, max=256, help="Threads of each replica.")] = 1,
+    token_file: Annotated[
+        str | None,
+        typer.Option(
+            "--token-file",
+            help="File with the token; default: AGESEARCH_TOKEN, else ~/.agesearch/token, made if need be.",
+        ),
+    ] = None,
+) -> None:
+    """Serve a published model: POST /v1/predict takes an image and gives the age of each face in it."""
+    from agesearch.deploy.registry import Registry, verify
+    from agesearch.serving.auth import is_loopback, require_given_token, service_token
+    from agesearch.serving.ports import require_free
+
+    version = Registry(registry).find(model)
+    verify(version.folder)
+    require_given_token(host, token_file, os.environ)
+    require_free(host, port)
+    token = service_token(token_file, os.environ)
+    if not is_loopback(host):
+        err.print(
+            f"Note: {host} can be reached from other machines, and HTTP is not encrypted: put a proxy "
+            "with TLS in front, or the token and the images can be read on the way.",
+            style="yellow",
+            highlight=False,
+        )
+
+    from agesearch.serving.app import ServiceOptions, serving
+    from agesearch.session import ray_session
+
+    err.print(f"Starting {version.label} ...", highlight=False)
+    options = ServiceOptions(host=host, port=port, replicas=replicas, threads=threads)
+    with until_stopped() as wait, ray_session(), serving(version.folder, token.value, options) as service:
+        _announce(version.label, service, token)
+        wait()
+        err.print("Stopping ...")
+
+
+def _announce(label: str, service: RunningService, token: Token) -> None:
+    place = token.file or "AGESEARCH_TOKEN"
+    lines = [f"{label} answers at {service.url}", f"  docs   {service.docs_url}"]
+    if token.is_new:
+        lines.append(f"  token  {token.value}  (shown once; kept in {place})")
+    else:
+        lines.append(f"  token  the one in {place}")
+    shown = f"$(cat {place})" if token.file else "$AGESEARCH_TOKEN"
+    lines += [
+        f"  try    {_query_command(service, token)}",
+        f'  or     curl -H "Authorization: Bearer {shown}" -H "Content-Type: image/jpeg" '
+        f"--data-binary @photo.jpg {service.url}/v1/predict",
+        "  stop   Ctrl-C",
+    ]
+    for line in lines:
+        out.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _query_command(service: RunningService, token: Token) -> str:
+    from pathlib import Path
+
+    from agesearch.serving.auth import DEFAULT_TOKEN_FILE
+
+    is_default = token.file is None or token.file == Path(DEFAULT_TOKEN_FILE).expanduser()
+    file = "" if is_default else f" --token-file {token.file}"
+    url = "" if service.url == "http://127.0.0.1:8000" else f" --url {service.url}"
+    return f"agesearch query photo.jpg{url}{file}"

@@ -1,0 +1,44 @@
+"""Waiting for Ctrl-C or SIGTERM, so that what was started can be taken down in order."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def until_stopped() -> Iterator[Callable[[], None]]:
+    """Gives a function that waits until the process is asked to stop.
+
+    Until it is called, a request to stop ends the block like Ctrl-C; afterwards a second request does.
+    """
+    asked = threading.Event()
+
+    def remember(_: int, __: FrameType | None) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    def interrupt(_: int, __: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    def wait() -> None:
+        # Set here and not before: Ray sets handlers of its own when it starts.
+        for number in SIGNALS:
+            signal.signal(number, remember)
+        while not asked.wait(timeout=3600):
+            pass
+
+    before: dict[signal.Signals, Any] = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        signal.signal(signal.SIGTERM, interrupt)
+        yield wait
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

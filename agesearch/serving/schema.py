@@ -1,0 +1,82 @@
+"""What the service says: the JSON of its answers and errors, shared by the service and its client."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from agesearch.errors import AgeSearchError
+
+#: The share of the predicted probability that lies inside ``FaceAge.interval``.
+INTERVAL_LEVEL = 0.8
+
+
+class _Answer(BaseModel):
+    # A client must understand the answers of a newer service: fields it does not know are left out.
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class ModelName(_Answer):
+    name: str
+    version: str
+
+
+class FaceAge(_Answer):
+    """One face: ages in years, the box in pixels of the upright image."""
+
+    age: float = Field(description="estimated age in years (expectation of the predicted distribution)")
+    interval: tuple[float, float] = Field(
+        description=f"ages between which {INTERVAL_LEVEL:.0%} of the predicted probability lies"
+    )
+    spread: float = Field(description="standard deviation of the predicted distribution in years")
+    box: tuple[float, float, float, float] = Field(description="x, y, width, height of the face in pixels")
+    score: float | None = Field(None, description="the detector's confidence; null for a whole image")
+
+
+class Timing(_Answer):
+    """Milliseconds of each step, as this request saw them."""
+
+    decode_ms: float
+    detect_ms: float
+    forward_ms: float
+
+
+class ImageSize(_Answer):
+    width: int
+    height: int
+
+
+class Prediction(_Answer):
+    """The faces of one image, the largest confidence first; no face gives an empty list."""
+
+    model: ModelName
+    image: ImageSize
+    faces: list[FaceAge]
+    interval_level: float = INTERVAL_LEVEL
+    timing: Timing
+
+
+class Health(_Answer):
+    status: str
+
+
+class ErrorDetail(_Answer):
+    code: str = Field(description="a short name that programs can rely on")
+    message: str = Field(description="what is wrong and what to do, for a person")
+
+
+class ErrorAnswer(_Answer):
+    error: ErrorDetail
+
+
+class Refusal(AgeSearchError):  # noqa: N818 - an answer, not a fault of the service
+    """A request that the service does not fulfil: HTTP status, a short code, and one line of explanation."""
+
+    def __init__(self, status: int, code: str, message: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.headers = headers
+
+    def answer(self) -> ErrorAnswer:
+        """The JSON body of the refusal."""
+        return ErrorAnswer(error=ErrorDetail(code=self.code, message=str(self)))
