@@ -34,7 +34,7 @@ _DATA_KEY = b"agesearch.dataset"
 def teacher_targets(
     teacher: str | Location, dataset: str | Location, on_progress: Listener = silent
 ) -> Location:
-    """The Parquet file with the teacher's PMFs for all faces of a dataset; computed where it is not there yet.
+    """The Parquet file with the teacher's PMFs for all faces of a dataset; computed where it is missing.
 
     Each shard is stored when it is done, so a killed run goes on where it stopped. Ray must be running where
     the dataset is large.
