@@ -24,8 +24,6 @@ from agesearch.data.images import BadImage, decode_image
 from agesearch.errors import InputError
 from agesearch.specs import CropSpec
 
-PHOTOS = Path(__file__).parents[3] / "shared" / "photos" / "images"
-
 
 def _ramp(width: int = 200, height: int = 160) -> np.ndarray:
     """Red tells x, green tells y: a crop's pixel says where it came from."""
@@ -144,10 +142,9 @@ def test_detectors_by_name(tmp_path: Path) -> None:
         open_detector(f"yunet:{tmp_path}/bad.onnx")
 
 
-@pytest.mark.skipif(not PHOTOS.is_dir(), reason="the shared photographs are not here")
-def test_detector_finds_a_portrait_in_original_pixels() -> None:
+def test_detector_finds_a_portrait_in_original_pixels(shared: Path) -> None:
     detector = open_detector("auto")
-    rgb = decode_image((PHOTOS / "male_019.jpg").read_bytes())
+    rgb = decode_image((shared / "photos" / "images" / "male_019.jpg").read_bytes())
     small = find_face(rgb, detector, CropSpec())
     large = find_face(np.ascontiguousarray(np.kron(rgb, np.ones((5, 5, 1), np.uint8))), detector, CropSpec())
     assert overlap(small.box, tuple(value / 5 for value in large.box)) > 0.7

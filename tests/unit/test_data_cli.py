@@ -1,0 +1,68 @@
+"""``agesearch data``: wrong inputs end before Ray starts, with one line; options agree with the specs."""
+
+from __future__ import annotations
+
+import inspect as python_inspect
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from agesearch.cli import data
+from agesearch.errors import InputError
+from agesearch.specs import CropSpec, SplitSpec
+
+RUNNER = CliRunner()
+
+
+@pytest.fixture(scope="module")
+def app() -> typer.Typer:
+    app = typer.Typer()
+    data.add_to(app)
+    return app
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["ingest", "cvs", "{}/f.csv", "--out", "{}/ds"], "Unknown source 'cvs'"),
+        (["ingest", "csv", "{}/absent.csv", "--out", "{}/ds"], "absent.csv"),
+        (["ingest", "csv", "{}/empty.csv", "--out", "{}/ds"], "has no rows"),
+        (["ingest", "csv", "{}/f.csv", "--out", "{}"], "holds other things"),
+        (["ingest", "csv", "{}/f.csv", "--out", "{}/ds", "--column", "age"], "FIELD=NAME"),
+        (
+            ["ingest", "csv", "{}/f.csv", "--out", "{}/ds", "--column", "age=alter"],
+            "Columns found: file, age",
+        ),
+        (["ingest", "csv", "{}/f.csv", "--out", "{}/ds", "--scale", "9"], "crop.scale"),
+        (["ingest", "csv", "{}/f.csv", "--out", "{}/ds", "--detector", "yolo"], "Unknown detector 'yolo'"),
+        (["ingest", "csv", "{}/f.csv", "--out", "{}/ds", "--detector", "none"], "--images"),
+        (["ingest", "csv", "{}/f.csv", "--out", "{}/f.csv", "--detector", "none"], "is a file"),
+        (["inspect", "{}"], "is not a dataset"),
+    ],
+)
+def test_wrong_input_is_one_line(
+    app: typer.Typer, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    (tmp_path / "f.csv").write_text("file,age\na.jpg,30\n")
+    (tmp_path / "empty.csv").write_text("")
+    result = RUNNER.invoke(app, ["data", *(part.format(tmp_path) for part in arguments)])
+    assert isinstance(result.exception, InputError)
+    assert message in str(result.exception)
+    assert "\n" not in str(result.exception)
+    assert not (tmp_path / "ds").exists()
+
+
+def test_list_names_every_reader(app: typer.Typer) -> None:
+    listed = json.loads(RUNNER.invoke(app, ["data", "list", "--json"]).stdout)
+    assert {"csv", "folder"} <= listed.keys()
+    assert set(listed["csv"]) == {"layout", "label_kind", "licence", "identities"}
+
+
+def test_defaults_are_those_of_the_specs() -> None:
+    given = {name: value.default for name, value in python_inspect.signature(data.ingest).parameters.items()}
+    for spec in (CropSpec(), SplitSpec()):
+        for name, value in spec.model_dump().items():
+            assert given.get(name, value) == value
