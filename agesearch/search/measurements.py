@@ -74,10 +74,11 @@ class MeasureSpec(Spec):
 
 
 class Summary(Spec):
+    """``measured.json``: the picked trial, what was asked, and on what it was measured."""
+
     pick: int
     spec: MeasureSpec
     median_age: float | None = Field(None, description="of the training faces, in years")
-    keys: dict[str, str]
     hardware: str
     versions: dict[str, str]
     created: str
@@ -125,11 +126,19 @@ class Measurements:
         return None
 
 
-def read_measurements(study: StudyFolder) -> Measurements | None:
-    """The measurements of a study; None where nothing was measured yet."""
+def has_measurements(study: StudyFolder) -> bool:
+    """Whether a study was measured."""
+    return (study.root / FOLDER / SUMMARY_FILE).exists()
+
+
+def read_measurements(study: StudyFolder) -> Measurements:
+    """The measurements of a study; an ``InputError`` where nothing was measured yet."""
     folder = study.root / FOLDER
-    if not (folder / SUMMARY_FILE).exists():
-        return None
+    if not has_measurements(study):
+        raise InputError(
+            f"The study '{study.root}' has no '{FOLDER}/{SUMMARY_FILE}' yet: 'agesearch report {study.root}' "
+            "measures it."
+        )
     summary = parse_spec(Summary, (folder / SUMMARY_FILE).read_json(), f"'{folder / SUMMARY_FILE}'")
     return Measurements(
         summary=summary,

@@ -1,0 +1,127 @@
+"""The report's charts from a study's findings, and the same charts as SVG files for a README."""
+
+from __future__ import annotations
+
+import math
+
+from agesearch.reporting import tables
+from agesearch.reporting.findings import Findings, read_findings
+from agesearch.reporting.pages import environment
+from agesearch.reporting.plots import Chart, Curve, Kind, Level, Mark, curves_chart, front_chart
+from agesearch.search.measurements import MEDIAN, TEACHER
+from agesearch.search.records import State, StudyFolder, TrialRecord
+from agesearch.storage import Location
+
+#: What is drawn later lies on top.
+_ORDER: tuple[Kind, ...] = ("pruned", "trial", "front", "teacher", "picked")
+
+
+def write_figures(study: StudyFolder, folder: Location) -> list[Location]:
+    """Write ``front.svg`` and ``curves.svg`` into ``folder``; returns what was written."""
+    findings = read_findings(study)
+    template = environment().get_template("figure.svg.j2")
+    charts = {"front.svg": front_figure(findings), "curves.svg": curves_figure(findings)}
+    written = []
+    for name, chart in charts.items():
+        if chart is not None:
+            (folder / name).write_text(template.render(chart=chart))
+            written.append(folder / name)
+    return written
+
+
+def front_figure(findings: Findings) -> Chart:
+    """All trials, the front, the teacher and the picked trial, by latency and error.
+
+    Trials stand where the search saw them, since that is what the front was drawn by; the teacher where the
+    side-by-side run timed it.
+    """
+    marks = [_trial_mark(findings, record) for record in findings.records if _is_drawn(record)]
+    marks.append(_teacher_mark(findings))
+    marks.sort(key=lambda mark: _ORDER.index(mark.kind))
+    front = [
+        (float(record.latency_ms_p50 or 0), float(record.val_mae_years or 0)) for record in findings.front
+    ]
+    levels = []
+    if findings.has(MEDIAN):
+        levels.append(Level(findings.mae(MEDIAN).value, "always the median age"))
+    return front_chart(marks, front, levels)
+
+
+def curves_figure(findings: Findings) -> Chart | None:
+    """Validation error by epoch of every trial; None where no trial finished an epoch."""
+    curves = []
+    for record in findings.records:
+        points = findings.curves.get(record.number)
+        if points:
+            kind = "curve-front" if findings.is_on_front(record) else "curve"
+            if record.number == findings.picked.number:
+                kind = "curve-picked"
+            last, best = points[-1], min(points, key=lambda point: point[1])
+            details = (
+                tables.trial_words(record),
+                f"{last[1]:.2f} years after epoch {last[0]:g}, {record.state.value.lower()}",
+                f"best {best[1]:.2f} years at epoch {best[0]:g}",
+            )
+            curves.append(Curve(points, kind, details))
+    return curves_chart(curves) if curves else None
+
+
+def _is_drawn(record: TrialRecord) -> bool:
+    values = (record.val_mae_years, record.latency_ms_p50)
+    ended = record.state in (State.COMPLETE, State.PRUNED)
+    return ended and all(value is not None and math.isfinite(value) for value in values)
+
+
+def _trial_mark(findings: Findings, record: TrialRecord) -> Mark:
+    interval = findings.mae(record.name) if findings.has(record.name) else None
+    bounds = f" (95 % {interval.low:.2f}–{interval.high:.2f})" if interval else ""
+    details = [
+        tables.trial_words(record),
+        f"MAE {tables.years(record.val_mae_years)} years{bounds}",
+        _latency_words(findings, record),
+        f"{tables.millions(findings.parameters(record))} parameters, {record.epochs} epochs",
+    ]
+    if record.state is State.PRUNED:
+        details.append(f"pruned: {record.reason}")
+    details += [f"{name} {tables.value_text(value)}" for name, value in sorted(record.params.items())]
+    kind, label = _kind(findings, record)
+    return Mark(
+        float(record.latency_ms_p50 or 0.0),
+        float(record.val_mae_years or 0.0),
+        kind,
+        tuple(details),
+        label,
+        interval.low if interval else None,
+        interval.high if interval else None,
+    )
+
+
+def _latency_words(findings: Findings, record: TrialRecord) -> str:
+    seen = f"{tables.milliseconds(record.latency_ms_p50)} ms a face"
+    timed = findings.measured.latency_ms(record.name)
+    if timed is None:
+        return seen
+    times = tables.ratio(findings.teacher_latency_ms / timed)
+    return f"{seen}; {tables.milliseconds(timed)} ms beside the teacher, {times} its speed"
+
+
+def _kind(findings: Findings, record: TrialRecord) -> tuple[Kind, str]:
+    is_knee = record.number == findings.knee.number
+    name = f"trial {record.number}"
+    if record.number == findings.picked.number:
+        return "picked", f"{name}, picked (knee)" if is_knee else f"{name}, picked"
+    if findings.is_on_front(record):
+        return "front", f"{name}, knee" if is_knee else ""
+    return ("pruned" if record.state is State.PRUNED else "trial"), ""
+
+
+def _teacher_mark(findings: Findings) -> Mark:
+    error = findings.mae(TEACHER)
+    details = (
+        "teacher",
+        f"MAE {error.value:.2f} years (95 % {error.low:.2f}–{error.high:.2f})",
+        f"{tables.milliseconds(findings.teacher_latency_ms)} ms a face",
+    )
+    return Mark(
+        findings.teacher_latency_ms, error.value, "teacher", details, "teacher", error.low, error.high
+    )

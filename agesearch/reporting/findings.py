@@ -1,0 +1,140 @@
+"""What a study found, gathered from its records: what the report's text and charts all draw from."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+
+from agesearch.errors import InputError
+from agesearch.measure.accuracy import Estimate, cs, mae_estimate, paired_difference
+from agesearch.metrics import EPOCH, VAL_MAE_YEARS
+from agesearch.models.manifest import MANIFEST, ModelManifest, read_model_manifest
+from agesearch.search.measurements import TEACHER, Measurements, Predictions, read_measurements
+from agesearch.search.records import State, StudyFolder, StudyHeader, TrialRecord, knee_of
+from agesearch.storage import Location
+
+CURVE_FILE = "curve.jsonl"
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The records of a study with what was measured on it."""
+
+    study: StudyFolder
+    header: StudyHeader
+    records: list[TrialRecord]
+    front: list[TrialRecord]
+    measured: Measurements
+
+    @cached_property
+    def picked(self) -> TrialRecord:
+        """The trial that the measurements picked."""
+        return self.study.trial(self.measured.summary.pick)
+
+    @cached_property
+    def knee(self) -> TrialRecord:
+        return knee_of(self.front)
+
+    @cached_property
+    def manifests(self) -> dict[int, ModelManifest]:
+        """The manifests of the COMPLETE trials by number."""
+        complete = [record for record in self.records if record.state is State.COMPLETE]
+        folders = {record.number: self.study.trial_folder(record) for record in complete}
+        return {
+            number: read_model_manifest(folder)
+            for number, folder in folders.items()
+            if (folder / MANIFEST).exists()
+        }
+
+    @cached_property
+    def curves(self) -> dict[int, list[tuple[float, float]]]:
+        """Epoch and validation MAE in years by trial; trials without a finished epoch are left out."""
+        found = {record.number: read_curve(self.study.trial_folder(record)) for record in self.records}
+        return {number: curve for number, curve in found.items() if curve}
+
+    def has(self, model: str, split: str = "val") -> bool:
+        """Whether a model (``teacher``, ``median`` or a trial's name) was scored on a split."""
+        return (split, model) in self.measured.predictions
+
+    def mae(self, model: str, split: str = "val") -> Estimate:
+        """MAE in years of a model on a split, with its interval."""
+        found = self._predictions(model, split)
+        return mae_estimate(found.predicted_age, found.age)
+
+    def cs5(self, model: str, split: str = "val") -> float:
+        """CS@5 of a model on a split, 0..1."""
+        found = self._predictions(model, split)
+        return cs(found.predicted_age, found.age)
+
+    def against(self, model: str, reference: str, split: str = "val") -> Estimate:
+        """MAE of ``model`` minus that of ``reference`` on the same faces, paired."""
+        one, other = self._predictions(model, split), self._predictions(reference, split)
+        if one.sample_id != other.sample_id:
+            raise InputError(
+                f"'{model}' and '{reference}' were measured on different {split} faces: delete "
+                f"'{self.study.root / 'measured'}' and measure again."
+            )
+        return paired_difference(one.predicted_age, other.predicted_age, one.age)
+
+    def is_on_front(self, record: TrialRecord) -> bool:
+        return any(record.number == other.number for other in self.front)
+
+    def parameters(self, record: TrialRecord) -> int | None:
+        """How many parameters a COMPLETE trial's network has."""
+        manifest = self.manifests.get(record.number)
+        return manifest.parameters if manifest else None
+
+    @cached_property
+    def teacher_latency_ms(self) -> float:
+        return self._measured_latency(TEACHER)
+
+    @cached_property
+    def student_latency_ms(self) -> float:
+        return self._measured_latency(self.picked.name)
+
+    def _measured_latency(self, model: str) -> float:
+        found = self.measured.latency_ms(model)
+        if found is None:
+            raise self._unmeasured(model, "speeds")
+        return found
+
+    def _predictions(self, model: str, split: str) -> Predictions:
+        if not self.has(model, split):
+            raise self._unmeasured(model, f"predictions on the {split} faces")
+        return self.measured.predictions[split, model]
+
+    def _unmeasured(self, model: str, what: str) -> InputError:
+        return InputError(
+            f"'{model}' is missing from the measured {what} of '{self.study.root}': measure it with "
+            f"'agesearch report {self.study.root}'."
+        )
+
+
+def read_findings(study: StudyFolder) -> Findings:
+    """All records of a study; an ``InputError`` where it has no COMPLETE trial or was not measured yet."""
+    records = study.trials()
+    front = study.front()
+    if not front:
+        raise InputError(
+            f"The study '{study.root}' has no COMPLETE trial, so there is nothing to report yet."
+        )
+    return Findings(study, study.header(), records, front, read_measurements(study))
+
+
+def read_curve(folder: Location) -> list[tuple[float, float]]:
+    """Epoch and validation MAE of a trial's ``curve.jsonl``; of an epoch that was repeated, the last.
+
+    A torn last line, as a killed process leaves it, is passed over.
+    """
+    file = folder / CURVE_FILE
+    if not file.exists():
+        return []
+    points: dict[float, float] = {}
+    for line in file.read_text().splitlines():
+        try:
+            row = json.loads(line)
+            points[float(row[EPOCH])] = float(row[VAL_MAE_YEARS])
+        except (json.JSONDecodeError, KeyError, TypeError, ValueError):
+            continue
+    return sorted(points.items())

@@ -1,0 +1,209 @@
+"""Charts as SVG: the same drawing stands in the HTML report (with hover details) and in a README.
+
+A chart is plain data (``Chart``) that one Jinja template draws, so it needs no plotting library, no script to
+be seen, weighs a few kilobytes and prints well. Coordinates in ``Mark`` and ``Curve`` are data values; axes
+turn them into pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+WIDTH, HEIGHT = 760, 440
+_LEFT, _RIGHT, _TOP, _BOTTOM = 60, 16, 40, 52
+
+#: The width of a letter in pixels, on average, at the charts' font size.
+_LETTER = 6.9
+
+Kind = Literal["front", "trial", "pruned", "teacher", "picked"]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Values ``low..high`` laid out on pixels ``start..end``, linearly or by their logarithm."""
+
+    title: str
+    low: float
+    high: float
+    start: float
+    end: float
+    log: bool = False
+    whole: bool = False
+
+    def at(self, value: float) -> float:
+        """The pixel of a value, kept inside the axis."""
+        return self.beyond(min(max(value, self.low), self.high))
+
+    def beyond(self, value: float) -> float:
+        """The pixel of a value, wherever that lies."""
+        low, high = self.low, self.high
+        if self.log:
+            low, high, value = math.log(low), math.log(high), math.log(value)
+        return round(self.start + (value - low) / (high - low) * (self.end - self.start), 2)
+
+    def holds(self, value: float) -> bool:
+        """Whether the value lies on the axis."""
+        return self.low <= value <= self.high
+
+    def ticks(self) -> list[tuple[float, str]]:
+        """Pixels and labels of round values."""
+        if self.log:
+            values = _log_ticks(self.low, self.high)
+        else:
+            values = _linear_ticks(self.low, self.high, smallest=1.0 if self.whole else 0.0)
+        return [(self.at(value), f"{value:g}") for value in values]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A point with its details (lines shown on hover), and a label beside it if it has one.
+    ``low``..``high``: its interval.
+    """
+
+    x: float
+    y: float
+    kind: Kind
+    details: tuple[str, ...] = ()
+    label: str = ""
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line through points; ``steps`` draws it as a staircase."""
+
+    points: Sequence[tuple[float, float]]
+    kind: str
+    details: tuple[str, ...] = ()
+    steps: bool = False
+
+
+@dataclass(frozen=True)
+class Level:
+    """A dashed horizontal line with its name."""
+
+    y: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """All that the template draws, in drawing order."""
+
+    title: str
+    x: Axis
+    y: Axis
+    curves: Sequence[Curve] = ()
+    marks: Sequence[Mark] = ()
+    levels: Sequence[Level] = ()
+    legend: Sequence[tuple[str, str]] = field(default_factory=tuple)
+    width: int = WIDTH
+    height: int = HEIGHT
+
+    @property
+    def places(self) -> list[tuple[float, str, str]]:
+        """The legend's entries in a row above the plot: pixel, kind and name."""
+        placed, at = [], float(_LEFT)
+        for kind, name in self.legend:
+            placed.append((at, kind, name))
+            at += 42 + _LETTER * len(name)
+        return placed
+
+    def path(self, curve: Curve) -> str:
+        """The SVG path of a curve; the template cuts it off at the plot's edges."""
+        pixels = [(self.x.beyond(x), self.y.beyond(y)) for x, y in curve.points]
+        parts = [f"M{pixels[0][0]:g} {pixels[0][1]:g}"]
+        for x, y in pixels[1:]:
+            parts.append(f"H{x:g}V{y:g}" if curve.steps else f"L{x:g} {y:g}")
+        return "".join(parts)
+
+
+def front_chart(
+    marks: Sequence[Mark], front: Sequence[tuple[float, float]], levels: Sequence[Level]
+) -> Chart:
+    """Error against latency: ``front`` as a staircase (points by rising latency), everything else as marks.
+
+    Points whose error is far above the rest are drawn at the upper edge, so that one diverged trial does not
+    flatten all others; their details keep the true figure.
+    """
+    x = Axis(
+        "latency, ms a face (1 thread, log scale)",
+        *_log_room([mark.x for mark in marks]),
+        start=_LEFT,
+        end=WIDTH - _RIGHT,
+        log=True,
+    )
+    errors = [mark.y for mark in marks]
+    y = _error_axis("validation MAE, years", [*errors, *(mark.low for mark in marks if mark.low is not None)])
+    kinds = {mark.kind for mark in marks}
+    names = [
+        ("front", "trial on the front"),
+        ("picked", "picked trial"),
+        ("trial", "other trials"),
+        ("pruned", "pruned"),
+        ("teacher", "teacher"),
+    ]
+    return Chart(
+        title="Accuracy against speed",
+        x=x,
+        y=y,
+        curves=[Curve(_to_edge(front, x.high), "front", steps=True)] if front else [],
+        marks=marks,
+        levels=[level for level in levels if y.holds(level.y)],
+        legend=[(kind, name) for kind, name in names if kind in kinds],
+    )
+
+
+def curves_chart(curves: Sequence[Curve]) -> Chart:
+    """Validation error by epoch, one line a trial."""
+    epochs = [x for curve in curves for x, _ in curve.points]
+    errors = [y for curve in curves for _, y in curve.points]
+    x = Axis("epoch", 1, max(2, *epochs), start=_LEFT, end=WIDTH - _RIGHT, whole=True)
+    kinds = {curve.kind for curve in curves}
+    names = [("curve-picked", "picked trial"), ("curve-front", "on the front"), ("curve", "other trials")]
+    return Chart(
+        title="Learning curves",
+        x=x,
+        y=_error_axis("validation MAE, years", errors),
+        curves=sorted(curves, key=lambda curve: [kind for kind, _ in names].index(curve.kind), reverse=True),
+        legend=[(kind, name) for kind, name in names if kind in kinds],
+    )
+
+
+def _error_axis(title: str, values: Iterable[float]) -> Axis:
+    """From a little below the smallest error to where the bulk ends: outliers end at the upper edge."""
+    ordered = sorted(value for value in values if math.isfinite(value))
+    low, high = ordered[0], ordered[-1]
+    middle = ordered[len(ordered) // 2]
+    high = min(high, max(3.0 * middle - 2.0 * low, middle + 1.0))
+    room = max(0.08 * (high - low), 0.25)
+    return Axis(title, max(0.0, low - room), high + room, start=HEIGHT - _BOTTOM, end=_TOP)
+
+
+def _log_room(values: Sequence[float]) -> tuple[float, float]:
+    return min(values) / 1.25, max(values) * 1.25
+
+
+def _to_edge(front: Sequence[tuple[float, float]], edge: float) -> list[tuple[float, float]]:
+    return [*front, (edge, front[-1][1])]
+
+
+def _linear_ticks(low: float, high: float, smallest: float) -> list[float]:
+    rough = max((high - low) / 6, smallest)
+    scale = 10.0 ** math.floor(math.log10(rough))
+    step = next(scale * factor for factor in (1, 2, 5, 10) if scale * factor >= rough)
+    first = math.ceil(low / step - 1e-9)
+    return [round(index * step, 10) for index in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    factors: tuple[float, ...] = (1, 2, 5) if high / low < 1000 else (1,)
+    if high / low < 4:
+        factors = (1, 1.5, 2, 3, 4, 5, 6, 8)
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    values = [factor * 10.0**power for power in powers for factor in factors]
+    return [value for value in values if low <= value <= high]

@@ -1,0 +1,137 @@
+"""A study as one HTML file that opens anywhere: no network, no library, readable on paper and on a phone.
+
+``build_report`` reads the study's records (``agesearch.search.measured`` brings them up to date) and writes
+the page. Charts are SVG, a few lines of script show details on hover and sort tables, and faces are small
+JPEGs inside the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from agesearch import __version__
+from agesearch.models.manifest import now
+from agesearch.reporting import tables
+from agesearch.reporting.figures import curves_figure, front_figure
+from agesearch.reporting.findings import Findings, read_findings
+from agesearch.reporting.importance import MIN_TRIALS, importances
+from agesearch.reporting.pages import environment
+from agesearch.reporting.summary import speed_words, summary
+from agesearch.search.measurements import MEDIAN, TEACHER, FaceRow
+from agesearch.search.records import State, StudyFolder
+from agesearch.storage import Location
+
+_KINDS = {"best": "Closest", "typical": "Typical", "worst": "Furthest off"}
+_FACES_A_KIND = 8
+
+
+def build_report(
+    study: StudyFolder,
+    out: Location,
+    *,
+    faces_from: Sequence[str] | None = None,
+    commands: Sequence[str] = (),
+) -> None:
+    """Write the report of a measured study to ``out``.
+
+    ``faces_from`` limits the strip of faces to these sources of the dataset (none are shown for an empty
+    list); ``commands`` are the command lines that remake the report. Raises ``InputError`` where the study
+    has no COMPLETE trial or was not measured yet.
+    """
+    findings = read_findings(study)
+    context = _context(findings) | {"faces": _faces(findings, faces_from), "commands": list(commands)}
+    out.write_text(environment().get_template("report.html.j2").render(context))
+
+
+def _context(findings: Findings) -> dict[str, Any]:
+    measured, student = findings.measured, findings.picked.name
+    roles = {
+        record.number: tables.role(record, findings.front, findings.picked.number, findings.knee.number)
+        for record in findings.records
+    }
+    parameters = {record.number: findings.parameters(record) for record in findings.records}
+    return {
+        "findings": findings,
+        "cards": _cards(findings),
+        "summary": summary(findings),
+        "front_chart": front_figure(findings),
+        "curves_chart": curves_figure(findings),
+        "importances": importances(findings.header.spec, findings.records),
+        "complete": sum(record.state is State.COMPLETE for record in findings.records),
+        "min_trials": MIN_TRIALS,
+        "trials": tables.trials_table(findings.records, roles, parameters),
+        "failures": tables.failures(findings.records),
+        "decades": tables.decades_table(
+            measured.predictions["val", TEACHER], measured.predictions["val", student]
+        ),
+        "speed": tables.speed_table(measured.speed, TEACHER),
+        "robustness": tables.robustness_table(measured.robustness, TEACHER, student),
+        "corrupted": [tables.mean_corrupted(measured.robustness, model) for model in (TEACHER, student)],
+        "robustness_faces": next(row.faces for row in measured.robustness if row.model == student),
+        "facts": _facts(findings),
+        "spec_yaml": yaml.safe_dump(findings.header.model_dump(mode="json"), sort_keys=False),
+    }
+
+
+def _cards(findings: Findings) -> list[tuple[str, str, str]]:
+    """The figures of the first glance: value, unit, and what it stands beside."""
+    student, teacher = findings.mae(findings.picked.name), findings.mae(TEACHER)
+    cards = [
+        (f"{student.value:.2f}", "years off on average", f"teacher {teacher.value:.2f}"),
+        (
+            tables.milliseconds(findings.student_latency_ms),
+            "ms a face, 1 thread",
+            f"teacher {tables.milliseconds(findings.teacher_latency_ms)}",
+        ),
+        (
+            speed_words(findings).rsplit(" ", 1)[0],
+            speed_words(findings).rsplit(" ", 1)[1],
+            "than the teacher",
+        ),
+        (
+            tables.millions(findings.parameters(findings.picked)),
+            "parameters",
+            f"{findings.picked.input_size} px input",
+        ),
+    ]
+    if findings.has(MEDIAN):
+        guess = findings.mae(MEDIAN).value
+        cards.append(
+            (f"{guess - student.value:.2f}", "years better", f"than always the median ({guess:.2f})")
+        )
+    return cards
+
+
+def _faces(findings: Findings, faces_from: Sequence[str] | None) -> list[tuple[str, list[FaceRow]]]:
+    """The strip: some faces of each kind from the wanted sources, by error."""
+    rows = findings.measured.faces
+    if faces_from is not None:
+        rows = [row for row in rows if row.source in faces_from]
+    strip = []
+    for kind, title in _KINDS.items():
+        chosen = [row for row in rows if row.kind == kind]
+        chosen.sort(key=lambda row: abs(row.predicted_age - row.age), reverse=kind == "worst")
+        if chosen:
+            strip.append((title, chosen[:_FACES_A_KIND]))
+    return strip
+
+
+def _facts(findings: Findings) -> list[tuple[str, str]]:
+    """Where everything comes from: name and value."""
+    header, measured = findings.header, findings.measured.summary
+    versions = header.versions | measured.versions | {"agesearch": __version__}
+    return [
+        ("study", str(findings.study.root)),
+        ("spec digest", header.spec_digest),
+        ("dataset", f"{header.dataset.path} (content digest {header.dataset.content_digest})"),
+        ("teacher", f"{header.teacher.path} (content digest {header.teacher.content_digest})"),
+        ("study begun", header.created),
+        ("measured", measured.created),
+        ("report made", now()),
+        ("hardware of the search", header.hardware or "not recorded"),
+        ("hardware of the measurements", measured.hardware),
+        ("versions", ", ".join(f"{name} {number}" for name, number in sorted(versions.items()))),
+    ]

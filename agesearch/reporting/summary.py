@@ -1,0 +1,69 @@
+"""A study's result in plain sentences, each with its figures and how sure they are."""
+
+from __future__ import annotations
+
+from agesearch.measure.accuracy import Estimate
+from agesearch.reporting import tables
+from agesearch.reporting.findings import Findings
+from agesearch.search.measurements import MEDIAN, TEACHER
+from agesearch.search.records import State
+
+
+def summary(findings: Findings) -> list[str]:
+    """Some sentences: the student's error and speed, the teacher's, the simplest answer's, and a caution."""
+    student, teacher = findings.mae(findings.picked.name), findings.mae(TEACHER)
+    share = findings.cs5(findings.picked.name)
+    lines = [
+        f"The picked student ({tables.trial_words(findings.picked)}) is off by {with_interval(student)} on "
+        f"average over {student.faces} validation faces it was not trained on; {share * 100:.0f} % of its "
+        "answers lie within 5 years.",
+        f"It takes {tables.milliseconds(findings.student_latency_ms)} ms a face on one CPU thread, where the "
+        f"teacher takes {tables.milliseconds(findings.teacher_latency_ms)} ms: {speed_words(findings)}.",
+        f"The teacher is off by {with_interval(teacher)} on the same faces. "
+        + verdict(findings.against(findings.picked.name, TEACHER)),
+    ]
+    median = findings.measured.summary.median_age
+    if median is not None and findings.has(MEDIAN):
+        lines.append(
+            f"Always answering {median:.0f} years, the median of the training faces, would be off by "
+            f"{with_interval(findings.mae(MEDIAN))}."
+        )
+    return [*lines, _caution(findings)]
+
+
+def speed_words(findings: Findings) -> str:
+    """``12 × faster``, ``1.3 × slower`` or ``the same speed``."""
+    times = findings.teacher_latency_ms / findings.student_latency_ms
+    if 0.95 < times < 1.05:
+        return "the same speed"
+    return f"{tables.ratio(times)} faster" if times > 1 else f"{tables.ratio(1 / times)} slower"
+
+
+def verdict(difference: Estimate) -> str:
+    """Whether the student is better, worse or tied, from the paired difference of errors in years."""
+    low, middle, high = map(tables.signed, (difference.low, difference.value, difference.high))
+    bounds = f"95 % interval of the difference: {low} to {high}"
+    if difference.low <= 0 <= difference.high:
+        return f"The two are tied: {middle} years between them is inside the noise ({bounds})."
+    side = "better" if difference.value < 0 else "worse"
+    return f"The student is {abs(difference.value):.2f} years {side} ({bounds})."
+
+
+def with_interval(estimate: Estimate) -> str:
+    """``6.12 years (95 % interval 5.71 to 6.55)``."""
+    return f"{estimate.value:.2f} years (95 % interval {estimate.low:.2f} to {estimate.high:.2f})"
+
+
+def _caution(findings: Findings) -> str:
+    complete = sum(record.state is State.COMPLETE for record in findings.records)
+    text = (
+        f"The validation faces also chose each trial's best epoch, and this trial among {complete}, so that "
+        "error is a little flattering."
+    )
+    if not findings.has(TEACHER, "test"):
+        return f"{text} The dataset has no test faces to check it on."
+    student = findings.mae(findings.picked.name, "test")
+    return (
+        f"{text} On the {student.faces} test faces, which chose nothing, the student is off by "
+        f"{with_interval(student)} and the teacher by {with_interval(findings.mae(TEACHER, 'test'))}."
+    )
