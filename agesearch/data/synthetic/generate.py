@@ -1,0 +1,161 @@
+"""Synthetic faces as a dataset, rendered by Ray tasks.
+
+Face ``i`` is drawn from a generator seeded by (seed, i), and rows are written in order of ``i``: the dataset
+is the same on any number of workers.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+import cv2
+from pydantic import Field
+
+from agesearch.data.faces import encode_crop
+from agesearch.data.records import (
+    MANIFEST,
+    SCHEMA_VERSION,
+    Manifest,
+    SourceRecord,
+    read_manifest,
+)
+from agesearch.data.splits import split_of
+from agesearch.data.synthetic.actor import CROP_SCALE, Studio, open_studio
+from agesearch.data.synthetic.mesh import find_data
+from agesearch.data.synthetic.scene import SyntheticFace, render_face
+from agesearch.data.writing import DatasetWriter, check_output, sample_id_of
+from agesearch.errors import AgeSearchError
+from agesearch.progress import Listener, Progress, silent
+from agesearch.session import ray_session
+from agesearch.specs import CropSpec, Spec, SplitSpec, digest_of
+from agesearch.storage import Location, exclusive
+
+#: Raised whenever the same seed gives other pictures than before.
+RECIPE = 1
+
+LICENCE = "CC0-1.0 (rendered by agesearch from MakeHuman's CC0 base mesh and targets)"
+_STAGE = "render"
+_FACES_IN_TASK = 20
+
+
+class SynthSpec(Spec):
+    """How many faces, from which seed, at which size; ages are uniform over 1..90 years."""
+
+    count: int = Field(ge=1, le=1_000_000)
+    seed: int = Field(0, ge=0, lt=2**32)
+    size: int = Field(112, ge=32, le=512)
+    jpeg_quality: int = Field(92, ge=50, le=100)
+    split: SplitSpec = SplitSpec()
+
+    def crop(self) -> CropSpec:
+        """The recipe that a crop of a real face would need to be framed alike."""
+        return CropSpec(scale=CROP_SCALE, size=self.size, jpeg_quality=self.jpeg_quality)
+
+    def recipe_digest(self) -> str:
+        """Digest of all that decides the rows."""
+        recipe = {"recipe": RECIPE, "schema_version": SCHEMA_VERSION}
+        return digest_of(self.model_dump(mode="json") | recipe)
+
+
+def synthesize(
+    spec: SynthSpec,
+    out: str | Location,
+    *,
+    workers: int | None = None,
+    replace: bool = False,
+    address: str | None = None,
+    on_progress: Listener = silent,
+) -> Manifest:
+    """Render the dataset ``out`` (folder or URI), or do nothing where it holds just these faces already.
+
+    ``workers`` limits the faces rendered at once (default: one a core). Raises ``InputError`` where the
+    package anny is missing, ``ConflictError`` where ``out`` holds another dataset (unless ``replace``) or
+    another run writes it. A run that fails or is killed leaves ``out`` as it was.
+    """
+    target = Location.of(out)
+    check_output(target, replace=True)  # a folder of other things is refused before any work
+    digest = spec.recipe_digest()
+    if (target / MANIFEST).exists() and (existing := read_manifest(target)).spec_digest == digest:
+        return existing
+    check_output(target, replace=replace)
+    data = find_data()
+    with exclusive(target, "The dataset"):
+        writer = DatasetWriter(
+            target,
+            name=f"synthetic-faces-{spec.count}-{spec.seed}",
+            label_kind="synthetic",
+            licence=LICENCE,
+            crop=spec.crop(),
+            detector="none",
+            replace=replace,
+        )
+        try:
+            on_progress(Progress(_STAGE, 0, spec.count, note="starting Ray"))
+            with ray_session(address, cpus=workers if address is None else None) as session:
+                at_once = workers or max(1, int(session.cpus))
+                for rows in _rendered(spec, open_studio(data), at_once):
+                    writer.add(rows)
+                    on_progress(Progress(_STAGE, writer.faces, spec.count))
+            return writer.finish(source_digest=digest, spec_digest=digest)
+        except BaseException:
+            writer.discard()
+            raise
+
+
+def row_of(face: SyntheticFace, spec: SynthSpec, index: int) -> dict[str, Any]:
+    """A rendered face as a row of the dataset's schema."""
+    data = encode_crop(face.image, spec.crop())
+    person = face.person
+    subject = f"synthetic-{spec.seed}-{index:06d}"
+    record = SourceRecord(path="", source="synthetic", subject_id=subject)
+    return {
+        "sample_id": sample_id_of(data),
+        "image": data,
+        "age": person.age,
+        "subject_id": subject,
+        "sex": person.sex,
+        "ethnicity": person.phenotype,
+        "source": "synthetic",
+        "split": split_of(record, "", spec.split).value,
+        "box": [0.0, 0.0, float(spec.size), float(spec.size)],
+        "landmarks": face.landmarks.ravel().tolist(),
+    }
+
+
+def render_rows(studio: Studio, spec: SynthSpec, first: int, last: int) -> list[dict[str, Any]]:
+    """The rows of faces ``first`` .. ``last - 1``; one thread, since another task has the next core."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        return [
+            row_of(render_face(studio, spec.seed, index, spec.size), spec, index)
+            for index in range(first, last)
+        ]
+    finally:
+        cv2.setNumThreads(threads)
+
+
+def _rendered(spec: SynthSpec, studio: Studio, workers: int) -> Iterator[list[dict[str, Any]]]:
+    """Rows in order of the index, while Ray renders the next ones."""
+    import ray
+    from ray.exceptions import RayError
+
+    shared = ray.put(studio)
+    task: Any = ray.remote(num_cpus=1, max_retries=3)(render_rows)
+    starts = iter(range(0, spec.count, _FACES_IN_TASK))
+    waiting: deque[Any] = deque()
+    try:
+        while True:
+            while len(waiting) < 2 * workers and (first := next(starts, None)) is not None:
+                last = min(first + _FACES_IN_TASK, spec.count)
+                waiting.append(task.remote(shared, spec, first, last))
+            if not waiting:
+                return
+            yield ray.get(waiting.popleft())
+    except RayError as error:
+        raise AgeSearchError(f"Rendering failed: {str(error).strip().splitlines()[-1]}") from error
+    finally:
+        for reference in waiting:
+            ray.cancel(reference, force=True)
