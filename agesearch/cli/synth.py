@@ -23,8 +23,9 @@ def synth(
     size: Annotated[int, typer.Option("--size", help="Side of a face in pixels.")] = 112,
     quality: Annotated[int, typer.Option("--quality", help="JPEG quality of the stored faces.")] = 92,
     workers: Annotated[
-        int | None, typer.Option("--workers", help="Faces rendered at once (default: one a core).")
+        int | None, typer.Option("--workers", min=1, help="Faces rendered at once (default: one a core).")
     ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Make an existing dataset anew.")] = False,
     address: AddressOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -39,10 +40,16 @@ def synth(
     spec = parse_spec(
         SynthSpec, {"count": count, "seed": seed, "size": size, "jpeg_quality": quality}, "data synth"
     )
-    with shown_progress() as listener:
-        manifest = synthesize(spec, out, workers=workers, address=address, on_progress=listener)
+    with shown_progress() as on_progress:
+        done = synthesize(
+            spec, out, workers=workers, replace=replace, address=address, on_progress=on_progress
+        )
+    manifest = done.manifest
     if as_json:
-        print_json(manifest.model_dump(mode="json"))
+        print_json({"out": out, "is_new": done.is_new, "manifest": manifest.model_dump(mode="json")})
         return
-    parts = ", ".join(f"{number} {name}" for name, number in manifest.counts.items())
-    err.print(f"{out}: {manifest.faces} faces ({parts})", highlight=False, soft_wrap=True, markup=False)
+    state = "made:" if done.is_new else "is up to date, nothing to do:"
+    parts = ", ".join(f"{name} {number}" for name, number in manifest.counts.items())
+    err.print(
+        f"{out} {state} {manifest.faces} faces ({parts}).", highlight=False, soft_wrap=True, markup=False
+    )

