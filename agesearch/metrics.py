@@ -4,6 +4,8 @@ from __future__ import annotations
 
 VAL_MAE_YEARS = "val_mae_years"
 VAL_CS5 = "val_cs5"
+#: The validation MAE of always answering the training faces' median age.
+VAL_MAE_MEDIAN_YEARS = "val_mae_median_years"
 TRAIN_LOSS = "train_loss"
 LATENCY_MS_P50 = "latency_ms_p50"
 LATENCY_MS_P95 = "latency_ms_p95"

@@ -6,7 +6,6 @@ again with the same spec goes on from its last whole epoch, with the same result
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable
@@ -29,9 +28,9 @@ from agesearch.specs import TrainSpec
 from agesearch.storage import Location
 from agesearch.training.batches import Batch, FacePool, Source
 from agesearch.training.checkpoint import TrainState, delete_state, load_state, save_state
+from agesearch.training.curve import append_row, keep_epochs
 from agesearch.training.optim import MAX_GRADIENT_NORM, adamw, rate_factor, set_rate
 
-CURVE = "curve.jsonl"
 VALIDATION_BATCH = 64
 
 Report = Callable[[dict[str, float]], None]
@@ -92,6 +91,8 @@ class Trainer:
 
         Raises ``TrainingDiverged`` where the loss stops being a number.
         """
+        if is_first_worker():
+            keep_epochs(self.out, self.state.epochs)
         for epoch in range(self.state.epochs, self.spec.optim.epochs):
             started = time.perf_counter()
             losses = self._train_epoch(epoch)
@@ -101,7 +102,7 @@ class Trainer:
             row[metrics.EPOCH_SECONDS] = round(time.perf_counter() - started, 3)
             self._keep(epoch, scores)
             if is_first_worker():
-                append_line(self.out / CURVE, row)
+                append_row(self.out, row)
             report(row)
         return Fitted(self.state.best, self.state.best_metrics)
 
@@ -197,17 +198,6 @@ class Trainer:
                 f"The loss of {self.spec.model.arch} is not a number in epoch {epoch + 1}: "
                 f"lower the learning rate (it is {self.spec.optim.learning_rate:g})."
             )
-
-
-def append_line(file: Location, row: dict[str, float]) -> None:
-    """Add one JSON line to a file on this machine; elsewhere the file is rewritten."""
-    line = json.dumps(row, allow_nan=False) + "\n"
-    if file.is_local:
-        file.local().parent.mkdir(parents=True, exist_ok=True)
-        with open(file.local(), "a", encoding="utf-8") as handle:
-            handle.write(line)
-    else:
-        file.write_text((file.read_text() if file.exists() else "") + line)
 
 
 def is_first_worker() -> bool:

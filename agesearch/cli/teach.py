@@ -1,0 +1,90 @@
+"""``agesearch teach``: train a teacher on a dataset's labels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from agesearch.cli.common import AddressOption, JsonOption, err, out, print_json, shown_progress
+from agesearch.metrics import VAL_CS5, VAL_MAE_MEDIAN_YEARS, VAL_MAE_YEARS
+
+if TYPE_CHECKING:
+    from agesearch.models.manifest import ModelManifest
+    from agesearch.specs import TrainSpec
+
+_EXAMPLE = "Example: agesearch teach --data faces --arch mobilenetv3_large_100 --out teacher"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register ``teach``."""
+    app.command("teach", epilog=_EXAMPLE, rich_help_panel="Teachers")(teach)
+
+
+def teach(
+    data: Annotated[str, typer.Option("--data", help="Dataset folder or URI.")],
+    arch: Annotated[str, typer.Option("--arch", help="Architecture, such as resnet18 or mobilenetv2_100.")],
+    out_folder: Annotated[str, typer.Option("--out", help="Folder to write the teacher to.")],
+    init: Annotated[
+        str, typer.Option("--init", help="random, pretrained (timm's hub) or a weights file.")
+    ] = "random",
+    input_size: Annotated[int, typer.Option("--input-size", help="Input side in pixels.")] = 112,
+    epochs: Annotated[int, typer.Option("--epochs", help="Passes over the training faces.")] = 24,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Faces a step.")] = 32,
+    learning_rate: Annotated[float, typer.Option("--learning-rate", help="Highest rate of AdamW.")] = 1e-3,
+    weight_decay: Annotated[float, typer.Option("--weight-decay", help="Decay of AdamW.")] = 0.02,
+    label_sigma: Annotated[
+        float, typer.Option("--label-sigma", help="Width of the label distribution in years.")
+    ] = 2.0,
+    augment: Annotated[float, typer.Option("--augment", help="Augmentation strength; 0 for none.")] = 1.0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of weights, order and augmentation.")] = 0,
+    workers: Annotated[int, typer.Option("--workers", help="Processes that train together.")] = 1,
+    address: AddressOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a teacher on the ages of a dataset, by label distribution learning.
+
+    The best epoch on the validation faces is kept. Run the same command again to go on with a killed run; a
+    finished one is left as it is.
+    """
+    from agesearch.specs import TrainSpec, parse_spec
+    from agesearch.training.teach import teach as run_teach
+
+    document = {
+        "model": {"arch": arch, "input_size": input_size, **_init(init)},
+        "optim": {
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "learning_rate": learning_rate,
+            "weight_decay": weight_decay,
+        },
+        "augment": {"strength": augment},
+        "distill": {"label_sigma": label_sigma},
+        "seed": seed,
+    }
+    spec = parse_spec(TrainSpec, document, "teach")
+    with shown_progress() as on_progress:
+        manifest = run_teach(
+            spec, data, out_folder, workers=workers, address=address, on_progress=on_progress
+        )
+    if as_json:
+        print_json(manifest.model_dump(mode="json"))
+    else:
+        _tell(out_folder, manifest, spec)
+
+
+def _init(init: str) -> dict[str, str]:
+    return {"init": init} if init in ("random", "pretrained") else {"init": "file", "weights": init}
+
+
+def _tell(folder: str, manifest: ModelManifest, spec: TrainSpec) -> None:
+    found = manifest.metrics
+    out.print(
+        f"Teacher {spec.model.arch} at {spec.model.input_size} px: val MAE "
+        f"[bold]{found[VAL_MAE_YEARS]:.2f}[/bold] years, {found[VAL_CS5]:.0%} within 5 years "
+        f"(always the median: {found[VAL_MAE_MEDIAN_YEARS]:.2f} years).",
+        highlight=False,
+        soft_wrap=True,
+    )
+    err.print(f"Written to {escape(folder)}.", highlight=False, soft_wrap=True)

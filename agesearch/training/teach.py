@@ -1,0 +1,173 @@
+"""Training a teacher on a dataset's labels with Ray Train, on one worker or several; run again to resume.
+
+One worker trains in this process (Ray Train's local mode): worker processes take half a minute to start on a
+laptop. Several train with DDP, one process each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from agesearch import metrics
+from agesearch.data.loading import load_split, resident
+from agesearch.data.records import Manifest, Split, read_manifest
+from agesearch.errors import AgeSearchError, ConflictError, InputError
+from agesearch.measure.accuracy import mae
+from agesearch.models.architectures import architecture
+from agesearch.models.manifest import MANIFEST, ModelManifest, read_model_manifest
+from agesearch.progress import Listener, silent
+from agesearch.session import RaySession, ray_session
+from agesearch.specs import CropSpec, TrainSpec
+from agesearch.storage import Location, exclusive
+from agesearch.training.curve import followed
+from agesearch.training.loop import use_threads
+from agesearch.training.run import make_trainer, write_fitted
+
+RUN = "run.json"
+#: Restarts of the workers after one of them died.
+MAX_RESTARTS = 2
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every worker needs: the spec, the shared faces, and where to write."""
+
+    spec: TrainSpec
+    train: Any
+    val: Any
+    out: Location
+    crop: CropSpec
+    facts: dict[str, Any]
+    threads: int
+    gpus: float
+
+
+def teach(
+    spec: TrainSpec,
+    dataset: str | Location,
+    out: str | Location,
+    *,
+    workers: int = 1,
+    address: str | None = None,
+    on_progress: Listener = silent,
+) -> ModelManifest:
+    """Train a teacher and leave a model folder in ``out``; returns its manifest.
+
+    Run again with the same spec and data, it returns a finished teacher as it is, and goes on with a killed
+    one after its last whole epoch. A folder that holds anything else is a ``ConflictError``.
+    """
+    folder, target = Location.of(dataset), Location.of(out)
+    manifest = read_manifest(folder)
+    architecture(spec.model.arch)
+    _refuse_empty(manifest, folder)
+    identity = {"spec": spec.model_dump(mode="json"), "data": manifest.content_digest}
+    done = _taken(target, identity)
+    if done is not None:
+        return done
+    with exclusive(target, "The teacher"):
+        (target / RUN).write_json(identity)
+        with ray_session(address) as session:
+            cores = _cores_for(workers, session)
+            train, val = load_split(folder, Split.TRAIN), load_split(folder, Split.VAL)
+            facts = {"data_digest": manifest.content_digest}
+            job = Job(spec, train, val, target, manifest.crop, facts, max(1, cores // workers), session.gpus)
+            with followed(target, spec.optim.epochs, on_progress):
+                _fit(job, workers)
+            return read_model_manifest(target)
+
+
+def _fit(job: Job, workers: int) -> None:
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+    from ray.train.v2.api.exceptions import TrainingFailedError
+
+    scratch = job.out / ".train"
+    trainer = TorchTrainer(
+        partial(_work, job),
+        scaling_config=ScalingConfig(
+            num_workers=0 if workers == 1 else workers, use_gpu=workers > 1 and job.gpus >= workers
+        ),
+        run_config=RunConfig(
+            name=f"teach-{job.spec.digest()}",
+            storage_path=str(scratch),
+            failure_config=FailureConfig(max_failures=MAX_RESTARTS),
+        ),
+    )
+    try:
+        trainer.fit()
+    except TrainingFailedError as error:
+        raise _cause(error) from error
+    finally:
+        scratch.delete()
+
+
+def _work(job: Job) -> None:
+    """One worker's whole training; the first writes the model folder."""
+    import ray.train
+
+    context = ray.train.get_context()
+    use_threads(job.threads)
+    trainer = make_trainer(
+        job.spec, job.train, job.val, job.out, rank=context.get_world_rank(), world=context.get_world_size()
+    )
+    fitted = trainer.fit(lambda _: None)
+    baseline = {metrics.VAL_MAE_MEDIAN_YEARS: median_baseline(job.train, job.val)}
+    fitted.metrics.update(baseline)
+    write_fitted(job.out, "teacher", job.spec, job.crop, trainer.net, fitted, job.facts)
+
+
+def median_baseline(train: Any, val: Any) -> float:
+    """The validation MAE in years of always answering the median age of the training faces."""
+    known = [np.concatenate([block["age"] for block in resident(split)]) for split in (train, val)]
+    trained, true = (ages[np.isfinite(ages)] for ages in known)
+    if len(trained) == 0 or len(true) == 0:
+        raise InputError("The training or the validation faces have no exact ages.")
+    return mae(np.full(len(true), np.median(trained)), true)
+
+
+def _taken(out: Location, identity: dict[str, Any]) -> ModelManifest | None:
+    """The finished teacher of the same run; None where there is none yet, a ``ConflictError`` for another."""
+    names = {child.name for child in out.children()} - {".lock"}
+    if not names:
+        return None
+    if RUN not in names:
+        raise ConflictError(f"'{out}' holds other things and no teacher: choose another --out, or empty it.")
+    if (out / RUN).read_json() != identity:
+        state = "a teacher" if MANIFEST in names else "an unfinished teacher"
+        raise ConflictError(
+            f"'{out}' holds {state} with other settings or data (see its {RUN}): choose another --out, "
+            "or remove it."
+        )
+    return read_model_manifest(out) if MANIFEST in names else None
+
+
+def _refuse_empty(manifest: Manifest, folder: Location) -> None:
+    for split in (Split.TRAIN, Split.VAL):
+        if not manifest.counts.get(split):
+            raise InputError(
+                f"'{folder}' has no faces in its split '{split}': ingest it with a share for it."
+            )
+
+
+def _cores_for(workers: int, session: RaySession) -> int:
+    cores = int(session.cpus)
+    if workers < 1:
+        raise InputError(f"The number of workers is {workers}, but must be >= 1.")
+    if workers > cores:
+        raise InputError(f"{workers} workers need {workers} CPUs, but Ray has {cores}: use fewer --workers.")
+    return cores
+
+
+def _cause(error: Any) -> AgeSearchError:
+    """The worker's own error where it is one of ours, else one line about what failed."""
+    failures = list(getattr(error, "worker_failures", {}).values())
+    for failure in failures:
+        inner = getattr(failure, "cause", failure)
+        if isinstance(inner, AgeSearchError):
+            return inner
+    first = (str(failures[0] if failures else error).splitlines() or [type(error).__name__])[0]
+    return AgeSearchError(f"The training failed on its workers: {first}. Run the same command to go on.")
