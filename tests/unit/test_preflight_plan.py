@@ -1,0 +1,45 @@
+"""How many trials run at once, and what is refused because it could wait for ever."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agesearch.errors import InputError
+from agesearch.search.preflight import Plan, plan
+
+
+def test_one_trial_a_cpu_and_no_more_than_there_are_trials() -> None:
+    assert plan(2, 0) == Plan(2, 1.0, 0.0)
+    assert plan(16, 0, trials=3).concurrency == 3
+    assert plan(16, 0, concurrency=5).concurrency == 5
+
+
+def test_what_could_deadlock_is_refused_with_a_way_out() -> None:
+    with pytest.raises(
+        InputError, match="2 trials at once need 1 for reading data and 2 CPUs.*--concurrency 1"
+    ):
+        plan(2, 0, concurrency=2, data_cpus=1)
+    with pytest.raises(InputError, match="offers 1 CPUs.*Offer at least 2"):
+        plan(1, 0, data_cpus=1)
+    with pytest.raises(InputError, match="--concurrency is 0"):
+        plan(2, 0, concurrency=0)
+
+
+def test_gpus_are_shared_but_never_split_across() -> None:
+    assert plan(16, 1) == Plan(4, 1.0, 0.25)
+    assert plan(16, 2, concurrency=2).gpus_per_trial == 1.0
+    assert plan(16, 2, concurrency=3).gpus_per_trial == 0.5
+
+
+@given(st.integers(1, 64), st.integers(0, 8), st.integers(0, 3), st.integers(1, 64))
+def test_a_plan_always_fits(cpus: int, gpus: int, data: int, wanted: int) -> None:
+    try:
+        made = plan(cpus, gpus, concurrency=wanted, data_cpus=data)
+    except InputError:
+        assert wanted + data > cpus
+        return
+    assert made.concurrency * made.cpus_per_trial + data <= cpus
+    if gpus:
+        assert made.concurrency <= gpus * int(1.0 / made.gpus_per_trial + 1e-9)
