@@ -15,7 +15,7 @@ from agesearch.specs import StudySpec
 #: Fewer complete trials than this say nothing about a dozen parameters.
 MIN_TRIALS = 8
 
-_RESAMPLES = 100
+_RESAMPLES = 60
 #: A large study is stable and its resamples are slow: fewer then.
 _RESAMPLED_TRIALS = 20_000
 

@@ -7,12 +7,15 @@ JPEGs inside the file.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from shlex import quote
 from typing import Any
 
 import yaml
 
 from agesearch import __version__
+from agesearch.errors import InputError
 from agesearch.models.manifest import now
 from agesearch.reporting import tables
 from agesearch.reporting.figures import curves_figure, front_figure
@@ -33,16 +36,17 @@ def build_report(
     out: Location,
     *,
     faces_from: Sequence[str] | None = None,
-    commands: Sequence[str] = (),
 ) -> None:
     """Write the report of a measured study to ``out``.
 
     ``faces_from`` limits the strip of faces to these sources of the dataset (none are shown for an empty
-    list); ``commands`` are the command lines that remake the report. Raises ``InputError`` where the study
-    has no COMPLETE trial or was not measured yet.
+    list). Raises ``InputError`` where the study has no COMPLETE trial or was not measured yet.
     """
     findings = read_findings(study)
-    context = _context(findings) | {"faces": _faces(findings, faces_from), "commands": list(commands)}
+    context = _context(findings) | {
+        "faces": _faces(findings, faces_from),
+        "commands": _commands(findings, out),
+    }
     out.write_text(environment().get_template("report.html.j2").render(context))
 
 
@@ -124,10 +128,10 @@ def _facts(findings: Findings) -> list[tuple[str, str]]:
     header, measured = findings.header, findings.measured.summary
     versions = header.versions | measured.versions | {"agesearch": __version__}
     return [
-        ("study", str(findings.study.root)),
+        ("study", _near(findings.study.root)),
         ("spec digest", header.spec_digest),
-        ("dataset", f"{header.dataset.path} (content digest {header.dataset.content_digest})"),
-        ("teacher", f"{header.teacher.path} (content digest {header.teacher.content_digest})"),
+        ("dataset", f"{_near(header.dataset.path)} (content digest {header.dataset.content_digest})"),
+        ("teacher", f"{_near(header.teacher.path)} (content digest {header.teacher.content_digest})"),
         ("study begun", header.created),
         ("measured", measured.created),
         ("report made", now()),
@@ -135,3 +139,38 @@ def _facts(findings: Findings) -> list[tuple[str, str]]:
         ("hardware of the measurements", measured.hardware),
         ("versions", ", ".join(f"{name} {number}" for name, number in sorted(versions.items()))),
     ]
+
+
+def _commands(findings: Findings, out: Location) -> list[str]:
+    """The command lines that make the study and this report again."""
+    header, study = findings.header, _near(findings.study.root)
+    data, teacher = _near(header.dataset.path), _near(header.teacher.path)
+    return [
+        "# SPACE.yaml: the part 'spec' of the specification below",
+        f"agesearch tune SPACE.yaml --data {quote(data)} --teacher {quote(teacher)} --out {quote(study)}",
+        f"agesearch report {quote(study)} --pick {findings.picked.number} --out {quote(_near(out))}",
+    ]
+
+
+def writable(path: str, *, is_folder: bool = False) -> Location:
+    """The location to write to, checked before the long work starts; an ``InputError`` where it cannot be."""
+    place = Location.of(path)
+    if not place.is_local:
+        return place
+    local = place.local()
+    if not is_folder and local.is_dir():
+        raise InputError(f"'{place}' is a folder: name the file to write, as in '{place}/report.html'.")
+    folder = local if is_folder else local.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"'{place}' cannot be written: '{folder}': {error.strerror}.") from error
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"'{place}' cannot be written: no permission in '{folder}'.")
+    return place
+
+
+def _near(where: str | Location) -> str:
+    """A path as seen from the working folder where it lies in it: a report shows no one's home folder."""
+    path, here = str(where), os.getcwd()
+    return os.path.relpath(path, here) if path.startswith(here + os.sep) else path

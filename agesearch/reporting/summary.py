@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from typing import Any
+
 from agesearch.measure.accuracy import Estimate
+from agesearch.metrics import LATENCY_MS_P50, VAL_CS5, VAL_MAE_YEARS
 from agesearch.reporting import tables
 from agesearch.reporting.findings import Findings
 from agesearch.search.measurements import MEDIAN, TEACHER
@@ -29,6 +33,26 @@ def summary(findings: Findings) -> list[str]:
             f"{with_interval(findings.mae(MEDIAN))}."
         )
     return [*lines, _caution(findings)]
+
+
+def summary_figures(findings: Findings) -> dict[str, Any]:
+    """The summary's figures for programs: years, milliseconds, and the paired difference to the teacher."""
+    student, teacher = findings.mae(findings.picked.name), findings.mae(TEACHER)
+    return {
+        "trial": findings.picked.number,
+        VAL_MAE_YEARS: student.value,
+        "val_mae_years_interval": [student.low, student.high],
+        "faces": student.faces,
+        VAL_CS5: findings.cs5(findings.picked.name),
+        LATENCY_MS_P50: findings.student_latency_ms,
+        "teacher_val_mae_years": teacher.value,
+        "teacher_latency_ms_p50": findings.teacher_latency_ms,
+        "median_val_mae_years": findings.mae(MEDIAN).value if findings.has(MEDIAN) else None,
+        "difference_to_teacher_years": asdict(findings.against(findings.picked.name, TEACHER)),
+        "test_mae_years": asdict(findings.mae(findings.picked.name, "test"))
+        if findings.has(TEACHER, "test")
+        else None,
+    }
 
 
 def speed_words(findings: Findings) -> str:

@@ -1,0 +1,94 @@
+"""Axes, ticks and the SVG that charts become."""
+
+from __future__ import annotations
+
+import math
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agesearch.reporting.pages import environment
+from agesearch.reporting.plots import Axis, Chart, Curve, Level, Mark, curves_chart, front_chart
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def svg(chart: Chart) -> ElementTree.Element:
+    text = environment().get_template("figure.svg.j2").render(chart=chart)
+    return ElementTree.fromstring(text.strip())
+
+
+def a_front() -> Chart:
+    marks = [
+        Mark(0.5, 8.0, "front", ("trial 1", "a <b> & c"), "", 7.0, 9.0),
+        Mark(2.0, 6.0, "picked", ("trial 2",), "trial 2, knee", 5.5, 6.5),
+        Mark(1.5, 7.5, "trial", ("trial 3",)),
+        Mark(1.7, 99.0, "trial", ("a trial that diverged",)),
+        Mark(30.0, 5.0, "teacher", ("teacher",), "teacher"),
+    ]
+    return front_chart(marks, [(0.5, 8.0), (2.0, 6.0)], [Level(7.9, "median"), Level(60.0, "out of sight")])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.floats(1e-3, 1e3), st.floats(1.01, 1e4), st.booleans())
+def test_ticks_lie_inside_in_order_at_their_values(low: float, factor: float, log: bool) -> None:
+    axis = Axis("x", low, low * factor, 60, 740, log=log)
+    ticks = axis.ticks()
+    pixels = [at for at, _ in ticks]
+    assert len(ticks) <= 20
+    assert pixels == sorted(pixels)
+    assert all(60 <= at <= 740 for at in pixels)
+    for at, label in ticks:
+        assert at == pytest.approx(axis.at(float(label)), abs=0.02 * 680)
+
+
+def test_an_axis_runs_from_start_to_end_and_keeps_outliers_at_its_edge() -> None:
+    axis = Axis("y", 4.0, 8.0, 400, 40)
+    assert (axis.at(4.0), axis.at(6.0), axis.at(8.0), axis.at(99.0)) == (400, 220, 40, 40)
+    assert axis.beyond(10.0) == -140
+    log = Axis("x", 1.0, 100.0, 0, 100, log=True)
+    assert (log.at(1.0), log.at(10.0), log.at(100.0)) == (0, 50, 100)
+
+
+def test_whole_numbered_axes_have_no_fractions() -> None:
+    labels = [label for _, label in Axis("epoch", 1, 3, 0, 100, whole=True).ticks()]
+    assert labels == ["1", "2", "3"]
+
+
+def test_a_diverged_trial_does_not_flatten_the_others() -> None:
+    chart = a_front()
+    assert chart.y.high < 20
+    assert chart.y.at(99.0) == chart.y.end
+    assert [level.label for level in chart.levels] == ["median"]
+    assert [kind for kind, _ in chart.legend] == ["front", "picked", "trial", "teacher"]
+
+
+def test_the_front_is_a_staircase_to_the_right_edge() -> None:
+    chart = a_front()
+    path = chart.path(chart.curves[0])
+    assert path.count("H") == path.count("V") == 2
+    assert path.endswith(f"H{chart.x.end:g}V{chart.y.at(6.0):g}")
+
+
+def test_a_figure_is_wellformed_svg_with_escaped_details() -> None:
+    root = svg(a_front())
+    titles = [title.text for title in root.iter(f"{SVG}title")]
+    assert "trial 1\na <b> & c" in titles
+    assert len(root.findall(f".//{SVG}circle[@class='mark mark-trial']")) == 3  # two trials, one legend
+    texts = [text.text for text in root.iter(f"{SVG}text")]
+    assert "trial 2, knee" in texts
+    assert "median: 7.90" in texts
+
+
+def test_curves_draw_the_picked_trial_last_and_on_top() -> None:
+    curves = [
+        Curve([(1, 9.0), (2, 7.0)], "curve-picked", ("trial 1",)),
+        Curve([(1, 9.5), (2, 8.0)], "curve", ("trial 2",)),
+        Curve([(1, 9.2)], "curve-front", ("trial 3",)),
+    ]
+    chart = curves_chart(curves)
+    assert [curve.kind for curve in chart.curves] == ["curve", "curve-front", "curve-picked"]
+    assert len(svg(chart).findall(f".//{SVG}path[@class='line line-curve-picked']")) == 2
+    assert all(math.isfinite(chart.y.at(y)) for curve in curves for _, y in curve.points)
