@@ -60,7 +60,7 @@ STYLES: dict[str, Style] = {
     "tied": Style(0.1, 0.07),
     "medium": Style(0.2, 0.24, falls_to=2.25),
     "long": Style(0.18, 0.24, falls_to=3.2),
-    "fringe": Style(0.2, 0.24, falls_to=2.9, fringe=0.34),
+    "fringe": Style(0.2, 0.24, falls_to=2.9, fringe=0.3),
 }
 
 
@@ -142,7 +142,7 @@ def grow(rng: np.random.Generator, head: Head, roots: Roots, person: Person, sha
     ends = _ends(rng, person, style)
     if not style.fringe and not style.front:  # flat at the hairline, where strands leave the skin
         thick = thick * np.clip((_end_at(ends, azimuth) - angle) / 0.3 + 0.25, 0.2, 1) ** 0.7
-    fall_from = float(rng.uniform(0.72, 1.15))
+    fall_from = float(rng.uniform(0.72, 0.76 if style.fringe else 1.15))
     vertices = skin + outward * thick[:, None]
     if style.falls_to:
         vertices = _let_fall(vertices, azimuth, angle, float(rng.uniform(-0.04, 0.12)))
@@ -177,7 +177,7 @@ def cover(shell: Shell, person: Person, polar: FloatArray) -> tuple[FloatArray, 
 
 def covering_triangles(shell: Shell, roots: Roots) -> IntArray:
     """The triangles [T, 3] of the shell that may be seen: clear ones would hide the hair behind them."""
-    inside = roots.polar[:, 1] < _end_of(shell, roots.polar) + 0.15
+    inside = roots.polar[:, 1] < _end_of(shell, roots.polar) + 0.03
     return roots.triangles[inside[roots.triangles].any(axis=1)]
 
 
@@ -205,11 +205,11 @@ def strand_colour(person: Person, strand: FloatArray) -> FloatArray:
 
 def _bald_area(shell: Shell, person: Person, polar: FloatArray) -> FloatArray:
     """Bare share [N]: a growing spot at the crown, then all but a ring at back and sides."""
-    azimuth, angle = np.abs(polar[:, 0]), polar[:, 1]
+    angle = polar[:, 1]
     x, z = angle * np.sin(polar[:, 0]), angle * np.cos(polar[:, 0])
     spot = ramp(person.hair.bald, 0.25, 0.8) * 0.85
     crown = np.clip((spot - np.hypot(x - shell.crown[0], z + shell.crown[1])) / 0.25 + 0.5, 0, 1)
-    top = np.clip((ramp(person.hair.bald, 0.5, 1.0) * 1.2 - angle) / 0.2 + 0.3, 0, 1) * (azimuth < 2.9)
+    top = np.clip((ramp(person.hair.bald, 0.5, 1.0) * 1.2 - angle) / 0.2 + 0.3, 0, 1)
     bare = np.maximum(crown * (spot > 0), top * (person.hair.bald > 0.55))
     return single(bare)
 
@@ -226,7 +226,7 @@ def _ends(rng: np.random.Generator, person: Person, style: Style) -> FloatArray:
         np.abs(azimuth) < 0.9
     )
     if style.fringe:
-        end = end + style.fringe * np.clip((0.85 - np.abs(azimuth)) / 0.2, 0, 1)
+        end = end + style.fringe * np.clip((0.95 - np.abs(azimuth)) / 0.2, 0, 1)
     return single(end)
 
 
@@ -238,7 +238,7 @@ def _let_fall(vertices: FloatArray, azimuth: FloatArray, angle: FloatArray, flar
     start = np.broadcast_to(grid[row], grid.shape).reshape(-1, 3)
     away = np.stack([np.sin(azimuth), np.zeros_like(azimuth), np.cos(azimuth)], axis=1)
     hanging = start + away * (flare * beyond)[:, None] + np.array([0, -_FALL, 0]) * beyond[:, None]
-    side = np.clip((np.abs(azimuth) - 0.6) / 0.15, 0, 1)[:, None] * (beyond > 0)[:, None]
+    side = np.clip((np.abs(azimuth) - 0.5) / 0.1, 0, 1)[:, None] * (beyond > 0)[:, None]
     return single(vertices * (1 - side) + hanging * side)
 
 

@@ -262,12 +262,15 @@ def _draw_hair(
     onset = float(np.clip(rng.normal(47.0 if male else 50.0, 8.0), 28.0, 74.0))
     bald_gene = float(rng.random())
     bald = ramp(looks, 24.0 + 30 * bald_gene, 60.0 + 45 * bald_gene) * male * (bald_gene < 0.75)
+    style = _draw_style(rng, looks, male)
+    if bald > 0.35 and style in ("quiff", "medium"):
+        style = "short"
     is_bearded = male and looks > 19 and rng.random() < 0.3
     return Hair(
         shade=shade * (0.75 + 0.25 * ramp(looks, 2, 14)),
         red=float((rng.random() < 0.12 * pale) * rng.uniform(0.5, 1.0)),
         grey=ramp(looks, onset - 10.0, onset + 28.0),
-        style=_draw_style(rng, looks, male),
+        style=style,
         bald=float(bald),
         beard=float(rng.uniform(0.3, 1.0)) if is_bearded else 0.0,
     )
