@@ -193,7 +193,7 @@ def _to_edge(front: Sequence[tuple[float, float]], edge: float) -> list[tuple[fl
 
 
 def _linear_ticks(low: float, high: float, smallest: float) -> list[float]:
-    rough = max((high - low) / 6, smallest)
+    rough = max((high - low) / 8, smallest)
     scale = 10.0 ** math.floor(math.log10(rough))
     step = next(scale * factor for factor in (1, 2, 5, 10) if scale * factor >= rough)
     first = math.ceil(low / step - 1e-9)

@@ -158,14 +158,7 @@ def failures(records: Sequence[TrialRecord]) -> list[Failure]:
 
 def decades_table(teacher: Predictions, student: Predictions) -> TextTable:
     """MAE with intervals and signed bias by decade of true age, teacher beside student, all ages last."""
-    columns = [
-        "true age",
-        "faces",
-        "teacher MAE, years",
-        "teacher bias",
-        "student MAE, years",
-        "student bias",
-    ]
+    columns = ["true age", "faces", *("MAE, years", "bias, years") * 2]
     left, right = _decades(teacher), _decades(student)
     worst = max(row.mae_years.value for row in (*left.values(), *right.values()))
     rows = []
