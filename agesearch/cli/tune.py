@@ -12,7 +12,6 @@ from agesearch.cli.common import AddressOption, JsonOption, err, out, print_json
 from agesearch.errors import AgeSearchError, InputError
 
 if TYPE_CHECKING:
-    from agesearch.search.events import EventListener
     from agesearch.search.study import StudyResult
 
 #: What a shell expects of a program that Ctrl-C ended.
@@ -56,10 +55,11 @@ def tune(
     Latency is measured before anything trains. Ctrl-C stops cleanly; --resume goes on after that, or after
     any kind of kill, and repeats no finished trial.
     """
+    from agesearch.cli.tune_view import shown_study
     from agesearch.search.study import Limits, resume_study, run_study
 
     limits = Limits(minutes=minutes, concurrency=concurrency, address=address, dashboard=dashboard)
-    with _stopped_cleanly(resume or to), _shown() as listener:
+    with _stopped_cleanly(resume or to), shown_study() as listener:
         if resume is not None:
             _refuse("--resume", {"SPACE.yaml": space, "--out": to, "--seed": seed})
             result = resume_study(
@@ -111,19 +111,6 @@ def _stopped_cleanly(study: str | None) -> Iterator[None]:
 
 def _how_to_resume(study: str | None) -> str:
     return f"Nothing finished is lost; go on with: agesearch tune --resume {study}"
-
-
-@contextmanager
-def _shown() -> Iterator[EventListener]:
-    """Live tables on a terminal, one line a finished trial elsewhere."""
-    from agesearch.cli.tune_view import LiveView, plain_view
-
-    if not err.is_terminal:
-        with plain_view() as listener:
-            yield listener
-        return
-    with LiveView() as view:
-        yield view.listen
 
 
 def _conclude(result: StudyResult, as_json: bool) -> None:

@@ -43,6 +43,17 @@ def front_row(record: TrialRecord) -> list[str]:
 
 
 @contextmanager
+def shown_study() -> Iterator[EventListener]:
+    """Live tables on a terminal, one line a finished trial elsewhere."""
+    if not err.is_terminal:
+        with plain_view() as listener:
+            yield listener
+        return
+    with LiveView() as view:
+        yield view.listen
+
+
+@contextmanager
 def plain_view() -> Iterator[EventListener]:
     """A listener that writes one line a finished trial, and the progress of what comes before."""
     with shown_progress() as progress:

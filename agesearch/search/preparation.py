@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from agesearch.data.records import Manifest, Split, read_manifest
@@ -84,7 +85,12 @@ def _default_inputs(header: StudyHeader, on_progress: Listener) -> TrialInputs:
     dataset, teacher = Location.of(header.dataset.path), Location.of(header.teacher.path)
     targets = teacher_targets(teacher, dataset, on_progress)
     train = load_split(dataset, Split.TRAIN, targets=targets)
-    return TrialInputs(train_student, train, load_split(dataset, Split.VAL, targets=targets), header.crop)
+    trainer = partial(
+        train_student,
+        data_digest=header.dataset.content_digest,
+        teacher_digest=header.teacher.content_digest,
+    )
+    return TrialInputs(trainer, train, load_split(dataset, Split.VAL, targets=targets), header.crop)
 
 
 def study_header(spec: StudySpec, dataset: Location, manifest: Manifest, teacher: Location) -> StudyHeader:
