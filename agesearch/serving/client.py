@@ -33,23 +33,21 @@ class Client:
     """Talks to one service over one connection; use it in a ``with`` block.
 
     A service that cannot be reached and a wrong token are an ``InputError``, an image it refuses is a
-    ``RefusedImage``, and a service that fails an ``AgeSearchError``.
+    ``RefusedImage``, and a service that fails an ``AgeSearchError``. ``transport`` replaces the network.
     """
 
-    def __init__(self, url: str, token: str, timeout_s: float = 60.0) -> None:
-        if not url.startswith(("http://", "https://")):
-            raise InputError(f"The service's address is '{url}', but must start with http:// or https://.")
-        self.url = url.rstrip("/")
-        try:
-            # Environment proxies are for the web, not for a service on this machine.
-            self._http = httpx.Client(
-                base_url=self.url,
-                headers={"Authorization": f"Bearer {token}"},
-                timeout=timeout_s,
-                trust_env=False,
-            )
-        except (httpx.InvalidURL, ValueError) as error:
-            raise InputError(f"The service's address '{url}' is not a URL: {error}.") from error
+    def __init__(
+        self, url: str, token: str, timeout_s: float = 60.0, *, transport: httpx.BaseTransport | None = None
+    ) -> None:
+        self.url = _checked_url(url)
+        # Environment proxies are for the web, not for a service on this machine.
+        self._http = httpx.Client(
+            base_url=self.url,
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=timeout_s,
+            trust_env=False,
+            transport=transport,
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -121,6 +119,16 @@ class Client:
             raise AgeSearchError(
                 f"What answers at {self.url} is not an agesearch service: its answer has another form."
             ) from error
+
+
+def _checked_url(url: str) -> str:
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise InputError(f"The service's address '{url}' is not a URL: {error}.") from error
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise InputError(f"The service's address is '{url}', but must be like http://127.0.0.1:8000.")
+    return url.rstrip("/")
 
 
 def _content_type(data: bytes) -> str:

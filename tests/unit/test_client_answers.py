@@ -1,0 +1,80 @@
+"""The client: what it sends, and which error each answer becomes."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from agesearch.errors import AgeSearchError, InputError
+from agesearch.serving.client import Client, RefusedImage
+
+TOKEN = "a-token-of-enough-length"
+ANSWER = {
+    "model": {"name": "ages", "version": "0001", "added_later": 1},
+    "image": {"width": 10, "height": 20},
+    "faces": [{"age": 30.5, "interval": [25, 36], "spread": 4.2, "box": [1, 2, 3, 4], "score": None}],
+    "timing": {"decode_ms": 1, "detect_ms": 2, "forward_ms": 3},
+}
+
+
+def client(answer: httpx.Response | Exception, seen: list[httpx.Request] | None = None) -> Client:
+    def handle(request: httpx.Request) -> httpx.Response:
+        if seen is not None:
+            seen.append(request)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return Client("http://service:1/", TOKEN, transport=httpx.MockTransport(handle))
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [(b"\xff\xd8\xff\xe0", "image/jpeg"), (b"\x89PNG\r\n", "image/png"), (b"??", "image/unknown")],
+)
+def test_it_sends_the_token_the_type_and_the_mode(data: bytes, kind: str) -> None:
+    seen: list[httpx.Request] = []
+    prediction = client(httpx.Response(200, json=ANSWER), seen).predict(data, whole=True)
+    assert prediction.faces[0].age == 30.5
+    (request,) = seen
+    assert str(request.url) == "http://service:1/v1/predict?faces=whole"
+    assert request.headers["authorization"] == f"Bearer {TOKEN}"
+    assert request.headers["content-type"] == kind
+    assert request.content == data
+
+
+def refusal(status: int, code: str) -> httpx.Response:
+    return httpx.Response(status, json={"error": {"code": code, "message": "Why."}})
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "text"),
+    [
+        (refusal(401, "token_wrong"), InputError, "--token-file"),
+        (refusal(413, "too_many_bytes"), RefusedImage, "Why"),
+        (refusal(422, "not_an_image"), RefusedImage, "Why"),
+        (refusal(503, "busy"), AgeSearchError, "503: Why"),
+        (httpx.Response(503, text="Request dropped due to backpressure"), AgeSearchError, "backpressure"),
+        (httpx.Response(404, text="nginx"), InputError, "not an agesearch service"),
+        (httpx.Response(200, json={"hello": 1}), AgeSearchError, "not an agesearch service"),
+        (httpx.ConnectError("refused"), InputError, "agesearch serve"),
+        (httpx.ReadTimeout("slow"), AgeSearchError, "in time"),
+    ],
+)
+def test_each_failure_is_one_clear_error(
+    answer: httpx.Response | Exception, kind: type[AgeSearchError], text: str
+) -> None:
+    with pytest.raises(AgeSearchError, match=text) as error:
+        client(answer).predict(b"x")
+    assert type(error.value) is kind
+
+
+@pytest.mark.parametrize("url", ["service:1", "ftp://service", "http://", "http://service:port"])
+def test_an_address_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(InputError, match="address"):
+        Client(url, TOKEN)
+
+
+def test_health_is_a_question_not_an_error() -> None:
+    assert client(httpx.Response(200, json={"status": "ok"})).is_healthy()
+    assert not client(httpx.ConnectError("refused")).is_healthy()

@@ -1,0 +1,146 @@
+"""The registry: versions are immutable and checked, aliases move and remember, names cannot escape."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agesearch.deploy.registry import CHAMPION, SUMS, Registry, Version, checked_name, resolve
+from agesearch.errors import ConflictError, InputError
+from agesearch.models.manifest import ModelManifest
+from agesearch.specs import CropSpec, ModelSpec
+
+
+def add(registry: Registry, name: str, content_digest: str = "d") -> Version:
+    with registry.locked(name):
+        number = registry.next_number(name)
+        manifest = ModelManifest(
+            kind="version",
+            model=ModelSpec(arch="lcnet_035"),
+            crop=CropSpec(),
+            name=name,
+            version=number,
+            provenance={"content_digest": content_digest},
+        )
+        files = {"model.onnx": b"graph", "manifest.json": manifest.model_dump_json().encode()}
+        return registry.add(name, number, files)
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    return Registry(str(tmp_path / "registry"))
+
+
+def test_versions_count_up_and_aliases_remember_their_moves(registry: Registry) -> None:
+    first, second = add(registry, "ages"), add(registry, "ages", "other")
+    registry.move_alias(first, CHAMPION)
+    registry.move_alias(second, CHAMPION)
+    registry.move_alias(second, CHAMPION)  # where it points already: no move
+    registry.move_alias(first, "candidate")
+    (candidate, champion) = registry.aliases("ages")
+    assert (candidate.version, champion.version) == ("0001", "0002")
+    assert [(move.source, move.target) for move in champion.history] == [(None, "0001"), ("0001", "0002")]
+    assert all(move.who and move.when for move in champion.history)
+    assert registry.find("ages").number == "0002"
+    assert registry.find("ages@candidate").number == registry.find("ages:1").number == "0001"
+    assert registry.find("ages:0002").aliases == (CHAMPION,)
+    assert registry.names() == ["ages"]
+
+
+def test_versions_beyond_four_digits_stay_in_order(registry: Registry) -> None:
+    version = add(registry, "ages")
+    for number in (9999, 10000):
+        registry.add("ages", number, {"manifest.json": (version.folder / "manifest.json").read_bytes()})
+    assert [version.number for version in registry.versions("ages")] == ["0001", "9999", "10000"]
+    assert registry.next_number("ages") == 10001
+
+
+def test_a_version_is_never_overwritten(registry: Registry) -> None:
+    add(registry, "ages")
+    with pytest.raises(InputError, match="never overwritten"):
+        registry.add("ages", 1, {"manifest.json": b"{}"})
+
+
+def test_the_same_content_is_found_again(registry: Registry) -> None:
+    add(registry, "ages", "one")
+    add(registry, "ages", "two")
+    found = registry.with_digest("ages", "one")
+    assert found is not None
+    assert found.number == "0001"
+    assert registry.with_digest("ages", "three") is None
+    assert registry.with_digest("unknown", "one") is None
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "manifest.json"])
+def test_a_changed_file_is_named(registry: Registry, file: str) -> None:
+    version = add(registry, "ages")
+    registry.move_alias(version, CHAMPION)
+    assert resolve(registry.root, "ages") == version.folder
+    path = version.folder.local() / file
+    path.write_bytes(path.read_bytes() + b" ")
+    with pytest.raises(InputError, match=f"{file}' was changed"):
+        resolve(registry.root, "ages")
+    path.unlink()
+    with pytest.raises(InputError, match=f"{file}' is missing"):
+        resolve(registry.root, "ages:1")
+
+
+def test_sums_that_leave_the_folder_or_the_manifest_out_are_refused(registry: Registry) -> None:
+    version = add(registry, "ages")
+    sums = version.folder.local() / SUMS
+    sums.write_text("0" * 64 + "  ../../secret\n" + sums.read_text())
+    with pytest.raises(InputError, match="damaged"):
+        resolve(registry.root, "ages:1")
+    sums.write_text("")
+    with pytest.raises(InputError, match="damaged"):
+        resolve(registry.root, "ages:1")
+
+
+def test_a_half_written_version_does_not_exist_and_is_cleared_away(registry: Registry) -> None:
+    version = add(registry, "ages")
+    leftover = version.folder.local().parent / ".0002.abcd.tmp"
+    leftover.mkdir()
+    (version.folder.local().parent / "0003").mkdir()  # as on an object store, where the sums come last
+    assert [known.number for known in registry.versions("ages")] == ["0001"]
+    assert add(registry, "ages").number == "0002"
+    assert not leftover.exists()
+
+
+def test_two_writers_exclude_each_other(registry: Registry) -> None:
+    with registry.locked("ages"), pytest.raises(ConflictError, match="in use"), registry.locked("ages"):
+        pass
+
+
+def test_what_is_not_there_is_said_with_what_is(registry: Registry) -> None:
+    with pytest.raises(InputError, match="has no model yet"):
+        registry.find("ages")
+    add(registry, "ages")
+    with pytest.raises(InputError, match="Did you mean 'ages'"):
+        registry.find("age")
+    with pytest.raises(InputError, match="alias of ages 'champion'"):
+        registry.find("ages")
+    with pytest.raises(InputError, match="version of ages '0007'"):
+        registry.find("ages:7")
+
+
+@pytest.mark.parametrize(
+    "reference", ["", "a:b", "a@b:1", "a:1@b", "a:-1", "a::1", "a:²", "../a", "a/b", "A"]
+)
+def test_a_malformed_reference_is_refused(registry: Registry, reference: str) -> None:
+    with pytest.raises(InputError):
+        registry.find(reference)
+
+
+@given(st.text(max_size=80))
+def test_no_name_leaves_the_registry(name: str) -> None:
+    try:
+        assert checked_name(name) == name
+    except InputError:
+        return
+    assert name.isascii()
+    assert "/" not in name
+    assert ".." not in name
+    assert not name.startswith((".", "-"))

@@ -1,0 +1,244 @@
+"""The HTTP face: who is let in, what is refused and how it is said. No Ray, no network, no trained model."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+from starlette.testclient import TestClient
+
+from agesearch.ages import FloatArray, gaussian_pmf
+from agesearch.data.faces import Detection
+from agesearch.models.manifest import ModelManifest
+from agesearch.serving.auth import TokenCheck
+from agesearch.serving.faces import FaceService
+from agesearch.serving.http import MAX_ADMITTED, create_app
+from agesearch.serving.images import Limits, read_image_bytes
+from agesearch.serving.schema import Prediction, Refusal
+from agesearch.specs import CropSpec, ModelSpec
+
+TOKEN = "a-token-of-enough-length"
+AUTH = {"Authorization": f"Bearer {TOKEN}"}
+JPEG = AUTH | {"Content-Type": "image/jpeg"}
+LIMITS = Limits(max_bytes=200_000, max_pixels=400 * 400, max_faces=2)
+
+
+class Brightness:
+    """Predicts the mean brightness of a crop in percent, with a spread of five years."""
+
+    input_size = 32
+
+    def pmf(self, images: Sequence[npt.NDArray[np.uint8]] | npt.NDArray[np.uint8]) -> FloatArray:
+        ages = [float(np.mean(image)) / 2.55 for image in images]
+        return gaussian_pmf(ages, [5.0] * len(ages)) if ages else np.empty((0, 101), np.float32)
+
+
+class LeftAndRight:
+    """Finds one face in each half of the image, and nothing in a black one."""
+
+    name = "halves"
+
+    def detect(self, bgr: npt.NDArray[np.uint8], min_score: float) -> list[Detection]:
+        if not bgr.any():
+            return []
+        height, width = bgr.shape[:2]
+        eyes = np.array([[10, 10], [20, 10], [15, 15], [10, 20], [20, 20]], np.float32)
+        half = width / 2
+        faces = [Detection(0.9, (x, 0.0, half, float(height)), eyes) for x in (0.0, half)]
+        return [*faces, Detection(min_score, (0.0, 0.0, 5.0, 5.0), eyes)]
+
+
+@pytest.fixture(scope="module")
+def service() -> FaceService:
+    manifest = ModelManifest(
+        kind="version",
+        model=ModelSpec(arch="lcnet_035", input_size=32),
+        crop=CropSpec(size=32, align=False, scale=0.5),
+        name="ages",
+        version=3,
+    )
+    return FaceService(manifest, Brightness(), LeftAndRight(), LIMITS)
+
+
+@pytest.fixture(scope="module")
+def web(service: FaceService) -> Iterator[TestClient]:
+    with TestClient(create_app(service, TokenCheck(TOKEN), LIMITS), raise_server_exceptions=False) as client:
+        yield client
+
+
+def jpeg(image: npt.NDArray[np.uint8], suffix: str = ".jpg") -> bytes:
+    return bytes(cv2.imencode(suffix, image)[1])
+
+
+@pytest.fixture(scope="module")
+def photo() -> bytes:
+    image = np.full((100, 200, 3), 51, np.uint8)
+    image[:, 100:] = 204
+    return jpeg(image)
+
+
+def test_each_face_gets_its_age_interval_and_box(web: TestClient, photo: bytes) -> None:
+    answer = web.post("/v1/predict", content=photo, headers=JPEG)
+    assert answer.status_code == 200, answer.text
+    prediction = Prediction.model_validate(answer.json())
+    assert (prediction.model.name, prediction.model.version) == ("ages", "0003")
+    assert (prediction.image.width, prediction.image.height) == (200, 100)
+    left, right = prediction.faces  # the third is beyond max_faces
+    assert left.age == pytest.approx(20, abs=1)
+    assert right.age == pytest.approx(80, abs=1)
+    assert left.box == (0, 0, 100, 100)
+    assert left.interval[0] == pytest.approx(left.age - 1.2816 * 5, abs=0.3)
+    assert left.interval[1] == pytest.approx(left.age + 1.2816 * 5, abs=0.3)
+    assert left.spread == pytest.approx(5, abs=0.1)
+    assert left.score == pytest.approx(0.9)
+
+
+def test_a_form_gives_the_same_answer_as_a_raw_body(web: TestClient, photo: bytes) -> None:
+    raw = web.post("/v1/predict", content=photo, headers=JPEG).json()
+    form = web.post("/v1/predict", files={"image": ("me.jpg", photo)}, headers=AUTH).json()
+    assert form["faces"] == raw["faces"]
+
+
+def test_a_whole_image_is_one_face_and_no_face_is_an_empty_list(web: TestClient, photo: bytes) -> None:
+    whole = web.post("/v1/predict", params={"faces": "whole"}, content=photo, headers=JPEG).json()
+    assert [face["box"] for face in whole["faces"]] == [[50, 0, 100, 100]]
+    assert whole["faces"][0]["score"] is None
+    black = jpeg(np.zeros((64, 64, 3), np.uint8))
+    nobody = web.post("/v1/predict", content=black, headers=JPEG)
+    assert (nobody.status_code, nobody.json()["faces"]) == (200, [])
+
+
+def test_the_token_guards_everything_but_health(web: TestClient, photo: bytes) -> None:
+    assert web.get("/healthz").json() == {"status": "ok"}
+    for headers, code in (({}, "token_missing"), ({"Authorization": "Bearer wrong"}, "token_wrong")):
+        for answer in (web.get("/v1/model", headers=headers), web.post("/v1/predict", headers=headers)):
+            assert (answer.status_code, answer.json()["error"]["code"]) == (401, code)
+            assert answer.headers["www-authenticate"] == "Bearer"
+    assert web.get("/v1/model", headers=AUTH).json()["version"] == 3
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "status", "code"),
+    [
+        (b"hello", "text/plain", 415, "unsupported_media_type"),
+        (b"hello", "image/jpeg", 422, "not_an_image"),
+        (b"", "image/jpeg", 422, "empty"),
+        (b"x" * 200_001, "image/jpeg", 413, "too_many_bytes"),
+        (b"x" * 300_000, "multipart/form-data; boundary=b", 413, "too_many_bytes"),
+        (b"hello", "multipart/form-data", 400, "bad_multipart"),
+        (b"hello", "multipart/form-data; boundary=b", 400, "bad_multipart"),
+        (b"--b--\r\n", "multipart/form-data; boundary=b", 400, "one_file_expected"),
+        (jpeg(np.zeros((500, 500, 3), np.uint8), ".png"), "image/png", 413, "too_many_pixels"),
+        (jpeg(np.zeros((200, 200, 3), np.uint8), ".png")[:200], "image/png", 422, "truncated"),
+    ],
+)
+def test_what_is_no_usable_image_is_refused(
+    web: TestClient, content: bytes, kind: str, status: int, code: str
+) -> None:
+    answer = web.post("/v1/predict", content=content, headers=AUTH | {"Content-Type": kind})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code), answer.text
+    assert answer.json()["error"]["message"]
+
+
+def test_errors_of_the_framework_have_the_same_form(web: TestClient, photo: bytes) -> None:
+    assert web.get("/nowhere").json()["error"]["code"] == "not_found"
+    assert web.put("/v1/predict").json()["error"]["code"] == "method_not_allowed"
+    wrong = web.post("/v1/predict", params={"faces": "some"}, content=photo, headers=JPEG)
+    assert (wrong.status_code, wrong.json()["error"]["code"]) == (422, "bad_parameter")
+
+
+def test_a_fault_inside_tells_nothing_of_the_inside(photo: bytes) -> None:
+    class Broken:
+        def predict(self, data: bytes, *, whole: bool) -> Prediction:
+            raise RuntimeError("secret path /home/me")
+
+        def manifest(self) -> dict[str, object]:
+            return {}
+
+    app = create_app(Broken(), TokenCheck(TOKEN), LIMITS)
+    with TestClient(app, raise_server_exceptions=False) as web:
+        answer = web.post("/v1/predict", content=photo, headers=JPEG)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal")
+    assert "secret" not in answer.text
+
+
+def test_a_body_without_a_length_is_cut_off_while_it_arrives() -> None:
+    taken = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield b"x" * 50_000
+
+    with pytest.raises(Refusal) as refusal:
+        asyncio.run(read_image_bytes({"content-type": "image/jpeg"}, endless(), LIMITS))
+    assert refusal.value.status == 413
+    assert taken == 5
+
+
+def test_a_body_that_dawdles_is_given_up() -> None:
+    async def dawdling() -> AsyncIterator[bytes]:
+        yield b"x"
+        await asyncio.sleep(60)
+
+    limits = Limits(body_timeout_s=0.05)
+    with pytest.raises(Refusal) as refusal:
+        asyncio.run(read_image_bytes({"content-type": "image/jpeg"}, dawdling(), limits))
+    assert refusal.value.status == 408
+
+
+def test_more_requests_than_there_is_room_for_are_told_to_come_back(service: FaceService) -> None:
+    app = create_app(service, TokenCheck(TOKEN), LIMITS)
+    release = asyncio.Event()
+
+    async def request() -> int:
+        status = 0
+
+        async def receive() -> dict[str, object]:
+            await release.wait()
+            return {"type": "http.request", "body": b"x", "more_body": False}
+
+        async def send(message: dict[str, object]) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = int(str(message["status"]))
+
+        headers = [(b"authorization", f"Bearer {TOKEN}".encode()), (b"content-type", b"image/jpeg")]
+        scope = {"type": "http", "method": "POST", "path": "/v1/predict", "headers": headers}
+        await app(scope | {"query_string": b"", "http_version": "1.1", "scheme": "http"}, receive, send)
+        return status
+
+    async def crowd() -> list[int]:
+        waiting = [asyncio.create_task(request()) for _ in range(MAX_ADMITTED + 3)]
+        done, _ = await asyncio.wait(waiting, timeout=0.3)
+        early = sorted(task.result() for task in done)
+        release.set()
+        await asyncio.gather(*waiting)
+        return early
+
+    assert asyncio.run(crowd()) == [503, 503, 503]
+
+
+def test_openapi_names_the_token_the_bodies_and_the_refusals(web: TestClient) -> None:
+    document = web.get("/openapi.json").json()
+    call = document["paths"]["/v1/predict"]["post"]
+    assert set(call["requestBody"]["content"]) == {"image/*", "multipart/form-data"}
+    assert {"200", "401", "413", "415", "422", "503"} <= set(call["responses"])
+    assert call["security"]
+    assert document["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
+    assert "security" not in document["paths"]["/healthz"]["get"]
+
+
+def test_the_serving_path_needs_neither_torch_nor_ray() -> None:
+    script = (
+        "import sys, agesearch.serving.http, agesearch.serving.faces, agesearch.serving.client; "
+        "heavy = {'torch', 'ray', 'pandas', 'optuna'} & set(sys.modules); assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
