@@ -7,12 +7,14 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TextIO
 
 import httpx
 
@@ -156,4 +158,25 @@ def _stop() -> None:
 
     if ray.is_initialized():
         shutdown: Any = serve.shutdown
-        shutdown()
+        with redirect_stderr(_WithoutNotice(sys.stderr)):
+            shutdown()
+
+
+class _WithoutNotice(io.TextIOBase):
+    """Standard error less one line: Ray reports the call that ends Serve's controller as a failed task."""
+
+    _NOTICE = "ServeController.graceful_shutdown failed"
+
+    def __init__(self, sink: TextIO) -> None:
+        self._sink = sink
+        self._line = ""
+
+    def write(self, text: str) -> int:
+        *lines, self._line = (self._line + text).split("\n")
+        for line in lines:
+            if self._NOTICE not in line:
+                self._sink.write(f"{line}\n")
+        return len(text)
+
+    def flush(self) -> None:
+        self._sink.flush()

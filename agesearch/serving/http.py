@@ -11,11 +11,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from importlib.resources import files
 from typing import Annotated, Any, Literal, Protocol
 
 from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, RedirectResponse
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
@@ -54,6 +55,10 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
     422: {"model": ErrorAnswer, "description": "not an image that can be decoded, or a wrong parameter"},
     503: {"model": ErrorAnswer, "description": "too many requests at once: wait as Retry-After says"},
 }
+_PAGE_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "img-src blob:; connect-src 'self'"
+)
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
@@ -84,9 +89,17 @@ def create_app(service: AgeService, token: TokenCheck, limits: Limits) -> FastAP
         version=__version__,
         summary="Estimates the age of each face in an image.",
         lifespan=lifespan,
+        # FastAPI's own pages load their scripts from the web, so they stay blank on a machine without it.
+        docs_url=None,
+        redoc_url=None,
     )
     _add_error_handlers(app)
     guarded = [Depends(_Guard(token))]
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        page = (files("agesearch.serving") / "templates" / "docs.html").read_text("utf-8")
+        return HTMLResponse(page, headers={"Content-Security-Policy": _PAGE_POLICY})
 
     @app.get("/", include_in_schema=False)
     async def root() -> RedirectResponse:

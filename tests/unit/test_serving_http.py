@@ -236,6 +236,14 @@ def test_openapi_names_the_token_the_bodies_and_the_refusals(web: TestClient) ->
     assert "security" not in document["paths"]["/healthz"]["get"]
 
 
+def test_the_documentation_needs_no_other_host(web: TestClient) -> None:
+    page = web.get("/")
+    assert page.status_code == 200
+    assert page.url.path == "/docs"
+    assert "v1/predict" in page.text
+    assert "https://" not in page.text
+
+
 def test_the_serving_path_needs_neither_torch_nor_ray() -> None:
     script = (
         "import sys, agesearch.serving.http, agesearch.serving.faces, agesearch.serving.client; "
