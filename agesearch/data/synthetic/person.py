@@ -209,7 +209,7 @@ def draw_person(rng: np.random.Generator) -> Person:
         freckles=float(rng.random() ** 4 * (melanin < 0.3)),
         makeup=float(rng.random() * (male < 0.5) * ramp(looks, 14, 20) * (rng.random() < 0.5)),
         gaze=(float(rng.normal(0, 0.08)), float(rng.normal(0, 0.05))),
-        glasses=bool(rng.random() < 0.02 + 0.08 * ramp(looks, 8, 20)),
+        glasses=bool(rng.random() < 0.1 * ramp(looks, 3, 18)),
         iris=_draw_iris(rng, melanin),
         mood=mood,
         expression=expression,
