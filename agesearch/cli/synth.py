@@ -29,10 +29,12 @@ def synth(
     address: AddressOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Render procedural 3-D faces, 1 to 90 years old, as a dataset with exact ages.
+    r"""Render procedural 3-D faces, 1 to 90 years old, as a dataset with exact ages.
 
-    Needs the optional package anny: pip install 'agesearch[synth]'. The same seed gives the same faces on any
-    number of workers; a second run with the same options does nothing.
+    Needs the optional package anny: pip install 'agesearch\[synth]'.
+
+    The same seed gives the same faces on any number of workers.
+    A second run with the same options does nothing.
     """
     from agesearch.data.synthetic.generate import SynthSpec, synthesize
     from agesearch.specs import parse_spec
