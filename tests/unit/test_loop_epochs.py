@@ -1,0 +1,132 @@
+"""The epoch loop on a toy task: learning, the best epoch, resuming to the same end, divergence."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from agesearch.distill.task import DistillTask
+from agesearch.errors import InputError
+from agesearch.models.zoo import build
+from agesearch.specs import AugmentSpec, ModelSpec, OptimSpec, TrainSpec
+from agesearch.storage import Location
+from agesearch.training.batches import FacePool, PoolSource
+from agesearch.training.checkpoint import FILE
+from agesearch.training.curve import read_curve
+from agesearch.training.loop import Trainer, TrainingDiverged, use_threads
+from agesearch.training.optim import adamw, rate_factor
+
+
+def _faces(count: int, seed: int) -> FacePool:
+    """Faces whose brightness is their age."""
+    rng = np.random.default_rng(seed)
+    ages = rng.uniform(5, 90, count).astype(np.float32)
+    nan = np.full(count, np.nan, dtype=np.float32)
+    images = (ages[:, None, None, None] * 2.5 + rng.normal(0, 4, (count, 32, 32, 3))).clip(0, 255)
+    block: dict[str, Any] = {
+        "sample_id": np.array([f"{seed}-{index}" for index in range(count)], dtype=object),
+        "image": images.astype(np.uint8),
+        "age": ages,
+    }
+    return FacePool([block | {name: nan for name in ("age_std", "age_low", "age_high")}], 32)
+
+
+TRAIN, VAL = _faces(48, 0), _faces(16, 1)
+
+
+def _spec(**optim: Any) -> TrainSpec:
+    values = {"epochs": 4, "batch_size": 16, "learning_rate": 3e-3, "warmup_epochs": 0.5, **optim}
+    return TrainSpec(
+        model=ModelSpec(arch="lcnet_035", input_size=32),
+        optim=OptimSpec(**values),
+        augment=AugmentSpec(strength=0.5),
+    )
+
+
+def _trainer(spec: TrainSpec, out: Path, val: FacePool = VAL) -> Trainer:
+    use_threads(1)
+    torch.manual_seed(spec.seed)
+    net = build(spec.model)
+    task = DistillTask(net, spec.distill)
+    return Trainer(net, task, PoolSource(TRAIN, spec), val, spec, Location.of(out))
+
+
+def test_it_learns_keeps_the_best_epoch_and_writes_the_curve(tmp_path: Path) -> None:
+    rows: list[dict[str, float]] = []
+    trainer = _trainer(_spec(epochs=6), tmp_path)
+    before = trainer.validate()["val_mae_years"]
+    fitted = trainer.fit(rows.append)
+    scores = [row["val_mae_years"] for row in rows]
+    assert rows[-1]["train_loss"] < 0.8 * rows[0]["train_loss"]
+    assert fitted.metrics["val_mae_years"] == min(scores) < before
+    assert fitted.metrics["epoch"] == scores.index(min(scores)) + 1
+    assert read_curve(Location.of(tmp_path)) == rows
+    trainer.net.load_state_dict(fitted.weights)
+    assert trainer.validate()["val_mae_years"] == pytest.approx(min(scores))
+
+
+class _KilledError(Exception):
+    pass
+
+
+def test_a_killed_run_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
+    spec = _spec()
+    whole = _trainer(spec, tmp_path / "whole").fit(lambda _: None)
+
+    def kill(row: dict[str, float]) -> None:
+        if row["epoch"] == 2:
+            raise _KilledError
+
+    with pytest.raises(_KilledError):
+        _trainer(spec, tmp_path / "killed").fit(kill)
+    rest: list[dict[str, float]] = []
+    resumed = _trainer(spec, tmp_path / "killed").fit(rest.append)
+    assert [row["epoch"] for row in rest] == [3, 4]
+    assert resumed.metrics == whole.metrics
+    for name, tensor in whole.weights.items():
+        assert torch.equal(resumed.weights[name], tensor), name
+    curves = [read_curve(Location.of(tmp_path / name)) for name in ("whole", "killed")]
+    assert [row["val_mae_years"] for row in curves[0]] == [row["val_mae_years"] for row in curves[1]]
+
+
+def test_another_spec_or_a_damaged_checkpoint_starts_anew(tmp_path: Path) -> None:
+    _trainer(_spec(epochs=2), tmp_path).fit(lambda _: None)
+    assert _trainer(_spec(epochs=2), tmp_path).state.epochs == 1
+    assert _trainer(_spec(epochs=3), tmp_path).state.epochs == 0
+    (tmp_path / FILE).write_bytes(b"torn")
+    assert _trainer(_spec(epochs=2), tmp_path).state.epochs == 0
+
+
+def test_a_loss_that_is_no_number_is_told_with_the_rate(tmp_path: Path) -> None:
+    trainer = _trainer(_spec(learning_rate=10.0), tmp_path)
+    with torch.no_grad():
+        trainer.net.head.linear.bias.fill_(float("nan"))  # type: ignore[union-attr,operator]
+    with pytest.raises(TrainingDiverged, match="not a number in epoch 1: lower the learning rate"):
+        trainer.fit(lambda _: None)
+    assert not (tmp_path / FILE).exists()
+
+
+def test_validation_needs_a_face_with_an_age(tmp_path: Path) -> None:
+    blind = _faces(4, 2)
+    blind.columns["age"] = np.full(4, np.nan, dtype=np.float32)
+    with pytest.raises(InputError, match="No validation face has an age"):
+        _trainer(_spec(), tmp_path, blind).validate()
+
+
+def test_the_rate_warms_up_and_falls_to_almost_nothing() -> None:
+    factors = [rate_factor(step, 100, 10) for step in range(100)]
+    assert factors.index(max(factors)) == 10
+    assert max(factors) == 1.0
+    assert 0 < factors[-1] < 0.001
+    assert all(a < b for a, b in zip(factors[:10], factors[1:11], strict=True))
+    assert all(a > b for a, b in zip(factors[10:], factors[11:], strict=False))
+
+
+def test_biases_and_normalisation_do_not_decay() -> None:
+    net = build(ModelSpec(arch="lcnet_035", input_size=32))
+    decayed, free = adamw(net, OptimSpec(weight_decay=0.1)).param_groups
+    assert all(parameter.ndim > 1 for parameter in decayed["params"])
+    assert (decayed["weight_decay"], free["weight_decay"]) == (0.1, 0.0)
+    assert len(decayed["params"]) + len(free["params"]) == len(list(net.parameters()))

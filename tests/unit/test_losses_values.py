@@ -1,0 +1,127 @@
+"""Losses against values worked out by hand, and what must hold for any distribution."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agesearch.ages import BINS, gaussian_pmf
+from agesearch.distill.losses import (
+    LOSSES,
+    Targets,
+    cdf_l1,
+    kl_to_label,
+    loss_named,
+    mean_l1,
+    soften,
+    softened_kl,
+)
+from agesearch.distill.task import DistillTask
+from agesearch.errors import InputError
+from agesearch.specs import DistillSpec
+
+
+def _point(age: int, rest: float = 0.0) -> torch.Tensor:
+    pmf = torch.full((1, BINS), rest / (BINS - 1))
+    pmf[0, age] = 1.0 - rest
+    return pmf
+
+
+def test_kl_of_a_certain_label_is_minus_log_of_its_mass() -> None:
+    logits = torch.zeros(1, BINS)
+    assert kl_to_label(logits, _point(30)).item() == pytest.approx(math.log(101))
+
+
+def test_mean_error_is_in_years() -> None:
+    assert mean_l1(torch.log(_point(30) + 1e-30), torch.tensor([42.5])).item() == pytest.approx(12.5)
+    assert mean_l1(torch.zeros(1, BINS), torch.tensor([50.0])).item() == pytest.approx(0.0, abs=1e-4)
+
+
+def test_wasserstein_between_two_certain_ages_is_their_distance() -> None:
+    assert cdf_l1(torch.log(_point(20) + 1e-30), _point(57)).item() == pytest.approx(37.0, abs=1e-3)
+
+
+def test_softening_divides_logits_by_the_temperature() -> None:
+    logits = torch.randn(4, BINS, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(
+        soften(torch.softmax(logits, dim=-1), 3.0), torch.softmax(logits / 3.0, dim=-1), atol=1e-6, rtol=1e-4
+    )
+
+
+def test_distillation_matches_torch_and_keeps_the_gradient_scale() -> None:
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = torch.randn(2, 5, BINS, generator=generator)
+    pmf = torch.softmax(teacher, dim=-1)
+    for temperature in (1.0, 4.0):
+        expected = temperature**2 * torch.nn.functional.kl_div(
+            torch.log_softmax(student / temperature, -1),
+            torch.softmax(teacher / temperature, -1),
+            reduction="none",
+        ).sum(-1)
+        torch.testing.assert_close(softened_kl(student, pmf, temperature), expected, atol=1e-5, rtol=1e-4)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    age=st.floats(0, 100), sigma=st.floats(0.3, 20), temperature=st.floats(0.5, 8), other=st.floats(0, 100)
+)
+def test_losses_are_zero_at_the_target_positive_elsewhere_and_have_finite_gradients(
+    age: float, sigma: float, temperature: float, other: float
+) -> None:
+    # float16 as stored: most ages have no mass at all
+    pmf = torch.from_numpy(gaussian_pmf([age], sigma).astype(np.float16).astype(np.float32))
+    pmf = pmf / pmf.sum()
+    same = torch.log(pmf.clamp_min(1e-12)).requires_grad_()
+    assert kl_to_label(same, pmf).item() == pytest.approx(0.0, abs=1e-3)
+    assert cdf_l1(same, pmf).item() == pytest.approx(0.0, abs=1e-2)
+    away = torch.from_numpy(np.log(gaussian_pmf([other], 3.0) + 1e-9)).requires_grad_()
+    for loss in (kl_to_label(away, pmf), cdf_l1(away, pmf), softened_kl(away, pmf, temperature)):
+        assert loss.item() >= -1e-4
+        (gradient,) = torch.autograd.grad(loss.sum(), away, retain_graph=True)
+        assert torch.isfinite(gradient).all()
+
+
+class _Fixed(torch.nn.Module):
+    def __init__(self, logits: torch.Tensor) -> None:
+        super().__init__()
+        self.logits = torch.nn.Parameter(logits)
+
+    def forward(self, _: torch.Tensor) -> torch.Tensor:
+        return self.logits
+
+
+def test_the_task_adds_weighted_terms_and_skips_faces_without_a_target() -> None:
+    student = _Fixed(torch.randn(3, BINS, generator=torch.Generator().manual_seed(1)))
+    labels = torch.from_numpy(gaussian_pmf([20.0, 40.0, 60.0], 2.0))
+    labels[1] = 0.0
+    targets = Targets(
+        age=torch.tensor([20.0, float("nan"), 60.0]), label_pmf=labels, teacher_pmf=_point(30).expand(3, BINS)
+    )
+    spec = DistillSpec(label_weight=1.0, mean_weight=0.1, kd_weight=0.5, cdf_weight=0.2, temperature=2.0)
+    terms = DistillTask(student, spec, has_teacher=True)(torch.zeros(3), targets)
+    logits = student.logits.detach()
+    label = kl_to_label(logits, labels)[[0, 2]].sum() / 3
+    mean = mean_l1(logits, targets.age)[[0, 2]].sum() / 3
+    kd = softened_kl(logits, _point(30).expand(3, BINS), 2.0).mean()
+    cdf = cdf_l1(logits, _point(30).expand(3, BINS)).mean()
+    torch.testing.assert_close(terms["label"], label)
+    torch.testing.assert_close(terms["loss"].detach(), label + 0.1 * mean + 0.5 * kd + 0.2 * cdf)
+    terms["loss"].backward()
+    assert torch.isfinite(student.logits.grad).all()  # type: ignore[arg-type]
+
+
+def test_losses_without_targets_are_left_out_and_none_left_is_refused() -> None:
+    student = _Fixed(torch.zeros(1, BINS))
+    assert set(DistillTask(student, DistillSpec()).losses) == {"label", "mean"}
+    assert set(DistillTask(student, DistillSpec(), has_labels=False, has_teacher=True).losses) == {"kd"}
+    with pytest.raises(InputError, match="Nothing to train on: the faces have no labels"):
+        DistillTask(student, DistillSpec(kd_weight=0.0), has_labels=False, has_teacher=True)
+
+
+def test_every_loss_has_a_name_and_an_unknown_one_lists_them() -> None:
+    assert loss_named("kd") is LOSSES["kd"]
+    with pytest.raises(InputError, match="Unknown loss 'kl'"):
+        loss_named("kl")

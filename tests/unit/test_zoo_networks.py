@@ -1,0 +1,170 @@
+"""The zoo: names, sizes, starting weights."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from agesearch.ages import expected_age, gaussian_pmf
+from agesearch.errors import InputError
+from agesearch.models.architectures import ARCHITECTURES
+from agesearch.models.weights import load_backbone_file
+from agesearch.models.zoo import build, untrained
+from agesearch.specs import ModelSpec
+
+SMALL = ModelSpec(arch="lcnet_035", input_size=32)
+
+
+def test_at_least_fourteen_architectures_of_several_families() -> None:
+    assert len(ARCHITECTURES) >= 14
+    families = (
+        "mobilenetv2",
+        "mobilenetv3_small",
+        "mobilenetv3_large",
+        "mobilenetv4",
+        "efficientnet",
+        "resnet",
+    )
+    assert all(any(name.startswith(family) for name in ARCHITECTURES) for family in families)
+
+
+def test_every_architecture_is_known_to_timm() -> None:
+    import timm
+
+    assert {row.timm_name for row in ARCHITECTURES.values()} <= set(timm.list_models())
+
+
+@pytest.mark.parametrize("arch", ["lcnet_035", "mobilenetv4_conv_small_035"])
+def test_images_become_one_logit_an_age(arch: str) -> None:
+    net = build(ModelSpec(arch=arch, input_size=64)).eval()
+    with torch.no_grad():
+        assert net(torch.full((2, 3, 64, 64), 128.0)).shape == (2, 101)
+    assert net.parameter_count == sum(p.numel() for p in net.parameters())
+
+
+def test_an_unknown_name_lists_the_known_ones_and_guesses() -> None:
+    with pytest.raises(InputError, match=r"Unknown architecture 'resnet81'.*resnet18.*Did you mean"):
+        build(ModelSpec(arch="resnet81"))
+
+
+def test_an_input_too_small_for_the_network_is_refused() -> None:
+    with pytest.raises(InputError, match="vgg16 needs an input of at least 224 px, but input_size is 96"):
+        build(ModelSpec(arch="vgg16", input_size=96))
+
+
+def test_normalisation_is_in_the_graph() -> None:
+    net = build(SMALL).eval()
+    seen: list[torch.Tensor] = []
+    net.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    mean = torch.tensor(net.backbone.pretrained_cfg["mean"]).view(1, 3, 1, 1) * 255
+    std = torch.tensor(net.backbone.pretrained_cfg["std"]).view(1, 3, 1, 1) * 255
+    net(mean.expand(2, 3, 32, 32) + std)
+    torch.testing.assert_close(seen[0], torch.ones(2, 3, 32, 32))
+
+
+def test_a_head_started_from_a_prior_answers_about_it() -> None:
+    net = build(SMALL).eval()
+    prior = gaussian_pmf(40.0, 8.0)
+    net.head.start_from(prior)
+    with torch.no_grad():
+        pmf = torch.softmax(net(torch.rand(1, 3, 32, 32) * 255), dim=-1).numpy()[0]
+    assert float(expected_age(pmf)) == pytest.approx(40.0, abs=2.0)
+
+
+def test_the_seed_decides_the_weights() -> None:
+    nets = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        nets.append(build(SMALL).head.linear.weight)  # type: ignore[union-attr]
+    assert torch.equal(nets[0], nets[1])
+    assert not torch.equal(nets[0], nets[2])
+
+
+def test_weights_are_matched_by_name_from_an_agenet(tmp_path: Path) -> None:
+    source = build(SMALL)
+    save_file(source.state_dict(), tmp_path / "a.safetensors")
+    spec = ModelSpec(arch="lcnet_035", init="file", weights=str(tmp_path / "a.safetensors"))
+    copy = build(spec)
+    assert torch.equal(copy.backbone.conv_stem.weight, source.backbone.conv_stem.weight)  # type: ignore[union-attr,arg-type]
+    assert untrained(spec).weights is None
+
+
+def test_weights_are_matched_by_order_without_classifier(tmp_path: Path) -> None:
+    source = build(SMALL).backbone.state_dict()
+    renamed = {
+        f"stage{index}.{name.rsplit('.', maxsplit=1)[-1]}": tensor
+        for index, (name, tensor) in enumerate(source.items())
+    }
+    renamed["classifier.weight"] = torch.zeros(10, 4)
+    torch.save(renamed, tmp_path / "other.pth")
+    target = build(SMALL).backbone
+    assert load_backbone_file(target, str(tmp_path / "other.pth"), "lcnet_035") == len(source)
+    for name, tensor in target.state_dict().items():
+        assert torch.equal(tensor, source[name])
+
+
+def test_weights_that_do_not_fit_name_the_tensor(tmp_path: Path) -> None:
+    save_file(build(SMALL).backbone.state_dict(), tmp_path / "small.safetensors")
+    spec = ModelSpec(arch="lcnet_100", init="file", weights=str(tmp_path / "small.safetensors"))
+    with pytest.raises(InputError, match=r"'conv_stem.weight' is \[8, 3, 3, 3\].*\[16, 3, 3, 3\]"):
+        build(spec)
+
+
+class _Payload:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return print, ("this must never run",)
+
+
+@pytest.mark.parametrize("content", [{"w": _Payload()}, {"epoch": 3}, [1, 2]])
+def test_a_file_with_anything_but_tensors_is_refused(tmp_path: Path, content: object, capsys) -> None:  # type: ignore[no-untyped-def]
+    torch.save(content, tmp_path / "bad.pth")
+    with pytest.raises(InputError, match="expected tensors by name"):
+        build(ModelSpec(arch="lcnet_035", init="file", weights=str(tmp_path / "bad.pth")))
+    assert capsys.readouterr().out == ""
+
+
+def test_missing_and_damaged_weights_are_told(tmp_path: Path) -> None:
+    (tmp_path / "w.safetensors").write_bytes(b"nothing")
+    for name, message in (("none.pth", "no weights file"), ("w.safetensors", "not a safetensors file")):
+        with pytest.raises(InputError, match=message):
+            build(ModelSpec(arch="lcnet_035", init="file", weights=str(tmp_path / name)))
+
+
+def test_a_download_without_network_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    import timm
+
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("no route")
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(InputError, match="could not be downloaded.*check the network"):
+        build(ModelSpec(arch="lcnet_035", init="pretrained"))
+
+
+def test_torchvision_weights_give_the_same_features(shared: Path) -> None:
+    torchvision = pytest.importorskip("torchvision")
+    file = shared / "backbones" / "mobilenet_v2-b0353104.pth"
+    net = build(ModelSpec(arch="mobilenetv2_100", input_size=64, init="file", weights=str(file))).eval()
+    original = torchvision.models.mobilenet_v2()
+    original.load_state_dict(torch.load(file, weights_only=True))
+    images = torch.from_numpy(np.random.default_rng(0).uniform(-2, 2, (1, 3, 64, 64)).astype(np.float32))
+    with torch.no_grad():
+        ours = net.backbone(images)
+        theirs = original.eval().features(images).mean(dim=(2, 3))
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_efficientnet_lite_weights_recognise_what_portraits_show(shared: Path) -> None:
+    """ImageNet's own classifier on our features: official portraits show suits (834) and ties (906)."""
+    cv2 = pytest.importorskip("cv2")
+    file = shared / "backbones" / "efficientnet-lite0-57934424.pth"
+    net = build(ModelSpec(arch="efficientnet_lite0", input_size=224, init="file", weights=str(file))).eval()
+    tensors = torch.load(file, weights_only=True)
+    portraits = sorted((shared / "photos" / "images").glob("A0*.jpg"))[:6]
+    images = np.stack([cv2.resize(cv2.imread(str(path)), (224, 224))[..., ::-1] for path in portraits])
+    with torch.no_grad():
+        features = net.features(torch.from_numpy(images.astype(np.float32)).permute(0, 3, 1, 2))
+        classes = (features @ tensors["_fc.weight"].T + tensors["_fc.bias"]).topk(5).indices
+    assert sum(bool({834, 906} & set(row.tolist())) for row in classes) >= 4
