@@ -166,8 +166,9 @@ class Range(Spec):
 class StudySpec(Spec):
     """A search: the student every trial starts from, and the fields of it that are searched.
 
-    ``trials`` counts configurations; objectives are ``val_mae_years`` and ``latency_ms_p50``. ``weights`` maps
-    an architecture to the file its trials start from; the other architectures start as ``student.model`` says.
+    ``trials`` counts configurations; objectives are ``val_mae_years`` and ``latency_ms_p50``. ``weights``
+    maps an architecture to the file its trials start from; the other architectures start as ``student.model``
+    says.
     """
 
     description: str = ""

@@ -1,4 +1,6 @@
-"""What an installation must look like: one OpenCV, without screen libraries; versions that match the constraints."""
+"""What an installation must look like: one OpenCV, without screen libraries; versions that match the
+constraints.
+"""
 
 from __future__ import annotations
 

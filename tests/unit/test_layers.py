@@ -31,6 +31,7 @@ ORDER = [
     "deploy",
     "serving",
     "reporting",
+    "demo",
     "bench",
     "cli",
 ]

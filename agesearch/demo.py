@@ -1,0 +1,187 @@
+"""The whole way on the faces that come with the package: teacher, search, report, registry, service, a query.
+
+``run_demo`` calls the same functions as the verbs, in one Ray session, and leaves what they leave: a second
+run in the same folder does only what is missing.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Protocol
+
+from agesearch.data.pack import demo_pack
+from agesearch.data.records import Split, read_manifest
+from agesearch.errors import AgeSearchError
+from agesearch.progress import Listener, Progress
+from agesearch.reporting.findings import Findings
+from agesearch.search.events import EventListener, Outcome
+from agesearch.search.records import StudyFolder
+from agesearch.specs import StudySpec, TrainSpec, load_spec
+from agesearch.storage import Location
+
+MODEL_NAME = "demo"
+TEACHER_SPEC = "demo-teacher.yaml"
+STUDY_SPEC = "demo.yaml"
+#: Faces that the served student is asked about: the ages in the middle of each third of the validation split.
+QUERIES = 3
+
+
+class DemoView(Protocol):
+    """Whoever shows the demo: a heading a stage, and listeners for what happens inside it."""
+
+    def stage(self, title: str, explanation: str) -> None: ...
+
+    def progress(self) -> AbstractContextManager[Listener]: ...
+
+    def study(self) -> AbstractContextManager[EventListener]: ...
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the served student said of a face whose age is known; years."""
+
+    age: float
+    predicted_age: float
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo left, what it found, and the seconds that each stage took."""
+
+    folder: Path
+    findings: Findings
+    answers: list[Answer]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def faces(self) -> Path:
+        return self.folder / "faces"
+
+    @property
+    def teacher(self) -> Path:
+        return self.folder / "teacher"
+
+    @property
+    def report(self) -> Path:
+        return self.folder / "report.html"
+
+    @property
+    def registry(self) -> Path:
+        return self.folder / "registry"
+
+
+def run_demo(out: str | Path, view: DemoView) -> DemoResult:
+    """Run every stage into the folder ``out``; at most five minutes on 2 cores.
+
+    Raises ``InputError`` where the folder holds something else, and whatever a stage raises.
+    """
+    from agesearch.session import ray_session
+
+    folder = Location.of(out).make_dir()
+    folder.local()
+    seconds: dict[str, float] = {}
+    with ray_session(dashboard=True) as session:
+        with _stage(view, seconds, "faces", "procedural faces with exactly known ages, from the package"):
+            _copy_pack(folder / "faces", view)
+        note = f"; Ray dashboard: {session.dashboard_url}" if session.dashboard_url else ""
+        with _stage(view, seconds, "teacher", "a network too large for its budget learns the ages"):
+            _teach(folder, view)
+        with _stage(view, seconds, "search", f"small students learn from the teacher, two at a time{note}"):
+            _search(folder, view)
+        with _stage(view, seconds, "report", "speed side by side, accuracy, robustness"):
+            findings = _report(folder, view)
+        with _stage(view, seconds, "service", "the picked student is published and answers over HTTP"):
+            answers = _ask(folder, view)
+    return DemoResult(folder.local(), findings, answers, seconds)
+
+
+@contextmanager
+def _stage(view: DemoView, seconds: dict[str, float], title: str, explanation: str) -> Iterator[None]:
+    view.stage(title, explanation)
+    start = time.monotonic()
+    yield
+    seconds[title] = time.monotonic() - start
+
+
+def _copy_pack(faces: Location, view: DemoView) -> None:
+    """The pack lies inside the installation, which may be read-only; targets are written beside a dataset."""
+    pack = demo_pack()
+    total = read_manifest(pack).faces
+    if not faces.exists():
+        with faces.staged() as temporary:
+            shutil.copytree(pack.local(), temporary.local(), ignore=shutil.ignore_patterns(".*"))
+    with view.progress() as on_progress:
+        on_progress(Progress("faces", read_manifest(faces).faces, total))
+
+
+def _spec_file(name: str) -> str:
+    return str(Path(str(files("agesearch"))) / "assets" / name)
+
+
+def _teach(folder: Location, view: DemoView) -> None:
+    from agesearch.training.teach import teach
+
+    with view.progress() as on_progress:
+        spec = load_spec(TrainSpec, _spec_file(TEACHER_SPEC))
+        teach(spec, folder / "faces", folder / "teacher", on_progress=on_progress)
+
+
+def _search(folder: Location, view: DemoView) -> None:
+    from agesearch.search.study import resume_study, run_study
+
+    study = StudyFolder(folder / "study")
+    with view.study() as on_event:
+        if study.exists():
+            result = resume_study(study.root, on_event=on_event)
+        else:
+            spec = load_spec(StudySpec, _spec_file(STUDY_SPEC))
+            result = run_study(spec, folder / "faces", folder / "teacher", study.root, on_event=on_event)
+    if result.outcome is Outcome.INTERRUPTED:
+        raise KeyboardInterrupt
+    if not result.front:
+        reasons = sorted({record.reason for record in result.records})
+        raise AgeSearchError(f"No student of '{study.root}' was trained to its end: {'; '.join(reasons)}")
+
+
+def _report(folder: Location, view: DemoView) -> Findings:
+    from agesearch.reporting.findings import read_findings
+    from agesearch.reporting.report import build_report
+    from agesearch.search.measured import measure_study
+
+    study = StudyFolder(folder / "study")
+    with view.progress() as on_progress:
+        measure_study(study, on_progress=on_progress)
+    build_report(study, folder / "report.html")
+    return read_findings(study)
+
+
+def _ask(folder: Location, view: DemoView) -> list[Answer]:
+    from agesearch.deploy.publish import publish
+    from agesearch.serving.app import ServiceOptions, serving
+    from agesearch.serving.client import Client
+
+    with view.progress() as on_progress:
+        published = publish(folder / "study", MODEL_NAME, folder / "registry", on_progress=on_progress)
+    token = secrets.token_urlsafe(32)
+    options = ServiceOptions(port=0)
+    answers = []
+    with serving(published.version.folder, token, options) as service, Client(service.url, token) as client:
+        for age, image in _known_faces(folder / "faces"):
+            face = client.predict(image, whole=True).faces[0]
+            answers.append(Answer(age, face.age, face.interval))
+    return answers
+
+
+def _known_faces(dataset: Location) -> list[tuple[float, bytes]]:
+    """Age and encoded crop of ``QUERIES`` validation faces, young to old."""
+    rows = (dataset / "shards").read_table(columns=["age", "image", "split"]).to_pylist()
+    ranked = sorted((row["age"], row["image"]) for row in rows if row["split"] == Split.VAL)
+    return [ranked[len(ranked) * (2 * part + 1) // (2 * QUERIES)] for part in range(QUERIES)]
