@@ -179,11 +179,13 @@ def _opening(event: StudyStarted) -> list[str]:
 
 
 def _told(record: TrialRecord) -> str:
-    reason = f": {record.reason}" if record.reason else ""
-    figures = (
-        f"MAE {_cell(record.val_mae_years)} years, {_cell(record.latency_ms_p50)} ms, {record.seconds:.0f} s"
+    told = f"{record.name} {record.state.value}"
+    if record.state is State.FAIL:
+        return f"{told} after epoch {record.epochs}: {record.reason}"
+    told += (
+        f" MAE {_cell(record.val_mae_years)} years, {_cell(record.latency_ms_p50)} ms, {record.seconds:.0f} s"
     )
-    return f"{record.name} {record.state.value} {figures}{reason}"
+    return f"{told}: {record.reason}" if record.reason else told
 
 
 def _bar(epoch: int, epochs: int) -> str:

@@ -128,7 +128,7 @@ class Keeper:
     def ended(self, number: int, report: Mapping[str, Any]) -> None:
         """A trial is over; ``report`` is the last it gave."""
         self._live.pop(number, None)
-        spent = Spent(int(report.get(EPOCH, 0)), float(report.get(SECONDS, 0.0)))
+        spent = Spent(int(report.get(EPOCH, 0)), round(float(report.get(SECONDS, 0.0)), 3))
         outcome = report.get(OUTCOME)
         if outcome == COMPLETED:
             metrics = {name: float(report[name]) for name in (VAL_MAE_YEARS, VAL_CS5) if name in report}

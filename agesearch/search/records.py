@@ -93,7 +93,7 @@ class TrialRecord:
             LATENCY_MS_P50: self.latency_ms_p50,
             "epochs": self.epochs,
             "started": self.started,
-            "seconds": round(self.seconds, 3),
+            "seconds": self.seconds,
             "retries": self.retries,
             "folder": self.folder,
             "params": self.params,

@@ -153,7 +153,7 @@ def _last_words(trial: Trial) -> str:
     text = path.read_text(encoding="utf-8", errors="replace") if path and path.exists() else ""
     if "OutOfMemoryError" in text or "memory pressure" in text:
         return "worker died: out of memory"
-    if "ActorDiedError" in text or "actor died" in text or "ActorUnavailable" in text or "node" in text:
+    if "ActorDiedError" in text or "actor died" in text or "ActorUnavailable" in text:
         return "worker died"
     lines = [line for line in text.splitlines() if line.strip()]
     return f"worker failed: {lines[-1].strip()}"[:300] if lines else "worker failed to take the trial"

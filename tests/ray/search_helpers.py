@@ -1,0 +1,131 @@
+"""A search without learning: folders that look like a dataset and a teacher, and trainers that pretend."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from agesearch.data.records import MANIFEST, Manifest
+from agesearch.measure.speed import SpeedRow
+from agesearch.models.manifest import WEIGHTS, ModelManifest
+from agesearch.progress import Listener
+from agesearch.search.preparation import Workshop
+from agesearch.search.records import StudyHeader
+from agesearch.specs import Choices, CropSpec, ModelSpec, Range, StudySpec, TrainSpec
+from agesearch.storage import Location
+
+EPOCHS = 3
+ARCHS = ("mobilenetv3_small_050", "mobilenetv2_100")
+
+
+def tiny_spec(**changes: Any) -> StudySpec:
+    """Two networks and one number to search."""
+    student = TrainSpec(model=ModelSpec(arch=ARCHS[0])).with_values({"optim.epochs": EPOCHS})
+    space = {
+        "model.arch": Choices(choices=ARCHS),
+        "optim.learning_rate": Range(low=1e-4, high=1e-2, log=True),
+    }
+    return StudySpec(student=student, space=space, trials=4, startup_trials=2).model_copy(update=changes)
+
+
+def write_sources(root: Path) -> tuple[str, str]:
+    """A dataset and a teacher as far as a study looks at them before it opens them."""
+    manifest = Manifest(
+        name="tiny",
+        label_kind="real",
+        crop=CropSpec(),
+        counts={"train": 8, "val": 4},
+        content_digest="d" * 16,
+    )
+    teacher = ModelManifest(
+        kind="teacher", model=ModelSpec(arch=ARCHS[1]), crop=CropSpec(), files={WEIGHTS: "0" * 64}
+    )
+    (Location.of(root / "ds") / MANIFEST).write_json(manifest.model_dump(mode="json"))
+    (Location.of(root / "teacher") / "manifest.json").write_json(teacher.model_dump(mode="json"))
+    return str(root / "ds"), str(root / "teacher")
+
+
+def error_of(spec: TrainSpec) -> float:
+    """What the pretended training reaches: a smooth function of the learning rate."""
+    return 5.0 + abs(spec.optim.learning_rate - 2e-3) * 1e3 + (spec.model.arch == ARCHS[0])
+
+
+def pretend(
+    spec: TrainSpec,
+    train: Any,
+    val: Any,
+    out: Location,
+    crop: CropSpec,
+    *,
+    report: Callable[[dict[str, float]], None],
+    resume: bool = True,
+) -> dict[str, float]:
+    """Trains nothing, but keeps a curve and goes on where it ends, as ``train_student`` does."""
+    curve = out / "curve.jsonl"
+    lines = curve.read_text().splitlines() if resume and curve.exists() else []
+    for epoch in range(len(lines) + 1, EPOCHS + 1):
+        time.sleep(float(train))
+        lines.append(json.dumps({"epoch": epoch, "pid": os.getpid()}))
+        curve.write_text("\n".join(lines) + "\n")
+        report({"epoch": epoch, "val_mae_years": error_of(spec) + EPOCHS - epoch})
+    return {"val_mae_years": error_of(spec), "val_cs5": 0.5}
+
+
+def faulty(spec: TrainSpec, *args: Any, **options: Any) -> dict[str, float]:
+    """One architecture raises, the other returns NaN at low learning rates and works at high ones."""
+    if spec.model.arch == ARCHS[1]:
+        raise MemoryError("no room for it")
+    result = pretend(spec, *args, **options)
+    return result | {"val_mae_years": float("nan")} if spec.optim.learning_rate < 1e-3 else result
+
+
+def suicidal(
+    spec: TrainSpec, train: Any, val: Any, out: Location, crop: CropSpec, **options: Any
+) -> dict[str, float]:
+    """Kills its own process in its second epoch: once for one architecture, every time for the other."""
+    deaths = out / "deaths"
+    count = len(deaths.read_text()) if deaths.exists() else 0
+    if (out / "curve.jsonl").exists() and (count == 0 or spec.model.arch == ARCHS[1]):
+        deaths.write_text("x" * (count + 1))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def report(metrics: dict[str, float]) -> None:
+        options["report"](metrics)
+        if count == 0 or spec.model.arch == ARCHS[1]:
+            deaths.write_text("x" * (count + 1))
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return pretend(spec, train, val, out, crop, **{**options, "report": report})
+
+
+def fake_latency(model: ModelSpec) -> SpeedRow:
+    """A row whose latency follows from the name."""
+    latency = 0.5 if model.arch == ARCHS[0] else 1.5
+    return SpeedRow(
+        arch=model.arch,
+        input_size=model.input_size,
+        threads=1,
+        batch=1,
+        calls=50,
+        latency_ms_p50=latency,
+        latency_ms_p95=latency,
+        images_per_s=1000 / latency,
+        hardware="test",
+        versions={},
+    )
+
+
+def workshop(trainer: Any = pretend, epoch_s: float = 0.0) -> Workshop:
+    """A workshop whose trials pretend; an epoch lasts ``epoch_s`` seconds."""
+
+    def inputs(header: StudyHeader, on_progress: Listener) -> Any:
+        from agesearch.search.trial import TrialInputs
+
+        return TrialInputs(trainer, epoch_s, None, header.crop)
+
+    return Workshop(fake_latency, inputs)

@@ -1,0 +1,155 @@
+"""Studies on a real Ray Tune with pretended training: states, retries of killed workers, limits, records."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import optuna
+import pytest
+import search_helpers as helpers
+from search_helpers import ARCHS, tiny_spec, workshop, write_sources
+
+from agesearch.errors import ConflictError, InputError
+from agesearch.search.events import Outcome, StudyEvent, TrialProgress, TrialRetried, TrialStarted
+from agesearch.search.history import STUDY_NAME
+from agesearch.search.records import State, open_study
+from agesearch.search.study import Limits, StudyResult, run_study
+from agesearch.storage import Location, exclusive
+
+
+@pytest.fixture(autouse=True)
+def _helpers_reach_the_workers(ray_local: None) -> None:
+    from ray import cloudpickle
+
+    cloudpickle.register_pickle_by_value(helpers)
+
+
+def run(
+    root: Path, *, events: list[StudyEvent] | None = None, limits: Limits | None = None, **made: object
+) -> StudyResult:
+    trainer, epoch_s = made.pop("trainer", helpers.pretend), made.pop("epoch_s", 0.0)
+    data, teacher = write_sources(root)
+    sink = [] if events is None else events
+    return run_study(
+        tiny_spec(**made),
+        data,
+        teacher,
+        str(root / "study"),
+        limits=limits,
+        on_event=sink.append,
+        workshop=workshop(trainer, epoch_s),  # type: ignore[arg-type]
+    )
+
+
+def test_a_study_leaves_all_its_records(tmp_path: Path) -> None:
+    events: list[StudyEvent] = []
+    result = run(tmp_path, events=events)
+    root = tmp_path / "study"
+    assert result.outcome is Outcome.COMPLETE
+    assert [record.state for record in result.records] == [State.COMPLETE] * 4
+    folder = open_study(root)
+    assert folder.trials() == result.records
+    front = json.loads((root / "front.json").read_text(encoding="utf-8"))
+    assert [trial["number"] for trial in front["trials"]] == [record.number for record in result.front]
+    assert folder.header().spec == tiny_spec()
+    optuna_trials = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{root}/optuna.db").trials
+    assert [trial.values for trial in optuna_trials] == [
+        [record.val_mae_years, record.latency_ms_p50] for record in result.records
+    ]
+    for record in result.records:
+        spec = json.loads((root / record.folder / "spec.json").read_text(encoding="utf-8"))
+        assert spec["optim"]["learning_rate"] == record.params["optim.learning_rate"]
+        assert record.latency_ms_p50 == (0.5 if record.arch == ARCHS[0] else 1.5)
+        assert record.epochs == helpers.EPOCHS
+    started = [event.record.name for event in events if isinstance(event, TrialStarted)]
+    assert sorted(started) == [record.name for record in result.records]
+    assert sum(isinstance(event, TrialProgress) for event in events) == 4 * helpers.EPOCHS
+    assert not (root / ".tune").exists()
+    with pytest.raises(
+        ConflictError, match="already holds this study, with 4 of 4 trials finished.*--resume"
+    ):
+        run(tmp_path)
+    with pytest.raises(ConflictError, match="already holds another study"):
+        run(tmp_path, seed=9)
+
+
+def test_one_at_a_time_the_same_seed_repeats_the_study(tmp_path: Path) -> None:
+    alone = Limits(concurrency=1)
+    first = run(tmp_path / "a", limits=alone, trials=3, seed=5)
+    second = run(tmp_path / "b", limits=alone, trials=3, seed=5)
+    assert [record.params for record in first.records] == [record.params for record in second.records]
+    assert [record.val_mae_years for record in first.front] == [
+        record.val_mae_years for record in second.front
+    ]
+
+
+def test_failures_are_told_truly_and_never_end_the_study(tmp_path: Path) -> None:
+    result = run(tmp_path, trainer=helpers.faulty, trials=6)
+    assert result.outcome is Outcome.COMPLETE
+    assert len(result.records) == 6
+    for record in result.records:
+        low = record.params["optim.learning_rate"] < 1e-3
+        if record.arch == ARCHS[1]:
+            assert (record.state, record.reason) == (State.FAIL, "MemoryError: no room for it")
+        elif low:
+            assert (record.state, record.reason) == (State.FAIL, "val_mae_years is nan")
+        else:
+            assert record.state is State.COMPLETE
+    assert {State.FAIL, State.COMPLETE} == {record.state for record in result.records}
+
+
+def test_a_killed_worker_goes_on_from_its_checkpoint_and_fails_the_second_time(tmp_path: Path) -> None:
+    events: list[StudyEvent] = []
+    result = run(tmp_path, trainer=helpers.suicidal, trials=3, events=events)
+    retried = [event for event in events if isinstance(event, TrialRetried)]
+    assert len(retried) == 3
+    assert {event.reason for event in retried} == {"worker died"}
+    assert {record.arch for record in result.records} == set(ARCHS)
+    for record in result.records:
+        assert record.retries == 1
+        curve = (tmp_path / "study" / record.folder / "curve.jsonl").read_text(encoding="utf-8").splitlines()
+        epochs = [json.loads(line)["epoch"] for line in curve]
+        if record.arch == ARCHS[1]:
+            assert (record.state, record.reason) == (State.FAIL, "worker died again")
+        else:
+            assert record.state is State.COMPLETE
+            assert epochs == [1, 2, 3]  # none twice
+            assert len({json.loads(line)["pid"] for line in curve}) == 2
+
+
+def test_time_that_is_up_prunes_what_runs(tmp_path: Path) -> None:
+    result = run(tmp_path, trials=50, epoch_s=1.0, limits=Limits(minutes=0.2))
+    assert result.outcome is Outcome.TIME_UP
+    assert len(result.records) < 50
+    states = [record.state for record in result.records]
+    assert State.PRUNED in states
+    assert State.RUNNING not in states
+    for record in result.records:
+        if record.state is State.PRUNED:
+            assert record.reason == f"time is up after epoch {record.epochs}"
+            assert 0 < record.epochs < helpers.EPOCHS
+
+
+def test_wrong_inputs_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    data, teacher = write_sources(tmp_path)
+    out = str(tmp_path / "study")
+    with pytest.raises(InputError, match="is not a dataset"):
+        run_study(tiny_spec(), str(tmp_path / "nowhere"), teacher, out)
+    with pytest.raises(InputError, match="is not a model"):
+        run_study(tiny_spec(), data, str(tmp_path / "nowhere"), out)
+    with pytest.raises(InputError, match="--minutes is 0"):
+        run_study(tiny_spec(), data, teacher, out, limits=Limits(minutes=0), workshop=workshop())
+    with pytest.raises(InputError, match="--concurrency"):
+        run_study(tiny_spec(), data, teacher, out, limits=Limits(concurrency=99), workshop=workshop())
+    with pytest.raises(InputError, match="a folder on this machine"):
+        run_study(tiny_spec(), data, teacher, Location("s3://bucket/study", "bucket/study"))
+    assert not (tmp_path / "study" / "study.yaml").exists()
+
+
+def test_a_study_in_use_refuses_a_second_driver(tmp_path: Path) -> None:
+    with (
+        exclusive(Location.of(tmp_path / "study"), "the study"),
+        pytest.raises(ConflictError, match="in use by"),
+    ):
+        run(tmp_path)
