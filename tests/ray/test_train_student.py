@@ -1,0 +1,108 @@
+"""Training a student in this process, and the teacher targets it learns from."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from training_faces import CROP, SPEC, write_faces
+
+from agesearch.ages import expected_age
+from agesearch.data.arrays import read_arrays
+from agesearch.data.loading import load_split
+from agesearch.data.records import Split
+from agesearch.distill import targets as targets_module
+from agesearch.distill.targets import teacher_targets
+from agesearch.errors import InputError
+from agesearch.models.folder import load_net
+from agesearch.models.manifest import read_model_manifest
+from agesearch.models.predict import open_predictor
+from agesearch.progress import Progress
+from agesearch.storage import Location
+from agesearch.training import run
+from agesearch.training.run import train_student
+
+pytestmark = pytest.mark.usefixtures("ray_local")
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_faces(tmp_path_factory.mktemp("student") / "faces")
+
+
+@pytest.fixture(scope="module")
+def trained(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A first model, which serves as the teacher."""
+    out = tmp_path_factory.mktemp("trained") / "teacher"
+    _train(faces, out)
+    return out
+
+
+def _train(faces: Path, out: Path, spec: Any = SPEC, targets: Location | None = None, **options: Any) -> Any:
+    train, val = (load_split(str(faces), split, targets=targets) for split in (Split.TRAIN, Split.VAL))
+    return train_student(spec, train, val, Location.of(out), CROP, **options)
+
+
+def test_a_finished_run_is_a_model_folder_and_is_not_redone(faces: Path, trained: Path) -> None:
+    manifest = read_model_manifest(str(trained))
+    assert (manifest.kind, manifest.train, manifest.crop) == ("trial", SPEC, CROP)
+    assert sorted(file.name for file in trained.iterdir()) == [
+        "curve.jsonl",
+        "manifest.json",
+        "weights.safetensors",
+    ]
+    val = read_arrays(str(faces), Split.VAL)
+    predicted = expected_age(open_predictor(str(trained)).pmf(val.images))
+    assert np.abs(predicted - val.age).mean() == pytest.approx(manifest.metrics["val_mae_years"], abs=1e-3)
+    reports: list[dict[str, float]] = []
+    assert _train(faces, trained, report=reports.append) == manifest.metrics
+    assert reports == []
+    assert load_net(str(trained)).parameter_count == manifest.parameters
+
+
+@pytest.mark.parametrize("here", [4096, 0], ids=["driver", "workers"])
+def test_targets_are_computed_once_and_resumed(
+    faces: Path, trained: Path, tmp_path: Path, here: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(targets_module, "FACES_SCORED_HERE", here)
+    copy = write_faces(tmp_path / "faces")
+    seen: list[Progress] = []
+    where = teacher_targets(str(trained), str(copy), seen.append)
+    assert (seen[0].done, seen[-1].done, seen[-1].total) == (0, 2, 2)
+    table = where.read_table()
+    pmf = np.array(table["pmf"].to_pylist(), dtype=np.float32)
+    assert pmf.shape == (60, 101)
+    arrays = read_arrays(str(copy))
+    by_id = dict(zip(table["sample_id"].to_pylist(), pmf, strict=True))
+    expected = open_predictor(str(trained)).pmf(arrays.images)
+    np.testing.assert_allclose([by_id[name] for name in arrays.sample_id], expected, atol=1e-3)
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("scored again")
+
+    monkeypatch.setattr(targets_module, "score_shard", refuse)
+    assert teacher_targets(str(trained), str(copy)) == where
+    write_faces(copy, 61)  # another dataset in the same place
+    with pytest.raises(Exception, match="scored again"):
+        teacher_targets(str(trained), str(copy))
+
+
+def test_unlabelled_faces_are_learnt_from_the_teacher_alone(trained: Path, tmp_path: Path) -> None:
+    blank = write_faces(tmp_path / "blank", name="blank", labelled=False)
+    where = teacher_targets(str(trained), str(blank))
+    reports: list[dict[str, float]] = []
+    final = _train(blank, tmp_path / "student", targets=where, report=reports.append)
+    assert final["epoch"] >= 1
+    assert {"train_kd"} == {name for name in reports[0] if name.startswith("train_") and name != "train_loss"}
+    with pytest.raises(InputError, match="Nothing to train on"):
+        _train(blank, tmp_path / "none")
+
+
+def test_faces_too_many_to_hold_are_streamed(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "RESIDENT_BYTES", 0)
+    reports: list[dict[str, float]] = []
+    _train(faces, tmp_path / "streamed", report=reports.append)
+    assert [report["epoch"] for report in reports] == [1, 2, 3]
+    assert reports[-1]["train_loss"] < reports[0]["train_loss"]
