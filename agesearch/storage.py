@@ -100,8 +100,11 @@ class Location:
         return [self / name for name in names]
 
     def make_dir(self) -> Location:
-        """Create the folder and its parents; returns itself."""
-        self.filesystem.create_dir(self.path, recursive=True)
+        """Create the folder and its parents; returns itself. An ``InputError`` says what stands in the way."""
+        try:
+            self.filesystem.create_dir(self.path, recursive=True)
+        except OSError as error:
+            raise InputError(f"The folder '{self}' cannot be made: {_first_line(error)}") from error
         return self
 
     def delete(self) -> None:
@@ -211,4 +214,5 @@ def exclusive(folder: Location, what: str) -> Iterator[None]:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    text = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+    return (text.splitlines() or [type(error).__name__])[0].rstrip(".") + "."

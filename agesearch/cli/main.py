@@ -6,6 +6,7 @@ import sys
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from typer.core import TyperGroup
 
 from agesearch import __version__
@@ -62,14 +63,18 @@ def run() -> None:
     try:
         app()
     except AgeSearchError as error:
-        if "--debug" in sys.argv:
-            raise
-        err.print(f"[bold red]error:[/bold red] {_escaped(error)}", highlight=False, soft_wrap=True)
-        sys.exit(error.exit_code)
+        _end("error", str(error), error.exit_code)
+    except Exception as error:
+        lines = str(error).strip().splitlines() or ["no message"]
+        _end("unexpected error", f"{type(error).__name__}: {lines[0]} (--debug shows where)", 1)
 
 
-def _escaped(error: BaseException) -> str:
-    return str(error).replace("[", "\\[")
+def _end(kind: str, message: str, code: int) -> None:
+    """Called while an exception is handled, which ``--debug`` lets through."""
+    if "--debug" in sys.argv:
+        raise  # noqa: PLE0704
+    err.print(f"[bold red]{kind}:[/bold red] {escape(message)}", highlight=False, soft_wrap=True)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

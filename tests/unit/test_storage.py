@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from agesearch.errors import AgeSearchError, ConflictError, InputError
+from agesearch.errors import ConflictError, InputError
 from agesearch.storage import Location, exclusive
 
 
@@ -70,7 +70,7 @@ def test_errors_name_the_place(tmp_path: Path) -> None:
 
 def test_an_unwritable_place_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(AgeSearchError, match="could not be written"):
+    with pytest.raises(InputError, match="cannot be made: File exists"):
         (Location.of(tmp_path) / "file" / "x.txt").write_text("x")
 
 

@@ -1,0 +1,149 @@
+"""The real command line, from image files to an answer over HTTP, on a handful of faces of the embedded pack.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from agesearch.data.pack import demo_pack
+
+FACES = 90
+SPACE = {
+    "trials": 3,
+    "startup_trials": 2,
+    "student": {
+        "model": {"arch": "lcnet_050", "input_size": 48},
+        "optim": {"epochs": 2, "batch_size": 16, "learning_rate": 0.004},
+        "distill": {"label_sigma": 3.0},
+    },
+    "space": {
+        "model.arch": {"choices": ["lcnet_050", "mobilenetv3_small_050"]},
+        "distill.kd_weight": {"low": 0.3, "high": 3.0, "log": True},
+    },
+}
+
+
+class House:
+    """A folder in which the verbs are run, one after the other."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "agesearch.cli.main", *words]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, cwd=self.folder, stdout=pipe, stderr=pipe, text=True)
+
+    def run(self, *words: str, code: int = 0) -> str:
+        """Standard output of a verb that ends with ``code``."""
+        process = self.start(*words)
+        printed, told = process.communicate(timeout=300)
+        assert process.returncode == code, f"agesearch {' '.join(words)}:\n{printed}\n{told}"
+        return printed if code == 0 else told
+
+    def json(self, *words: str) -> Any:
+        return json.loads(self.run(*words, "--json"))
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> House:
+    folder = tmp_path_factory.mktemp("house")
+    rows = (demo_pack() / "shards").read_table(columns=["age", "image"]).slice(0, FACES).to_pylist()
+    (folder / "photos").mkdir()
+    lines = ["file,years,person"]
+    for index, row in enumerate(rows):
+        (folder / "photos" / f"{index}.jpg").write_bytes(row["image"])
+        lines.append(f"{index}.jpg,{row['age']:.2f},person-{index}")
+    lines.append("nowhere.jpg,30,person-x")
+    (folder / "faces.csv").write_text("\n".join(lines) + "\n")
+    (folder / "space.yaml").write_text(yaml.safe_dump(SPACE))
+    return House(folder)
+
+
+def test_from_files_to_an_answer(house: House) -> None:
+    ingest = ["data", "ingest", "csv", "faces.csv", "--images", "photos", "--column", "age=years"]
+    ingest += ["--column", "subject_id=person", "--detector", "none", "--out", "faces"]
+    made = house.json(*ingest)
+    assert made["is_new"]
+    assert sum(made["manifest"]["counts"].values()) == FACES
+    assert sum(made["manifest"]["left_out"].values()) == 1
+    assert not house.json(*ingest)["is_new"]
+    assert house.json("data", "inspect", "faces")
+
+    teach = ["teach", "--data", "faces", "--arch", "mobilenetv3_small_050", "--input-size", "48"]
+    house.run(*teach, "--epochs", "2", "--out", "teacher")
+    house.run("tune", "space.yaml", "--data", "faces", "--teacher", "teacher", "--out", "study")
+    house.run("report", "study", "--out", "report.html")
+    page = (house.folder / "report.html").read_text()
+    assert "<svg" in page
+    assert 'src="http' not in page
+
+    front = house.json("front", "study")
+    assert front
+    house.run("publish", "study", "--pick", "best", "--name", "ages")
+    answer = _served_answer(house)
+    assert 0 <= answer["faces"][0]["age"] <= 100
+    assert answer["model"]["name"] == "ages"
+
+
+def _served_answer(house: House) -> Any:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (house.folder / "token").write_text("t" * 40)
+    os.chmod(house.folder / "token", 0o600)
+    service = house.start("serve", "ages", "--port", str(port), "--token-file", "token")
+    try:
+        assert service.stdout is not None
+        assert "answers at" in service.stdout.readline()
+        reach = ["--url", f"http://127.0.0.1:{port}", "--token-file", "token"]
+        answers = house.json("query", "photos/0.jpg", "--whole", *reach)
+        busy = house.run("serve", "ages", "--port", str(port), "--token-file", "token", code=2)
+        assert str(port) in busy
+        assert len(busy.strip().splitlines()) == 1
+    finally:
+        service.send_signal(signal.SIGINT)
+        service.communicate(timeout=60)
+    assert service.returncode == 0
+    return answers[0] if isinstance(answers, list) else answers
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["data", "ingest", "csv", "none.csv", "--out", "d"], "none.csv"),
+        (["data", "ingest", "csv", "empty.csv", "--out", "d"], "empty.csv"),
+        (["data", "ingest", "cvs", "faces.csv", "--out", "d"], "Did you mean 'csv'?"),
+        (["data", "inspect", "photos"], "dataset.json"),
+        (["teach", "--data", "nowhere", "--arch", "lcnet_050", "--out", "t"], "nowhere"),
+        (["teach", "--data", "nowhere", "--arch", "lcnet_05", "--out", "t"], ""),
+        (["tune", "none.yaml", "--data", "d", "--teacher", "t", "--out", "s"], "none.yaml"),
+        (["tune", "space.yaml", "--data", "nowhere", "--teacher", "t", "--out", "s"], "nowhere"),
+        (["tune", "--resume", "nowhere"], "nowhere"),
+        (["front", "nowhere"], "nowhere"),
+        (["report", "nowhere"], "nowhere"),
+        (["publish", "nowhere", "--name", "x"], "nowhere"),
+        (["serve", "nobody"], "nobody"),
+        (["query", "none.jpg"], "none.jpg"),
+        (["demo", "--out", "faces.csv"], "faces.csv"),
+    ],
+    ids=lambda value: " ".join(value[:4]) if isinstance(value, list) else "",
+)
+def test_a_wrong_input_is_one_clear_line_and_exit_code_2(house: House, words: list[str], told: str) -> None:
+    (house.folder / "empty.csv").write_text("")
+    before = sorted(path.name for path in house.folder.iterdir())
+    message = house.run(*words, code=2)
+    assert message.startswith("error: ")
+    assert told in message
+    assert len(message.strip().splitlines()) == 1
+    assert sorted(path.name for path in house.folder.iterdir()) == before, "something half-made stayed"
