@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import logging
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
@@ -38,6 +39,8 @@ _MAX_QUEUED = 128
 #: Seconds after which a request is given up.
 _REQUEST_TIMEOUT_S = 60.0
 _START_TIMEOUT_S = 60.0
+#: Seconds that Ray's report of Serve's end is waited for; it comes on another thread, a little later.
+_NOTICE_TIMEOUT_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -158,8 +161,10 @@ def _stop() -> None:
 
     if ray.is_initialized():
         shutdown: Any = serve.shutdown
-        with redirect_stderr(_WithoutNotice(sys.stderr)):
+        sink = _WithoutNotice(sys.stderr)
+        with redirect_stderr(sink):
             shutdown()
+            sink.noticed.wait(_NOTICE_TIMEOUT_S)
 
 
 class _WithoutNotice(io.TextIOBase):
@@ -170,11 +175,14 @@ class _WithoutNotice(io.TextIOBase):
     def __init__(self, sink: TextIO) -> None:
         self._sink = sink
         self._line = ""
+        self.noticed = threading.Event()
 
     def write(self, text: str) -> int:
         *lines, self._line = (self._line + text).split("\n")
         for line in lines:
-            if self._NOTICE not in line:
+            if self._NOTICE in line:
+                self.noticed.set()
+            else:
                 self._sink.write(f"{line}\n")
         return len(text)
 
