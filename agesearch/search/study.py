@@ -7,11 +7,11 @@ its own number. Ray is imported only inside the functions, after ``ray_session``
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,7 +34,7 @@ from agesearch.search.preparation import (
     taken,
     warn_of_other_crops,
 )
-from agesearch.search.records import StudyFolder, StudyHeader, TrialRecord, open_study
+from agesearch.search.records import State, StudyFolder, StudyHeader, TrialRecord, open_study
 from agesearch.search.space import check_space
 from agesearch.session import RaySession, ray_session
 from agesearch.specs import StudySpec
@@ -150,26 +150,33 @@ def _run(
     if history.finished >= total:
         return StudyResult(folder, Outcome.COMPLETE, history.records, history.front(), total)
     workshop = workshop or default_workshop()
-    latencies = known_latencies(folder, header.spec, workshop, on_event)
-    keeper = Keeper(folder, history, header.spec, latencies=latencies, on_event=on_event)
-    with ray_session(limits.address, dashboard=limits.dashboard) as session:
+    with ExitStack() as stack:
+        # A cluster is joined first, since its address may be wrong; a Ray of our own starts only when the
+        # networks have been timed, on a machine that does nothing else.
+        session = stack.enter_context(ray_session(limits.address)) if limits.address else None
+        latencies = known_latencies(folder, header.spec, workshop, on_event)
+        keeper = Keeper(folder, history, header.spec, latencies=latencies, on_event=on_event)
+        session = session or stack.enter_context(ray_session(dashboard=limits.dashboard))
         slots = plan(session.cpus, session.gpus, concurrency=limits.concurrency, trials=total)
         _check_shared(folder.root)
         inputs = workshop.inputs(header, on_event)
         folder.write_header(header)
-        on_event(
-            StudyStarted(
-                folder=str(folder.root),
-                total=total,
-                records=tuple(keeper.records),
-                resumed=len(history.running),
-                concurrency=slots.concurrency,
-                dashboard_url=session.dashboard_url,
-            )
-        )
+        on_event(_started(folder, keeper, slots, session))
         outcome = _search(folder, keeper, inputs, slots, session, deadline)
         keeper.close()
     return StudyResult(folder, outcome, keeper.records, keeper.front, total)
+
+
+def _started(folder: StudyFolder, keeper: Keeper, slots: Plan, session: RaySession) -> StudyStarted:
+    records = keeper.records
+    return StudyStarted(
+        folder=str(folder.root),
+        total=keeper.total,
+        records=tuple(records),
+        resumed=sum(record.state is State.RUNNING for record in records),
+        concurrency=slots.concurrency,
+        dashboard_url=session.dashboard_url,
+    )
 
 
 def _deadline(minutes: float | None) -> float | None:
@@ -252,7 +259,7 @@ def _sees(path: str) -> bool:
     return Path(path, ".lock").exists()
 
 
-@contextlib.contextmanager
+@contextmanager
 def _environment(values: dict[str, str]) -> Iterator[None]:
     """Tune reads these when a run starts; what the user has set stays."""
     added = [name for name in values if name not in os.environ]
