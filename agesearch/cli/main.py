@@ -13,6 +13,7 @@ from agesearch import __version__
 from agesearch.cli import bench, data, demo, front, publish, query, report, serve, teach, tune
 from agesearch.cli.common import err
 from agesearch.errors import AgeSearchError
+from agesearch.session import set_environment
 
 _ORDER = ["demo", "data", "teach", "tune", "front", "report", "publish", "models", "serve", "query", "bench"]
 
@@ -60,6 +61,7 @@ def options(
 
 def run() -> None:
     """Entry point: runs the verb; an expected error becomes one line on standard error and its exit code."""
+    set_environment()
     try:
         app()
     except AgeSearchError as error:
