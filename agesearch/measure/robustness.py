@@ -13,10 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import ray
 
 from agesearch.ages import age_spread, expected_age
-from agesearch.data.arrays import FaceArrays
 from agesearch.errors import InputError
 from agesearch.measure.accuracy import mae_estimate
 from agesearch.measure.corruptions import (
@@ -28,6 +26,7 @@ from agesearch.measure.corruptions import (
     check_corruption,
     corrupt,
 )
+from agesearch.measure.faces import LabelledFaces
 from agesearch.models.predict import OnnxPredictor, Predictor
 from agesearch.progress import Listener, Progress, silent
 
@@ -59,27 +58,22 @@ class Scores(NamedTuple):
 
 def robustness(
     models: Mapping[str, ScoredModel],
-    faces: FaceArrays,
+    faces: LabelledFaces,
     corruptions: Sequence[str] = REPORT_CORRUPTIONS,
     severities: Sequence[int] = REPORT_SEVERITIES,
     on_progress: Listener = silent,
 ) -> list[RobustnessRow]:
     """Rows for each model on the clean faces and under each corruption and severity.
 
-    Faces without a true age are left out; an unknown corruption or severity is an ``InputError``, and so is a
-    set of faces without any true age. Needs a running Ray.
+    An unknown corruption or severity is an ``InputError``, and so are no faces. Needs a running Ray.
     """
     cells = [Cell(CLEAN, 0), *(Cell(name, severity) for name in corruptions for severity in severities)]
     for cell in cells[1:]:
         check_corruption(*cell)
-    labelled = [int(index) for index in np.flatnonzero(~np.isnan(faces.age))]
-    if not labelled:
-        raise InputError("None of these faces has a true age, so robustness cannot be measured on them.")
-    ids = [faces.sample_id[index] for index in labelled]
-    found = score(models, faces.images[labelled], ids, cells, on_progress)
-    return [
-        _row(model, cell, found[cell][model].age, faces.age[labelled]) for cell in cells for model in models
-    ]
+    if not len(faces):
+        raise InputError("Robustness is measured on faces with true ages, but there are none.")
+    found = score(models, faces, cells, on_progress)
+    return [_row(model, cell, found[cell][model].age, faces.age) for cell in cells for model in models]
 
 
 def _row(model: str, cell: Cell, predicted: npt.ArrayLike, true: npt.ArrayLike) -> RobustnessRow:
@@ -97,24 +91,26 @@ def _row(model: str, cell: Cell, predicted: npt.ArrayLike, true: npt.ArrayLike) 
 
 def score(
     models: Mapping[str, ScoredModel],
-    images: Image,
-    sample_ids: Sequence[str],
+    faces: LabelledFaces,
     cells: Sequence[Cell],
     on_progress: Listener = silent,
     *,
     stage: str = "Robustness",
 ) -> dict[Cell, dict[str, Scores]]:
-    """What every model predicts for every face (``images`` uint8 ``[N, S, S, 3]`` RGB) in every cell.
+    """What every model predicts for every face in every cell.
 
     Progress counts corrupted faces. Needs a running Ray; each task takes one CPU.
     """
+    import ray  # here, since Ray reads the settings of ``ray_session`` when it is first imported
+
     shared = {name: ray.put(model) for name, model in models.items()}
-    parts = _parts(len(sample_ids), cells)
-    pixels = {start: ray.put(images[start : start + _TASK_FACES]) for start in {start for _, start in parts}}
+    parts = _parts(len(faces), cells)
+    starts = {start for _, start in parts}
+    pixels = {start: ray.put(faces.images[start : start + _TASK_FACES]) for start in starts}
     found: dict[tuple[Cell, int], dict[str, Scores]] = {}
-    done, total = 0, len(sample_ids) * len(cells)
+    done, total = 0, len(faces) * len(cells)
     on_progress(Progress(stage, 0, total))
-    for (cell, start), scores in _in_flight(parts, pixels, sample_ids, shared):
+    for (cell, start), scores in _in_flight(parts, pixels, faces.sample_id, shared):
         found[cell, start] = scores
         done += len(next(iter(scores.values())).age) if scores else 0
         on_progress(Progress(stage, done, total, note=f"{cell.corruption} {cell.severity or ''}".strip()))
@@ -132,6 +128,8 @@ def _in_flight(
     models: Mapping[str, Any],
 ) -> Iterator[tuple[tuple[Cell, int], dict[str, Scores]]]:
     """Results as they come, with two tasks a CPU under way so that a long list does not flood the cluster."""
+    import ray
+
     task = ray.remote(num_cpus=1)(_score_part)
     limit = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
     waiting: dict[Any, tuple[Cell, int]] = {}
@@ -145,6 +143,8 @@ def _in_flight(
 
 
 def _next(waiting: dict[Any, tuple[Cell, int]]) -> tuple[tuple[Cell, int], dict[str, Scores]]:
+    import ray
+
     (ready, *_), _ = ray.wait(list(waiting), num_returns=1)
     return waiting.pop(ready), ray.get(ready)
 

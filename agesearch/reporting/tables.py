@@ -160,7 +160,7 @@ def decades_table(teacher: Predictions, student: Predictions) -> TextTable:
     """MAE with intervals and signed bias by decade of true age, teacher beside student, all ages last."""
     columns = ["true age", "faces", *("MAE, years", "bias, years") * 2]
     left, right = _decades(teacher), _decades(student)
-    worst = max(row.mae_years.value for row in (*left.values(), *right.values()))
+    worst = max(1e-9, *(row.mae_years.value for row in (*left.values(), *right.values())))
     rows = []
     for first in sorted(set(left) | set(right)):
         some = left.get(first) or right[first]
