@@ -12,7 +12,7 @@ import fcntl
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,8 +67,20 @@ class Location:
         """The last part of the path."""
         return self.path.rsplit("/", 1)[-1]
 
+    @property
+    def parent(self) -> Location:
+        """The folder it lies in."""
+        return self._with_uri(
+            lambda address: address.rsplit("/", 1)[0] or "/", self.path.rsplit("/", 1)[0] or "/"
+        )
+
     def __truediv__(self, part: str) -> Location:
-        return Location(f"{self.uri}/{part}", f"{self.path}/{part}")
+        return self._with_uri(lambda address: f"{address}/{part}", f"{self.path}/{part}")
+
+    def _with_uri(self, change: Callable[[str], str], path: str) -> Location:
+        """The same filesystem, another path: a URI keeps its options (``?endpoint_override=...``)."""
+        address, mark, options = self.uri.partition("?") if "://" in self.uri else (self.uri, "", "")
+        return Location(f"{change(address)}{mark}{options}", path)
 
     def __str__(self) -> str:
         return self.uri
@@ -100,7 +112,7 @@ class Location:
         return [self / name for name in names]
 
     def make_dir(self) -> Location:
-        """Create the folder and its parents; returns itself. An ``InputError`` says what stands in the way."""
+        """Create the folder and its parents; returns itself. An ``InputError`` says what is in the way."""
         try:
             self.filesystem.create_dir(self.path, recursive=True)
         except OSError as error:
@@ -171,7 +183,7 @@ class Location:
     @contextmanager
     def staged(self) -> Iterator[Location]:
         """A temporary location that becomes this one when the block ends, and vanishes when it fails."""
-        parent = Location(self.uri.rsplit("/", 1)[0], self.path.rsplit("/", 1)[0])
+        parent = self.parent
         temporary = parent / f".{self.name}.{uuid.uuid4().hex[:8]}.tmp" if self.is_local else self
         try:
             parent.make_dir()

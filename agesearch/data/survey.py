@@ -43,11 +43,11 @@ def survey(source: Source, options: SourceOptions) -> Survey:
     digest = hashlib.sha256()
     records = rejected = missing = groups = unlabelled = 0
     example = ""
-    base = str(options.image_root)
+    base = options.image_root.path
     for items in in_chunks(source.read(options), _AT_ONCE):
         sizes = _sizes([item.path for item in items if isinstance(item, SourceRecord)])
         for item in items:
-            fields = asdict(item) | {"path": item.path.removeprefix(base)}
+            fields = asdict(item) | {"path": Location.of(item.path).path.removeprefix(base)}
             if isinstance(item, Rejected):
                 rejected += 1
                 fields.pop("detail")

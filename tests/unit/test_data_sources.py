@@ -197,3 +197,10 @@ def test_survey_notices_a_wrong_image_folder(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="not one image"):
         survey(SOURCES["folder"], SourceOptions(Location.of(tmp_path / "empty")))
+
+
+def test_images_of_a_uri_keep_its_options() -> None:
+    csv = Location.of("s3://bucket/set/faces.csv?endpoint_override=127.0.0.1:9&scheme=http&region=eu-1")
+    images = SourceOptions(csv, images=csv.parent / "images").image_root
+    assert str(images) == "s3://bucket/set/images?endpoint_override=127.0.0.1:9&scheme=http&region=eu-1"
+    assert (images.path, images.name) == ("bucket/set/images", "images")

@@ -54,7 +54,7 @@ class SourceOptions:
     @property
     def image_root(self) -> Location:
         """The folder that image paths are told relative to."""
-        return self.images or (self.root if self.root.is_dir() else parent_of(self.root))
+        return self.images or (self.root if self.root.is_dir() else self.root.parent)
 
 
 Reader = Callable[[SourceOptions], Iterator[SourceRecord | Rejected]]
@@ -125,11 +125,6 @@ def parse_sex(text: str) -> str | None:
     """``male``, ``female``, another word as it stands, or None for an empty cell."""
     written = text.strip().lower()
     return _SEXES.get(written, written) or None
-
-
-def parent_of(where: Location) -> Location:
-    """The folder a file lies in."""
-    return Location(where.uri.rsplit("/", 1)[0] or "/", where.path.rsplit("/", 1)[0] or "/")
 
 
 def resolve(path: str, root: Location) -> str:
