@@ -29,11 +29,11 @@ app = typer.Typer(
     name="agesearch",
     cls=_Map,
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Find, prove and serve the smallest face-age model for a budget.",
-    epilog="First time here? [bold]agesearch demo[/bold] runs the whole way in five minutes.",
+    epilog="First time here? **agesearch demo** runs the whole way in five minutes.",
 )
 
 
