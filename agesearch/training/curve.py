@@ -46,10 +46,10 @@ def read_curve(folder: Location) -> list[Row]:
 
 def keep_epochs(folder: Location, epochs: int) -> None:
     """Forget rows after the first ``epochs`` epochs: a resumed run writes them again."""
-    rows = read_curve(folder)
-    kept = [row for row in rows if row.get(EPOCH, 0) <= epochs]
-    if len(kept) < len(rows) or (rows and not epochs):
-        (folder / CURVE).write_text("".join(json.dumps(row) + "\n" for row in kept))
+    file = folder / CURVE
+    if file.exists():
+        kept = [row for row in read_curve(folder) if row.get(EPOCH, 0) <= epochs]
+        file.write_text("".join(json.dumps(row) + "\n" for row in kept))
 
 
 @contextmanager

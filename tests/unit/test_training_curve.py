@@ -1,0 +1,40 @@
+"""The learning curve on disk, and following it."""
+
+import time
+from pathlib import Path
+
+from agesearch.progress import Progress
+from agesearch.storage import Location
+from agesearch.training.curve import CURVE, append_row, followed, keep_epochs, read_curve
+
+
+def _row(epoch: int) -> dict[str, float]:
+    return {"epoch": epoch, "val_mae_years": 10.0 - epoch, "epoch_s": 2.0}
+
+
+def test_a_torn_line_is_left_out_and_later_epochs_can_be_forgotten(tmp_path: Path) -> None:
+    folder = Location.of(tmp_path)
+    assert read_curve(folder) == []
+    for epoch in (1, 2, 3):
+        append_row(folder, _row(epoch))
+    with open(tmp_path / CURVE, "a") as handle:
+        handle.write('{"epoch": 4, "val_')
+    assert [row["epoch"] for row in read_curve(folder)] == [1, 2, 3]
+    keep_epochs(folder, 2)
+    append_row(folder, _row(3))
+    assert [row["epoch"] for row in read_curve(folder)] == [1, 2, 3]
+    keep_epochs(folder, 0)
+    assert read_curve(folder) == []
+
+
+def test_a_listener_hears_of_epochs_with_the_best_and_the_time_left(tmp_path: Path) -> None:
+    folder = Location.of(tmp_path)
+    seen: list[Progress] = []
+    with followed(folder, 3, seen.append):
+        append_row(folder, _row(1))
+        append_row(folder, {**_row(2), "val_mae_years": 9.5})
+        deadline = time.monotonic() + 10
+        while not seen[-1].done and time.monotonic() < deadline:
+            time.sleep(0.02)
+    assert (seen[0].done, seen[-1].done, seen[-1].total) == (0, 2, 3)
+    assert seen[-1].note == "val MAE 9.50 years, best 9.00, 2 s left"
