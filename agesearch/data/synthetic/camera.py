@@ -81,9 +81,11 @@ def find_anatomy(head: Head) -> Anatomy:
 
 
 def draw_pose(rng: np.random.Generator) -> Pose:
-    """A pose as in portraits: mostly frontal, up to about 40 degrees to a side."""
-    yaw = float(np.clip(rng.normal(0.0, 0.23), -0.65, 0.65))
-    return Pose(yaw, float(rng.normal(0.02, 0.13)), float(rng.normal(0.0, 0.1)), float(rng.uniform(0.1, 0.8)))
+    """A pose as in portraits: mostly frontal, up to about 35 degrees to a side."""
+    yaw = float(np.clip(rng.normal(0.0, 0.18), -0.6, 0.6))
+    return Pose(
+        yaw, float(rng.normal(0.02, 0.09)), float(rng.normal(0.0, 0.08)), float(rng.uniform(0.1, 0.8))
+    )
 
 
 def rotation(pose: Pose, share: float = 1.0) -> FloatArray:

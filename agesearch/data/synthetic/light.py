@@ -56,13 +56,11 @@ class Lighting:
 
 def draw_lighting(rng: np.random.Generator) -> Lighting:
     """From an overcast sky to a hard lamp from the side."""
-    hard = float(rng.beta(1.6, 1.8))
+    hard = float(rng.beta(1.4, 2.2))
     sky = _tinted(rng, 0.07)
     ambient = sky * (0.75 - 0.5 * hard)
     slope = np.stack([_tinted(rng, 0.1) * rng.normal(0, 0.14), sky * rng.uniform(0.0, 0.25), sky * 0.1])
-    lamps = [
-        Lamp(_ray(rng.normal(0, 0.75), rng.uniform(0.05, 1.05)), _tinted(rng, 0.08) * (0.45 + 0.75 * hard))
-    ]
+    lamps = [Lamp(_ray(rng.normal(0, 0.6), rng.uniform(0.1, 1.0)), _tinted(rng, 0.08) * (0.45 + 0.75 * hard))]
     if rng.random() < 0.6:
         lamps.append(
             Lamp(_ray(rng.normal(0, 1.0), rng.uniform(-0.2, 0.6)), _tinted(rng, 0.1) * rng.uniform(0.05, 0.3))

@@ -1,7 +1,7 @@
 """Who is on a synthetic picture: every trait of one face, drawn from one random generator.
 
 The true age is exact. How old a person *looks* deviates from it, as in life: ``looks`` is the age that shape
-and skin are made with, with a standard deviation of 0.3 years plus 5 % of the age, and every single sign
+and skin are made with, with a standard deviation of 0.3 years plus 4 % of the age, and every single sign
 of age (lines, greying, spots ...) has a gain of its own. No model can know the age better than that.
 """
 
@@ -185,13 +185,13 @@ def used_targets() -> set[str]:
 def draw_person(rng: np.random.Generator) -> Person:
     """A person whose age is uniform in 1..90 years."""
     age = float(rng.uniform(MIN_AGE, MAX_AGE))
-    spread = 0.3 + 0.05 * age
+    spread = 0.3 + 0.04 * age
     looks = float(np.clip(age + spread * np.clip(rng.standard_normal(), -2.2, 2.2), 0.5, 97.0))
     male = float(rng.random() < 0.5)
     races = _draw_races(rng)
     growth = ramp(looks, 8.0, 18.0)
     signs = {
-        name: float(np.exp(0.22 * rng.standard_normal()))
+        name: float(np.exp(0.16 * rng.standard_normal()))
         for name in ("sagging", "lines", "texture", "spots", "shadows")
     }
     melanin = _draw_melanin(rng, races)
@@ -243,7 +243,7 @@ def _draw_identity(rng: np.random.Generator, races: Mapping[str, float], scale: 
 def _draw_expression(rng: np.random.Generator) -> tuple[str, dict[str, float]]:
     shares = np.array([share for _, share, _ in _EXPRESSIONS])
     mood, _, units = _EXPRESSIONS[int(rng.choice(len(_EXPRESSIONS), p=shares / shares.sum()))]
-    strength = float(rng.uniform(0.45, 1.0))
+    strength = float(rng.uniform(0.35, 0.9))
     return mood, {name: full * strength for name, full in units.items()}
 
 
@@ -259,7 +259,7 @@ def _draw_hair(
 ) -> Hair:
     pale = max(0.0, 1.0 - melanin / 0.5) * races["caucasian"]
     shade = float(np.clip(rng.normal(0.93 - 0.6 * pale, 0.04 + 0.3 * pale), 0.05, 1.0))
-    onset = float(np.clip(rng.normal(47.0 if male else 50.0, 8.0), 28.0, 74.0))
+    onset = float(np.clip(rng.normal(48.0 if male else 50.0, 6.0), 32.0, 68.0))
     bald_gene = float(rng.random())
     bald = ramp(looks, 24.0 + 30 * bald_gene, 60.0 + 45 * bald_gene) * male * (bald_gene < 0.75)
     style = _draw_style(rng, looks, male)

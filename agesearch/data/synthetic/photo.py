@@ -45,10 +45,10 @@ def develop(rng: np.random.Generator, light: FloatArray, exposure: float, size: 
     contrast = rng.normal(1.06, 0.09)
     coded = ((coded - 0.5) * contrast + 0.5 + rng.normal(0, 0.02)).astype(np.float32)
     grey = coded.mean(axis=2, keepdims=True)
-    colourful = 0.0 if rng.random() < 0.03 else float(np.clip(rng.normal(0.95, 0.15), 0.4, 1.3))
+    colourful = 0.0 if rng.random() < 0.02 else float(np.clip(rng.normal(0.97, 0.12), 0.5, 1.3))
     coded = grey + (coded - grey) * colourful
     coded = _defocus(rng, coded)
-    noise = float(abs(rng.normal(0, 0.008))) + 0.002
+    noise = float(abs(rng.normal(0, 0.006))) + 0.002
     coded = coded + rng.standard_normal(coded.shape, dtype=np.float32) * noise
     picture = np.clip(coded * 255 + 0.5, 0, 255).astype(np.uint8)
     return _compress(rng, picture)
@@ -57,13 +57,13 @@ def develop(rng: np.random.Generator, light: FloatArray, exposure: float, size: 
 def _defocus(rng: np.random.Generator, picture: FloatArray) -> FloatArray:
     side = picture.shape[0]
     kind = rng.random()
-    if kind < 0.2:
+    if kind < 0.15:
         return single(cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.4, 0.9)) * side / 112))
-    if kind < 0.3:
+    if kind < 0.22:
         few = int(side * rng.uniform(0.45, 0.85))
         reduced = cv2.resize(picture, (few, few), interpolation=cv2.INTER_AREA)
         return single(cv2.resize(reduced, (side, side), interpolation=cv2.INTER_LINEAR))
-    if kind < 0.45:  # sharpened by the camera
+    if kind < 0.4:  # sharpened by the camera
         return picture + (picture - cv2.GaussianBlur(picture, (0, 0), 1.0)) * float(rng.uniform(0.2, 0.8))
     return picture
 

@@ -42,7 +42,7 @@ def render_person(studio: Studio, person: Person, rng: np.random.Generator, size
         draw.draw_hair(picture, nearest, studio, actor, lighting)
     if person.glasses:
         draw.draw_glasses(rng, picture, nearest, studio, actor, level)
-    exposure = float(rng.uniform(0.55, 0.95)) / max(level, 0.05) ** 0.85
+    exposure = float(rng.uniform(0.68, 1.0)) / max(level, 0.05) ** 0.85
     image = develop(rng, picture.reshape(side, side, 3), exposure, size)
     points = landmarks(actor.view, studio.anatomy, actor.vertices) * (size / side)
     return SyntheticFace(image, person, points)

@@ -136,11 +136,11 @@ def surface(
     colour *= 1.0 - spots[:, None] * np.array([0.35, 0.5, 0.6], np.float32)
     colour = _beard(colour, person, noise[:, 1], x, y, lips)
     colour = _blend(colour, _lip_colour(person), lips * (0.85 + 0.1 * noise[:, 1]).clip(0, 1))
-    crease = np.clip(0.5 * fine + 0.45 * folds, 0, 0.8)[:, None]
+    crease = np.clip(0.65 * fine + 0.6 * folds, 0, 0.85)[:, None]
     colour *= 1.0 - crease * np.array([0.85, 1.0, 1.05], np.float32)
     colour = _blend(colour, hair_colour(person, _brow_grey(person)) * 0.75, brows)
     rough = 0.0006 + 0.0028 * texture * ramp(age, 20, 85)
-    height = -0.012 * fine - 0.03 * folds + rough * noise[:, 1] + 0.006 * brows
+    height = -0.015 * fine - 0.034 * folds + rough * noise[:, 1] + 0.006 * brows
     shine = 0.35 + 0.65 * np.exp(-((x / 0.25) ** 2)) * (y > -0.25)
     gloss = shine * (1.0 - 0.45 * ramp(age, 30, 80)) * (1 - 0.8 * brows) + 1.2 * lips
     return Surface(colour.astype(np.float32), height.astype(np.float32), gloss.astype(np.float32))
