@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial
@@ -22,7 +22,19 @@ from agesearch.search.records import StudyFolder
 from agesearch.search.trial import Board
 
 
-class StudySearcher(Searcher):
+class _NotKept:
+    """Tune pickles whatever it is given into records of its own, which nothing here reads: leave nothing
+    there.
+    """
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+
+class StudySearcher(_NotKept, Searcher):
     """Hands the keeper's trials to Tune, at most ``concurrency`` at once."""
 
     def __init__(
@@ -106,7 +118,7 @@ class StudySearcher(Searcher):
             self._board.take_down(number, failure)
 
 
-class Watcher(Callback):
+class Watcher(_NotKept, Callback):
     """Tells the searcher what Tune tells its callbacks only."""
 
     def __init__(self, searcher: StudySearcher) -> None:
@@ -121,7 +133,7 @@ class Watcher(Callback):
         self._searcher.settle_lost(trials)
 
 
-class Deadline(Stopper):
+class Deadline(_NotKept, Stopper):
     """Ends the study when its time is up: no new trials, and running ones stop after their epoch."""
 
     def __init__(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import optuna
@@ -30,14 +31,19 @@ def run(
 ) -> StudyResult:
     trainer, epoch_s = made.pop("trainer", helpers.pretend), made.pop("epoch_s", 0.0)
     data, teacher = write_sources(root)
-    sink = [] if events is None else events
+    terminal, sink = threading.RLock(), [] if events is None else events
+
+    def listen(event: StudyEvent) -> None:
+        with terminal:  # what listens cannot be pickled, and must not be
+            sink.append(event)
+
     return run_study(
         tiny_spec(**made),
         data,
         teacher,
         str(root / "study"),
         limits=limits,
-        on_event=sink.append,
+        on_event=listen,
         workshop=workshop(trainer, epoch_s),  # type: ignore[arg-type]
     )
 
