@@ -7,13 +7,12 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any, TextIO
 
@@ -161,30 +160,28 @@ def _stop() -> None:
 
     if ray.is_initialized():
         shutdown: Any = serve.shutdown
-        sink = _WithoutNotice(sys.stderr)
-        with redirect_stderr(sink):
+        sink: Any = _WithoutNotice(sys.stdout)
+        with redirect_stdout(sink):
             shutdown()
             sink.noticed.wait(_NOTICE_TIMEOUT_S)
 
 
-class _WithoutNotice(io.TextIOBase):
-    """Standard error less one line: Ray reports the call that ends Serve's controller as a failed task."""
+class _WithoutNotice:
+    """Standard output less one line: Ray reports the call that ends Serve's controller as a failed task."""
 
     _NOTICE = "ServeController.graceful_shutdown failed"
 
     def __init__(self, sink: TextIO) -> None:
         self._sink = sink
-        self._line = ""
+        self._after_notice = False
         self.noticed = threading.Event()
 
     def write(self, text: str) -> int:
-        *lines, self._line = (self._line + text).split("\n")
-        for line in lines:
-            if self._NOTICE in line:
-                self.noticed.set()
-            else:
-                self._sink.write(f"{line}\n")
-        return len(text)
+        is_line_end = self._after_notice and text == "\n"  # print() writes a line and its end apart
+        self._after_notice = self._NOTICE in text
+        if self._after_notice:
+            self.noticed.set()
+        return len(text) if self._after_notice or is_line_end else self._sink.write(text)
 
-    def flush(self) -> None:
-        self._sink.flush()
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sink, name)
