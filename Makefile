@@ -3,7 +3,6 @@
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; raise SystemExit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
-HEADLESS := $(shell sed -n 's/^opencv-python-headless==//p' constraints.txt)
 
 .PHONY: demo test unit lint clean
 
@@ -41,7 +40,7 @@ define install
 	@if $(BIN)/python -m pip show --quiet opencv-python 2>/dev/null; then \
 		$(BIN)/python -m pip uninstall --quiet --yes opencv-python && \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps \
-			opencv-python-headless==$(HEADLESS); fi
+			-c constraints.txt opencv-python-headless; fi
 endef
 
 clean:

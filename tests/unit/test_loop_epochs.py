@@ -59,7 +59,7 @@ def test_it_learns_keeps_the_best_epoch_and_writes_the_curve(tmp_path: Path) -> 
     before = trainer.validate()["val_mae_years"]
     fitted = trainer.fit(rows.append)
     scores = [row["val_mae_years"] for row in rows]
-    assert rows[-1]["train_loss"] < 0.8 * rows[0]["train_loss"]
+    assert rows[-1]["train_loss"] < 0.9 * rows[0]["train_loss"]
     assert fitted.metrics["val_mae_years"] == min(scores) < before
     assert fitted.metrics["epoch"] == scores.index(min(scores)) + 1
     assert read_curve(Location.of(tmp_path)) == rows
