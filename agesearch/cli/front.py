@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
 
-from agesearch.cli.common import JsonOption, out, print_json, table
+from agesearch.cli.common import JsonOption, err, out, print_json, table
 
+if TYPE_CHECKING:
+    from agesearch.reporting.fronts import FrontRow
+
+_LEGEND = (
+    "student: architecture @ input in pixels. MAE: years off on the validation faces. ms: a face on one "
+    "thread, the network alone. speed-up: over the teacher, once 'agesearch report' has timed both."
+)
 _EXAMPLE = "Example: agesearch front studies/first --json"
 
 
@@ -25,8 +33,7 @@ def front(
 ) -> None:
     """Show a study's front: for any time a face may take, the student with the smallest error.
 
-    Latency is of the network alone, one thread, one face; the speed-up over the teacher is shown where
-    'agesearch report' has timed both side by side.
+    The speed-up over the teacher is known once 'agesearch report' has timed both side by side.
     """
     from agesearch.reporting.fronts import front_rows
 
@@ -34,22 +41,20 @@ def front(
     if as_json:
         print_json([row.as_json() for row in rows])
         return
-    columns = [
-        "trial",
-        "role",
-        "architecture",
-        "px",
-        "parameters",
-        "val MAE, years",
-        "latency, ms",
-        "teacher x",
-    ]
-    columns += ["state", "reason"] if every else []
+    columns = ["#", "student", "MAE", "ms", *(("role", "state") if every else ("params", "speed-up", "role"))]
     title = f"{len(rows)} {'trials' if every else 'on the front'} of {study}"
-    out.print(table(title, columns, [_cells(row, every) for row in rows]))
+    grid = table(title, columns, [_cells(row, every) for row in rows])
+    # Every name stays whole on a terminal of 80 columns; only a reason may wrap.
+    grid.box, grid.padding = SIMPLE_HEAD, (0, 0, 0, 1)
+    for column in grid.columns[:-1] if every else grid.columns:
+        column.no_wrap = True
+    for place in (1, -1):
+        grid.columns[place].justify = "left"
+    out.print(grid)
+    err.print(_LEGEND, highlight=False, markup=False)
 
 
-def _cells(row: Any, every: bool) -> list[str]:
+def _cells(row: FrontRow, every: bool) -> list[str]:
     from rich.markup import escape
 
     from agesearch.reporting import tables
@@ -57,12 +62,12 @@ def _cells(row: Any, every: bool) -> list[str]:
     trial = row.trial
     cells = [
         str(trial.number),
-        row.role,
-        trial.arch,
-        str(trial.input_size),
-        tables.millions(row.parameters),
+        f"{trial.arch} @ {trial.input_size}",
         tables.years(trial.val_mae_years),
         tables.milliseconds(trial.latency_ms_p50),
-        "–" if row.times_teacher is None else tables.ratio(row.times_teacher),
     ]
-    return cells + ([trial.state.value, escape(trial.reason)] if every else [])
+    if every:
+        state = f"{trial.state.value}: {escape(trial.reason)}" if trial.reason else trial.state.value
+        return [*cells, row.role, state]
+    times = "–" if row.times_teacher is None else tables.ratio(row.times_teacher)
+    return [*cells, tables.millions(row.parameters), times, row.role]

@@ -19,8 +19,8 @@ def summary(findings: Findings) -> list[str]:
     share = findings.cs5(findings.picked.name)
     lines = [
         f"The picked student ({tables.trial_words(findings.picked)}) is off by {with_interval(student)} on "
-        f"average over {student.faces} validation faces it was not trained on; {share * 100:.0f} % of its "
-        "answers lie within 5 years.",
+        f"average over {student.faces} validation faces it was not trained on; {share * 100:.0f}\u00a0% of "
+        "its answers lie within 5 years.",
         f"It takes {tables.milliseconds(findings.student_latency_ms)} ms a face on one CPU thread, where the "
         f"teacher takes {tables.milliseconds(findings.teacher_latency_ms)} ms: {speed_words(findings)}.",
         f"The teacher is off by {with_interval(teacher)} on the same faces. "
@@ -66,7 +66,7 @@ def speed_words(findings: Findings) -> str:
 def verdict(difference: Estimate) -> str:
     """Whether the student is better, worse or tied, from the paired difference of errors in years."""
     low, middle, high = map(tables.signed, (difference.low, difference.value, difference.high))
-    bounds = f"95 % interval of the difference: {low} to {high}"
+    bounds = f"95\u00a0% interval of the difference: {low} to {high}"
     if difference.low <= 0 <= difference.high:
         return f"The two are tied: {middle} years between them is inside the noise ({bounds})."
     side = "better" if difference.value < 0 else "worse"
@@ -75,7 +75,7 @@ def verdict(difference: Estimate) -> str:
 
 def with_interval(estimate: Estimate) -> str:
     """``6.12 years (95 % interval 5.71 to 6.55)``."""
-    return f"{estimate.value:.2f} years (95 % interval {estimate.low:.2f} to {estimate.high:.2f})"
+    return f"{estimate.value:.2f} years (95\u00a0% interval {estimate.low:.2f} to {estimate.high:.2f})"
 
 
 def _caution(findings: Findings) -> str:

@@ -112,7 +112,7 @@ def test_the_summary_states_what_the_records_hold(study: StudyFolder) -> None:
     findings = read_findings(study)
     text, figures = " ".join(summary(findings)), summary_figures(findings)
     student = findings.mae(findings.picked.name)
-    assert f"{student.value:.2f} years (95 % interval {student.low:.2f} to {student.high:.2f})" in text
+    assert f"{student.value:.2f} years (95\u00a0% interval {student.low:.2f} to {student.high:.2f})" in text
     assert "On the 160 test faces" in text
     assert figures["val_mae_years"] == student.value
     assert figures["teacher_latency_ms_p50"] == 34.0
