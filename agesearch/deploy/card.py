@@ -27,7 +27,9 @@ def render_card(manifest: ModelManifest, evidence: Evidence) -> str:
         (files("agesearch.deploy") / "templates" / _TEMPLATE).read_text("utf-8")
     )
     data = manifest.provenance.get("dataset", {})
-    severities = sorted({row["severity"] for row in manifest.robustness})
+    corrupted = [row for row in manifest.robustness if row["severity"] > 0]
+    clean = [row["mae_years"] for row in manifest.robustness if row["severity"] == 0]
+    severities = sorted({row["severity"] for row in corrupted})
     return template.render(
         manifest=manifest,
         evidence=evidence,
@@ -39,7 +41,8 @@ def render_card(manifest: ModelManifest, evidence: Evidence) -> str:
         counts=", ".join(f"{count} {split}" for split, count in data.get("counts", {}).items()) or "unknown",
         parity=manifest.provenance["parity"],
         severities=[f"severity {severity}" for severity in severities],
-        corruptions=_corruptions(manifest.robustness, severities),
+        corruptions=_corruptions(corrupted, severities),
+        clean=f"{clean[0]:.2f}" if clean else None,
     )
 
 

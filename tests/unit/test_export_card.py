@@ -1,0 +1,58 @@
+"""The model card: what was measured stands in it, and nothing from outside becomes markup."""
+
+from __future__ import annotations
+
+from agesearch.deploy.card import render_card
+from agesearch.deploy.evidence import Accuracy, Evidence
+from agesearch.deploy.export import Parity
+from agesearch.measure.accuracy import AgeBin, Estimate
+from agesearch.models.manifest import ModelManifest
+from agesearch.specs import CropSpec, ModelSpec
+
+
+def manifest(**fields: object) -> ModelManifest:
+    provenance = {
+        "dataset": {"name": "mine <script>|", "counts": {"val": 7}, "label_kind": "real", "detector": "none"},
+        "parity": Parity(7, 1e-6, 2e-5).as_json(),
+        "study": "first",
+        "trial": 3,
+        "trial_name": "0003-lcnet_035-48px",
+        "teacher": {"name": "big"},
+    }
+    known = {
+        "kind": "version",
+        "model": ModelSpec(arch="lcnet_035", input_size=48),
+        "crop": CropSpec(),
+        "name": "ages",
+        "version": 2,
+        "provenance": provenance,
+    }
+    return ModelManifest.model_validate(known | fields)
+
+
+def test_measurements_stand_in_the_card() -> None:
+    evidence = Evidence(
+        accuracy=[
+            Accuracy("test", Estimate(5.5, 5.0, 6.0, 70), 0.62, -0.4, Estimate(5.0, 4.6, 5.5, 70), None)
+        ],
+        by_decade=[AgeBin(20, 29, Estimate(4.0, 3.0, 5.0, 12), 1.5)],
+    )
+    rows = [("clean", 0, 5.5), ("fog", 1, 6.0), ("fog", 3, 7.0), ("jpeg", 3, 8.0)]
+    robustness = [{"corruption": name, "severity": level, "mae_years": mae} for name, level, mae in rows]
+    lines = render_card(manifest(robustness=robustness), evidence).splitlines()
+    assert "| test | 70 | 5.50 (5.00-6.00) | 62% | -0.40 | 5.00 (4.60-5.50) | - |" in lines
+    assert "| 20-29 | 12 | 4.00 (3.00-5.00) | +1.50 |" in lines
+    assert "| corruption | severity 1 | severity 3 |" in lines
+    assert "| fog | 6.00 | 7.00 |" in lines
+    assert "| jpeg | - | 8.00 |" in lines
+    assert any("uncorrupted 5.50" in line for line in lines)
+    assert "agesearch serve ages:0002" in lines
+
+
+def test_what_was_not_measured_is_said_and_names_are_no_markup() -> None:
+    card = render_card(manifest(metrics={"val_mae_years": 7.0}), Evidence())
+    assert "| val_mae_years | 7.000 |" in card
+    assert card.count("Not measured.") == 2
+    assert "mine (script)/, real ages; faces: 7 val" in card
+    assert "<" not in card
+    assert "trial 3 (0003-lcnet_035-48px), teacher big." in card
