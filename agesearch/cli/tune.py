@@ -140,13 +140,14 @@ def _conclude(result: StudyResult, as_json: bool) -> None:
 
 def _print_front(result: StudyResult, counts: dict[str, int]) -> None:
     from agesearch.cli.tune_view import front_row
-    from agesearch.search.records import knee_of
+    from agesearch.search.records import State, knee_of
 
     knee = knee_of(result.front).number if result.front else None
     rows = [[*front_row(record), "knee" if record.number == knee else ""] for record in result.front]
     columns = ["trial", "architecture", "px", "val MAE, years", "latency, ms", ""]
     out.print(table(f"Front of {result.folder.root}", columns, rows), highlight=False)
-    told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    words = {State.RUNNING.value: "cut short, to be taken up again"}
+    told = ", ".join(f"{count} {words.get(name, name)}" for name, count in counts.items() if count)
     err.print(f"{result.outcome.value}: {told}", highlight=False, soft_wrap=True, markup=False)
     if result.front:
         err.print(
