@@ -100,6 +100,8 @@ class ModelSpec(Spec):
 
 
 class AugmentSpec(Spec):
+    """Training-time augmentation; ``strength`` 0 leaves the faces as they are, 1 is the usual amount."""
+
     strength: float = Field(1.0, ge=0.0, le=3.0)
 
 
@@ -146,6 +148,8 @@ class Choices(Spec):
 
 
 class Range(Spec):
+    """A number between ``low`` and ``high``, both included; on a log scale, whole or in steps if said."""
+
     low: float
     high: float
     log: bool = False

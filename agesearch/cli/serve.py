@@ -42,7 +42,7 @@ def serve(
 ) -> None:
     """Serve a published model: POST /v1/predict takes an image and gives the age of each face in it."""
     from agesearch.deploy.registry import Registry, verify
-    from agesearch.serving.auth import is_loopback, require_given_token, service_token
+    from agesearch.serving.auth import require_given_token, service_token
     from agesearch.serving.ports import require_free
 
     version = Registry(registry).find(model)
@@ -50,13 +50,7 @@ def serve(
     require_given_token(host, token_file, os.environ)
     require_free(host, port)
     token = service_token(token_file, os.environ)
-    if not is_loopback(host):
-        err.print(
-            f"Note: {host} can be reached from other machines, and HTTP is not encrypted: put a proxy "
-            "with TLS in front, or the token and the images can be read on the way.",
-            style="yellow",
-            highlight=False,
-        )
+    _warn_of_open_host(host)
 
     from agesearch.serving.app import ServiceOptions, serving
     from agesearch.session import ray_session
@@ -67,6 +61,18 @@ def serve(
         _announce(version.label, service, token)
         wait()
         err.print("Stopping ...")
+
+
+def _warn_of_open_host(host: str) -> None:
+    from agesearch.serving.auth import is_loopback
+
+    if not is_loopback(host):
+        err.print(
+            f"Note: {host} can be reached from other machines, and HTTP is not encrypted: put a proxy "
+            "with TLS in front, or the token and the images can be read on the way.",
+            style="yellow",
+            highlight=False,
+        )
 
 
 def _announce(label: str, service: RunningService, token: Token) -> None:

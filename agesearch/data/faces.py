@@ -115,6 +115,7 @@ def encode_crop(rgb: RgbImage, spec: CropSpec) -> bytes:
 
 
 def decode_crop(data: bytes) -> RgbImage:
+    """A stored crop as RGB ``uint8 [S, S, 3]``; a damaged one is an ``InputError``."""
     bgr = None
     if 0 < len(data) <= _MAX_CROP_BYTES:
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)

@@ -82,6 +82,8 @@ class SourceRecord:
 
 @dataclass(frozen=True)
 class Rejected:
+    """Something a reader or the ingest left out: a short name for the reason, and this one's detail."""
+
     path: str
     reason: str
     detail: str = ""

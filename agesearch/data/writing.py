@@ -211,6 +211,7 @@ def versions() -> dict[str, str]:
 
 
 def sample_id_of(data: bytes, box: Sequence[float] | None = None) -> str:
+    """32 hex digits of the SHA-256 of the source's bytes and, where it gives one, the source's own box."""
     digest = hashlib.sha256(data)
     if box is not None:
         digest.update(np.asarray(box, dtype="<f4").tobytes())

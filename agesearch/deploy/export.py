@@ -28,6 +28,8 @@ PARITY_FACES = 64
 
 @dataclass(frozen=True)
 class Parity:
+    """How far the ONNX graph's answers are from torch's on real crops, and how far they may be."""
+
     faces: int
     pmf_max_difference: float
     age_max_difference_years: float

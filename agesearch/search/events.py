@@ -32,6 +32,8 @@ class StudyStarted:
 
 @dataclass(frozen=True)
 class TrialStarted:
+    """A trial begins; it has ``epochs`` to train."""
+
     record: TrialRecord
     epochs: int
 

@@ -72,6 +72,7 @@ def known_latencies(
 
 
 def default_workshop() -> Workshop:
+    """What a real study uses: measured latencies, cached on this machine, and real training."""
     return Workshop(LatencyTable(latency_cache()).latency, _default_inputs)
 
 
@@ -94,6 +95,7 @@ def _default_inputs(header: StudyHeader, on_progress: Listener) -> TrialInputs:
 
 
 def study_header(spec: StudySpec, dataset: Location, manifest: Manifest, teacher: Location) -> StudyHeader:
+    """The record a new study starts with; an ``InputError`` where a split has no faces."""
     for split in (Split.TRAIN, Split.VAL):
         if not manifest.counts.get(split.value):
             raise InputError(
@@ -123,6 +125,7 @@ def _with_absolute_weights(spec: StudySpec) -> StudySpec:
 
 
 def warn_of_other_crops(manifest: Manifest, teacher: Location, on_event: EventListener) -> None:
+    """Say so where the teacher learned from crops of another scale or alignment."""
     theirs, ours = read_model_manifest(teacher).crop, manifest.crop
     for name in ("scale", "align"):
         if getattr(theirs, name) != getattr(ours, name):
@@ -135,6 +138,7 @@ def warn_of_other_crops(manifest: Manifest, teacher: Location, on_event: EventLi
 
 
 def taken(folder: StudyFolder, header: StudyHeader) -> ConflictError:
+    """The error for a folder that holds a study already: it says which, and how to go on with it."""
     old = folder.header()
     finished = sum(trial.state.value != "RUNNING" for trial in folder.trials())
     same = (old.spec_digest, old.dataset.content_digest, old.teacher.content_digest) == (
@@ -152,6 +156,7 @@ def taken(folder: StudyFolder, header: StudyHeader) -> ConflictError:
 def same_source(
     what: str, source: Source, moved_to: str | Location | None, digest: Callable[[Location], str]
 ) -> Source:
+    """Where a study's dataset or teacher lies now; an ``InputError`` where it is gone or another one."""
     place = Location.of(moved_to or source.path)
     if not place.exists():
         raise InputError(
@@ -166,4 +171,5 @@ def same_source(
 
 
 def dataset_digest(dataset: Location) -> str:
+    """The digest of a dataset's content, as its manifest has it."""
     return read_manifest(dataset).content_digest

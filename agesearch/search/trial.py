@@ -1,3 +1,8 @@
+"""[ray] One trial inside its reused Tune actor, and its card in the Ray dashboard.
+
+Imported late, once ``ray_session`` has set Ray's environment.
+"""
+
 from __future__ import annotations
 
 import asyncio
@@ -48,6 +53,10 @@ class TrialInputs:
 
 
 def run_trial(config: dict[str, Any], inputs: TrialInputs) -> None:
+    """One trial, inside the reused Tune actor: train, report each epoch, and end with an outcome.
+
+    A configuration that fails is reported as such, with its reason: it must never end the study.
+    """
     spec = TrainSpec.model_validate_json(config["spec"])
     out = Location.of(config["folder"]).make_dir()
     (out / "spec.json").write_json(spec.model_dump(mode="json"))

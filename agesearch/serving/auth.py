@@ -85,6 +85,7 @@ def client_token(
 
 
 def require_given_token(host: str, token_file: str | None, environment: Mapping[str, str]) -> None:
+    """Refuse to listen beyond this machine with a token that nobody chose."""
     if not is_loopback(host) and given_token(token_file, environment) is None:
         raise InputError(
             f"Host '{host}' can be reached from other machines: give a token with --token-file "

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import Annotated, Any, Literal, Protocol
 
-from fastapi import Depends, FastAPI, Query, Request
+from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from fastapi.security import HTTPBearer
@@ -77,7 +77,6 @@ class AgeService(Protocol):
 def create_app(service: AgeService, token: TokenCheck, limits: Limits) -> FastAPI:
     """The application for one service. Predictions run on one thread of their own, in order of arrival."""
     worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="predict")
-    gate = _Gate(MAX_ADMITTED)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -94,7 +93,15 @@ def create_app(service: AgeService, token: TokenCheck, limits: Limits) -> FastAP
         redoc_url=None,
     )
     _add_error_handlers(app)
-    guarded = [Depends(_Guard(token))]
+    _add_open_routes(app)
+    guarded = APIRouter(prefix="/v1", dependencies=[Depends(_Guard(token))])
+    _add_model_routes(guarded, service, limits, worker)
+    app.include_router(guarded)
+    return app
+
+
+def _add_open_routes(app: FastAPI) -> None:
+    """What needs no token: the documentation and the health check."""
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
@@ -109,21 +116,16 @@ def create_app(service: AgeService, token: TokenCheck, limits: Limits) -> FastAP
     async def healthz() -> Health:
         return Health(status="ok")
 
-    @app.get(
-        "/v1/model",
-        summary="The manifest of the model that answers",
-        dependencies=guarded,
-        responses=_only(401),
-    )
+
+def _add_model_routes(router: APIRouter, service: AgeService, limits: Limits, worker: Executor) -> None:
+    gate = _Gate(MAX_ADMITTED)
+
+    @router.get("/model", summary="The manifest of the model that answers", responses=_only(401))
     async def model() -> dict[str, Any]:
         return service.manifest()
 
-    @app.post(
-        "/v1/predict",
-        summary="The age of each face in an image",
-        dependencies=guarded,
-        responses=_REFUSALS,
-        openapi_extra=_BODY,
+    @router.post(
+        "/predict", summary="The age of each face in an image", responses=_REFUSALS, openapi_extra=_BODY
     )
     async def predict(
         request: Request,
@@ -135,8 +137,6 @@ def create_app(service: AgeService, token: TokenCheck, limits: Limits) -> FastAP
             data = await read_image_bytes(request.headers, request.stream(), limits)
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(worker, lambda: service.predict(data, whole=faces == "whole"))
-
-    return app
 
 
 class _Guard(HTTPBearer):

@@ -16,6 +16,8 @@ class _Answer(BaseModel):
 
 
 class ModelName(_Answer):
+    """Which model answered."""
+
     name: str
     version: str
 
@@ -41,6 +43,8 @@ class Timing(_Answer):
 
 
 class ImageSize(_Answer):
+    """Pixels of the upright image."""
+
     width: int
     height: int
 
@@ -56,15 +60,21 @@ class Prediction(_Answer):
 
 
 class Health(_Answer):
+    """Whether the service can answer."""
+
     status: str
 
 
 class ErrorDetail(_Answer):
+    """What went wrong, for programs and for people."""
+
     code: str = Field(description="a short name that programs can rely on")
     message: str = Field(description="what is wrong and what to do, for a person")
 
 
 class ErrorAnswer(_Answer):
+    """The body of every answer that is no success."""
+
     error: ErrorDetail
 
 

@@ -62,6 +62,8 @@ Reader = Callable[[SourceOptions], Iterator[SourceRecord | Rejected]]
 
 @dataclass(frozen=True)
 class Source:
+    """A reader and what its users must know: the layout on disk, the kind of label, licence, identities."""
+
     layout: str
     label_kind: LabelKind
     licence: str
