@@ -24,19 +24,21 @@ lint: .venv/installed-dev
 	@test -n "$(PYTHON)" || { echo "agesearch needs Python 3.11, 3.12 or 3.13: install one, or set PYTHON."; exit 2; }
 	$(PYTHON) -m venv .venv
 
+.venv/installed: PACKAGE = .
 .venv/installed: pyproject.toml constraints.txt | .venv/bin/python
-	$(call install,.)
+	$(install)
 	touch $@
 
+.venv/installed-dev: PACKAGE = .[dev,synth]
 .venv/installed-dev: pyproject.toml constraints.txt | .venv/bin/python
-	$(call install,'.[dev,synth]')
+	$(install)
 	touch $@ .venv/installed
 
 # Two OpenCV wheels write the same folder, and the one that imagecorruptions asks for needs a screen library (libGL):
 # only the headless wheel may stay.
 define install
 	@echo "Installing (about 3 minutes and 7 GB the first time) ..."
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e $(1)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '$(PACKAGE)'
 	@if $(BIN)/python -m pip show --quiet opencv-python 2>/dev/null; then \
 		$(BIN)/python -m pip uninstall --quiet --yes opencv-python && \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps \
