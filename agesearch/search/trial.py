@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any, Protocol
 import ray
 from ray import tune
 
-from agesearch.metrics import EPOCH
+from agesearch.metrics import EPOCH, EPOCH_SECONDS
 from agesearch.search.keeper import COMPLETED, FAILED, OUTCOME, REASON, SECONDS
 from agesearch.specs import CropSpec, TrainSpec
 from agesearch.storage import Location
@@ -60,7 +61,7 @@ def run_trial(config: dict[str, Any], inputs: TrialInputs) -> None:
     spec = TrainSpec.model_validate_json(config["spec"])
     out = Location.of(config["folder"]).make_dir()
     (out / "spec.json").write_json(spec.model_dump(mode="json"))
-    started, epoch = time.perf_counter(), 0
+    started, epoch = time.perf_counter() - _trained_before(out), 0
 
     def report(metrics: dict[str, float]) -> None:
         nonlocal epoch
@@ -74,6 +75,18 @@ def run_trial(config: dict[str, Any], inputs: TrialInputs) -> None:
     except Exception as error:  # anything a configuration can provoke: divergence, memory, a bad weights file
         last = {EPOCH: epoch, OUTCOME: FAILED, REASON: _described(error)}
     tune.report({**last, SECONDS: time.perf_counter() - started})
+
+
+def _trained_before(out: Location) -> float:
+    """Seconds that earlier attempts spent on the epochs this one goes on from, by the learning curve."""
+    curve = out / "curve.jsonl"
+    if not curve.exists():
+        return 0.0
+    total = 0.0
+    for line in curve.read_text().splitlines():
+        with contextlib.suppress(json.JSONDecodeError, TypeError, ValueError):  # a line cut by a kill
+            total += float(dict(json.loads(line)).get(EPOCH_SECONDS, 0.0))
+    return total
 
 
 def _described(error: Exception) -> str:

@@ -122,6 +122,7 @@ def test_a_killed_worker_goes_on_from_its_checkpoint_and_fails_the_second_time(t
             assert record.state is State.COMPLETE
             assert epochs == [1, 2, 3]  # none twice
             assert len({json.loads(line)["pid"] for line in curve}) == 2
+            assert 10.0 <= record.seconds < 20.0  # the first attempt's epoch is counted
 
 
 def test_time_that_is_up_prunes_what_runs(tmp_path: Path) -> None:
