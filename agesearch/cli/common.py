@@ -6,6 +6,7 @@ Results go to standard output, progress and messages to standard error, so that 
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,8 +20,11 @@ from rich.table import Table
 
 from agesearch.progress import Listener, Progress
 
-out = Console()
-err = Console(stderr=True)
+#: Columns where there is no terminal to ask: wide enough that no table is cut in a pipe or a log.
+_PIPE_WIDTH = 120
+
+out = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+err = Console(stderr=True, width=None if sys.stderr.isatty() else _PIPE_WIDTH)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
 AddressOption = Annotated[

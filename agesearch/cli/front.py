@@ -44,9 +44,9 @@ def front(
     columns = ["#", "student", "MAE", "ms", *(("role", "state") if every else ("params", "speed-up", "role"))]
     title = f"{len(rows)} {'trials' if every else 'on the front'} of {study}"
     grid = table(title, columns, [_cells(row, every) for row in rows])
-    # Every name stays whole on a terminal of 80 columns; only a reason may wrap.
+    # Every name and number stays whole on a terminal of 80 columns; only a role or a reason may wrap.
     grid.box, grid.padding = SIMPLE_HEAD, (0, 0, 0, 1)
-    for column in grid.columns[:-1] if every else grid.columns:
+    for column in grid.columns[:-1]:
         column.no_wrap = True
     for place in (1, -1):
         grid.columns[place].justify = "left"
