@@ -1,4 +1,4 @@
-"""The real command line, from image files to an answer over HTTP, on a handful of faces of the embedded pack."""
+"""The real command line, from image files to an answer over HTTP, on a few faces of the embedded pack."""
 
 from __future__ import annotations
 
