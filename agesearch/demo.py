@@ -12,11 +12,10 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import Protocol
 
-from agesearch.data.pack import demo_pack
+from agesearch.data.pack import asset, demo_pack
 from agesearch.data.records import Split, read_manifest
 from agesearch.errors import AgeSearchError
 from agesearch.progress import Listener, Progress
@@ -81,7 +80,7 @@ class DemoResult:
 def run_demo(out: str | Path, view: DemoView) -> DemoResult:
     """Run every stage into the folder ``out``; at most five minutes on 2 cores.
 
-    Raises ``InputError`` where the folder holds something else, and whatever a stage raises.
+    Raises ``InputError`` where the folder cannot be made, and whatever a stage raises.
     """
     from agesearch.session import ray_session
 
@@ -123,7 +122,7 @@ def _copy_pack(faces: Location, view: DemoView) -> None:
 
 
 def _spec_file(name: str) -> str:
-    return str(Path(str(files("agesearch"))) / "assets" / name)
+    return str(asset(name))
 
 
 def _teach(folder: Location, view: DemoView) -> None:

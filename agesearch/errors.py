@@ -27,6 +27,11 @@ class ConflictError(InputError):
     """A name, port or folder that something else already uses."""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its kind where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     """The error for a name that a table does not have: it lists the known ones and guesses what was meant."""
     names = sorted(known)

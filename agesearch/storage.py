@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from agesearch.errors import AgeSearchError, ConflictError, InputError
+from agesearch.errors import AgeSearchError, ConflictError, InputError, first_line
 
 #: Files that are read whole (manifests, specs) may not be larger than this.
 MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
@@ -47,9 +47,7 @@ class Location:
         try:
             _, path = pafs.FileSystem.from_uri(text)
         except (pa.ArrowInvalid, OSError, ValueError) as error:
-            raise InputError(
-                f"'{text}' is not a path or URI that can be opened: {_first_line(error)}"
-            ) from error
+            raise InputError(f"'{text}' is not a path or URI that can be opened: {_reason(error)}") from error
         return cls(text.rstrip("/"), path.rstrip("/"))
 
     @property
@@ -103,7 +101,7 @@ class Location:
         try:
             return self.filesystem.get_file_info(self.path)
         except OSError as error:
-            raise InputError(f"'{self}' cannot be reached: {_first_line(error)}") from error
+            raise InputError(f"'{self}' cannot be reached: {_reason(error)}") from error
 
     def children(self) -> list[Location]:
         """The files and folders directly inside, sorted by name; empty where there is no such folder."""
@@ -116,7 +114,7 @@ class Location:
         try:
             self.filesystem.create_dir(self.path, recursive=True)
         except OSError as error:
-            raise InputError(f"The folder '{self}' cannot be made: {_first_line(error)}") from error
+            raise InputError(f"The folder '{self}' cannot be made: {_reason(error)}") from error
         return self
 
     def delete(self) -> None:
@@ -158,7 +156,7 @@ class Location:
         try:
             return pq.read_table(self.path, columns=columns, filesystem=self.filesystem)
         except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
-            raise InputError(f"'{self}' is not readable Parquet: {_first_line(error)}") from error
+            raise InputError(f"'{self}' is not readable Parquet: {_reason(error)}") from error
 
     def write_bytes(self, data: bytes) -> None:
         """Write atomically, creating the folder."""
@@ -191,7 +189,7 @@ class Location:
             if temporary is not self:
                 os.replace(temporary.path, self.path)
         except OSError as error:
-            raise AgeSearchError(f"'{self}' could not be written: {_first_line(error)}") from error
+            raise AgeSearchError(f"'{self}' could not be written: {_reason(error)}") from error
         finally:
             if temporary is not self and temporary.exists():
                 temporary.delete()
@@ -225,6 +223,6 @@ def exclusive(folder: Location, what: str) -> Iterator[None]:
         yield
 
 
-def _first_line(error: BaseException) -> str:
-    text = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
-    return (text.splitlines() or [type(error).__name__])[0].rstrip(".") + "."
+def _reason(error: BaseException) -> str:
+    text = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else first_line(error)
+    return text.rstrip(".") + "."

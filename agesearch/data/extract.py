@@ -19,6 +19,7 @@ from agesearch.data.images import ARCHIVE_FORMATS, MAX_IMAGE_BYTES, BadImage, de
 from agesearch.data.records import SCHEMA, Rejected, SourceRecord, Split
 from agesearch.data.splits import split_of
 from agesearch.data.writing import sample_id_of
+from agesearch.errors import first_line
 from agesearch.specs import CropSpec, SplitSpec
 from agesearch.storage import Location
 
@@ -107,8 +108,7 @@ def read_image(path: str) -> bytes:
     except BadImage:
         raise
     except (OSError, ValueError, pa.ArrowException) as error:
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise BadImage("unreadable", f"'{path}' cannot be read: {first_line[:200]}") from error
+        raise BadImage("unreadable", f"'{path}' cannot be read: {first_line(error)[:200]}") from error
 
 
 def _record_of(row: dict[str, Any]) -> SourceRecord:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from agesearch.errors import InputError
+from agesearch.errors import InputError, first_line
 
 RgbImage = npt.NDArray[np.uint8]
 
@@ -115,8 +115,7 @@ def _pixels(image: Image.Image) -> RgbImage:
         raise BadImage("too_many_pixels", "The image does not fit in memory.") from error
     except Exception as error:  # a decoder fed hostile bytes raises anything
         reason = "truncated" if "truncated" in str(error).lower() else "corrupt"
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise BadImage(reason, f"The image cannot be decoded: {first_line[:200]}") from error
+        raise BadImage(reason, f"The image cannot be decoded: {first_line(error)[:200]}") from error
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -12,13 +12,18 @@ from agesearch.storage import Location
 PACK = "synthetic-faces"
 
 
+def asset(name: str) -> Path:
+    """The path of a file or folder that ships inside the package."""
+    return Path(str(files("agesearch"))) / "assets" / name
+
+
 def demo_pack() -> Location:
     """The dataset folder of about 1,500 rendered faces (112 px, ages 1 to 90) inside the package.
 
     It was made by ``agesearch data synth``; ``dataset.json`` holds the digest of its spec. Raises
     ``InputError`` where the installation lacks it.
     """
-    folder = Path(str(files("agesearch"))) / "assets" / PACK
+    folder = asset(PACK)
     if not (folder / MANIFEST).is_file():
         raise InputError(
             f"This installation has no demo faces in '{folder}': install agesearch again, or make some with "

@@ -15,6 +15,7 @@ import pyarrow as pa
 from agesearch.ages import BINS
 from agesearch.data.arrays import decode_column
 from agesearch.data.records import SHARDS, Manifest, read_manifest
+from agesearch.measure.speed import cores
 from agesearch.models.manifest import model_digest, read_model_manifest
 from agesearch.models.predict import OnnxPredictor, folder_onnx
 from agesearch.progress import Listener, Progress, silent
@@ -78,7 +79,7 @@ def _score(
     done = total - len(shards)
     on_progress(Progress("teacher targets", done, total))
     if manifest.faces <= FACES_SCORED_HERE:
-        threads = _cores()
+        threads = cores()
         for shard in shards:
             (parts / shard.name).write_table(score_shard(shard, model, *sizes, threads))
             done += 1
@@ -111,9 +112,3 @@ def _belongs(file: Location, data: str) -> bool:
         return False
     metadata = file.read_table(["sample_id"]).schema.metadata or {}
     return bool(metadata.get(_DATA_KEY) == data.encode())
-
-
-def _cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0))

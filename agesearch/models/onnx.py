@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agesearch.ages import FloatArray
-from agesearch.errors import AgeSearchError, InputError
+from agesearch.errors import AgeSearchError, InputError, first_line
 from agesearch.storage import Location
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def open_session(model: str | bytes | Location, threads: int = 1) -> Any:
         return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own kinds share no public base
         where = "The model" if isinstance(model, bytes) else f"'{model}'"
-        raise InputError(f"{where} is not an ONNX model that can be run: {_first_line(error)}") from error
+        raise InputError(f"{where} is not an ONNX model that can be run: {first_line(error)}") from error
 
 
 def run_pmf(session: Any, inputs: npt.NDArray[np.float32]) -> FloatArray:
@@ -64,7 +64,3 @@ def run_pmf(session: Any, inputs: npt.NDArray[np.float32]) -> FloatArray:
     if not np.isfinite(pmf).all():
         raise AgeSearchError("The model answered with a value that is not a number.")
     return pmf
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from agesearch.data.records import Manifest, Split, read_manifest
-from agesearch.errors import ConflictError, InputError
+from agesearch.errors import ConflictError, InputError, first_line
 from agesearch.measure.speed import LatencyTable, SpeedRow, hardware_name
 from agesearch.models.manifest import library_versions, model_digest, now, read_model_manifest
 from agesearch.progress import Listener, Progress
@@ -64,7 +64,7 @@ def known_latencies(
             try:
                 known[key] = workshop.latency(model)
             except Exception as error:  # whatever an exporter cannot take: its trials FAIL, the study goes on
-                faults[key] = (str(error).splitlines() or [type(error).__name__])[0]
+                faults[key] = first_line(error)
     on_event(Progress("Latency", len(models), len(models), failed=len(faults)))
     place.write_json([row.model_dump(mode="json") for row in known.values()])
     found: dict[tuple[str, int], float | str] = {key: row.latency_ms_p50 for key, row in known.items()}

@@ -15,7 +15,7 @@ import numpy as np
 from agesearch import metrics
 from agesearch.data.loading import load_split, resident
 from agesearch.data.records import Manifest, Split, read_manifest
-from agesearch.errors import AgeSearchError, ConflictError, InputError
+from agesearch.errors import AgeSearchError, ConflictError, InputError, first_line
 from agesearch.measure.accuracy import mae
 from agesearch.models.architectures import architecture
 from agesearch.models.manifest import MANIFEST, ModelManifest, read_model_manifest
@@ -169,5 +169,5 @@ def _cause(error: Any) -> AgeSearchError:
         inner = getattr(failure, "cause", failure)
         if isinstance(inner, AgeSearchError):
             return inner
-    first = (str(failures[0] if failures else error).splitlines() or [type(error).__name__])[0]
+    first = first_line(failures[0] if failures else error)
     return AgeSearchError(f"The training failed on its workers: {first}. Run the same command to go on.")
