@@ -37,7 +37,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def ingest(
-    source: Annotated[str, typer.Argument(help="Reader: csv, folder (see 'agesearch data list').")],
+    source: Annotated[
+        str, typer.Argument(help="Reader: csv, folder, utkface, ... (see 'agesearch data list').")
+    ],
     path: Annotated[str, typer.Argument(help="What the reader reads: a file, a folder or a URI.")],
     out_folder: Annotated[str, typer.Option("--out", help="Dataset folder or URI to write.")],
     images: Annotated[
@@ -57,6 +59,9 @@ def ingest(
     test: Annotated[float, typer.Option("--test", help="Share of subjects for the test.")] = 0.15,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the split.")] = 0,
     unlabelled: Annotated[bool, typer.Option("--unlabelled", help="Take rows without an age too.")] = False,
+    variant: Annotated[
+        str | None, typer.Option("--variant", help="Which of the reader's variants (see 'data list').")
+    ] = None,
     label_kind: Annotated[
         str | None,
         typer.Option("--label-kind", help="real, apparent, teacher, group (default: the reader's)."),
@@ -83,6 +88,7 @@ def ingest(
             "images": images,
             "columns": _columns(column or []),
             "unlabelled": unlabelled,
+            "variant": variant,
             "label_kind": label_kind,
             "licence": licence,
             "crop": {"detector": detector, "scale": scale, "size": size, "align": align},

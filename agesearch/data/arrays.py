@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from agesearch.ages import FloatArray
 from agesearch.data.faces import decode_crop
-from agesearch.data.records import SHARDS, Split, read_manifest
+from agesearch.data.parts import Part
+from agesearch.data.records import Split, read_manifest
+from agesearch.data.shards import read_rows
 from agesearch.errors import InputError
 from agesearch.storage import Location
 
@@ -21,7 +21,7 @@ Pixels = npt.NDArray[np.uint8]
 Strings = npt.NDArray[np.object_]
 
 #: The number columns of a face; missing values are NaN in arrays.
-NUMBERS = ("age", "age_std", "age_low", "age_high")
+NUMBERS = ("age", "age_std", "age_low", "age_high", "weight")
 _TEXTS = ("sample_id", "subject_id", "sex", "ethnicity", "source")
 
 
@@ -37,6 +37,7 @@ class FaceArrays:
     age_std: FloatArray
     age_low: FloatArray
     age_high: FloatArray
+    weight: FloatArray
     subject_id: Strings
     sex: Strings
     ethnicity: Strings
@@ -46,30 +47,19 @@ class FaceArrays:
         return len(self.sample_id)
 
 
-def read_arrays(dataset: str | Location, split: Split | None = None) -> FaceArrays:
-    """All faces of a split (None: of every split), in order of their sample id.
+def read_arrays(dataset: str | Location, part: Split | Part | None = None) -> FaceArrays:
+    """All faces of a split or another part (None: of every split), in order of their sample id.
 
     Raises ``InputError`` where the dataset has no such faces.
     """
     folder = Location.of(dataset)
     manifest = read_manifest(folder)
-    table = read_rows(folder, split, ["image", *NUMBERS, *_TEXTS]).sort_by("sample_id")
+    table = read_rows(folder, part, ["image", *NUMBERS, *_TEXTS]).sort_by("sample_id")
     if table.num_rows == 0:
-        raise InputError(f"'{folder}' has no faces in its split '{split or 'all'}'.")
+        raise InputError(f"'{folder}' has no faces in {Part.of(part)}.")
     columns: dict[str, Any] = {name: numbers(table.column(name)) for name in NUMBERS}
     columns |= {name: np.array(table.column(name).to_pylist(), dtype=object) for name in _TEXTS}
     return FaceArrays(images=decode_column(table.column("image"), manifest.crop.size), **columns)
-
-
-def read_rows(dataset: Location, split: Split | None, columns: list[str]) -> pa.Table:
-    """The columns of a split's rows from all shards; only the rows asked for are kept in memory."""
-    where = dataset / SHARDS
-    wanted = None if split is None else pc.field("split") == str(split)
-    try:
-        return pq.read_table(where.path, columns=columns, filesystem=where.filesystem, filters=wanted)
-    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"'{where}' is not a readable folder of Parquet shards: {reason}") from error
 
 
 def decode_column(encoded: pa.ChunkedArray, size: int) -> Pixels:

@@ -51,6 +51,7 @@ class IngestSpec(Spec):
     images: str | None = None
     columns: dict[str, str] = Field(default_factory=dict)
     unlabelled: bool = False
+    variant: str | None = None
     name: str | None = None
     label_kind: LabelKind | None = None
     licence: str | None = None
@@ -60,7 +61,8 @@ class IngestSpec(Spec):
     def options(self) -> SourceOptions:
         """What the reader gets."""
         images = None if self.images is None else Location.of(self.images)
-        return SourceOptions(Location.of(self.root), images, self.columns, self.unlabelled)
+        variant = source_named(self.source).variant(self.variant)
+        return SourceOptions(Location.of(self.root), images, self.columns, self.unlabelled, variant)
 
     def recipe_digest(self, detector: str) -> str:
         """Digest of all that decides the rows besides the source's content; where the source lies is not
@@ -109,10 +111,12 @@ def ingest(
         writer = DatasetWriter(
             target,
             name=spec.name or options.root.name.rsplit(".", 1)[0],
-            label_kind=_label_kind(spec, source.label_kind, found),
+            label_kind=_label_kind(spec, source.kind_of(options.variant), found),
             licence=spec.licence or source.licence,
             crop=spec.crop,
             detector=detector.name,
+            rotations=source.rotations(options),
+            notes=source.notes,
             replace=replace,
         )
         try:

@@ -6,16 +6,15 @@ Reads the shards batch by batch, so that memory does not grow with the dataset.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as pads
 
 from agesearch.ages import MAX_AGE
-from agesearch.data.records import QUARANTINE, SHARDS, Manifest, Split, read_manifest
+from agesearch.data.records import QUARANTINE, Manifest, Split, read_manifest
+from agesearch.data.shards import open_shards, row_batches
 from agesearch.errors import InputError
 from agesearch.storage import Location
 
@@ -80,7 +79,7 @@ def inspect_dataset(dataset: str | Location) -> Inspection:
     manifest = read_manifest(folder)
     ages = {name: {split.value: 0 for split in Split} for name in (*map(decade_name, DECADES), UNLABELLED)}
     values: dict[str, Counter[str]] = {name: Counter() for name in ("sex", "ethnicity", "source")}
-    for batch in _batches(folder, _LABELS):
+    for batch in row_batches(folder, None, _LABELS):
         for age, split in zip(_ages(batch), batch["split"].to_pylist(), strict=True):
             ages[_decade_of(age)][split] += 1
         for name, counter in values.items():
@@ -103,13 +102,13 @@ def faces_by_decade(dataset: str | Location, each: int) -> dict[str, list[Face]]
     """
     folder = Location.of(dataset)
     chosen: dict[str, list[tuple[str, float | None]]] = {}
-    for batch in _batches(folder, ["sample_id", "age", "age_low", "age_high"]):
+    for batch in row_batches(folder, None, ["sample_id", "age", "age_low", "age_high"]):
         for sample_id, age in zip(batch["sample_id"].to_pylist(), _ages(batch), strict=True):
             chosen.setdefault(_decade_of(age), []).append((sample_id, age))
         chosen = {name: sorted(faces)[:each] for name, faces in chosen.items()}
     ages = {sample_id: age for faces in chosen.values() for sample_id, age in faces}
     wanted = pc.field("sample_id").isin(list(ages))
-    rows = _dataset(folder).to_table(columns=["sample_id", "image", "split", "source"], filter=wanted)
+    rows = open_shards(folder).to_table(columns=["sample_id", "image", "split", "source"], filter=wanted)
     found = {row["sample_id"]: Face(**row, age=ages[row["sample_id"]]) for row in rows.to_pylist()}
     order = [*map(decade_name, DECADES), UNLABELLED]
     return {
@@ -133,21 +132,6 @@ def _ages(batch: pa.RecordBatch) -> list[float | None]:
     middle = pc.divide(pc.add(batch["age_low"], batch["age_high"]), pa.scalar(2.0, pa.float32()))
     ages: list[float | None] = pc.coalesce(batch["age"], middle).to_pylist()
     return ages
-
-
-def _dataset(folder: Location) -> pads.Dataset:
-    shards = folder / SHARDS
-    if not shards.exists():
-        raise InputError(f"'{folder}' is damaged: its folder '{SHARDS}' is missing. Ingest it again.")
-    return pads.dataset(shards.path, filesystem=shards.filesystem, format="parquet")
-
-
-def _batches(folder: Location, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    try:
-        yield from _dataset(folder).to_batches(columns=columns)
-    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
-        first_line = (str(error).splitlines() or [""])[0]
-        raise InputError(f"'{folder}' is damaged: {first_line} Ingest it again.") from error
 
 
 def _check_counts(folder: Location, manifest: Manifest, ages: dict[str, dict[str, int]]) -> None:

@@ -1,7 +1,7 @@
 """A split as a Ray Dataset that every trial shares: decoded once and held in the object store.
 
-Rows: ``sample_id``, ``image`` uint8 [S, S, 3] RGB, ``age``, ``age_std``, ``age_low``, ``age_high`` (NaN where
-unknown), and with targets ``teacher_pmf`` float16 [101].
+Rows: ``sample_id``, ``image`` uint8 [S, S, 3] RGB, ``age``, ``age_std``, ``age_low``, ``age_high``,
+``weight`` (NaN where unknown), and with targets ``teacher_pmf`` float16 [101].
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from agesearch.ages import BINS
-from agesearch.data.arrays import NUMBERS, decode_column, numbers, read_rows
-from agesearch.data.records import SHARDS, Split, read_manifest
+from agesearch.data.arrays import NUMBERS, decode_column, numbers
+from agesearch.data.parts import Part
+from agesearch.data.records import Split, read_manifest
+from agesearch.data.shards import read_rows, row_batches, shard_names
 from agesearch.errors import InputError
 from agesearch.storage import Location
 
@@ -25,26 +26,27 @@ RawBatch = dict[str, npt.NDArray[Any]]
 #: Up to so many faces the driver decodes them itself: 2,048 take 1 s, starting Ray Data's workers 3 to 9 s.
 FACES_DECODED_HERE = 8192
 
-_COLUMNS = ["sample_id", "image", "split", *NUMBERS]
+_COLUMNS = ["sample_id", "image", *NUMBERS]
 
 
-def load_split(dataset: str | Location, split: Split | None, *, targets: Location | None = None) -> Any:
-    """A ``ray.data.MaterializedDataset`` of the faces of a split (None: of every split).
+def load_split(dataset: str | Location, part: Split | Part | None, *, targets: Location | None = None) -> Any:
+    """A ``ray.data.MaterializedDataset`` of the faces of a split or another part (None: of every split).
 
     ``targets`` is a Parquet file of ``agesearch.distill.targets``; a face that it does not hold is an
-    ``InputError``, as is a split without faces.
+    ``InputError``, as is a part without faces.
     """
     folder = Location.of(dataset)
     size = read_manifest(folder).crop.size
-    ids = _strings(read_rows(folder, split, ["sample_id"]))
+    rows = Part.of(part)
+    ids = _strings(read_rows(folder, rows, ["sample_id"]))
     if len(ids) == 0:
-        raise InputError(f"'{folder}' has no faces in its split '{split or 'all'}'.")
+        raise InputError(f"'{folder}' has no faces in {rows}.")
     known = None if targets is None else _sorted_targets(targets)
     if known is not None and not np.isin(ids, known[0]).all():
         raise InputError(f"The teacher targets '{targets}' lack faces of '{folder}': remove them, and retry.")
     if len(ids) <= FACES_DECODED_HERE:
-        return _decoded_here(folder, split, size, known)
-    return _decoded_by_workers(folder, split, size, known)
+        return _decoded_here(folder, rows, size, known)
+    return _decoded_by_workers(folder, rows, size, known)
 
 
 def resident(dataset: Any) -> list[RawBatch]:
@@ -68,34 +70,33 @@ def streamed(dataset: Any, batch_size: int, seed: int, *, buffer: int = 4096) ->
     )
 
 
-def _decoded_here(folder: Location, split: Split | None, size: int, known: Any) -> Any:
+def _decoded_here(folder: Location, part: Part, size: int, known: Any) -> Any:
     import ray.data
     from ray.data.extensions import ArrowTensorArray
 
-    batch = _decode(read_rows(folder, split, _COLUMNS), None, size, known)
+    batch = _decode(read_rows(folder, part, _COLUMNS), size, known)
     tensors = ("image", "teacher_pmf")
     columns = {k: ArrowTensorArray.from_numpy(v) if k in tensors else pa.array(v) for k, v in batch.items()}
     return ray.data.from_arrow(pa.table(columns))
 
 
-def _decoded_by_workers(folder: Location, split: Split | None, size: int, known: Any) -> Any:
+def _decoded_by_workers(folder: Location, part: Part, size: int, known: Any) -> Any:
     import ray
     import ray.data
 
-    where = folder / SHARDS
-    rows = ray.data.read_parquet(where.path, filesystem=where.filesystem, columns=_COLUMNS)
-    wanted = None if split is None else str(split)
+    names = shard_names(folder)
+    shards = ray.data.from_items([{"shard": name} for name in names], override_num_blocks=len(names))
     shared = None if known is None else ray.put(known)
 
-    def decode(table: Any) -> RawBatch:
-        return _decode(table, wanted, size, None if shared is None else ray.get(shared))
+    def decode(named: Any) -> Iterator[RawBatch]:
+        targets = None if shared is None else ray.get(shared)
+        for batch in row_batches(folder, part, _COLUMNS, rows=256, shards=named["shard"].to_pylist()):
+            yield _decode(pa.Table.from_batches([batch]), size, targets)
 
-    return rows.map_batches(decode, batch_format="pyarrow", batch_size=256).materialize()
+    return shards.map_batches(decode, batch_format="pyarrow", batch_size=None).materialize()
 
 
-def _decode(table: pa.Table, split: str | None, size: int, known: Any) -> RawBatch:
-    if split is not None:
-        table = table.filter(pc.equal(table.column("split"), split))
+def _decode(table: pa.Table, size: int, known: Any) -> RawBatch:
     ids = _strings(table)
     batch: RawBatch = {"sample_id": ids, "image": decode_column(table.column("image"), size)}
     batch |= {name: numbers(table.column(name)) for name in NUMBERS}

@@ -16,12 +16,13 @@ from agesearch.errors import InputError
 from agesearch.specs import CropSpec, Spec, parse_spec
 from agesearch.storage import Location
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST = "dataset.json"
 SHARDS = "shards"
 QUARANTINE = "quarantine.parquet"
 
-LabelKind = Literal["real", "apparent", "teacher", "group", "synthetic", "none"]
+#: ``mixed``: faces of several kinds, each of which tells its own in the column ``label_kind``.
+LabelKind = Literal["real", "apparent", "teacher", "group", "synthetic", "none", "mixed"]
 
 SCHEMA = pa.schema(
     [
@@ -39,6 +40,9 @@ SCHEMA = pa.schema(
         pa.field("fold", pa.int8()),
         pa.field("box", pa.list_(pa.float32())),
         pa.field("landmarks", pa.list_(pa.float32())),
+        # Both are null but in a mixture: the manifest's label kind, and a weight of 1.
+        pa.field("label_kind", pa.string()),
+        pa.field("weight", pa.float32()),
     ]
 )
 
@@ -90,6 +94,15 @@ class Rejected:
     source: str = ""
 
 
+class Rotation(Spec):
+    """One turn of a published protocol: the folds that train, validate and test a model."""
+
+    name: str
+    train: tuple[int, ...]
+    val: tuple[int, ...]
+    test: tuple[int, ...]
+
+
 class Manifest(Spec):
     """``dataset.json``: what the dataset holds, how its crops were made, and what was left out and why."""
 
@@ -101,6 +114,8 @@ class Manifest(Spec):
     detector: str = Field("none", description="the detector that really ran, with its version")
     counts: dict[str, int] = Field(description="faces per split")
     subjects: int | None = Field(None, description="distinct subjects; None: identities unknown")
+    rotations: tuple[Rotation, ...] = Field((), description="the owner's turns over the column 'fold'")
+    notes: tuple[str, ...] = Field((), description="what users of the source must know")
     left_out: dict[str, int] = Field(default_factory=dict, description="quarantined rows by reason")
     source_digest: str = ""
     content_digest: str = Field("", description="digest of the sorted sample ids, labels and splits")

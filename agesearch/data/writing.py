@@ -27,6 +27,7 @@ from agesearch.data.records import (
     LabelKind,
     Manifest,
     Rejected,
+    Rotation,
     Split,
 )
 from agesearch.errors import ConflictError, InputError
@@ -57,6 +58,8 @@ class DatasetWriter:
         licence: str,
         crop: CropSpec,
         detector: str,
+        rotations: tuple[Rotation, ...] = (),
+        notes: tuple[str, ...] = (),
         replace: bool = False,
         rows_per_shard: int = ROWS_PER_SHARD,
     ) -> None:
@@ -68,6 +71,8 @@ class DatasetWriter:
             "licence": licence,
             "crop": crop,
             "detector": detector,
+            "rotations": rotations,
+            "notes": notes,
         }
         self._rows_per_shard = rows_per_shard
         self._waiting: list[pa.Table] = []

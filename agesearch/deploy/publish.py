@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from agesearch.data.arrays import decode_column, read_rows
+from agesearch.data.arrays import decode_column
 from agesearch.data.images import RgbImage
 from agesearch.data.records import Split, read_manifest
+from agesearch.data.shards import read_rows
 from agesearch.deploy.card import render_card
 from agesearch.deploy.evidence import Evidence, folder_evidence, study_evidence
 from agesearch.deploy.export import PARITY_FACES, Parity, export_checked

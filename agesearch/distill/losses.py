@@ -21,11 +21,15 @@ from agesearch.specs import DistillSpec
 
 @dataclass(frozen=True)
 class Targets:
-    """What a batch is trained towards; ``label_pmf`` rows are zero and ``age`` NaN where unknown."""
+    """What a batch is trained towards; ``label_pmf`` rows are zero and ``age`` NaN where unknown.
+
+    ``weight`` [B] multiplies what a face adds to every loss (None: each counts once).
+    """
 
     age: Tensor
     label_pmf: Tensor
     teacher_pmf: Tensor | None = None
+    weight: Tensor | None = None
 
 
 def kl_to_label(logits: Tensor, label_pmf: Tensor) -> Tensor:

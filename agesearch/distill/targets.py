@@ -15,6 +15,7 @@ import pyarrow as pa
 from agesearch.ages import BINS
 from agesearch.data.arrays import decode_column
 from agesearch.data.records import SHARDS, Manifest, read_manifest
+from agesearch.data.shards import shard_names
 from agesearch.measure.speed import cores
 from agesearch.models.manifest import model_digest, read_model_manifest
 from agesearch.models.predict import OnnxPredictor, folder_onnx
@@ -48,7 +49,7 @@ def teacher_targets(
     if _belongs(out, data):
         return out
     parts = place / f".{PLAIN_VIEW}.{data}"
-    shards = [shard for shard in (folder / SHARDS).children() if shard.name.endswith(".parquet")]
+    shards = [folder / SHARDS / name for name in shard_names(folder)]
     missing = [shard for shard in shards if not (parts / shard.name).exists()]
     _score(teacher, manifest, missing, parts, len(shards), on_progress)
     tables = [(parts / shard.name).read_table() for shard in shards]

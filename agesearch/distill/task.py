@@ -41,13 +41,14 @@ class DistillTask(nn.Module):
         """Images ``float32 [B, 3, S, S]`` -> ``loss`` and each of its terms, unweighted, as scalars.
 
         A face without a target for a term adds nothing to it; every term is a mean over all B faces, so that
-        one face weighs the same in every batch.
+        one face weighs the same in every batch, as much as its own weight says.
         """
         logits = self.student(images).float()
+        counted = 1.0 if targets.weight is None else targets.weight
         terms: dict[str, Tensor] = {}
         total = logits.new_zeros(())
         for name, loss in self.losses.items():
-            value = (loss.of(logits, targets, self.spec) * judged(loss, targets)).mean()
+            value = (loss.of(logits, targets, self.spec) * counted * judged(loss, targets)).mean()
             terms[name] = value.detach()
             total = total + loss.weight(self.spec) * value
         return {"loss": total, **terms}

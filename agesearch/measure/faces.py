@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from agesearch.ages import FloatArray
-from agesearch.data.arrays import Pixels, decode_column, numbers, read_rows
+from agesearch.data.arrays import Pixels, decode_column, numbers
 from agesearch.data.records import Split, read_manifest
+from agesearch.data.shards import read_rows
 from agesearch.errors import InputError
 from agesearch.storage import Location
 

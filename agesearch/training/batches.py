@@ -25,13 +25,15 @@ Columns = Mapping[str, npt.NDArray[Any]]
 class Batch:
     """B faces: ``images`` uint8 [B, S, S, 3] RGB; ``age`` [B] in years (NaN: no exact age); PMFs [B, 101].
 
-    Rows of ``label_pmf`` are zero where a face has no label; ``teacher_pmf`` is None without a teacher.
+    Rows of ``label_pmf`` are zero where a face has no label; ``teacher_pmf`` is None without a teacher;
+    ``weight`` [B] is 1 but in a mixture.
     """
 
     sample_id: Sequence[str]
     images: Images
     age: FloatArray
     label_pmf: FloatArray
+    weight: FloatArray
     teacher_pmf: FloatArray | None
 
 
@@ -143,6 +145,7 @@ def make_batch(images: Images, columns: Columns, spec: TrainSpec, augment: Augme
         images=images,
         age=columns["age"].astype(np.float32),
         label_pmf=label_pmf(columns, spec.distill.label_sigma),
+        weight=_weights(columns, len(ids)),
         teacher_pmf=None if teacher is None else _normalised(teacher),
     )
 
@@ -167,6 +170,12 @@ def label_prior(columns: Columns, sigma: float) -> FloatArray | None:
     labels = label_pmf(columns, sigma)
     total = float(labels.sum())
     return labels.sum(axis=0) / total if total > 0 else None
+
+
+def _weights(columns: Columns, faces: int) -> FloatArray:
+    if "weight" not in columns:
+        return np.ones(faces, dtype=np.float32)
+    return np.nan_to_num(columns["weight"].astype(np.float32), nan=1.0)
 
 
 def _normalised(pmf: npt.NDArray[Any]) -> FloatArray:

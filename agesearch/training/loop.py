@@ -147,6 +147,7 @@ class Trainer:
             age=torch.from_numpy(batch.age).to(self.device),
             label_pmf=torch.from_numpy(batch.label_pmf).to(self.device),
             teacher_pmf=None if teacher is None else torch.from_numpy(teacher).to(self.device),
+            weight=torch.from_numpy(batch.weight).to(self.device),
         )
         return images, targets
 

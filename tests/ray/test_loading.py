@@ -59,7 +59,7 @@ def test_streaming_shows_every_face_once_in_a_seeded_order(faces: Path) -> None:
 
 
 def test_wrong_splits_and_targets_are_told(faces: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no faces in its split 'test'"):
+    with pytest.raises(InputError, match="no faces in split 'test'"):
         loading.load_split(str(faces), Split.TEST)
     with pytest.raises(InputError, match="lack faces"):
         loading.load_split(str(faces), Split.VAL, targets=_targets(tmp_path / "t.parquet", ["0000"]))

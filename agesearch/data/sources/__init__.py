@@ -9,20 +9,8 @@ from agesearch.errors import unknown_name
 __all__ = ["SOURCES", "Source", "SourceOptions", "source_named"]
 
 SOURCES: dict[str, Source] = {
-    "csv": Source(
-        layout="FILE.csv|tsv|jsonl with a column of paths and one of ages or age ranges",
-        label_kind="real",
-        licence="the owner's",
-        identities="from a subject column",
-        read=csv.read,
-    ),
-    "folder": Source(
-        layout="ROOT/<age>/image, ROOT/<low>-<high>/image",
-        label_kind="real",
-        licence="the owner's",
-        identities="none",
-        read=folder.read,
-    ),
+    "csv": csv.SOURCE,
+    "folder": folder.SOURCE,
 }
 
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 import pyarrow.fs as pafs
 
 from agesearch.ages import MAX_AGE
-from agesearch.data.records import LabelKind, Rejected, SourceRecord, Split
+from agesearch.data.records import LabelKind, Rejected, Rotation, SourceRecord, Split
+from agesearch.errors import unknown_name
 from agesearch.storage import Location
 
 IMAGE_SUFFIXES = frozenset(
@@ -43,13 +44,15 @@ class SourceOptions:
     """What the user says about a source.
 
     ``root`` is the path given, ``images`` where relative image paths start (None: the reader's default),
-    ``columns`` the source's column for a field, ``unlabelled`` whether rows without an age are wanted.
+    ``columns`` the source's column for a field, ``unlabelled`` whether rows without an age are wanted,
+    ``variant`` which of the source's variants (None only for a source that has none).
     """
 
     root: Location
     images: Location | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     unlabelled: bool = False
+    variant: str | None = None
 
     @property
     def image_root(self) -> Location:
@@ -61,14 +64,44 @@ Reader = Callable[[SourceOptions], Iterator[SourceRecord | Rejected]]
 
 
 @dataclass(frozen=True)
+class Variant:
+    """A choice that a source leaves to its user, such as which of two labels; ``label_kind`` where it
+    differs.
+    """
+
+    about: str
+    label_kind: LabelKind | None = None
+
+
+@dataclass(frozen=True)
 class Source:
-    """A reader and what its users must know: the layout on disk, the kind of label, licence, identities."""
+    """A reader and what its users must know: the layout on disk, the kind of label, licence, identities.
+
+    The first of ``variants`` is taken unless the user names another. ``rotations`` gives the owner's turns
+    over the folds; ``notes`` go into the manifest and onto the data card.
+    """
 
     layout: str
     label_kind: LabelKind
     licence: str
     identities: str
     read: Reader
+    variants: Mapping[str, Variant] = field(default_factory=dict)
+    rotations: Callable[[SourceOptions], tuple[Rotation, ...]] = lambda _: ()
+    notes: tuple[str, ...] = ()
+
+    def variant(self, name: str | None) -> str | None:
+        """The variant that is meant; an unknown one is an ``InputError`` that lists the known ones."""
+        if name is None:
+            return next(iter(self.variants), None)
+        if name not in self.variants:
+            raise unknown_name("variant", name, self.variants or ("none",))
+        return name
+
+    def kind_of(self, variant: str | None) -> LabelKind:
+        """The kind of label of a variant."""
+        chosen = self.variants.get(variant) if variant is not None else None
+        return (chosen and chosen.label_kind) or self.label_kind
 
 
 class BadLabel(ValueError):  # noqa: N818 - a row's fault, counted by its reason

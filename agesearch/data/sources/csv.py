@@ -15,6 +15,7 @@ from typing import Any
 from agesearch.data.records import Rejected, SourceRecord
 from agesearch.data.sources.base import (
     BadLabel,
+    Source,
     SourceOptions,
     age_range,
     parse_age,
@@ -226,3 +227,12 @@ def _box(cells: Mapping[str, str]) -> tuple[float, float, float, float] | None:
     except ValueError as error:
         raise BadLabel("bad_box", f"'{' '.join(written)[:60]}' is not a box x, y, w, h") from error
     return x, y, w, h
+
+
+SOURCE = Source(
+    layout="FILE.csv|tsv|jsonl with a column of paths and one of ages or age ranges",
+    label_kind="real",
+    licence="the owner's",
+    identities="from a subject column",
+    read=read,
+)

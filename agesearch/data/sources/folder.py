@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from agesearch.data.records import Rejected, SourceRecord
-from agesearch.data.sources.base import BadLabel, SourceOptions, parse_age, walk_images
+from agesearch.data.sources.base import BadLabel, Source, SourceOptions, parse_age, walk_images
 from agesearch.errors import InputError
 
 
@@ -34,3 +34,12 @@ def _record(path: str, source: str, relative: str, *, unlabelled: bool) -> Sourc
     except BadLabel as error:
         return Rejected(path, "not_in_an_age_folder", str(error), source)
     return SourceRecord(path, source, age=age, age_low=low, age_high=high)
+
+
+SOURCE = Source(
+    layout="ROOT/<age>/image, ROOT/<low>-<high>/image",
+    label_kind="real",
+    licence="the owner's",
+    identities="none",
+    read=read,
+)
