@@ -103,6 +103,16 @@ class Rotation(Spec):
     test: tuple[int, ...]
 
 
+class MixturePart(Spec):
+    """One dataset of a mixture, as it went in; ``weight`` is that of each of its training faces."""
+
+    name: str
+    content_digest: str
+    label_kind: LabelKind
+    weight: float
+    splits: tuple[str, ...]
+
+
 class Manifest(Spec):
     """``dataset.json``: what the dataset holds, how its crops were made, and what was left out and why."""
 
@@ -116,6 +126,7 @@ class Manifest(Spec):
     subjects: int | None = Field(None, description="distinct subjects; None: identities unknown")
     rotations: tuple[Rotation, ...] = Field((), description="the owner's turns over the column 'fold'")
     notes: tuple[str, ...] = Field((), description="what users of the source must know")
+    parts: tuple[MixturePart, ...] = Field((), description="the datasets that a mixture was made of")
     left_out: dict[str, int] = Field(default_factory=dict, description="quarantined rows by reason")
     source_digest: str = ""
     content_digest: str = Field("", description="digest of the sorted sample ids, labels and splits")

@@ -26,6 +26,7 @@ from agesearch.data.records import (
     SHARDS,
     LabelKind,
     Manifest,
+    MixturePart,
     Rejected,
     Rotation,
     Split,
@@ -60,6 +61,7 @@ class DatasetWriter:
         detector: str,
         rotations: tuple[Rotation, ...] = (),
         notes: tuple[str, ...] = (),
+        parts: tuple[MixturePart, ...] = (),
         replace: bool = False,
         rows_per_shard: int = ROWS_PER_SHARD,
     ) -> None:
@@ -73,6 +75,7 @@ class DatasetWriter:
             "detector": detector,
             "rotations": rotations,
             "notes": notes,
+            "parts": parts,
         }
         self._rows_per_shard = rows_per_shard
         self._waiting: list[pa.Table] = []
