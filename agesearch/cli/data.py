@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from agesearch.cli import synth
+from agesearch.cli import mix, synth
 from agesearch.cli.common import AddressOption, JsonOption, err, out, print_json, shown_progress, table
 from agesearch.errors import InputError
 
@@ -31,6 +31,7 @@ def add_to(app: typer.Typer) -> None:
     data_app = typer.Typer(no_args_is_help=True, help="Make datasets of faces and look into them.")
     data_app.command("ingest", epilog=_INGEST_EXAMPLE)(ingest)
     synth.add_to(data_app)
+    mix.add_to(data_app)
     data_app.command("inspect", epilog=_INSPECT_EXAMPLE)(inspect)
     data_app.command("list", epilog=_LIST_EXAMPLE)(list_sources)
     app.add_typer(data_app, name="data", rich_help_panel="Data")

@@ -1,9 +1,9 @@
 """Several datasets -> one, by a spec: which splits of each, how much each counts, and whose label is what.
 
 Faces are copied as they are, so all parts must have been cropped by one recipe. A face's own kind of label
-(real, apparent, teacher, group) goes with it, and so does its weight in training. What a part has for the test is
-never trained on through another: test faces are taken first, and a photograph (or, with ``subjects: shared``, a
-person) that was taken before is left out of the later splits.
+(real, apparent, teacher, group) goes with it, and so does its weight in training. What a part has for the
+test is never trained on through another: test faces are taken first, and a photograph (or, with ``subjects:
+shared``, a person) that was taken before is left out of the later splits.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def _check(parts: list[_Part]) -> None:
     twice = [name for name, count in Counter(part.name for part in parts).items() if count > 1]
     if twice:
         raise InputError(
-            f"Two datasets of the mixture are named '{twice[0]}': give each a name of its own, as 'name: ...'."
+            f"Two datasets of the mixture are named '{twice[0]}': give each its own, as 'name: ...'."
         )
 
 

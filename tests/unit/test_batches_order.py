@@ -99,6 +99,14 @@ def test_labels_become_gaussians_groups_or_nothing() -> None:
     assert label_prior(columns, 2.0) is None
 
 
+def test_faces_without_a_weight_count_once() -> None:
+    columns = block(20, 4) | {"weight": np.array([np.nan, 0.5, 2.0, np.nan], dtype=np.float32)}
+    (batch,) = PoolSource(FacePool([columns], 32), SPEC).epoch(0)
+    assert dict(zip(batch.sample_id, batch.weight.tolist(), strict=True)) == {
+        "s20": 1.0, "s21": 0.5, "s22": 2.0, "s23": 1.0,
+    }  # fmt: skip
+
+
 def test_teacher_masses_are_normalised_after_float16() -> None:
     columns = block(0, 4)
     columns["teacher_pmf"] = np.full((4, 101), 1 / 101, dtype=np.float16)

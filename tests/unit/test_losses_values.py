@@ -113,6 +113,17 @@ def test_the_task_adds_weighted_terms_and_skips_faces_without_a_target() -> None
     assert torch.isfinite(student.logits.grad).all()  # type: ignore[arg-type]
 
 
+def test_a_face_counts_as_much_as_its_weight() -> None:
+    student = _Fixed(torch.randn(3, BINS, generator=torch.Generator().manual_seed(2)))
+    labels = torch.from_numpy(gaussian_pmf([20.0, 40.0, 60.0], 2.0))
+    targets = Targets(
+        age=torch.tensor([20.0, 40.0, 60.0]), label_pmf=labels, weight=torch.tensor([0.0, 1.0, 2.0])
+    )
+    terms = DistillTask(student, DistillSpec(mean_weight=0.0))(torch.zeros(3), targets)
+    each = kl_to_label(student.logits.detach(), labels)
+    torch.testing.assert_close(terms["loss"].detach(), (each[1] + 2 * each[2]) / 3)
+
+
 def test_losses_without_targets_are_left_out_and_none_left_is_refused() -> None:
     student = _Fixed(torch.zeros(1, BINS))
     assert set(DistillTask(student, DistillSpec()).losses) == {"label", "mean"}
