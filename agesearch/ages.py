@@ -7,6 +7,8 @@ years.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 
@@ -75,3 +77,42 @@ def age_quantile(pmf: npt.ArrayLike, level: float) -> FloatArray:
     share = 1.0 - (upper - level) / np.maximum(inside, 1e-12)
     age: FloatArray = np.clip(index - 0.5 + np.clip(share, 0.0, 1.0), 0.0, MAX_AGE).astype(np.float32)
     return age
+
+
+#: The eight age groups of Adience (Eidinger 2014); its labels (8, 12) and (8, 13) are one group.
+ADIENCE_GROUPS = ((0, 2), (4, 6), (8, 13), (15, 20), (25, 32), (38, 43), (48, 53), (60, 100))
+_ADIENCE_LIMITS = np.array([(b[0] + a[1]) / 2 for a, b in pairwise(ADIENCE_GROUPS)])
+
+
+def adience_group(age: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """The index of the Adience group nearest to each age in years: ``[...]`` -> ``[...]`` in 0..7.
+
+    The groups leave gaps (3, 7, 14, 21..24, ...). Each gap is cut half way between its two groups (3, 7, 14,
+    22.5, 35, 45.5, 56.5), and an age exactly half way belongs to the older one.
+    """
+    # Predictions are float32: one that is half way may come out a rounding below it.
+    years = np.asarray(age, dtype=np.float64) + 1e-4
+    return np.searchsorted(_ADIENCE_LIMITS, years, side="right").astype(np.int64)
+
+
+#: The cell of each age bin 0..100 in ``ADIENCE_GROUPS``: what an 8-way head classifies.
+ADIENCE_CELLS: npt.NDArray[np.int64] = adience_group(AGES)
+
+
+def adience_mass(pmf: npt.ArrayLike) -> FloatArray:
+    """The mass of a PMF in each Adience cell: ``[..., 101]`` -> ``[..., 8]``."""
+    one_hot = ADIENCE_CELLS[:, None] == np.arange(len(ADIENCE_GROUPS))
+    mass: FloatArray = np.asarray(pmf, dtype=np.float32) @ one_hot.astype(np.float32)
+    return mass
+
+
+def adience_label(low: npt.ArrayLike, high: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """The group that the ends of a label name, ``[...]``, ``[...]`` -> ``[...]``; -1 for any other label.
+
+    Only the owner's own labels count: a wider or narrower group may span two cells.
+    """
+    first, last = np.asarray(low, dtype=np.float64), np.asarray(high, dtype=np.float64)
+    label = np.full(first.shape, -1, dtype=np.int64)
+    for index, (start, end) in enumerate(ADIENCE_GROUPS):
+        label[(first == start) & ((last == end) | ((start == 8) & (last == 12)))] = index
+    return label

@@ -24,3 +24,20 @@ BIAS_YEARS = "bias_years"
 def on_split(split: str, name: str) -> str:
     """The name of a metric on a split, such as ``val_mae_years``."""
     return f"{split}_{name}"
+
+
+#: What published protocols report besides: ChaLearn LAP's error in 0..1; the share of faces in the right
+#: Adience group, and in it or the next one, by the group that has the most mass and by the expected age.
+EPS_ERROR = "eps_error"
+TOP1 = "top1"
+ONE_OFF = "one_off"
+TOP1_BY_AGE = "top1_by_age"
+ONE_OFF_BY_AGE = "one_off_by_age"
+#: Against labels that are age groups: the share of predicted ages inside, and how far outside they are.
+IN_GROUP = "in_group"
+OUTSIDE_YEARS = "outside_years"
+
+
+def cs_at(k: float) -> str:
+    """The name of the cumulative score at ``k`` years: ``cs5``, ``cs2.5``."""
+    return f"cs{k:g}"

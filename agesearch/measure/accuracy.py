@@ -48,19 +48,19 @@ def errors(predicted: npt.ArrayLike, true: npt.ArrayLike) -> Values:
 
     Predictions that are not finite, shapes that differ, and a lack of any true age are an ``InputError``.
     """
-    estimate = np.asarray(predicted, dtype=np.float64)
+    found = np.asarray(predicted, dtype=np.float64)
     truth = np.asarray(true, dtype=np.float64)
-    if estimate.shape != truth.shape or estimate.ndim != 1:
+    if found.shape != truth.shape or found.ndim != 1:
         raise InputError(
             f"Predicted and true ages must be two lists of one length, but have shapes "
-            f"{estimate.shape} and {truth.shape}."
+            f"{found.shape} and {truth.shape}."
         )
     labelled = ~np.isnan(truth)
     if not labelled.any():
         raise InputError("None of these faces has a true age, so there is nothing to measure accuracy on.")
-    if not np.isfinite(estimate[labelled]).all():
+    if not np.isfinite(found[labelled]).all():
         raise InputError("A predicted age is not a finite number.")
-    difference: Values = estimate[labelled] - truth[labelled]
+    difference: Values = found[labelled] - truth[labelled]
     return difference
 
 
@@ -71,13 +71,37 @@ def mae(predicted: npt.ArrayLike, true: npt.ArrayLike) -> float:
 
 def cs(predicted: npt.ArrayLike, true: npt.ArrayLike, k: float = 5.0) -> float:
     """Cumulative score CS@k: the share (0..1) of faces whose absolute error is at most ``k`` years."""
-    # Predictions are float32: an error of exactly k years may come out a rounding above it.
-    return float((np.abs(errors(predicted, true)) <= k + 1e-4).mean())
+    return float(within(errors(predicted, true), k).mean())
 
 
 def bias(predicted: npt.ArrayLike, true: npt.ArrayLike) -> float:
     """Mean signed error in years; positive: predicted too old."""
     return float(errors(predicted, true).mean())
+
+
+def within(signed: Values, k: float = 5.0) -> Values:
+    """1 for each error of at most ``k`` years, else 0: their mean is CS@k."""
+    # Predictions are float32: an error of exactly k years may come out a rounding above it.
+    return (np.abs(signed) <= k + 1e-4).astype(np.float64)
+
+
+def eps_errors(predicted: npt.ArrayLike, mean: npt.ArrayLike, std: npt.ArrayLike) -> Values:
+    """ChaLearn LAP's error of each face, 0..1: ``1 - exp(-(p - mean)^2 / (2 std^2))`` (Escalera 2015).
+
+    ``mean`` and ``std`` are of the ages that people guessed, in years. Where all guessed the same age (std 0)
+    the formula's limit is taken: 0 for that very age, else 1. A std that is negative or missing is an
+    ``InputError``.
+    """
+    distance = np.asarray(predicted, dtype=np.float64) - np.asarray(mean, dtype=np.float64)
+    width = np.asarray(std, dtype=np.float64)
+    if not np.isfinite(distance).all() or not (width >= 0.0).all():
+        raise InputError("The eps-error needs a predicted age, a mean and a std >= 0 for every face.")
+    exponent = np.zeros_like(distance)
+    certain = width == 0.0
+    np.divide(distance**2, 2.0 * width**2, out=exponent, where=~certain)
+    exponent[certain & (distance != 0.0)] = np.inf
+    found: Values = 1.0 - np.exp(-exponent)
+    return found
 
 
 def bootstrap_interval(
@@ -106,7 +130,7 @@ def _resampled_means(sample: Values, resamples: int, generator: np.random.Genera
 
 def mae_estimate(predicted: npt.ArrayLike, true: npt.ArrayLike, *, level: float = 0.95) -> Estimate:
     """MAE in years with its bootstrap interval."""
-    return _estimate(np.abs(errors(predicted, true)), level)
+    return estimate(np.abs(errors(predicted, true)), level)
 
 
 def paired_difference(
@@ -116,7 +140,7 @@ def paired_difference(
 
     Below zero: ``predicted`` is better. An interval that holds zero is a tie.
     """
-    return _estimate(np.abs(errors(predicted, true)) - np.abs(errors(reference, true)), level)
+    return estimate(np.abs(errors(predicted, true)) - np.abs(errors(reference, true)), level)
 
 
 def accuracy_by_decade(
@@ -130,10 +154,11 @@ def accuracy_by_decade(
     for index in np.unique(bins):
         inside = signed[bins == index]
         first = int(index) * width
-        rows.append(AgeBin(first, first + width - 1, _estimate(np.abs(inside), level), float(inside.mean())))
+        rows.append(AgeBin(first, first + width - 1, estimate(np.abs(inside), level), float(inside.mean())))
     return rows
 
 
-def _estimate(values: Values, level: float) -> Estimate:
+def estimate(values: Values, level: float = 0.95) -> Estimate:
+    """The mean of one value a face, with its bootstrap interval."""
     low, high = bootstrap_interval(values, level=level)
     return Estimate(float(values.mean()), low, high, int(values.size))
