@@ -10,13 +10,14 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow.fs as pafs
 
 from agesearch.ages import MAX_AGE
+from agesearch.data.files import on_disk, printable
 from agesearch.data.records import LabelKind, Rejected, Rotation, SourceRecord, Split
-from agesearch.errors import unknown_name
+from agesearch.errors import InputError, unknown_name
 from agesearch.storage import Location
 
 IMAGE_SUFFIXES = frozenset(
@@ -167,27 +168,103 @@ def resolve(path: str, root: Location) -> str:
     return path if "://" in path or os.path.isabs(path) else str(root / path)
 
 
-def walk_images(folder: Location, depth: int = 0) -> Iterator[str | Rejected]:
-    """Paths of all files under a folder by name order, depth first; hidden ones are skipped.
+def inside(path: str, root: Location) -> str:
+    """An image's path as an annotation writes it, relative to ``root`` -> one that can be opened.
 
-    Links to folders are not followed, since they can form loops; they and files without an image's suffix
-    come as ``Rejected``.
+    ``BadLabel`` ``no_path`` for an empty one, ``path_outside`` for one that could leave ``root``: annotations
+    come from outside, and must not name other files of this machine.
     """
-    selector = pafs.FileSelector(folder.path)
-    for info in sorted(folder.filesystem.get_file_info(selector), key=lambda item: str(item.base_name)):
+    written = path.strip()
+    if not written:
+        raise BadLabel("no_path", "no image is named")
+    if "\0" in written or "://" in written or os.path.isabs(written) or ".." in written.split("/"):
+        raise BadLabel("path_outside", f"'{written[:200]}' is not a path inside '{root}'")
+    return str(root / written.removeprefix("./"))
+
+
+def read_names(
+    folder: Location, source: str, record_of: Callable[[str, str], SourceRecord]
+) -> Iterator[SourceRecord | Rejected]:
+    """Records of a dataset that writes its labels into the names of its images.
+
+    ``record_of`` gets each image's path and its path relative to ``folder``, and raises ``BadLabel`` for a
+    name it cannot use.
+    """
+    for item in walk_images(folder):
+        if isinstance(item, Rejected):
+            yield replace(item, source=source)
+            continue
+        try:
+            yield record_of(item, Location.of(item).path[len(folder.path) + 1 :])
+        except BadLabel as error:
+            yield Rejected(item, error.reason, str(error), source)
+
+
+def check_folder(root: Location, source: str, layout: str) -> None:
+    """An ``InputError`` where ``root`` is no folder."""
+    if not root.is_dir():
+        raise InputError(f"'{root}' is not a folder, but the source '{source}' reads {layout}.")
+
+
+def walk_images(folder: Location, depth: int = 0) -> Iterator[str | Rejected]:
+    """Paths of all images under a folder by name order, depth first.
+
+    Everything else comes as ``Rejected``: hidden entries, files without an image's suffix, folders that
+    cannot be read or lie too deep, and links to folders, which are not followed since they can form loops.
+    Links to files are. Names that are not UTF-8 come as ``files.printable`` writes them.
+    """
+    if folder.is_local:
+        yield from _walk_local(folder.path, folder, depth)
+    else:
+        yield from _walk_remote(folder, depth)
+
+
+def _walk_local(path: str, root: Location, depth: int) -> Iterator[str | Rejected]:
+    try:
+        with os.scandir(path) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except OSError as error:
+        yield Rejected(_told(path, root), "unreadable_folder", error.strerror or "it cannot be read")
+        return
+    for entry in entries:
+        place = _told(entry.path, root)
+        if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
+            if depth >= _MAX_DEPTH:
+                yield Rejected(place, "too_deep", f"it lies more than {_MAX_DEPTH} folders deep")
+            else:
+                yield from _walk_local(entry.path, root, depth + 1)
+        elif os.path.isdir(entry.path) and not entry.name.startswith("."):
+            yield Rejected(place, "linked_folder", "links to folders are not followed")
+        elif on_disk(printable(entry.path)) not in (entry.path, os.fsencode(entry.path)):
+            yield Rejected(place, "ambiguous_name", "another file's name is written like this one's bytes")
+        else:
+            yield _image_or_reason(entry.name, place)
+
+
+def _walk_remote(folder: Location, depth: int) -> Iterator[str | Rejected]:
+    infos = folder.filesystem.get_file_info(pafs.FileSelector(folder.path))
+    for info in sorted(infos, key=lambda item: str(item.base_name)):
         name = str(info.base_name)
         place = folder / name
-        if name.startswith("."):
-            continue
-        if info.type == pafs.FileType.Directory:
-            if depth >= _MAX_DEPTH or (folder.is_local and os.path.islink(place.path)):
-                yield Rejected(str(place), "linked_folder", "links to folders are not followed")
-            else:
-                yield from walk_images(place, depth + 1)
-        elif os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
-            yield str(place)
+        if info.type != pafs.FileType.Directory or name.startswith("."):
+            yield _image_or_reason(name, str(place))
+        elif depth >= _MAX_DEPTH:
+            yield Rejected(str(place), "too_deep", f"it lies more than {_MAX_DEPTH} folders deep")
         else:
-            yield Rejected(str(place), "not_an_image_name", "the name has no image suffix")
+            yield from _walk_remote(place, depth + 1)
+
+
+def _image_or_reason(name: str, place: str) -> str | Rejected:
+    if name.startswith("."):
+        return Rejected(place, "hidden", "names that begin with a dot are not read")
+    if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
+        return place
+    return Rejected(place, "not_an_image_name", "the name has no image suffix")
+
+
+def _told(path: str, root: Location) -> str:
+    """A local path as the root was written, in valid UTF-8."""
+    return printable(str(root) + path[len(root.path) :])
 
 
 def _valid_age(age: float, written: str) -> float:
