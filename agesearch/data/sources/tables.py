@@ -1,0 +1,226 @@
+"""Annotation tables as owners write them: rows streamed with their line numbers, MATLAB structs and dates,
+and image paths that stay inside the set.
+
+Nothing here trusts the file: lines, cells and whole MATLAB files have a largest size, and a path that leaves
+the set's folder is refused.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import io
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from agesearch.data.records import Rejected, SourceRecord
+from agesearch.data.sources.base import IMAGE_SUFFIXES, BadLabel
+from agesearch.errors import InputError, first_line
+from agesearch.storage import Location
+
+Row = tuple[int, dict[str, str]]
+Cells = tuple[int, list[str]]
+Box = tuple[float, float, float, float]
+
+_MAX_LINE_CHARACTERS = 1_000_000
+_MAX_MAT_BYTES = 512 * 1024 * 1024
+#: The longest name and path that file systems take; a longer one is an error of the system, not of a row.
+_MAX_NAME_BYTES, _MAX_PATH_BYTES = 255, 2048
+#: MATLAB counts days from the year 0, which is a leap year there; Python from the year 1.
+_MATLAB_DAYS_BEFORE_PYTHON = 366
+
+
+@contextmanager
+def open_text(where: Location) -> Iterator[io.TextIOWrapper]:
+    """A file as UTF-8 text, with or without a byte order mark; ``InputError`` where it is not text or cannot
+    be read.
+    """
+    try:
+        with where.filesystem.open_input_stream(where.path) as stream:
+            yield io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
+    except UnicodeDecodeError as error:
+        raise InputError(f"'{where}' is not UTF-8 text: {error.reason} at byte {error.start}.") from error
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"'{where}' cannot be read: {first_line(error)[:200]}") from error
+
+
+def lines_of(text: io.TextIOWrapper, where: Location) -> Iterator[str]:
+    """The lines with their ends; an ``InputError`` for one too long to be a row of a table."""
+    number = 0
+    while line := text.readline(_MAX_LINE_CHARACTERS):
+        number += 1
+        if len(line) == _MAX_LINE_CHARACTERS and not line.endswith(("\n", "\r")):
+            raise InputError(f"'{where}', line {number} has more than {_MAX_LINE_CHARACTERS} characters.")
+        yield line
+
+
+def cell_rows(where: Location, *, delimiter: str = ",", quote: str | None = '"') -> Iterator[Cells]:
+    """Line number and cells, stripped, of every row that is not blank. ``quote`` None: no mark is special."""
+    quoting = csv.QUOTE_NONE if quote is None else csv.QUOTE_MINIMAL
+    with open_text(where) as text:
+        lines = lines_of(text, where)
+        reader = csv.reader(
+            lines, delimiter=delimiter, quotechar=quote, quoting=quoting, skipinitialspace=True
+        )
+        try:
+            for cells in reader:
+                stripped = [cell.strip() for cell in cells]
+                if any(stripped):
+                    yield reader.line_num, stripped
+        except csv.Error as error:
+            raise InputError(f"'{where}', line {reader.line_num}: {error}.") from error
+
+
+def named_rows(
+    where: Location, needed: Iterable[str] = (), *, delimiter: str = ",", quote: str | None = '"'
+) -> Iterator[Row]:
+    """Rows of a table with a header, cells by column name; missing cells are empty. ``InputError`` where a
+    ``needed`` column is not there.
+    """
+    rows = cell_rows(where, delimiter=delimiter, quote=quote)
+    header = next(rows, (0, list[str]()))[1]
+    missing = [name for name in needed if name not in header]
+    if missing:
+        found = ", ".join(name or "(no name)" for name in header[:30])[:500] or "none"
+        raise InputError(f"'{where}' has no column '{missing[0]}'. Columns found: {found}.")
+    for line, cells in rows:
+        padded = cells + [""] * (len(header) - len(cells))
+        yield line, dict(zip(header, padded, strict=False))
+
+
+def numbered_rows(where: Location, *, path_at: int, quote: str = "|") -> Iterator[Cells]:
+    """Rows of a comma separated table whose columns are known by number. A first row that names no image in
+    column ``path_at`` is a header, and skipped.
+    """
+    rows = cell_rows(where, quote=quote)
+    first = next(rows, None)
+    if first is not None and is_image_name(cell(first[1], path_at)):
+        yield first
+    yield from rows
+
+
+def cell(cells: Sequence[str], index: int) -> str:
+    """A cell by its number, empty where the row is shorter."""
+    return cells[index] if -len(cells) <= index < len(cells) else ""
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a name ends like an image's."""
+    return name[name.rfind(".") :].lower() in IMAGE_SUFFIXES if "." in name else False
+
+
+def parse_box(written: Sequence[str]) -> Box:
+    """``x, y, w, h`` in pixels from four cells; ``BadLabel`` ``bad_box`` where they are not four numbers."""
+    try:
+        x, y, w, h = (float(text) for text in written)
+    except ValueError as error:
+        raise BadLabel("bad_box", f"'{' '.join(written)[:60]}' is not a box of four numbers") from error
+    return x, y, w, h
+
+
+def corners_box(box: Box) -> Box:
+    """A box given by its corners ``x1, y1, x2, y2`` as ``x, y, w, h``."""
+    left, top, right, bottom = box
+    return left, top, right - left, bottom - top
+
+
+def inside(written: str) -> str:
+    """A path relative to the set's folder, as written. ``BadLabel`` ``no_path`` for an empty one,
+    ``path_outside`` for one that is absolute, a URI, or climbs out with ``..``, ``bad_path`` for one that no
+    file system takes.
+    """
+    if not written:
+        raise BadLabel("no_path", "the row names no image")
+    parts = written.replace("\\", "/").split("/")
+    if written.startswith(("/", "\\", "~")) or "://" in written or ".." in parts or written[1:2] == ":":
+        raise BadLabel("path_outside", f"'{written[:80]}' leads out of the set's folder")
+    names = [len(part.encode("utf-8", "replace")) for part in parts]
+    if "\0" in written or max(names) > _MAX_NAME_BYTES or sum(names) > _MAX_PATH_BYTES:
+        raise BadLabel("bad_path", f"{written[:80]!r} cannot be a path")
+    return written
+
+
+def entry(
+    table: Location,
+    line: int,
+    source: str,
+    images: Location,
+    written: str,
+    build: Callable[[str], SourceRecord],
+) -> SourceRecord | Rejected:
+    """What ``build`` makes of the full path of the image that a row names, or why the row is left out."""
+    path = str(table.parent / f"{table.name}:{line}")
+    try:
+        path = str(images / inside(written))
+        return build(path)
+    except BadLabel as error:
+        return Rejected(path, error.reason, f"{table.name}, line {line}: {error}", source)
+
+
+def find(folder: Location, candidates: Iterable[str]) -> Location | None:
+    """The first of some files or folders inside ``folder`` that is there; an empty name is the folder."""
+    places = (folder / name if name else folder for name in candidates)
+    return next((place for place in places if place.exists()), None)
+
+
+def missing_files(root: Location, source: str, names: Iterable[str]) -> InputError:
+    """The error for a root without the files that a source needs."""
+    listed = ", ".join(f"'{name}'" for name in names)
+    state = "has not all the files" if root.exists() else "is not there, and would need the files"
+    return InputError(f"'{root}' {state} of the source '{source}'. Expected there: {listed}.")
+
+
+def file_names(folder: Location) -> set[str]:
+    """The names of what lies directly in a folder; empty where there is no such folder."""
+    infos = folder.filesystem.get_file_info(pafs.FileSelector(folder.path, allow_not_found=True))
+    return {str(info.base_name) for info in infos}
+
+
+def mat_struct(where: Location, name: str) -> dict[str, Any]:
+    """The fields of a MATLAB struct (version 5 file, read by SciPy), each a flat array. ``InputError`` where
+    the file is not one, or lacks the struct.
+    """
+    from scipy.io import loadmat
+
+    data = where.read_bytes(_MAX_MAT_BYTES)
+    try:
+        found = loadmat(io.BytesIO(data), variable_names=[name])
+    except NotImplementedError as error:
+        raise InputError(
+            f"'{where}' is a MATLAB file of version 7.3; save it with '-v7' (version 5) to read it here."
+        ) from error
+    except (ValueError, TypeError, KeyError, IndexError, EOFError, OSError, MemoryError, zlib.error) as error:
+        raise InputError(f"'{where}' is not a MATLAB file: {first_line(error)[:200]}") from error
+    struct = found.get(name)
+    if struct is None or struct.dtype.names is None or struct.size != 1:
+        raise InputError(f"'{where}' has no struct '{name}'.")
+    return {field: struct[field].item().ravel() for field in struct.dtype.names}
+
+
+def mat_text(value: Any) -> str:
+    """The text of a MATLAB cell, empty where it holds none."""
+    while hasattr(value, "size"):
+        if value.size != 1:
+            return ""
+        value = value.item()
+    return str(value).strip()
+
+
+def matlab_age(born: float, year: int) -> int:
+    """Age in whole years on 1 July of ``year`` of one born on the MATLAB day number ``born``.
+
+    The owners of IMDB-WIKI write ``datevec(datenum(year, 7, 1) - dob)`` and take the year of it. ``BadLabel``
+    ``bad_age`` where a date is none.
+    """
+    try:
+        days = datetime.date(year, 7, 1).toordinal() + _MATLAB_DAYS_BEFORE_PYTHON - int(born)
+        if days <= _MATLAB_DAYS_BEFORE_PYTHON:
+            return 0 if days > 0 else -1
+        return datetime.date.fromordinal(days - _MATLAB_DAYS_BEFORE_PYTHON).year
+    except (ValueError, OverflowError) as error:
+        raise BadLabel("bad_age", f"day {born} and year {year} give no age") from error
