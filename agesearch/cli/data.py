@@ -111,6 +111,10 @@ def inspect(
     html: Annotated[
         str | None, typer.Option("--html", help="Write a data card with a contact sheet to this file.")
     ] = None,
+    show_left_out: Annotated[
+        bool,
+        typer.Option("--show-left-out", help="Put left-out pictures on the card (opens their files)."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show a dataset's counts, ages, splits and what was left out."""
@@ -121,7 +125,7 @@ def inspect(
     else:
         from agesearch.reporting.datacard import write_datacard
 
-        found = write_datacard(dataset, html)
+        found = write_datacard(dataset, html, show_left_out=show_left_out)
         err.print(f"Data card written: {html}", **_PLAIN)
     if as_json:
         print_json(found.document())
@@ -190,7 +194,7 @@ def _facts(found: Inspection) -> list[tuple[str, str]]:
         ("licence", manifest.licence),
         ("crop", f"{crop.size} px, {crop.scale:g} x box, {'aligned' if crop.align else 'not aligned'}"),
         ("detector", manifest.detector),
-        ("sources", _listed(found.sources)),
-        ("sexes", _listed(found.sexes)),
+        ("sources", _listed(found.totals("source"))),
+        ("sexes", _listed(found.totals("sex"))),
         ("content digest", manifest.content_digest),
     ]

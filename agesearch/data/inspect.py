@@ -11,8 +11,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as pads
 
-from agesearch.ages import MAX_AGE
+from agesearch.ages import BINS, MAX_AGE
 from agesearch.data.records import QUARANTINE, Manifest, Split, read_manifest
 from agesearch.data.shards import open_shards, row_batches
 from agesearch.errors import InputError
@@ -22,7 +23,9 @@ DECADES = tuple(range(0, MAX_AGE, 10))
 UNLABELLED = "no age"
 UNKNOWN = "unknown"
 _EXAMPLES = 5
-_LABELS = ["age", "age_low", "age_high", "split", "sex", "ethnicity", "source"]
+_LABELS = ["age", "age_low", "age_high", "split", "sex", "ethnicity", "source", "label_kind"]
+#: What faces are counted by, besides their age.
+_GROUPED = ("split", "sex", "ethnicity", "source", "label_kind")
 
 
 @dataclass(frozen=True)
@@ -36,17 +39,21 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Inspection:
-    """A dataset at a glance. ``ages`` counts faces by decade (``30-39``; ``no age``) and split; ``sexes``,
-    ``ethnicities`` and ``sources`` count faces by value.
+    """A dataset at a glance. ``ages`` counts faces by decade (``30-39``; ``no age``) and split; ``values``
+    counts them by a field (``sex``, ``ethnicity``, ``source``, ``label_kind``), its value and the split;
+    ``years`` by the same (and by ``split``) and the year of age, 101 counts each (a group: its middle).
     """
 
     dataset: str
     manifest: Manifest
     ages: dict[str, dict[str, int]]
-    sexes: dict[str, int]
-    ethnicities: dict[str, int]
-    sources: dict[str, int]
+    values: dict[str, dict[str, dict[str, int]]]
+    years: dict[str, dict[str, list[int]]]
     left_out: list[LeftOut] = field(default_factory=list)
+
+    def totals(self, name: str) -> dict[str, int]:
+        """Faces by the value of a field, most frequent first."""
+        return {value: sum(counts.values()) for value, counts in self.values[name].items()}
 
     def document(self) -> dict[str, Any]:
         """The same as plain JSON."""
@@ -55,9 +62,11 @@ class Inspection:
             "faces": self.manifest.faces,
             "manifest": self.manifest.model_dump(mode="json"),
             "ages": self.ages,
-            "sexes": self.sexes,
-            "ethnicities": self.ethnicities,
-            "sources": self.sources,
+            "sexes": self.totals("sex"),
+            "ethnicities": self.totals("ethnicity"),
+            "sources": self.totals("source"),
+            "label_kinds": self.totals("label_kind"),
+            "by_split": self.values,
             "left_out": [vars(item) for item in self.left_out],
         }
 
@@ -77,21 +86,21 @@ def inspect_dataset(dataset: str | Location) -> Inspection:
     """Count a dataset; an ``InputError`` where it is none or is damaged."""
     folder = Location.of(dataset)
     manifest = read_manifest(folder)
-    ages = {name: {split.value: 0 for split in Split} for name in (*map(decade_name, DECADES), UNLABELLED)}
-    values: dict[str, Counter[str]] = {name: Counter() for name in ("sex", "ethnicity", "source")}
+    counted: dict[str, Counter[tuple[str, str, int | None]]] = {name: Counter() for name in _GROUPED}
     for batch in row_batches(folder, None, _LABELS):
-        for age, split in zip(_ages(batch), batch["split"].to_pylist(), strict=True):
-            ages[_decade_of(age)][split] += 1
-        for name, counter in values.items():
-            counter.update(value or UNKNOWN for value in batch[name].to_pylist())
+        for name, counter in counted.items():
+            counter.update(_grouped(batch, name, manifest.label_kind))
+    by_split = counted["split"]
+    ages = {name: {split.value: 0 for split in Split} for name in (*map(decade_name, DECADES), UNLABELLED)}
+    for (_, split, year), count in by_split.items():
+        ages[_decade_of(year)][split] += count
     _check_counts(folder, manifest, ages)
     return Inspection(
         dataset=str(folder),
         manifest=manifest,
         ages={name: counts for name, counts in ages.items() if name != UNLABELLED or any(counts.values())},
-        sexes=dict(values["sex"].most_common()),
-        ethnicities=dict(values["ethnicity"].most_common()),
-        sources=dict(values["source"].most_common()),
+        values={name: _by_split(counter) for name, counter in counted.items() if name != "split"},
+        years={name: _by_year(counter) for name, counter in counted.items()},
         left_out=_left_out(folder),
     )
 
@@ -103,11 +112,11 @@ def faces_by_decade(dataset: str | Location, each: int) -> dict[str, list[Face]]
     folder = Location.of(dataset)
     chosen: dict[str, list[tuple[str, float | None]]] = {}
     for batch in row_batches(folder, None, ["sample_id", "age", "age_low", "age_high"]):
-        for sample_id, age in zip(batch["sample_id"].to_pylist(), _ages(batch), strict=True):
+        for sample_id, age in zip(batch["sample_id"].to_pylist(), _ages(batch).to_pylist(), strict=True):
             chosen.setdefault(_decade_of(age), []).append((sample_id, age))
         chosen = {name: sorted(faces)[:each] for name, faces in chosen.items()}
     ages = {sample_id: age for faces in chosen.values() for sample_id, age in faces}
-    wanted = pc.field("sample_id").isin(list(ages))
+    wanted = pc.field("sample_id").isin(pa.array(list(ages), pa.string()))
     rows = open_shards(folder).to_table(columns=["sample_id", "image", "split", "source"], filter=wanted)
     found = {row["sample_id"]: Face(**row, age=ages[row["sample_id"]]) for row in rows.to_pylist()}
     order = [*map(decade_name, DECADES), UNLABELLED]
@@ -127,11 +136,37 @@ def _decade_of(age: float | None) -> str:
     return UNLABELLED if age is None else decade_name(min(int(age // 10) * 10, DECADES[-1]))
 
 
-def _ages(batch: pa.RecordBatch) -> list[float | None]:
+def _ages(batch: pa.RecordBatch) -> pa.Array:
     """Ages in years; of a group its middle."""
     middle = pc.divide(pc.add(batch["age_low"], batch["age_high"]), pa.scalar(2.0, pa.float32()))
-    ages: list[float | None] = pc.coalesce(batch["age"], middle).to_pylist()
-    return ages
+    return pc.coalesce(batch["age"], middle)
+
+
+def _grouped(batch: pa.RecordBatch, name: str, kind: str) -> dict[tuple[str, str, int | None], int]:
+    """Faces of a batch by value of a column, split and year of age."""
+    values = pc.fill_null(batch[name], kind if name == "label_kind" else UNKNOWN)
+    years = pc.cast(pc.floor(_ages(batch)), pa.int16())
+    table = pa.table({"value": values, "split": batch["split"], "year": years})
+    rows = table.group_by(["value", "split", "year"]).aggregate([([], "count_all")]).to_pylist()
+    return {(row["value"], row["split"], row["year"]): row["count_all"] for row in rows}
+
+
+def _by_split(counter: Counter[tuple[str, str, int | None]]) -> dict[str, dict[str, int]]:
+    """Value -> split -> faces, the most frequent value first."""
+    found: dict[str, dict[str, int]] = {}
+    for (value, split, _), count in counter.items():
+        splits = found.setdefault(value, {name.value: 0 for name in Split})
+        splits[split] += count
+    return dict(sorted(found.items(), key=lambda item: (-sum(item[1].values()), item[0])))
+
+
+def _by_year(counter: Counter[tuple[str, str, int | None]]) -> dict[str, list[int]]:
+    """Value -> faces of each year of age, in the order of ``_by_split``."""
+    found = {value: [0] * BINS for value in _by_split(counter)}
+    for (value, _, year), count in counter.items():
+        if year is not None:
+            found[value][year] += count
+    return found
 
 
 def _check_counts(folder: Location, manifest: Manifest, ages: dict[str, dict[str, int]]) -> None:
@@ -144,13 +179,18 @@ def _check_counts(folder: Location, manifest: Manifest, ages: dict[str, dict[str
 
 
 def _left_out(folder: Location) -> list[LeftOut]:
-    """The quarantine by reason, most frequent first."""
-    if not (folder / QUARANTINE).exists():
+    """The quarantine by reason, most frequent first, read batch by batch."""
+    place = folder / QUARANTINE
+    if not place.exists():
         return []
-    table = (folder / QUARANTINE).read_table(["path", "reason", "detail"])
-    counts: Counter[str] = Counter(table["reason"].to_pylist())
-    found = []
-    for reason, count in counts.most_common():
-        rows = table.filter(pc.equal(table["reason"], reason)).slice(0, _EXAMPLES).to_pylist()
-        found.append(LeftOut(reason, count, [(row["path"], row["detail"] or "") for row in rows]))
-    return found
+    counts: Counter[str] = Counter()
+    examples: dict[str, list[tuple[str, str]]] = {}
+    rows = pads.dataset(place.path, filesystem=place.filesystem, format="parquet")
+    for batch in rows.to_batches(columns=["path", "reason", "detail"]):
+        reasons = batch["reason"].to_pylist()
+        counts.update(reasons)
+        for index, reason in enumerate(reasons):
+            known = examples.setdefault(reason, [])
+            if len(known) < _EXAMPLES:
+                known.append((batch["path"][index].as_py(), batch["detail"][index].as_py() or ""))
+    return [LeftOut(reason, count, examples[reason]) for reason, count in counts.most_common()]

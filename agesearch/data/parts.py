@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from agesearch.data.records import Split
@@ -34,11 +35,11 @@ class Part:
         if self.split is not None:
             conditions.append(pc.field("split") == str(self.split))
         if self.folds is not None:
-            conditions.append(pc.field("fold").isin(list(self.folds)))
+            conditions.append(pc.field("fold").isin(pa.array(self.folds, pa.int8())))
         if self.subjects is not None:
-            conditions.append(pc.field("subject_id").isin(list(self.subjects)))
+            conditions.append(pc.field("subject_id").isin(pa.array(self.subjects, pa.string())))
         if self.without is not None:
-            conditions.append(~pc.field("subject_id").isin(list(self.without)))
+            conditions.append(~pc.field("subject_id").isin(pa.array(self.without, pa.string())))
             conditions.append(pc.field("subject_id").is_valid())
         whole = None
         for condition in conditions:

@@ -1,52 +1,85 @@
 """The data card: one self-contained HTML page that shows what a dataset holds and what was left out.
 
-Opens with no network: faces are embedded, the charts are plain HTML bars. Every value is escaped, since names
-and paths come from the source.
+Opens with no network and no script: faces are embedded, the charts are SVG. Every value is escaped, since
+names and paths come from the source.
 """
 
 from __future__ import annotations
 
-import base64
+import cv2
+import numpy as np
 
-import jinja2
-
-from agesearch.data.inspect import Inspection, faces_by_decade, inspect_dataset
+from agesearch.data.images import ARCHIVE_FORMATS, MAX_IMAGE_BYTES, BadImage, decode_image
+from agesearch.data.inspect import Inspection, LeftOut, faces_by_decade, inspect_dataset
 from agesearch.data.records import Split
+from agesearch.errors import AgeSearchError
+from agesearch.reporting.histograms import HEIGHT, WIDTH, Histogram, histogram
+from agesearch.reporting.pages import environment
 from agesearch.storage import Location
 
 #: Faces of one decade on the contact sheet.
 FACES_A_DECADE = 24
 
+_TITLES = {
+    "split": "Split",
+    "sex": "Sex",
+    "ethnicity": "Group",
+    "source": "Source",
+    "label_kind": "Kind of label",
+}
+_THUMBNAIL_SIDE = 96
+
 
 def write_datacard(
-    dataset: str | Location, page: str | Location, *, faces: int = FACES_A_DECADE
+    dataset: str | Location,
+    page: str | Location,
+    *,
+    faces: int = FACES_A_DECADE,
+    show_left_out: bool = False,
 ) -> Inspection:
-    """Write the card of ``dataset`` to the file ``page``; returns what it tells."""
+    """Write the card of ``dataset`` to the file ``page``; returns what it tells.
+
+    ``show_left_out`` puts small copies of left-out pictures on the page: it opens the local files that the
+    quarantine names, so it is for datasets of one's own making.
+    """
     found = inspect_dataset(dataset)
-    Location.of(page).write_text(render_datacard(found, _sheet(dataset, faces)))
+    thumbnails = _thumbnails(found.left_out) if show_left_out else {}
+    Location.of(page).write_text(render_datacard(found, _sheet(dataset, faces), thumbnails))
     return found
 
 
-def render_datacard(found: Inspection, sheet: list[dict[str, object]]) -> str:
-    """The page as text; ``sheet`` is a list of decades, each with its faces as data URIs."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("agesearch.reporting"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    template = environment.get_template("datacard.html.j2")
-    tallest = max((sum(counts.values()) for counts in found.ages.values()), default=0)
+def render_datacard(
+    found: Inspection, sheet: list[dict[str, object]], thumbnails: dict[str, bytes] | None = None
+) -> str:
+    """The page as text; ``sheet`` is a list of decades with their faces, ``thumbnails`` are JPEG bytes by
+    path.
+    """
+    template = environment().get_template("datacard.html.j2")
     return template.render(
         found=found,
         manifest=found.manifest,
         splits=[split.value for split in Split],
-        tallest=max(tallest, 1),
-        groups=[("Source", found.sources), ("Sex", found.sexes), ("Ethnicity", found.ethnicities)],
+        histograms=_histograms(found),
+        chart={"width": WIDTH, "height": HEIGHT},
         left_out=sum(item.count for item in found.left_out),
+        thumbnails=thumbnails or {},
         sheet=sheet,
     )
+
+
+def _histograms(found: Inspection) -> list[Histogram]:
+    """By split, and by each field that tells faces apart."""
+    splits = [split.value for split in Split]
+    made = []
+    for name, title in _TITLES.items():
+        if name == "split":
+            parts = {split: {split: found.manifest.counts.get(split, 0)} for split in splits}
+            years = {split: found.years["split"].get(split, [0] * 101) for split in splits}
+        else:
+            parts, years = found.values[name], found.years[name]
+        if len(parts) > 1 or name in ("split", "source"):
+            made.append(histogram(name, title, years, parts, splits))
+    return made
 
 
 def _sheet(dataset: str | Location, each: int) -> list[dict[str, object]]:
@@ -55,7 +88,7 @@ def _sheet(dataset: str | Location, each: int) -> list[dict[str, object]]:
             "name": name,
             "faces": [
                 {
-                    "uri": "data:image/jpeg;base64," + base64.b64encode(face.image).decode("ascii"),
+                    "image": face.image,
                     "age": "" if face.age is None else str(int(face.age)),
                     "split": face.split,
                     "source": face.source,
@@ -66,3 +99,26 @@ def _sheet(dataset: str | Location, each: int) -> list[dict[str, object]]:
         }
         for name, faces in faces_by_decade(dataset, each).items()
     ]
+
+
+def _thumbnails(left_out: list[LeftOut]) -> dict[str, bytes]:
+    """Small JPEGs of the left-out examples that are local files and can be decoded, by path."""
+    found = {}
+    for item in left_out:
+        for path, _ in item.examples:
+            try:
+                place = Location.of(path)
+                if place.is_local and (small := _thumbnail(place)) is not None:
+                    found[path] = small
+            except (AgeSearchError, BadImage, OSError, ValueError):
+                continue  # it was left out for a reason: that there is no picture is no news
+    return found
+
+
+def _thumbnail(place: Location) -> bytes | None:
+    rgb = decode_image(place.read_bytes(MAX_IMAGE_BYTES), formats=ARCHIVE_FORMATS)
+    scale = _THUMBNAIL_SIDE / max(rgb.shape[:2])
+    size = (max(1, round(rgb.shape[1] * scale)), max(1, round(rgb.shape[0] * scale)))
+    small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+    done, data = cv2.imencode(".jpg", np.ascontiguousarray(small[..., ::-1]))
+    return bytes(data) if done else None
