@@ -168,20 +168,6 @@ def resolve(path: str, root: Location) -> str:
     return path if "://" in path or os.path.isabs(path) else str(root / path)
 
 
-def inside(path: str, root: Location) -> str:
-    """An image's path as an annotation writes it, relative to ``root`` -> one that can be opened.
-
-    ``BadLabel`` ``no_path`` for an empty one, ``path_outside`` for one that could leave ``root``: annotations
-    come from outside, and must not name other files of this machine.
-    """
-    written = path.strip()
-    if not written:
-        raise BadLabel("no_path", "no image is named")
-    if "\0" in written or "://" in written or os.path.isabs(written) or ".." in written.split("/"):
-        raise BadLabel("path_outside", f"'{written[:200]}' is not a path inside '{root}'")
-    return str(root / written.removeprefix("./"))
-
-
 def read_names(
     folder: Location, source: str, record_of: Callable[[str, str], SourceRecord]
 ) -> Iterator[SourceRecord | Rejected]:
