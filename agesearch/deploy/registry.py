@@ -201,6 +201,22 @@ def resolve(registry: str | Location, reference: str) -> Location:
     return version.folder
 
 
+def model_folder(model: str, registry: str | Location = DEFAULT_REGISTRY) -> Location:
+    """The folder of a model said as a path or URI, or as ``NAME``, ``NAME@ALIAS`` or ``NAME:VERSION``.
+
+    A folder goes before a registry name. What is neither is an ``InputError`` that says where was looked.
+    """
+    folder = Location.of(model)
+    if (folder / MANIFEST).exists():
+        return folder
+    if folder.exists() or _REFERENCE.fullmatch(model) is None or "/" in model:
+        read_model_manifest(folder)  # says what the folder lacks
+    try:
+        return resolve(registry, model)
+    except InputError as error:
+        raise InputError(f"There is no folder '{model}', and as a registry name: {error}") from error
+
+
 def verify(folder: Location) -> None:
     """Check every file of a version against ``SHA256SUMS``; an ``InputError`` names the one that differs."""
     sums = dict(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agesearch.deploy.registry import CHAMPION, SUMS, Registry, Version, checked_name, resolve
+from agesearch.deploy.registry import CHAMPION, SUMS, Registry, Version, checked_name, model_folder, resolve
 from agesearch.errors import ConflictError, InputError
 from agesearch.models.manifest import ModelManifest
 from agesearch.specs import CropSpec, ModelSpec
@@ -144,3 +144,14 @@ def test_no_name_leaves_the_registry(name: str) -> None:
     assert "/" not in name
     assert ".." not in name
     assert not name.startswith((".", "-"))
+
+
+def test_a_model_is_a_folder_first_and_a_registry_name_next(registry: Registry, tmp_path: Path) -> None:
+    version = add(registry, "ages")
+    registry.move_alias(version, CHAMPION)
+    assert model_folder("ages", registry.root) == model_folder("ages:1", registry.root) == version.folder
+    assert model_folder(str(version.folder), registry.root) == version.folder
+    with pytest.raises(InputError, match=r"no manifest\.json"):
+        model_folder(str(tmp_path / "absent"), registry.root)
+    with pytest.raises(InputError, match="no folder 'agse', and as a registry name: .*Did you mean 'ages'"):
+        model_folder("agse", registry.root)
