@@ -1,8 +1,6 @@
-"""Annotation tables as owners write them: rows streamed with their line numbers, MATLAB structs and dates,
-and image paths that stay inside the set.
+"""Annotation tables as owners write them: rows streamed with their line numbers, MATLAB structs and dates.
 
-Nothing here trusts the file: lines, cells and whole MATLAB files have a largest size, and a path that leaves
-the set's folder is refused.
+Nothing here trusts the file: lines, cells and whole MATLAB files have a largest size.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from agesearch.data.records import Rejected, SourceRecord
-from agesearch.data.sources.base import IMAGE_SUFFIXES, BadLabel
+from agesearch.data.sources.base import IMAGE_SUFFIXES, BadLabel, inside, parse_age
 from agesearch.errors import InputError, first_line
 from agesearch.storage import Location
 
@@ -29,8 +27,6 @@ Box = tuple[float, float, float, float]
 
 _MAX_LINE_CHARACTERS = 1_000_000
 _MAX_MAT_BYTES = 512 * 1024 * 1024
-#: The longest name and path that file systems take; a longer one is an error of the system, not of a row.
-_MAX_NAME_BYTES, _MAX_PATH_BYTES = 255, 2048
 #: MATLAB counts days from the year 0, which is a leap year there; Python from the year 1.
 _MATLAB_DAYS_BEFORE_PYTHON = 366
 
@@ -129,20 +125,19 @@ def corners_box(box: Box) -> Box:
     return left, top, right - left, bottom - top
 
 
-def inside(written: str) -> str:
-    """A path relative to the set's folder, as written. ``BadLabel`` ``no_path`` for an empty one,
-    ``path_outside`` for one that is absolute, a URI, or climbs out with ``..``, ``bad_path`` for one that no
-    file system takes.
+def single_age(written: str, *, unlabelled: bool = False) -> float | None:
+    """One age in years, not a group. ``BadLabel`` ``no_age`` for an empty cell (None where ``unlabelled``),
+    ``bad_age`` for anything else that is no age in 0..100.
     """
-    if not written:
-        raise BadLabel("no_path", "the row names no image")
-    parts = written.replace("\\", "/").split("/")
-    if written.startswith(("/", "\\", "~")) or "://" in written or ".." in parts or written[1:2] == ":":
-        raise BadLabel("path_outside", f"'{written[:80]}' leads out of the set's folder")
-    names = [len(part.encode("utf-8", "replace")) for part in parts]
-    if "\0" in written or max(names) > _MAX_NAME_BYTES or sum(names) > _MAX_PATH_BYTES:
-        raise BadLabel("bad_path", f"{written[:80]!r} cannot be a path")
-    return written
+    try:
+        age, low, _ = parse_age(written)
+    except BadLabel as error:
+        if unlabelled and error.reason == "no_age":
+            return None
+        raise
+    if low is not None:
+        raise BadLabel("bad_age", f"'{written[:40]}' is not one age")
+    return age
 
 
 def entry(
@@ -156,7 +151,7 @@ def entry(
     """What ``build`` makes of the full path of the image that a row names, or why the row is left out."""
     path = str(table.parent / f"{table.name}:{line}")
     try:
-        path = str(images / inside(written))
+        path = inside(written, images)
         return build(path)
     except BadLabel as error:
         return Rejected(path, error.reason, f"{table.name}, line {line}: {error}", source)
