@@ -28,6 +28,8 @@ _NUMBER = r"(\d+(?:\.\d+)?)"
 _AGE_RANGE = re.compile(rf"^[\[(]?\s*{_NUMBER}\s*(?:-|–|—|,|;|to|\.\.)\s*{_NUMBER}\s*[\])]?$")
 _OPEN_RANGE = re.compile(rf"^(?:{_NUMBER}\s*\+|(?:more than|over)\s+{_NUMBER})$", re.IGNORECASE)
 _MAX_DEPTH = 32
+#: The longest name and path that file systems take; a longer one fails in the system, not in a row.
+_MAX_NAME_BYTES, _MAX_PATH_BYTES = 255, 2048
 
 _SPLITS = {
     **dict.fromkeys(("train", "training", "trn", "tr"), Split.TRAIN),
@@ -166,6 +168,25 @@ def parse_sex(text: str) -> str | None:
 def resolve(path: str, root: Location) -> str:
     """An image's path as a source writes it -> one that can be opened; absolute paths and URIs stay."""
     return path if "://" in path or os.path.isabs(path) else str(root / path)
+
+
+def inside(path: str, root: Location) -> str:
+    """An image's path as an annotation writes it, relative to ``root`` -> one that can be opened.
+
+    ``BadLabel`` ``no_path`` for an empty one, ``path_outside`` for one that could leave ``root`` (annotations
+    come from outside, and must not name other files of this machine), ``bad_path`` for one that no file
+    system takes.
+    """
+    written = path.strip()
+    if not written:
+        raise BadLabel("no_path", "no image is named")
+    parts = written.replace("\\", "/").split("/")
+    if "://" in written or written[0] in "/\\~" or written[1:2] == ":" or ".." in parts:
+        raise BadLabel("path_outside", f"'{written[:200]}' is not a path inside '{root}'")
+    lengths = [len(part.encode("utf-8", "replace")) for part in (*parts, written)]
+    if "\0" in written or max(lengths[:-1]) > _MAX_NAME_BYTES or lengths[-1] > _MAX_PATH_BYTES:
+        raise BadLabel("bad_path", f"{written[:80]!r} cannot be a path")
+    return str(root / written.removeprefix("./"))
 
 
 def read_names(
