@@ -5,23 +5,22 @@ maps them over a cluster, the benchmark runs them in a bare loop.
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.fs as pafs
 
 from agesearch.data.detectors import Detector
 from agesearch.data.faces import crop_face, encode_crop, find_face
-from agesearch.data.images import ARCHIVE_FORMATS, MAX_IMAGE_BYTES, BadImage, decode_image
+from agesearch.data.files import printable, read_image
+from agesearch.data.images import ARCHIVE_FORMATS, BadImage, decode_image
 from agesearch.data.records import SCHEMA, Rejected, SourceRecord, Split
 from agesearch.data.splits import split_of
 from agesearch.data.writing import sample_id_of
-from agesearch.errors import first_line
 from agesearch.specs import CropSpec, SplitSpec
-from agesearch.storage import Location
 
 #: Source records as a table: what the ingest hands to its tasks.
 RECORD_SCHEMA = pa.schema(
@@ -48,19 +47,22 @@ OUTCOME_SCHEMA = pa.schema(
 
 def record_table(records: Sequence[SourceRecord]) -> pa.Table:
     """Records as a table of ``RECORD_SCHEMA``."""
-    return pa.Table.from_pylist([asdict(record) for record in records], schema=RECORD_SCHEMA)
+    return pa.Table.from_pylist([_as_row(record) for record in records], schema=RECORD_SCHEMA)
 
 
 def outcomes_of(records: pa.Table, detector: Detector, crop: CropSpec, split: SplitSpec) -> pa.Table:
     """A table of records -> a table of outcomes (``OUTCOME_SCHEMA``), in the same order."""
     rows = []
-    for row in records.to_pylist():
-        record = _record_of(row)
-        outcome = face_row(record, detector, crop, split)
-        if isinstance(outcome, Rejected):
-            rows.append(asdict(outcome))
-        else:
-            rows.append({**outcome, "path": record.path})
+    with warnings.catch_warnings():
+        # Pillow tells of every odd tag in a warning: thousands of lines from one hostile file.
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        for row in records.to_pylist():
+            record = _record_of(row)
+            outcome = face_row(record, detector, crop, split)
+            if isinstance(outcome, Rejected):
+                rows.append(asdict(outcome))
+            else:
+                rows.append({**outcome, "path": record.path})
     return pa.Table.from_pylist(rows, schema=OUTCOME_SCHEMA)
 
 
@@ -93,22 +95,10 @@ def face_row(
     }
 
 
-def read_image(path: str) -> bytes:
-    """The bytes of an image file; ``BadImage`` ``missing_file``, ``too_many_bytes`` or ``unreadable``."""
-    try:
-        where = Location.of(path)
-        info = where.filesystem.get_file_info(where.path)
-        if info.type != pafs.FileType.File:
-            raise BadImage("missing_file", f"There is no file '{path}'.")
-        if (info.size or 0) > MAX_IMAGE_BYTES:
-            raise BadImage("too_many_bytes", f"'{path}' has {info.size} bytes.")
-        with where.filesystem.open_input_stream(where.path) as stream:
-            # A file that grows while it is read must not fill the memory.
-            return bytes(stream.read(MAX_IMAGE_BYTES))
-    except BadImage:
-        raise
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise BadImage("unreadable", f"'{path}' cannot be read: {first_line(error)[:200]}") from error
+def _as_row(record: SourceRecord) -> dict[str, Any]:
+    return {
+        name: printable(value) if isinstance(value, str) else value for name, value in asdict(record).items()
+    }
 
 
 def _record_of(row: dict[str, Any]) -> SourceRecord:

@@ -9,6 +9,7 @@ pick an exotic decoder; and a truncated file is an error there, where OpenCV ret
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
@@ -31,15 +32,27 @@ MAX_IMAGE_SIDE = 32_000
 MIN_IMAGE_SIDE = 16
 #: A progressive JPEG has about ten scans; thousands of tiny ones cost minutes of decoding (a known attack).
 _MAX_JPEG_SCANS = 64
+_USUAL_JPEG_SCANS = 12
+#: Where there are more than usual: 64 million pixels, ten times over, are about ten seconds.
+_MAX_SCANNED_PIXELS = 640_000_000
 
-_ORIENTATIONS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+#: A header may name few pixels and a tile that takes gigabytes; owners' tiles have 4,096 a side at most.
+_MAX_TILE_PIXELS = 4096 * 4096
+_TILE_WIDTH, _TILE_LENGTH, _ORIENTATION = 322, 323, 0x0112
+#: Plain-text PPM is decoded at 3 MB/s, in Python.
+_MAX_PLAIN_PPM_BYTES = 16 * 1024 * 1024
+#: Rows that are converted at once, so that no more than the image and its RGB are in memory.
+_BAND = 256
+
+#: EXIF orientation -> the view of an upright array that has the rows and columns of the stored image.
+_STORED_VIEW: dict[int, Callable[[RgbImage], RgbImage]] = {
+    2: lambda upright: upright[:, ::-1],
+    3: lambda upright: upright[::-1, ::-1],
+    4: lambda upright: upright[::-1],
+    5: lambda upright: upright.transpose(1, 0, 2),
+    6: lambda upright: np.rot90(upright, 1),
+    7: lambda upright: upright[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda upright: np.rot90(upright, -1),
 }
 
 
@@ -100,17 +113,30 @@ def _check_size(image: Image.Image, data: bytes, max_pixels: int) -> None:
         raise BadImage(
             "too_small", f"The image is {width} x {height}, but must be at least {MIN_IMAGE_SIDE} a side."
         )
-    if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > _MAX_JPEG_SCANS:
-        raise BadImage("corrupt", f"The JPEG has more than {_MAX_JPEG_SCANS} scans.")
+    if image.format in ("JPEG", "MPO") and _scans_too_long(data, width * height):
+        raise BadImage("corrupt", "The JPEG has more scans than any honest encoder writes.")
+    if image.format == "PPM" and data[1:2] in b"123" and len(data) > _MAX_PLAIN_PPM_BYTES:
+        raise BadImage("too_many_bytes", f"The plain-text PPM has {len(data)} bytes: store it as PNG.")
+    tile = _tile_pixels(image)
+    if tile > _MAX_TILE_PIXELS:
+        raise BadImage("too_many_pixels", f"The TIFF's tiles have {tile} pixels each.")
+
+
+def _scans_too_long(data: bytes, pixels: int) -> bool:
+    scans = data.count(b"\xff\xda")
+    return scans > _MAX_JPEG_SCANS or (scans > _USUAL_JPEG_SCANS and scans * pixels > _MAX_SCANNED_PIXELS)
+
+
+def _tile_pixels(image: Image.Image) -> int:
+    tags = getattr(image, "tag_v2", {})
+    width, length = tags.get(_TILE_WIDTH, 0), tags.get(_TILE_LENGTH, 0)
+    return width * length if isinstance(width, int) and isinstance(length, int) else 0
 
 
 def _pixels(image: Image.Image) -> RgbImage:
     try:
         image.load()
-        upright = _upright(image)
-        return np.ascontiguousarray(_to_rgb(upright))
-    except BadImage:
-        raise
+        return _upright_rgb(image)
     except MemoryError as error:
         raise BadImage("too_many_pixels", "The image does not fit in memory.") from error
     except Exception as error:  # a decoder fed hostile bytes raises anything
@@ -118,20 +144,40 @@ def _pixels(image: Image.Image) -> RgbImage:
         raise BadImage(reason, f"The image cannot be decoded: {first_line(error)[:200]}") from error
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _upright_rgb(image: Image.Image) -> RgbImage:
+    """Convert band by band, straight into the array that is returned."""
+    width, height = image.size
+    orientation = _orientation(image)
+    shape = (width, height, 3) if orientation >= 5 else (height, width, 3)
+    upright: RgbImage = np.empty(shape, np.uint8)
+    view = _STORED_VIEW.get(orientation)
+    stored = upright if view is None else view(upright)
+    is_deep = image.mode.startswith("I") or image.mode == "F"
+    bands = [(top, min(top + _BAND, height)) for top in range(0, height, _BAND)]
+    peak = max((_peak(_band(image, *rows)) for rows in bands), default=0.0) if is_deep else 0.0
+    for top, bottom in bands:
+        band = _band(image, top, bottom)
+        stored[top:bottom] = _from_deep_grey(np.asarray(band), peak) if is_deep else _to_rgb(band)
+    return upright
+
+
+def _band(image: Image.Image, top: int, bottom: int) -> Image.Image:
+    band = image.crop((0, top, image.width, bottom))
+    band.info = image.info  # a palette's transparency is told there
+    return band
+
+
+def _orientation(image: Image.Image) -> int:
     try:
-        orientation = image.getexif().get(0x0112, 1)
+        found = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # broken EXIF must not cost an image whose pixels are sound
-        orientation = 1
-    method = _ORIENTATIONS.get(orientation) if isinstance(orientation, int) else None
-    return image.transpose(method) if method is not None else image
+        return 1
+    return found if isinstance(found, int) and found in _STORED_VIEW else 1
 
 
 def _to_rgb(image: Image.Image) -> RgbImage:
     if image.mode == "RGB":
         return np.asarray(image)
-    if image.mode.startswith("I") or image.mode == "F":
-        return _from_deep_grey(np.asarray(image))
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         canvas = Image.new("RGB", image.size, (255, 255, 255))
@@ -140,10 +186,16 @@ def _to_rgb(image: Image.Image) -> RgbImage:
     return np.asarray(image.convert("RGB"))
 
 
-def _from_deep_grey(values: npt.NDArray[Any]) -> RgbImage:
-    """Grey of more than 8 bits -> RGB: 16-bit values keep their high byte, floats are 0..1 or 0..255."""
+def _peak(image: Image.Image) -> float:
+    return float(np.nan_to_num(np.asarray(image, np.float64)).max(initial=0.0))
+
+
+def _from_deep_grey(values: npt.NDArray[Any], peak: float) -> RgbImage:
+    """Grey of more than 8 bits -> RGB: 16-bit values keep their high byte, floats are 0..1 or 0..255.
+
+    ``peak`` is the largest value of the whole image, which tells the scale.
+    """
     levels = np.nan_to_num(values.astype(np.float64))
-    peak = float(levels.max(initial=0.0))
     if np.issubdtype(values.dtype, np.floating):
         levels = levels * 255.0 if peak <= 1.0 else levels
     elif values.dtype.itemsize == 2 or peak > 255.0:

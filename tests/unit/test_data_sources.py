@@ -163,6 +163,7 @@ def test_folder_names_are_ages(tmp_path: Path) -> None:
         "misc/d.jpg": "not_in_an_age_folder",
         "e.jpg": "not_in_an_age_folder",
         "8/notes.txt": "not_an_image_name",
+        "8/.hidden.jpg": "hidden",
         "8/loop": "linked_folder",
     }
     assert len([item for item in _folder(tmp_path, unlabelled=True) if isinstance(item, SourceRecord)]) == 5

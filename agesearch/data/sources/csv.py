@@ -5,13 +5,12 @@ Columns are found by their usual names (``ALIASES``) or by the user's own (``--c
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from agesearch.data.files import printable
 from agesearch.data.records import Rejected, SourceRecord
 from agesearch.data.sources.base import (
     BadLabel,
@@ -24,7 +23,9 @@ from agesearch.data.sources.base import (
     parse_split,
     resolve,
 )
+from agesearch.data.sources.tables import Box, Row, lines_of, named_rows, open_text, parse_box
 from agesearch.errors import InputError, unknown_name
+from agesearch.storage import Location
 
 #: Field -> the column names, in lower case, that it is known by, best first.
 ALIASES: dict[str, tuple[str, ...]] = {
@@ -50,9 +51,6 @@ ALIASES: dict[str, tuple[str, ...]] = {
 _BOX = ("box_x", "box_y", "box_w", "box_h")
 _JSON_SUFFIXES = (".jsonl", ".ndjson")
 _SNIFFED_CHARACTERS = 65_536
-_MAX_LINE_CHARACTERS = 1_000_000
-
-Row = tuple[int, dict[str, str]]
 
 
 def read(options: SourceOptions) -> Iterator[SourceRecord | Rejected]:
@@ -75,63 +73,39 @@ def read(options: SourceOptions) -> Iterator[SourceRecord | Rejected]:
 def _rows(options: SourceOptions) -> Iterator[Row]:
     """Line number and cells (by column name) of every row that is not blank."""
     where = options.root
-    with where.filesystem.open_input_stream(where.path) as stream:
-        text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
-        try:
-            if where.name.lower().endswith(_JSON_SUFFIXES):
-                yield from _json_rows(text, str(where))
-            else:
-                yield from _separated_rows(text, str(where))
-        except UnicodeDecodeError as error:
-            raise InputError(f"'{where}' is not UTF-8 text: {error.reason} at byte {error.start}.") from error
+    if where.name.lower().endswith(_JSON_SUFFIXES):
+        return _json_rows(where)
+    return named_rows(where, delimiter=_delimiter(where))
 
 
-def _separated_rows(text: io.TextIOWrapper, where: str) -> Iterator[Row]:
-    head = text.read(_SNIFFED_CHARACTERS)
-    delimiter = "\t" if where.lower().endswith(".tsv") else _delimiter(head)
-    lines = itertools.chain(_whole_lines(head, text), text)
-    reader = csv.reader(lines, delimiter=delimiter)
-    try:
-        header = [name.strip() for name in next(reader, [])]
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                padded = cells + [""] * (len(header) - len(cells))
-                yield reader.line_num, dict(zip(header, padded, strict=False))
-    except csv.Error as error:
-        raise InputError(f"'{where}', line {reader.line_num}: {error}.") from error
-
-
-def _whole_lines(head: str, text: io.TextIOWrapper) -> Iterator[str]:
-    """The lines of what was read ahead; the last one is completed from the file."""
-    lines = io.StringIO(head, newline="").readlines()
-    if lines:
-        lines[-1] += text.readline(_MAX_LINE_CHARACTERS)
-    return iter(lines)
-
-
-def _delimiter(head: str) -> str:
+def _delimiter(where: Location) -> str:
     """The separator that the header has most of; a comma for a single column."""
-    header = head.lstrip().split("\n", 1)[0]
+    if where.name.lower().endswith(".tsv"):
+        return "\t"
+    with open_text(where) as text:
+        header = text.read(_SNIFFED_CHARACTERS).lstrip().split("\n", 1)[0]
     return max(",;\t|", key=lambda mark: (header.count(mark), mark == ","))
 
 
-def _json_rows(text: io.TextIOWrapper, where: str) -> Iterator[Row]:
-    number = 0
-    while line := text.readline(_MAX_LINE_CHARACTERS):
-        number += 1
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise InputError(f"'{where}', line {number} is not a JSON object: {error}.") from error
-        if not isinstance(value, dict):
-            raise InputError(f"'{where}', line {number} is not a JSON object but {type(value).__name__}.")
-        yield number, {str(key): _cell(content) for key, content in value.items()}
+def _json_rows(where: Location) -> Iterator[Row]:
+    with open_text(where) as text:
+        for number, line in enumerate(lines_of(text, where), start=1):
+            if line.strip():
+                yield number, _json_row(line, where, number)
+
+
+def _json_row(line: str, where: Location, number: int) -> dict[str, str]:
+    try:
+        value = json.loads(line)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise InputError(f"'{where}', line {number} is not a JSON object: {error}.") from error
+    if not isinstance(value, dict):
+        raise InputError(f"'{where}', line {number} is not a JSON object but {type(value).__name__}.")
+    return {str(key): _cell(content) for key, content in value.items()}
 
 
 def _cell(value: Any) -> str:
-    return "" if value is None else str(value)
+    return "" if value is None else printable(str(value))
 
 
 def _columns(found: list[str], options: SourceOptions) -> dict[str, str]:
@@ -218,15 +192,9 @@ def _fold(text: str) -> int | None:
     return fold
 
 
-def _box(cells: Mapping[str, str]) -> tuple[float, float, float, float] | None:
+def _box(cells: Mapping[str, str]) -> Box | None:
     written = [cells.get(field, "") for field in _BOX]
-    if not any(written):
-        return None
-    try:
-        x, y, w, h = (float(text) for text in written)
-    except ValueError as error:
-        raise BadLabel("bad_box", f"'{' '.join(written)[:60]}' is not a box x, y, w, h") from error
-    return x, y, w, h
+    return parse_box(written) if any(written) else None
 
 
 SOURCE = Source(
