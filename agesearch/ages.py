@@ -7,6 +7,7 @@ years.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -81,7 +82,14 @@ def age_quantile(pmf: npt.ArrayLike, level: float) -> FloatArray:
 
 #: The eight age groups of Adience (Eidinger 2014); its labels (8, 12) and (8, 13) are one group.
 ADIENCE_GROUPS = ((0, 2), (4, 6), (8, 13), (15, 20), (25, 32), (38, 43), (48, 53), (60, 100))
-_ADIENCE_LIMITS = np.array([(b[0] + a[1]) / 2 for a, b in pairwise(ADIENCE_GROUPS)])
+
+
+def group_cells(groups: Sequence[tuple[float, float]]) -> npt.NDArray[np.int64]:
+    """The group nearest to each age 0..100: ``[101]`` indices into ``groups``, which ascend and share no age.
+
+    Each gap between two groups is cut half way; an age exactly half way belongs to the older one.
+    """
+    return np.searchsorted(_limits(groups), AGES, side="right").astype(np.int64)
 
 
 def adience_group(age: npt.ArrayLike) -> npt.NDArray[np.int64]:
@@ -92,11 +100,15 @@ def adience_group(age: npt.ArrayLike) -> npt.NDArray[np.int64]:
     """
     # Predictions are float32: one that is half way may come out a rounding below it.
     years = np.asarray(age, dtype=np.float64) + 1e-4
-    return np.searchsorted(_ADIENCE_LIMITS, years, side="right").astype(np.int64)
+    return np.searchsorted(_limits(ADIENCE_GROUPS), years, side="right").astype(np.int64)
+
+
+def _limits(groups: Sequence[tuple[float, float]]) -> npt.NDArray[np.float64]:
+    return np.array([(younger[1] + older[0]) / 2 for younger, older in pairwise(groups)])
 
 
 #: The cell of each age bin 0..100 in ``ADIENCE_GROUPS``: what an 8-way head classifies.
-ADIENCE_CELLS: npt.NDArray[np.int64] = adience_group(AGES)
+ADIENCE_CELLS: npt.NDArray[np.int64] = group_cells(ADIENCE_GROUPS)
 
 
 def adience_mass(pmf: npt.ArrayLike) -> FloatArray:

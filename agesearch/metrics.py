@@ -30,12 +30,16 @@ def on_split(split: str, name: str) -> str:
 #: Adience group, and in it or the next one, by the group that has the most mass and by the expected age.
 EPS_ERROR = "eps_error"
 TOP1 = "top1"
+VAL_TOP1 = on_split("val", TOP1)
 ONE_OFF = "one_off"
 TOP1_BY_AGE = "top1_by_age"
 ONE_OFF_BY_AGE = "one_off_by_age"
 #: Against labels that are age groups: the share of predicted ages inside, and how far outside they are.
 IN_GROUP = "in_group"
 OUTSIDE_YEARS = "outside_years"
+
+#: Of the scores of faces (without a split's name), those where less is better; more is better of the others.
+SMALLER_IS_BETTER = frozenset({MAE_YEARS, EPS_ERROR, OUTSIDE_YEARS})
 
 
 def cs_at(k: float) -> str:

@@ -14,6 +14,7 @@ from typing import Any, Literal, Self, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from agesearch.ages import ADIENCE_GROUPS, MAX_AGE
 from agesearch.errors import InputError
 from agesearch.storage import Location
 
@@ -81,54 +82,86 @@ class SplitSpec(Spec):
 
 
 class ModelSpec(Spec):
-    """A network: an architecture of the zoo, its input side in pixels, and where its weights start from.
+    """A network: an architecture of the zoo, its input side in pixels, its head, and where its weights start
+    from.
 
-    ``init`` is ``random``, ``pretrained`` (downloaded by timm) or ``file`` (``weights``: safetensors, or a
-    ``.pth`` state dict read with ``weights_only``).
+    ``init`` is ``random``, ``pretrained`` (downloaded by timm), ``file`` (``weights``: safetensors, or a
+    ``.pth`` state dict read with ``weights_only``; the backbone alone) or ``model`` (``weights``: a model
+    folder; the head too, where it is the same). ``head`` is a row of ``agesearch.models.heads.HEADS``;
+    ``groups`` are the age groups in years of the head ``groups``, both ends included, and without a meaning
+    for the others; ``dropout`` is the share of features that the head drops while training.
     """
 
     arch: str
     input_size: int = Field(96, ge=32, le=512)
-    init: Literal["random", "pretrained", "file"] = "random"
+    init: Literal["random", "pretrained", "file", "model"] = "random"
     weights: str | None = None
+    head: Literal["softmax", "groups"] = "softmax"
+    groups: tuple[tuple[int, int], ...] = Field(ADIENCE_GROUPS, min_length=2)
+    dropout: float = Field(0.0, ge=0.0, lt=1.0)
 
     @model_validator(mode="after")
-    def _file_has_weights(self) -> Self:
-        if (self.init == "file") != (self.weights is not None):
-            raise ValueError("weights must be given with init: file, and only then")
+    def _weights_with_their_init(self) -> Self:
+        if (self.init in ("file", "model")) != (self.weights is not None):
+            raise ValueError("weights must be given with init: file or init: model, and only then")
+        return self
+
+    @model_validator(mode="after")
+    def _groups_ascend(self) -> Self:
+        ends = [end for group in self.groups for end in group]
+        lows, highs = ends[::2], ends[1::2]
+        apart = all(high < low for high, low in zip(highs, lows[1:], strict=False))
+        upright = all(low <= high for low, high in self.groups)
+        if not (upright and apart and lows[0] >= 0 and highs[-1] <= MAX_AGE):
+            raise ValueError(f"groups must be ages in 0..{MAX_AGE} that ascend and share no age")
         return self
 
 
 class AugmentSpec(Spec):
-    """Training-time augmentation; ``strength`` 0 leaves the faces as they are, 1 is the usual amount."""
+    """Training-time augmentation; ``strength`` 0 leaves the faces as they are, 1 is the usual amount.
+
+    ``policy`` is a row of ``agesearch.data.augment.POLICIES``; ``greco`` at strength 1 is that of Greco 2021.
+    """
 
     strength: float = Field(1.0, ge=0.0, le=3.0)
+    policy: Literal["default", "greco"] = "default"
 
 
 class DistillSpec(Spec):
     """Weights of the named losses, the label width in years and the softening temperature.
 
     ``label``: KL to the label's Gaussian; ``mean``: absolute error of the expectation (DLDL-v2, Gao 2018);
-    ``kd``: T^2 KL to the teacher's softened PMF (Hinton 2015); ``cdf``: Wasserstein-1 to the teacher in
-    years.
+    ``mse``: its squared error (Greco 2021); ``kd``: T^2 KL to the teacher's softened PMF (Hinton 2015);
+    ``cdf``: Wasserstein-1 to the teacher in years.
     """
 
     label_sigma: float = Field(2.0, ge=0.1, le=20.0)
     label_weight: float = Field(1.0, ge=0.0)
     mean_weight: float = Field(0.1, ge=0.0)
+    mse_weight: float = Field(0.0, ge=0.0)
     kd_weight: float = Field(1.0, ge=0.0)
     cdf_weight: float = Field(0.0, ge=0.0)
     temperature: float = Field(2.0, gt=0.0, le=100.0)
 
 
 class OptimSpec(Spec):
-    """AdamW with a warm-up and a cosine decay over the epochs."""
+    """How the weights are learnt: by default AdamW with a warm-up and a cosine decay over the epochs.
+
+    ``optimiser`` and ``schedule`` are rows of the tables in ``agesearch.training.optim``. ``momentum`` is
+    that of ``sgd``; ``decay_every`` and ``decay`` are those of ``steps``: the rate is ``learning_rate *
+    decay ** floor(epoch / decay_every)``.
+    """
 
     epochs: int = Field(20, ge=1, le=10_000)
     batch_size: int = Field(32, ge=2, le=8192)
     learning_rate: float = Field(2e-3, gt=0.0, le=10.0)
     weight_decay: float = Field(0.02, ge=0.0, le=10.0)
     warmup_epochs: float = Field(1.0, ge=0.0)
+    optimiser: Literal["adamw", "sgd"] = "adamw"
+    momentum: float = Field(0.9, ge=0.0, lt=1.0)
+    schedule: Literal["cosine", "steps"] = "cosine"
+    decay_every: int = Field(20, ge=1)
+    decay: float = Field(0.2, gt=0.0, le=1.0)
 
 
 class TrainSpec(Spec):

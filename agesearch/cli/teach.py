@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from agesearch.cli.common import AddressOption, JsonOption, err, out, print_json, shown_progress
-from agesearch.metrics import VAL_CS5, VAL_MAE_MEDIAN_YEARS, VAL_MAE_YEARS
+from agesearch.metrics import VAL_CS5, VAL_MAE_MEDIAN_YEARS, VAL_MAE_YEARS, VAL_TOP1
 
 if TYPE_CHECKING:
     from agesearch.models.manifest import ModelManifest
@@ -80,11 +80,14 @@ def _init(init: str) -> dict[str, str]:
 
 def _tell(folder: str, manifest: ModelManifest, spec: TrainSpec) -> None:
     found = manifest.metrics
+    if VAL_MAE_YEARS in found:
+        good = (
+            f"val MAE [bold]{found[VAL_MAE_YEARS]:.2f}[/bold] years, {found[VAL_CS5]:.0%} within 5 years "
+            f"(always the median: {found[VAL_MAE_MEDIAN_YEARS]:.2f} years)"
+        )
+    else:
+        good = f"[bold]{found[VAL_TOP1]:.1%}[/bold] of the validation faces in the right age group"
     out.print(
-        f"Teacher {spec.model.arch} at {spec.model.input_size} px: val MAE "
-        f"[bold]{found[VAL_MAE_YEARS]:.2f}[/bold] years, {found[VAL_CS5]:.0%} within 5 years "
-        f"(always the median: {found[VAL_MAE_MEDIAN_YEARS]:.2f} years).",
-        highlight=False,
-        soft_wrap=True,
+        f"Teacher {spec.model.arch} at {spec.model.input_size} px: {good}.", highlight=False, soft_wrap=True
     )
     err.print(f"Written to {escape(folder)}.", highlight=False, soft_wrap=True)

@@ -43,6 +43,17 @@ def mean_l1(logits: Tensor, age: Tensor) -> Tensor:
     return (torch.softmax(logits, dim=-1) @ ages - age).abs()
 
 
+def mean_l2(logits: Tensor, age: Tensor, label_pmf: Tensor) -> Tensor:
+    """Squared error of the student's expected age in years^2 (Greco 2021).
+
+    It is measured to the label's mean: the age itself, and the middle of the label's mass where only a group
+    is known.
+    """
+    ages = torch.arange(BINS, dtype=logits.dtype, device=logits.device)
+    mean = torch.where(torch.isfinite(age), age, label_pmf @ ages)
+    return (torch.softmax(logits, dim=-1) @ ages - mean) ** 2
+
+
 def softened_kl(logits: Tensor, teacher_pmf: Tensor, temperature: float) -> Tensor:
     """T^2 KL(teacher_T || student_T) (Hinton 2015); T^2 keeps the size of the gradient."""
     student = torch.log_softmax(logits / temperature, dim=-1)
@@ -78,6 +89,7 @@ class Loss:
 LOSSES: dict[str, Loss] = {
     "label": Loss(lambda z, t, _: kl_to_label(z, t.label_pmf), lambda s: s.label_weight, "label"),
     "mean": Loss(lambda z, t, _: mean_l1(z, t.age.nan_to_num()), lambda s: s.mean_weight, "age"),
+    "mse": Loss(lambda z, t, _: mean_l2(z, t.age, t.label_pmf), lambda s: s.mse_weight, "label"),
     "kd": Loss(lambda z, t, s: softened_kl(z, _teacher(t), s.temperature), lambda s: s.kd_weight, "teacher"),
     "cdf": Loss(lambda z, t, _: cdf_l1(z, _teacher(t)), lambda s: s.cdf_weight, "teacher"),
 }

@@ -78,9 +78,11 @@ def read_checked(folder: str | Location, name: str, *, manifest: ModelManifest |
 
 
 def model_digest(folder: str | Location) -> str:
-    """16 hex digits that name what the model computes: its architecture, input size, crop and weights."""
+    """16 hex digits that name what the model computes: its architecture, input size, head, crop, weights."""
     manifest = read_model_manifest(folder)
-    model = {"arch": manifest.model.arch, "input_size": manifest.model.input_size}
+    model: dict[str, Any] = {"arch": manifest.model.arch, "input_size": manifest.model.input_size}
+    if manifest.model.head != "softmax":  # the one head there was at first: its models keep their names
+        model |= {"head": manifest.model.head, "groups": manifest.model.groups}
     return digest_of([model, manifest.crop.model_dump(mode="json"), manifest.files.get(WEIGHTS, "")])
 
 

@@ -1,23 +1,35 @@
-"""Reading weights into a backbone: safetensors, or a ``.pth`` state dict read with ``weights_only``.
+"""Reading weights into a network: from a model folder, safetensors, or a ``.pth`` state dict read with
+``weights_only``.
 
-Tensors are matched by name; where the names differ (torchvision against timm), by order and shape.
+A file's tensors are matched by name; where the names differ (torchvision against timm), by order and shape.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load, load_file
 from torch import Tensor, nn
 
 from agesearch.errors import InputError
-from agesearch.models.manifest import MAX_WEIGHTS_BYTES
+from agesearch.models.manifest import MAX_WEIGHTS_BYTES, WEIGHTS, read_checked, read_model_manifest
+from agesearch.specs import ModelSpec
 
+_HEAD = "head."
 _CLASSIFIER_PARTS = frozenset({"classifier", "fc", "_fc", "head", "linear"})
 
 StateDict = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What was read into a network: the number of its tensors, and whether its head is among them."""
+
+    tensors: int = 0
+    head: bool = False
 
 
 def read_state_dict(path: str | Path) -> StateDict:
@@ -65,6 +77,39 @@ def load_backbone_file(backbone: nn.Module, path: str, arch: str) -> int:
             )
     backbone.load_state_dict(matched)
     return len(matched)
+
+
+def load_model_tensors(net: nn.Module, folder: str, spec: ModelSpec) -> Loaded:
+    """Load the weights of a model folder, digests checked, into a whole network of the same architecture.
+
+    Where the folder's head is another one than ``spec`` asks for, the backbone alone is loaded. A folder of
+    another architecture, or tensors that do not fit, are an ``InputError``.
+    """
+    manifest = read_model_manifest(folder)
+    if manifest.model.arch != spec.arch:
+        raise InputError(
+            f"The model '{folder}' is a {manifest.model.arch}, but the network to start is a {spec.arch}."
+        )
+    try:
+        tensors = load(read_checked(folder, WEIGHTS, manifest=manifest))
+    except SafetensorError as error:
+        raise InputError(f"'{folder}/{WEIGHTS}' is not a safetensors file: {error}") from error
+    with_head = _head_of(manifest.model) == _head_of(spec)
+    wanted = {n: t for n, t in net.state_dict().items() if with_head or not n.startswith(_HEAD)}
+    for name, tensor in wanted.items():
+        found = tensors.get(name)
+        if found is None or found.shape != tensor.shape:
+            there = "missing" if found is None else _shape(found)
+            raise InputError(
+                f"'{folder}' does not fit {spec.arch}: tensor '{name}' is {there} there, but the network has "
+                f"{_shape(tensor)}."
+            )
+    net.load_state_dict({name: tensors[name] for name in wanted}, strict=False)
+    return Loaded(len(wanted), with_head)
+
+
+def _head_of(spec: ModelSpec) -> tuple[object, ...]:
+    return (spec.head, spec.groups if spec.head == "groups" else None)
 
 
 def _by_name(wanted: StateDict, tensors: StateDict) -> StateDict | None:

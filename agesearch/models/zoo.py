@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from agesearch.errors import InputError
 from agesearch.models.architectures import ARCHITECTURES, Architecture, architecture
 from agesearch.models.heads import Head, build_head
-from agesearch.models.weights import load_backbone_file
+from agesearch.models.weights import Loaded, load_backbone_file, load_model_tensors
 from agesearch.specs import ModelSpec
 
 __all__ = ["ARCHITECTURES", "AgeNet", "Architecture", "architecture", "build", "untrained"]
@@ -19,11 +19,13 @@ __all__ = ["ARCHITECTURES", "AgeNet", "Architecture", "architecture", "build", "
 class AgeNet(nn.Module):
     """``float32 [B, 3, S, S]`` RGB in 0..255 -> logits ``[B, 101]`` whose softmax is the age PMF.
 
-    The normalisation that the backbone's ImageNet weights expect is the first step of the graph.
+    The normalisation that the backbone's ImageNet weights expect is the first step of the graph. ``loaded``
+    tells what was read into it when it was built.
     """
 
     scale: Tensor
     shift: Tensor
+    loaded = Loaded()
 
     def __init__(self, backbone: nn.Module, head: Head, mean: list[float], std: list[float]) -> None:
         super().__init__()
@@ -48,8 +50,8 @@ class AgeNet(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
 
-def build(spec: ModelSpec, *, drop_rate: float = 0.0) -> AgeNet:
-    """A network with the weights that ``spec.init`` asks for; the head always starts fresh.
+def build(spec: ModelSpec) -> AgeNet:
+    """A network with the weights that ``spec.init`` asks for; only ``model`` may bring a trained head.
 
     Weights are drawn from torch's global generator: seed it first. Raises ``InputError`` for an unknown
     architecture, an input too small for it, weights that do not fit, or a download that fails.
@@ -59,12 +61,15 @@ def build(spec: ModelSpec, *, drop_rate: float = 0.0) -> AgeNet:
         raise InputError(
             f"{spec.arch} needs an input of at least {row.min_size} px, but input_size is {spec.input_size}."
         )
-    backbone = _backbone(row, pretrained=spec.init == "pretrained", drop_rate=drop_rate)
-    if spec.init == "file":
-        load_backbone_file(backbone, str(spec.weights), spec.arch)
+    backbone = _backbone(row, pretrained=spec.init == "pretrained")
     config: dict[str, Any] = backbone.pretrained_cfg  # type: ignore[assignment]
-    head = build_head("softmax", _feature_count(backbone))
-    return AgeNet(backbone, head, list(config["mean"]), list(config["std"]))
+    head = build_head(spec, _feature_count(backbone))
+    net = AgeNet(backbone, head, list(config["mean"]), list(config["std"]))
+    if spec.init == "file":
+        net.loaded = Loaded(load_backbone_file(backbone, str(spec.weights), spec.arch))
+    elif spec.init == "model":
+        net.loaded = load_model_tensors(net, str(spec.weights), spec)
+    return net
 
 
 def untrained(spec: ModelSpec) -> ModelSpec:
@@ -72,12 +77,11 @@ def untrained(spec: ModelSpec) -> ModelSpec:
     return spec.model_copy(update={"init": "random", "weights": None})
 
 
-def _backbone(row: Architecture, *, pretrained: bool, drop_rate: float) -> nn.Module:
+def _backbone(row: Architecture, *, pretrained: bool) -> nn.Module:
     import timm
 
-    options: dict[str, Any] = {"num_classes": 0, "drop_rate": drop_rate}
     try:
-        net: nn.Module = timm.create_model(row.timm_name, pretrained=pretrained, **options)
+        net: nn.Module = timm.create_model(row.timm_name, pretrained=pretrained, num_classes=0)
     except Exception as error:
         if not pretrained:
             raise

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from agesearch.metrics import EPOCH, EPOCH_SECONDS, VAL_MAE_YEARS
+from agesearch.metrics import EPOCH, EPOCH_SECONDS, VAL_MAE_YEARS, VAL_TOP1
 from agesearch.progress import Listener, Progress
 from agesearch.storage import Location
 
@@ -83,6 +83,9 @@ def followed(folder: Location, epochs: int, on_progress: Listener) -> Iterator[N
 def _note(rows: list[Row], epochs: int) -> str:
     if not rows:
         return ""
-    last, best = rows[-1][VAL_MAE_YEARS], min(row[VAL_MAE_YEARS] for row in rows)
     left = sum(row[EPOCH_SECONDS] for row in rows[-3:]) / len(rows[-3:]) * (epochs - len(rows))
-    return f"val MAE {last:.2f} years, best {best:.2f}, {left:.0f} s left"
+    if VAL_MAE_YEARS in rows[-1]:
+        last, best = rows[-1][VAL_MAE_YEARS], min(row[VAL_MAE_YEARS] for row in rows)
+        return f"val MAE {last:.2f} years, best {best:.2f}, {left:.0f} s left"
+    right, most = rows[-1][VAL_TOP1], max(row[VAL_TOP1] for row in rows)
+    return f"val groups {right:.1%} right, best {most:.1%}, {left:.0f} s left"

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -18,18 +19,18 @@ from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from agesearch import metrics
-from agesearch.ages import AGES, FloatArray
+from agesearch.ages import FloatArray
 from agesearch.distill.losses import Targets
 from agesearch.distill.task import DistillTask
-from agesearch.errors import AgeSearchError, InputError
-from agesearch.measure.accuracy import cs, mae
+from agesearch.errors import AgeSearchError
 from agesearch.models.zoo import AgeNet
 from agesearch.specs import TrainSpec
 from agesearch.storage import Location
 from agesearch.training.batches import Batch, FacePool, Source
 from agesearch.training.checkpoint import TrainState, delete_state, load_state, save_state
 from agesearch.training.curve import append_row, keep_epochs
-from agesearch.training.optim import MAX_GRADIENT_NORM, adamw, rate_factor, set_rate
+from agesearch.training.optim import MAX_GRADIENT_NORM, make_optimiser, rate_factor, set_rate
+from agesearch.training.validation import Target, validation_target
 
 VALIDATION_BATCH = 64
 
@@ -42,7 +43,9 @@ class TrainingDiverged(AgeSearchError):  # noqa: N818 - named for what happened
 
 @dataclass(frozen=True)
 class Fitted:
-    """The best epoch's weights and metrics (``val_mae_years``, ``val_cs5``, ``epoch``)."""
+    """The best epoch's weights and metrics (``val_mae_years``, ``val_cs5``, or ``val_top1`` where only groups
+    are known; ``epoch``).
+    """
 
     weights: dict[str, Tensor]
     metrics: dict[str, float]
@@ -82,7 +85,7 @@ class Trainer:
         self.source = source
         self.val = val
         self.out = out
-        self.optimiser = adamw(self.net, spec.optim)
+        self.optimiser = make_optimiser(self.net, spec.optim)
         self.state = self._restored() if resume else TrainState(spec.digest())
         self.task: nn.Module = DistributedDataParallel(task) if dist.is_initialized() else task
 
@@ -106,20 +109,25 @@ class Trainer:
             report(row)
         return Fitted(self.state.best, self.state.best_metrics)
 
+    @cached_property
+    def target(self) -> Target:
+        """What the validation faces are judged by; an ``InputError`` where none has a label."""
+        return validation_target(self.val.columns, self.spec.model)
+
     def validate(self) -> dict[str, float]:
-        """MAE in years and CS@5 on the validation faces that have an age."""
-        predicted, true = self._predicted_ages()
-        return {metrics.VAL_MAE_YEARS: mae(predicted, true), metrics.VAL_CS5: cs(predicted, true)}
+        """MAE in years and CS@5 on the validation faces that have an age; where only groups are known, the
+        share of right ones.
+        """
+        answers, true = self._answers()
+        return self.target.scores(answers, true)
 
     def _train_epoch(self, epoch: int) -> dict[str, float]:
         self.net.train()
         steps = self.source.steps
-        warmup = round(self.spec.optim.warmup_epochs * steps)
         sums: dict[str, Tensor] = {}
         faces = 0
         for index, batch in enumerate(self.source.epoch(epoch)):
-            done = epoch * steps + index
-            share = rate_factor(done, steps * self.spec.optim.epochs, warmup)
+            share = rate_factor(epoch * steps + index, steps, self.spec.optim)
             set_rate(self.optimiser, share * self.spec.optim.learning_rate)
             terms = self._step(batch)
             faces += len(batch.sample_id)
@@ -151,28 +159,26 @@ class Trainer:
         )
         return images, targets
 
-    def _predicted_ages(self) -> tuple[FloatArray, FloatArray]:
-        rows = np.flatnonzero(np.isfinite(self.val.age))
-        if len(rows) == 0:
-            raise InputError(
-                "No validation face has an age: the dataset needs some to choose the best epoch."
-            )
-        mine = rows[_rank() :: _world()]
-        ages = torch.from_numpy(AGES).to(self.device)
+    def _answers(self) -> tuple[FloatArray, FloatArray]:
+        """What the network says of each validation face, and what is true."""
+        share = slice(_rank(), None, _world())
+        mine = self.target.rows[share]
         self.net.eval()
         parts = []
         with torch.inference_mode():
             for start in range(0, len(mine), VALIDATION_BATCH):
                 pixels = torch.from_numpy(self.val.images(mine[start : start + VALIDATION_BATCH]))
                 logits = self.net(pixels.to(self.device).permute(0, 3, 1, 2).float())
-                parts.append((torch.softmax(logits.float(), dim=-1) @ ages).cpu().numpy())
-        predicted = np.concatenate(parts) if parts else np.empty(0, dtype=np.float32)
-        return _gathered(predicted), _gathered(self.val.age[mine])
+                parts.append(self.target.answer(torch.softmax(logits.float(), dim=-1)).cpu().numpy())
+        answers = np.concatenate(parts) if parts else np.empty(0, dtype=np.float32)
+        return _gathered(answers), _gathered(self.target.true[share])
 
     def _keep(self, epoch: int, scores: dict[str, float]) -> None:
-        best = self.state.best_metrics.get(metrics.VAL_MAE_YEARS, math.inf)
+        name = self.target.best_by
+        sign = 1.0 if name in metrics.MINIMISED else -1.0
+        best = self.state.best_metrics.get(name, sign * math.inf)
         weights = {name: tensor.detach().cpu().clone() for name, tensor in self.net.state_dict().items()}
-        if scores[metrics.VAL_MAE_YEARS] < best:
+        if sign * scores[name] < sign * best:
             self.state.best = weights
             self.state.best_metrics = {**scores, metrics.EPOCH: float(epoch + 1)}
         self.state.epochs = epoch + 1

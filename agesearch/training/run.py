@@ -50,7 +50,8 @@ def train_student(
     use_threads(threads)
     trainer = make_trainer(spec, train, val, out, resume=resume)
     fitted = trainer.fit(report)
-    facts = {"data_digest": data_digest, "teacher_digest": teacher_digest}
+    facts: dict[str, Any] = {"data_digest": data_digest, "teacher_digest": teacher_digest}
+    facts["provenance"] = started_from(trainer.net, spec)
     return write_fitted(out, "trial", spec, crop, trainer.net, fitted, facts).metrics
 
 
@@ -70,13 +71,26 @@ def make_trainer(
     net = build(spec.model)
     source, labels = _source(train, spec, rank, world)
     prior = label_prior(labels, spec.distill.label_sigma)
-    if prior is not None:
+    if prior is not None and not net.loaded.head:
         net.head.start_from(prior)
     task = DistillTask(
         net, spec.distill, has_labels=prior is not None, has_teacher="teacher_pmf" in train.schema().names
     )
     pool = FacePool(resident(val), spec.model.input_size)
     return Trainer(net, task, source, pool, spec, out, device=device, resume=resume)
+
+
+def started_from(net: AgeNet, spec: TrainSpec) -> dict[str, Any]:
+    """What a network's weights started from, for its manifest; empty where they were drawn or downloaded."""
+    if spec.model.init not in ("file", "model"):
+        return {}
+    return {
+        "started_from": {
+            "weights": spec.model.weights,
+            "tensors": net.loaded.tensors,
+            "head": net.loaded.head,
+        }
+    }
 
 
 def write_fitted(

@@ -25,7 +25,7 @@ from agesearch.specs import CropSpec, TrainSpec
 from agesearch.storage import Location, exclusive
 from agesearch.training.curve import followed
 from agesearch.training.loop import use_threads
-from agesearch.training.run import make_trainer, write_fitted
+from agesearch.training.run import make_trainer, started_from, write_fitted
 
 RUN = "run.json"
 #: Restarts of the workers after one of them died.
@@ -115,9 +115,10 @@ def _work(job: Job) -> None:
         job.spec, job.train, job.val, job.out, rank=context.get_world_rank(), world=context.get_world_size()
     )
     fitted = trainer.fit(lambda _: None)
-    baseline = {metrics.VAL_MAE_MEDIAN_YEARS: median_baseline(job.train, job.val)}
-    fitted.metrics.update(baseline)
-    write_fitted(job.out, "teacher", job.spec, job.crop, trainer.net, fitted, job.facts)
+    if metrics.VAL_MAE_YEARS in fitted.metrics:  # with groups alone there is no median age
+        fitted.metrics[metrics.VAL_MAE_MEDIAN_YEARS] = median_baseline(job.train, job.val)
+    facts = {**job.facts, "provenance": started_from(trainer.net, job.spec)}
+    write_fitted(job.out, "teacher", job.spec, job.crop, trainer.net, fitted, facts)
 
 
 def median_baseline(train: Any, val: Any) -> float:

@@ -1,19 +1,32 @@
 """Augmentation: decided by the seed alone, and nothing at strength zero."""
 
-import numpy as np
+from typing import get_args
 
-from agesearch.data.augment import Augmenter
+import numpy as np
+import pytest
+
+from agesearch.data.augment import POLICIES, Augmenter
 from agesearch.specs import AugmentSpec
 
 FACE = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
 
 
-def test_strength_zero_changes_nothing() -> None:
-    assert Augmenter(AugmentSpec(strength=0.0), seed=1)(FACE, 0, "a") is FACE
+def _spec(policy: str, strength: float) -> AugmentSpec:
+    return AugmentSpec.model_validate({"policy": policy, "strength": strength})
 
 
-def test_the_same_seed_epoch_and_sample_give_the_same_pixels_in_any_order() -> None:
-    spec = AugmentSpec(strength=1.5)
+def test_specs_name_exactly_the_policies_of_the_table() -> None:
+    assert set(get_args(AugmentSpec.model_fields["policy"].annotation)) == set(POLICIES)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_strength_zero_changes_nothing(policy: str) -> None:
+    assert Augmenter(_spec(policy, 0.0), seed=1)(FACE, 0, "a") is FACE
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_the_same_seed_epoch_and_sample_give_the_same_pixels_in_any_order(policy: str) -> None:
+    spec = _spec(policy, 1.5)
     keys = [(epoch, sample) for epoch in range(3) for sample in ("a", "b", "c")]
     one = Augmenter(spec, seed=7)
     forward = {key: one(FACE, *key) for key in keys}
@@ -25,11 +38,12 @@ def test_the_same_seed_epoch_and_sample_give_the_same_pixels_in_any_order() -> N
     assert not np.array_equal(Augmenter(spec, seed=8)(FACE, 0, "a"), forward[0, "a"])
 
 
-def test_faces_keep_shape_and_type_and_strength_scales_the_change() -> None:
+@pytest.mark.parametrize("policy", POLICIES)
+def test_faces_keep_shape_and_type_and_strength_scales_the_change(policy: str) -> None:
     smooth = np.tile(np.linspace(0, 255, 48, dtype=np.uint8)[:, None, None], (1, 48, 3))
     changes = []
     for strength in (0.2, 1.0, 3.0):
-        augment = Augmenter(AugmentSpec(strength=strength), seed=0)
+        augment = Augmenter(_spec(policy, strength), seed=0)
         images = [augment(smooth, 0, str(index)) for index in range(40)]
         assert all(image.shape == smooth.shape and image.dtype == np.uint8 for image in images)
         changes.append(np.mean([np.abs(image.astype(float) - smooth).mean() for image in images]))
@@ -47,3 +61,37 @@ def test_light_does_not_follow_rotation() -> None:
         for index in range(120)
     ]
     assert abs(np.corrcoef(light, tilt)[0, 1]) < 0.35
+
+
+def test_the_published_policy_turns_at_most_ten_degrees_and_flips_half_the_faces() -> None:
+    """A bright bar on grey, wider to the right: its direction and its side tell rotation and flip."""
+    face = np.full((96, 96, 3), 100, dtype=np.uint8)
+    face[44:52, 20:60] = 160
+    augment = Augmenter(AugmentSpec(policy="greco"), seed=0)
+    angles, flipped = [], []
+    for index in range(300):
+        grey = augment(face, 0, str(index))[..., 0].astype(np.float64)
+        ys, xs = np.nonzero(grey > (grey.min() + grey.max()) / 2)
+        slope = np.cov(xs, ys)[0, 1] / np.var(xs)
+        angles.append(np.degrees(np.arctan(slope)))
+        flipped.append(xs.mean() > 47.5)
+    assert 9.0 < np.abs(angles).max() < 11.5  # 10 degrees, and a pixel's rounding
+    assert np.std(angles) == pytest.approx(
+        4.4, abs=0.6
+    )  # N(0, 5) clipped at two sigma has 4.8; shear lowers it
+    assert np.mean(flipped) == pytest.approx(0.5, abs=0.1)
+
+
+def test_the_published_policy_bounds_contrast_and_brightness() -> None:
+    """Two grey levels, 40 apart about mid-grey: their distance is the contrast, their middle the light."""
+    half = np.full((32, 32, 3), 108, dtype=np.uint8)
+    half[16:] = 148
+    augment = Augmenter(AugmentSpec(policy="greco"), seed=0)
+    images = [augment(half, 0, str(index)) for index in range(400)]
+    contrast = [(np.percentile(i, 95).astype(float) - np.percentile(i, 5)) / 40 for i in images]
+    light = [(np.percentile(i, 95).astype(float) + np.percentile(i, 5)) / 2 - 128 for i in images]
+    assert min(contrast) == pytest.approx(0.5, abs=0.06)
+    assert max(contrast) == pytest.approx(1.5, abs=0.06)
+    assert min(light) == pytest.approx(-48, abs=1.5)
+    assert max(light) == pytest.approx(48, abs=1.5)
+    assert abs(np.corrcoef(contrast, light)[0, 1]) < 0.15

@@ -16,7 +16,6 @@ from agesearch.training.batches import FacePool, PoolSource
 from agesearch.training.checkpoint import FILE
 from agesearch.training.curve import read_curve
 from agesearch.training.loop import Trainer, TrainingDiverged, use_threads
-from agesearch.training.optim import adamw, rate_factor
 
 
 def _faces(count: int, seed: int) -> FacePool:
@@ -113,20 +112,3 @@ def test_validation_needs_a_face_with_an_age(tmp_path: Path) -> None:
     blind.columns["age"] = np.full(4, np.nan, dtype=np.float32)
     with pytest.raises(InputError, match="No validation face has an age"):
         _trainer(_spec(), tmp_path, blind).validate()
-
-
-def test_the_rate_warms_up_and_falls_to_almost_nothing() -> None:
-    factors = [rate_factor(step, 100, 10) for step in range(100)]
-    assert factors.index(max(factors)) == 10
-    assert max(factors) == 1.0
-    assert 0 < factors[-1] < 0.001
-    assert all(a < b for a, b in zip(factors[:10], factors[1:11], strict=True))
-    assert all(a > b for a, b in zip(factors[10:], factors[11:], strict=False))
-
-
-def test_biases_and_normalisation_do_not_decay() -> None:
-    net = build(ModelSpec(arch="lcnet_035", input_size=32))
-    decayed, free = adamw(net, OptimSpec(weight_decay=0.1)).param_groups
-    assert all(parameter.ndim > 1 for parameter in decayed["params"])
-    assert (decayed["weight_decay"], free["weight_decay"]) == (0.1, 0.0)
-    assert len(decayed["params"]) + len(free["params"]) == len(list(net.parameters()))

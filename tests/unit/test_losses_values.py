@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agesearch.ages import BINS, gaussian_pmf
+from agesearch.ages import BINS, gaussian_pmf, group_pmf
 from agesearch.distill.losses import (
     LOSSES,
     Targets,
@@ -16,6 +16,7 @@ from agesearch.distill.losses import (
     kl_to_label,
     loss_named,
     mean_l1,
+    mean_l2,
     soften,
     softened_kl,
 )
@@ -38,6 +39,26 @@ def test_kl_of_a_certain_label_is_minus_log_of_its_mass() -> None:
 def test_mean_error_is_in_years() -> None:
     assert mean_l1(torch.log(_point(30) + 1e-30), torch.tensor([42.5])).item() == pytest.approx(12.5)
     assert mean_l1(torch.zeros(1, BINS), torch.tensor([50.0])).item() == pytest.approx(0.0, abs=1e-4)
+
+
+def test_squared_error_is_to_the_age_or_to_the_middle_of_a_group() -> None:
+    at_30 = torch.log(_point(30) + 1e-30).expand(2, BINS)
+    label = torch.from_numpy(np.concatenate([gaussian_pmf([1.0], 5.0), group_pmf([25.0], [32.0])]))
+    age = torch.tensor([1.0, float("nan")])  # the Gaussian at 1 is cut at 0: its mean is not 1
+    assert mean_l2(at_30, age, label).tolist() == pytest.approx([29.0**2, 1.5**2], abs=1e-2)
+
+
+def test_squared_error_is_off_until_asked_for_and_judges_groups_too() -> None:
+    student = _Fixed(torch.zeros(2, BINS))
+    assert "mse" not in DistillTask(student, DistillSpec()).losses
+    targets = Targets(
+        torch.tensor([float("nan")] * 2), torch.from_numpy(group_pmf([20.0, 40.0], [20.0, 40.0]))
+    )
+    terms = DistillTask(student, DistillSpec(label_weight=0, mean_weight=0, mse_weight=2.0))(None, targets)
+    assert terms["mse"].item() == pytest.approx((30**2 + 10**2) / 2, rel=1e-4)
+    assert terms["loss"].item() == pytest.approx(30**2 + 10**2, rel=1e-4)
+    terms["loss"].backward()
+    assert torch.isfinite(student.logits.grad).all()  # type: ignore[arg-type]
 
 
 def test_wasserstein_between_two_certain_ages_is_their_distance() -> None:

@@ -10,9 +10,11 @@ from safetensors.torch import save_file
 from agesearch.ages import expected_age, gaussian_pmf
 from agesearch.errors import InputError
 from agesearch.models.architectures import ARCHITECTURES
-from agesearch.models.weights import load_backbone_file
+from agesearch.models.folder import load_net, write_model
+from agesearch.models.manifest import ModelManifest, model_digest
+from agesearch.models.weights import Loaded, load_backbone_file
 from agesearch.models.zoo import build, untrained
-from agesearch.specs import ModelSpec
+from agesearch.specs import CropSpec, ModelSpec
 
 SMALL = ModelSpec(arch="lcnet_035", input_size=32)
 
@@ -89,6 +91,57 @@ def test_weights_are_matched_by_name_from_an_agenet(tmp_path: Path) -> None:
     copy = build(spec)
     assert torch.equal(copy.backbone.conv_stem.weight, source.backbone.conv_stem.weight)  # type: ignore[union-attr,arg-type]
     assert untrained(spec).weights is None
+
+
+def _folder(where: Path, spec: ModelSpec = SMALL) -> str:
+    net = build(spec)
+    torch.nn.init.normal_(net.head.linear.weight)  # type: ignore[union-attr,arg-type]
+    write_model(str(where), net.state_dict(), ModelManifest(kind="trial", model=spec, crop=CropSpec()))
+    return str(where)
+
+
+def test_a_network_starts_from_a_model_folder_with_its_head(tmp_path: Path) -> None:
+    folder = _folder(tmp_path / "m")
+    spec = ModelSpec(arch="lcnet_035", input_size=48, init="model", weights=folder, dropout=0.2)
+    net = build(spec)
+    source = load_net(folder).state_dict()
+    assert net.loaded == Loaded(len(source), head=True)
+    for name, tensor in net.state_dict().items():
+        assert torch.equal(tensor, source[name]), name
+
+
+def test_another_head_starts_fresh_on_the_backbone_of_a_model_folder(tmp_path: Path) -> None:
+    folder = _folder(tmp_path / "m")
+    net = build(ModelSpec(arch="lcnet_035", init="model", weights=folder, head="groups"))
+    source = load_net(folder)
+    assert net.loaded == Loaded(len(source.backbone.state_dict()), head=False)
+    assert torch.equal(net.backbone.conv_stem.weight, source.backbone.conv_stem.weight)  # type: ignore[union-attr,arg-type]
+    assert net.head.linear.out_features == 8  # type: ignore[union-attr]
+    other = ModelSpec(arch="lcnet_035", head="groups", groups=((0, 30), (31, 60), (61, 100)))
+    halves = other.model_copy(update={"groups": ((0, 40), (41, 80), (81, 100))})
+    start = halves.model_copy(update={"init": "model", "weights": _folder(tmp_path / "g", other)})
+    assert not build(start).loaded.head  # as many groups, but others
+
+
+def test_a_model_folder_that_is_damaged_or_of_another_network_is_refused(tmp_path: Path) -> None:
+    folder = _folder(tmp_path / "m")
+    with pytest.raises(InputError, match="is a lcnet_035, but the network to start is a lcnet_100"):
+        build(ModelSpec(arch="lcnet_100", init="model", weights=folder))
+    weights = tmp_path / "m" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with pytest.raises(InputError, match="is damaged: its SHA-256"):
+        build(ModelSpec(arch="lcnet_035", init="model", weights=folder))
+
+
+def test_the_digest_of_a_model_tells_its_groups_apart(tmp_path: Path) -> None:
+    halves = SMALL.model_copy(update={"head": "groups", "groups": ((0, 50), (51, 100))})
+    thirds = halves.model_copy(update={"groups": ((0, 33), (34, 100))})
+    tensors = build(halves).state_dict()
+    digests = set()
+    for name, spec in (("a", halves), ("b", thirds)):
+        write_model(str(tmp_path / name), tensors, ModelManifest(kind="trial", model=spec, crop=CropSpec()))
+        digests.add(model_digest(str(tmp_path / name)))
+    assert len(digests) == 2
 
 
 def test_weights_are_matched_by_order_without_classifier(tmp_path: Path) -> None:
