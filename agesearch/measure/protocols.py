@@ -111,6 +111,13 @@ def protocol_named(name: str, *, split: Split | None = None, k: float = DEFAULT_
     return table[name]
 
 
+def split_named(name: str | None) -> Split | None:
+    """The split as it is written on the command line; an unknown one is an ``InputError``."""
+    if name is not None and name not in set(Split):
+        raise unknown_name("split", name, set(Split))
+    return None if name is None else Split(name)
+
+
 def _protocols(split: Split, k: float) -> Mapping[str, Protocol]:
     rows = [
         Protocol(
@@ -169,9 +176,6 @@ def _protocols(split: Split, k: float) -> Mapping[str, Protocol]:
         ),
     ]
     return {row.name: row for row in rows}
-
-
-PROTOCOLS: Mapping[str, Protocol] = _protocols(Split.TEST, DEFAULT_K)
 
 
 def _one_split(split: Split, dataset: Location, manifest: Manifest) -> list[Turn]:
@@ -248,3 +252,6 @@ def _adience_values(judged: Judged) -> dict[str, Values]:
         TOP1_BY_AGE: (by_age == 0).astype(np.float64),
         ONE_OFF_BY_AGE: (by_age <= 1).astype(np.float64),
     }
+
+
+PROTOCOLS: Mapping[str, Protocol] = _protocols(Split.TEST, DEFAULT_K)
