@@ -9,9 +9,10 @@ import zlib
 
 import numpy as np
 import pytest
+from hostile_files import MAKERS
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from agesearch.data.images import ARCHIVE_FORMATS, BadImage, decode_image
 
@@ -168,6 +169,7 @@ _SEEDS = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 @settings(max_examples=150, deadline=None)
 @given(seed=st.sampled_from(_SEEDS), data=st.data())
 def test_damaged_files_never_raise_anything_else(seed: bytes, data: st.DataObject) -> None:
@@ -181,3 +183,51 @@ def test_damaged_files_never_raise_anything_else(seed: bytes, data: st.DataObjec
     assert rgb.dtype == np.uint8
     assert rgb.ndim == 3
     assert rgb.shape[2] == 3
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("index", range(len(MAKERS)))
+def test_every_kind_of_file_becomes_its_picture_or_a_reason(index: int) -> None:
+    smooth = np.asarray(Image.fromarray(_quadrants()).resize((96, 96), Image.Resampling.BICUBIC))
+    for seed in range(3):
+        content = MAKERS[index](smooth, np.random.default_rng(seed))
+        rgb, reason = _decoded(content.data)
+        if rgb is None:
+            assert reason in content.reasons, content.kind
+            continue
+        assert content.pixels is not None or "corrupt" in content.reasons, content.kind
+        if content.pixels is not None:
+            assert np.abs(rgb.astype(int) - content.pixels.astype(int)).mean() <= content.tolerance
+
+
+def _decoded(data: bytes) -> tuple[np.ndarray | None, str]:
+    try:
+        return decode_image(data, formats=ARCHIVE_FORMATS), ""
+    except BadImage as error:
+        return None, error.reason
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_bands_of_a_turned_image_fall_into_place(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = np.random.default_rng(0).integers(0, 255, (600, 40, 3), np.uint8)
+    image = Image.fromarray(stored)
+    data = _file(image, "PNG", exif=exif)
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    assert np.array_equal(decode_image(data), np.asarray(upright))
+
+
+def test_deep_grey_is_scaled_by_the_whole_image_not_by_its_bands() -> None:
+    levels = np.full((600, 20), 0.5, np.float32)
+    levels[-1] = 200.0
+    rgb = decode_image(_file(Image.fromarray(levels), "TIFF"), formats=ARCHIVE_FORMATS)
+    assert rgb[0].max() == 0
+    assert rgb[-1].min() == 200
+
+
+def test_plain_text_images_are_limited() -> None:
+    data = b"P3\n1000 1000\n255\n" + b"100 " * 4_500_000
+    with pytest.raises(BadImage) as caught:
+        decode_image(data, formats=ARCHIVE_FORMATS)
+    assert caught.value.reason == "too_many_bytes"
