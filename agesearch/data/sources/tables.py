@@ -1,17 +1,14 @@
-"""Annotation tables as owners write them: rows streamed with their line numbers, MATLAB structs and dates.
+"""Annotation tables as owners write them: rows streamed with their line numbers.
 
-Nothing here trusts the file: lines, cells and whole MATLAB files have a largest size.
+Nothing here trusts the file: lines and cells have a largest size, and what is no text is one clear error.
 """
 
 from __future__ import annotations
 
 import csv
-import datetime
 import io
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -26,9 +23,8 @@ Cells = tuple[int, list[str]]
 Box = tuple[float, float, float, float]
 
 _MAX_LINE_CHARACTERS = 1_000_000
-_MAX_MAT_BYTES = 512 * 1024 * 1024
-#: MATLAB counts days from the year 0, which is a leap year there; Python from the year 1.
-_MATLAB_DAYS_BEFORE_PYTHON = 366
+#: What SciPy raises for bytes that are no MATLAB file, besides its own error.
+_NOT_MATLAB = (ValueError, TypeError, KeyError, IndexError, EOFError, OSError, MemoryError, zlib.error)
 
 
 @contextmanager
@@ -57,11 +53,13 @@ def lines_of(text: io.TextIOWrapper, where: Location) -> Iterator[str]:
 
 def cell_rows(where: Location, *, delimiter: str = ",", quote: str | None = '"') -> Iterator[Cells]:
     """Line number and cells, stripped, of every row that is not blank. ``quote`` None: no mark is special."""
-    quoting = csv.QUOTE_NONE if quote is None else csv.QUOTE_MINIMAL
     with open_text(where) as text:
-        lines = lines_of(text, where)
         reader = csv.reader(
-            lines, delimiter=delimiter, quotechar=quote, quoting=quoting, skipinitialspace=True
+            lines_of(text, where),
+            delimiter=delimiter,
+            quotechar=quote,
+            quoting=csv.QUOTE_NONE if quote is None else csv.QUOTE_MINIMAL,
+            skipinitialspace=True,
         )
         try:
             for cells in reader:
@@ -174,48 +172,3 @@ def file_names(folder: Location) -> set[str]:
     """The names of what lies directly in a folder; empty where there is no such folder."""
     infos = folder.filesystem.get_file_info(pafs.FileSelector(folder.path, allow_not_found=True))
     return {str(info.base_name) for info in infos}
-
-
-def mat_struct(where: Location, name: str) -> dict[str, Any]:
-    """The fields of a MATLAB struct (version 5 file, read by SciPy), each a flat array. ``InputError`` where
-    the file is not one, or lacks the struct.
-    """
-    from scipy.io import loadmat
-
-    data = where.read_bytes(_MAX_MAT_BYTES)
-    try:
-        found = loadmat(io.BytesIO(data), variable_names=[name])
-    except NotImplementedError as error:
-        raise InputError(
-            f"'{where}' is a MATLAB file of version 7.3; save it with '-v7' (version 5) to read it here."
-        ) from error
-    except (ValueError, TypeError, KeyError, IndexError, EOFError, OSError, MemoryError, zlib.error) as error:
-        raise InputError(f"'{where}' is not a MATLAB file: {first_line(error)[:200]}") from error
-    struct = found.get(name)
-    if struct is None or struct.dtype.names is None or struct.size != 1:
-        raise InputError(f"'{where}' has no struct '{name}'.")
-    return {field: struct[field].item().ravel() for field in struct.dtype.names}
-
-
-def mat_text(value: Any) -> str:
-    """The text of a MATLAB cell, empty where it holds none."""
-    while hasattr(value, "size"):
-        if value.size != 1:
-            return ""
-        value = value.item()
-    return str(value).strip()
-
-
-def matlab_age(born: float, year: int) -> int:
-    """Age in whole years on 1 July of ``year`` of one born on the MATLAB day number ``born``.
-
-    The owners of IMDB-WIKI write ``datevec(datenum(year, 7, 1) - dob)`` and take the year of it. ``BadLabel``
-    ``bad_age`` where a date is none.
-    """
-    try:
-        days = datetime.date(year, 7, 1).toordinal() + _MATLAB_DAYS_BEFORE_PYTHON - int(born)
-        if days <= _MATLAB_DAYS_BEFORE_PYTHON:
-            return 0 if days > 0 else -1
-        return datetime.date.fromordinal(days - _MATLAB_DAYS_BEFORE_PYTHON).year
-    except (ValueError, OverflowError) as error:
-        raise BadLabel("bad_age", f"day {born} and year {year} give no age") from error
