@@ -12,7 +12,7 @@ import json
 from typing import Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from agesearch.ages import ADIENCE_GROUPS, MAX_AGE
 from agesearch.errors import InputError
@@ -200,21 +200,47 @@ class Range(Spec):
         return self
 
 
+class RungSpec(Spec):
+    """When a search stops trials early: see ``agesearch.search.rungs``.
+
+    Trials are judged after ``first_epoch``, ``first_epoch * eta``, ``first_epoch * eta^2``... epochs, once
+    ``evidence`` trials have trained their whole budget. ``margin`` is the probability with which one more
+    trial gains no more than it is granted: near 1 few are stopped, and hardly ever a late bloomer.
+    """
+
+    eta: float = Field(2.0, gt=1.0, le=10.0)
+    first_epoch: int = Field(2, ge=1)
+    margin: float = Field(0.9, ge=0.5, lt=1.0)
+    evidence: int = Field(4, ge=2)
+
+
 class StudySpec(Spec):
     """A search: the student every trial starts from, and the fields of it that are searched.
 
     ``trials`` counts configurations; objectives are ``val_mae_years`` and ``latency_ms_p50``. ``weights``
     maps an architecture to the file its trials start from; the other architectures start as ``student.model``
-    says.
+    says. ``rungs`` says when trials are stopped early (``off``: never).
+
+    Networks above ``max_latency_ms`` or ``max_params`` are known before they train, and never do. Above
+    ``max_mae_years`` a trial is not on the front, and the sampler is told.
     """
 
     description: str = ""
     seed: int = 0
     trials: int = Field(20, ge=1, le=1_000_000)
     startup_trials: int = Field(8, ge=1)
+    rungs: RungSpec | None = RungSpec()
+    max_latency_ms: float | None = Field(None, gt=0.0)
+    max_params: int | None = Field(None, gt=0)
+    max_mae_years: float | None = Field(None, gt=0.0)
     student: TrainSpec
     weights: dict[str, str] = Field(default_factory=dict)
     space: dict[str, Choices | Range] = Field(min_length=1)
+
+    @field_validator("rungs", mode="before")
+    @classmethod
+    def _off_means_never(cls, value: Any) -> Any:
+        return None if value is False or value == "off" else value  # YAML reads a bare 'off' as false
 
 
 def parse_spec(kind: type[SpecType], document: Any, where: str) -> SpecType:
