@@ -48,8 +48,8 @@ def test_images_may_lie_beside_the_matlab_file(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (None, "Expected there: 'celebrity2000_meta.mat'"),
-        (b"", "not a MATLAB file"),
-        (b"MATLAB 5.0 MAT-file" + b"\0" * 300, "not a MATLAB file|has no struct"),
+        (b"", "cannot be read as a MATLAB file"),
+        (b"MATLAB 5.0 MAT-file" + b"\0" * 300, "cannot be read as a MATLAB file|has no struct|damaged"),
         ({"celebrityData": {"name": 1.0}}, "has no struct 'celebrityImageData'"),
         ({"celebrityImageData": {"age": np.ones(3), "identity": np.ones(3)}}, "has no field 'name'"),
         ({"celebrityImageData": UNEVEN}, "several lengths"),

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache, partial
 
 from agesearch.data.records import Rejected, SourceRecord
-from agesearch.data.sources.base import BadLabel, Source, SourceOptions, parse_number, parse_sex
-from agesearch.data.sources.tables import entry, missing_files, named_rows
+from agesearch.data.sources.base import BadLabel, Source, SourceOptions, parse_sex
+from agesearch.data.sources.tables import entry, missing_files, named_rows, single_age
 from agesearch.storage import Location
 
 _TABLE = "morph_2008_nonCommercial.csv"
@@ -51,7 +51,8 @@ def read(options: SourceOptions) -> Iterator[SourceRecord | Rejected]:
     people = _people(table)
     images = options.images or options.root
     for line, row in named_rows(table, _COLUMNS):
-        build = partial(_record, row=row, person=people.get(row["id_num"]))
+        person = people.get(row["id_num"])
+        build = partial(_record, row=row, person=person, unlabelled=options.unlabelled)
         yield entry(table, line, "morph2", images, row["photo"], build)
 
 
@@ -73,16 +74,15 @@ def _people(table: Location) -> dict[str, _Person]:
     return people
 
 
-def _record(path: str, row: dict[str, str], person: _Person | None) -> SourceRecord:
+def _record(path: str, row: dict[str, str], person: _Person | None, unlabelled: bool) -> SourceRecord:
     if not row["id_num"] or person is None:
         raise BadLabel("no_subject", "the row has no id_num")
-    if not row["age"]:
-        raise BadLabel("no_age", "no age is given")
-    age = parse_number(row["age"])
+    age = single_age(row["age"], unlabelled=unlabelled)
     if person.last_born - person.first_born > _DAYS_PER_YEAR:
         born = [str(datetime.date.fromordinal(day)) for day in (person.first_born, person.last_born)]
         raise BadLabel("inconsistent_birth", f"id {row['id_num'][:40]} is born on {' and on '.join(born)}")
-    _check_age(age, _date(row["dob"]), _date(row["doa"]))
+    if age is not None:
+        _check_age(age, _date(row["dob"]), _date(row["doa"]))
     return SourceRecord(
         path,
         "morph2",
