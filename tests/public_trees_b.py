@@ -162,10 +162,10 @@ def fairface(root: Path, put: Put) -> Path:
         "../train/6.jpg,3-9,Male,White,False",
     ]
     val = ["val/1.jpg,3-9,Male,East Asian,False", "val/2.jpg,60-69,Female,Black,True"]
-    for name, rows in (("train", train), ("val", val)):
-        (root / f"fairface_label_{name}.csv").write_text("\n".join([FAIRFACE_HEADER, *rows]) + "\n")
     crops = root / "fairface-img-margin025-trainval"
     _files(crops, ["train/1.jpg", "train/2.jpg", "train/3.jpg", "val/1.jpg", "val/2.jpg"], put)
+    for name, rows in (("train", train), ("val", val)):
+        (root / f"fairface_label_{name}.csv").write_text("\n".join([FAIRFACE_HEADER, *rows]) + "\n")
     return root
 
 
