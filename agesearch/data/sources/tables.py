@@ -23,8 +23,6 @@ Cells = tuple[int, list[str]]
 Box = tuple[float, float, float, float]
 
 _MAX_LINE_CHARACTERS = 1_000_000
-#: What SciPy raises for bytes that are no MATLAB file, besides its own error.
-_NOT_MATLAB = (ValueError, TypeError, KeyError, IndexError, EOFError, OSError, MemoryError, zlib.error)
 
 
 @contextmanager
