@@ -32,7 +32,10 @@ def tune(
         str | None, typer.Argument(metavar="SPACE.yaml", help="What to search; not with --resume.")
     ] = None,
     data: Annotated[str | None, typer.Option("--data", help="Dataset with train and val faces.")] = None,
-    teacher: Annotated[str | None, typer.Option("--teacher", help="Teacher's model folder.")] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option("--teacher", help="Model folder, or the YAML of a foreign teacher or an ensemble."),
+    ] = None,
     to: Annotated[str | None, typer.Option("--out", help="New folder for the study.")] = None,
     resume: Annotated[
         str | None, typer.Option("--resume", metavar="STUDY", help="Go on with this study.")

@@ -17,8 +17,8 @@ from agesearch.data.arrays import decode_column
 from agesearch.data.records import SHARDS, Manifest, read_manifest
 from agesearch.data.shards import shard_names
 from agesearch.measure.speed import cores
-from agesearch.models.manifest import model_digest, read_model_manifest
-from agesearch.models.predict import OnnxPredictor, folder_onnx
+from agesearch.models.manifest import model_digest
+from agesearch.models.scorers import Scorer, scorer_of
 from agesearch.progress import Listener, Progress, silent
 from agesearch.specs import digest_of
 from agesearch.storage import Location
@@ -58,10 +58,10 @@ def teacher_targets(
     return out
 
 
-def score_shard(shard: Location, model: bytes, input_size: int, crop_size: int, threads: int = 1) -> pa.Table:
-    """The PMFs of one shard's faces, with an ONNX model given as bytes."""
+def score_shard(shard: Location, teacher: Scorer, crop_size: int, threads: int = 1) -> pa.Table:
+    """The PMFs of one shard's faces."""
     table = shard.read_table(["sample_id", "image"])
-    predictor = OnnxPredictor(model, input_size, threads)
+    predictor = teacher.open(threads)
     pmf = predictor.pmf(decode_column(table.column("image"), crop_size)).astype(np.float16)
     masses = pa.FixedSizeListArray.from_arrays(pa.array(pmf.reshape(-1)), BINS)
     return pa.table({"sample_id": table.column("sample_id"), "pmf": masses}, schema=SCHEMA)
@@ -75,30 +75,29 @@ def _score(
     total: int,
     on_progress: Listener,
 ) -> None:
-    model = folder_onnx(teacher)
-    sizes = (read_model_manifest(teacher).model.input_size, manifest.crop.size)
+    scorer, size = scorer_of(teacher, manifest.crop), manifest.crop.size
     done = total - len(shards)
     on_progress(Progress("teacher targets", done, total))
     if manifest.faces <= FACES_SCORED_HERE:
         threads = cores()
         for shard in shards:
-            (parts / shard.name).write_table(score_shard(shard, model, *sizes, threads))
+            (parts / shard.name).write_table(score_shard(shard, scorer, size, threads))
             done += 1
             on_progress(Progress("teacher targets", done, total))
         return
-    for _ in _scored_by_workers(shards, parts, model, sizes):
+    for _ in _scored_by_workers(shards, parts, scorer, size):
         done += 1
         on_progress(Progress("teacher targets", done, total))
 
 
-def _scored_by_workers(shards: list[Location], parts: Location, model: bytes, sizes: tuple[int, int]) -> Any:
+def _scored_by_workers(shards: list[Location], parts: Location, teacher: Scorer, size: int) -> Any:
     import ray
 
-    shared = ray.put(model)
+    shared = ray.put(teacher)
 
     @ray.remote(num_cpus=1)
-    def score(shard: Location, model: bytes) -> None:
-        (parts / shard.name).write_table(score_shard(shard, model, *sizes))
+    def score(shard: Location, teacher: Scorer) -> None:
+        (parts / shard.name).write_table(score_shard(shard, teacher, size))
 
     waiting = [score.remote(shard, shared) for shard in shards]
     while waiting:

@@ -8,7 +8,6 @@ M models cost one pass. The work is cut into Ray tasks of some hundred faces und
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,7 +26,8 @@ from agesearch.measure.corruptions import (
     corrupt,
 )
 from agesearch.measure.faces import LabelledFaces
-from agesearch.models.predict import OnnxPredictor, Predictor
+from agesearch.models.predict import Predictor
+from agesearch.models.scorers import Scorer
 from agesearch.progress import Listener, Progress, silent
 
 #: Faces a task takes: seconds of work, against the tenths of a second that opening the models costs.
@@ -41,14 +41,6 @@ class Cell(NamedTuple):
     severity: int
 
 
-@dataclass(frozen=True)
-class ScoredModel:
-    """A model that scores faces: its ONNX bytes and the side of its input in pixels."""
-
-    onnx: bytes
-    input_size: int
-
-
 class Scores(NamedTuple):
     """Predicted ages and the spreads of their PMFs in years, ``float32 [faces]`` each."""
 
@@ -57,7 +49,7 @@ class Scores(NamedTuple):
 
 
 def robustness(
-    models: Mapping[str, ScoredModel],
+    models: Mapping[str, Scorer],
     faces: LabelledFaces,
     corruptions: Sequence[str] = REPORT_CORRUPTIONS,
     severities: Sequence[int] = REPORT_SEVERITIES,
@@ -90,7 +82,7 @@ def _row(model: str, cell: Cell, predicted: npt.ArrayLike, true: npt.ArrayLike) 
 
 
 def score(
-    models: Mapping[str, ScoredModel],
+    models: Mapping[str, Scorer],
     faces: LabelledFaces,
     cells: Sequence[Cell],
     on_progress: Listener = silent,
@@ -150,7 +142,7 @@ def _next(waiting: dict[Any, tuple[Cell, int]]) -> tuple[tuple[Cell, int], dict[
 
 
 def _score_part(
-    images: Image, sample_ids: Sequence[str], cell: Cell, names: Sequence[str], *models: ScoredModel
+    images: Image, sample_ids: Sequence[str], cell: Cell, names: Sequence[str], *models: Scorer
 ) -> dict[str, Scores]:
     """One task: corrupt each face once, then let every model score it."""
     if cell.corruption != CLEAN:
@@ -159,10 +151,7 @@ def _score_part(
             for image, sample_id in zip(images, sample_ids, strict=True)
         ]
         images = np.stack(corrupted)
-    return {
-        name: _predict(OnnxPredictor(model.onnx, model.input_size), images)
-        for name, model in zip(names, models, strict=True)
-    }
+    return {name: _predict(model.open(), images) for name, model in zip(names, models, strict=True)}
 
 
 def _predict(predictor: Predictor, images: Image) -> Scores:

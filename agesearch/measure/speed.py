@@ -18,10 +18,9 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -39,6 +38,9 @@ _BATCH_SECONDS = 2.0
 _MIN_BATCH_CALLS = 10
 _WARMUP_CALLS = 5
 _ROUNDS = 5
+
+if TYPE_CHECKING:
+    from agesearch.models.scorers import Scorer
 
 Call = Callable[[], Any]
 
@@ -71,10 +73,12 @@ class Setting:
 
 @dataclass(frozen=True)
 class TimedModel:
-    """A model to time: ONNX (a file, or its bytes) with input ``images`` float32 ``[n, 3, S, S]``."""
+    """A model to time: ONNX (a file, or its bytes) with input ``images`` float32 ``[n, 3, S, S]``, or a
+    scorer that runs itself.
+    """
 
     name: str
-    onnx: Location | bytes
+    onnx: Location | bytes | Scorer
     arch: str
     input_size: int
 
@@ -111,7 +115,7 @@ def settings() -> list[Setting]:
 
 
 def measure_onnx(
-    onnx: Location | bytes,
+    onnx: Location | bytes | Scorer,
     *,
     arch: str,
     input_size: int,
@@ -119,7 +123,7 @@ def measure_onnx(
     calls: int = MIN_CALLS,
     model: str = "",
 ) -> SpeedRow:
-    """Time one ONNX model (a file, or its bytes) by the protocol above."""
+    """Time one ONNX model (a file, its bytes, or a scorer) by the protocol above."""
     setting = setting or Setting()
     call = _opened(onnx, input_size, setting)
     _warm(call)
@@ -231,13 +235,13 @@ def _untrained(model: ModelSpec) -> bytes:
         return onnx_bytes(build(untrained(model)), model.input_size)
 
 
-def _opened(onnx: Location | bytes, input_size: int, setting: Setting) -> Call:
+def _opened(onnx: Location | bytes | Scorer, input_size: int, setting: Setting) -> Call:
     from agesearch.models.onnx import open_session
+    from agesearch.models.scorers import session_call
 
-    session = open_session(onnx, setting.threads)
-    shape = (setting.batch, 3, input_size, input_size)
-    images = np.random.default_rng(0).integers(0, 256, size=shape).astype(np.float32)
-    return partial(session.run, None, {"images": images})
+    if not isinstance(onnx, (Location, bytes)):
+        return onnx.call(setting.threads, setting.batch)
+    return session_call(open_session(onnx, setting.threads), input_size, setting.batch)
 
 
 def _warm(call: Call) -> None:

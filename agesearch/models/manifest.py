@@ -56,8 +56,15 @@ class ModelManifest(Spec):
 
 
 def read_model_manifest(folder: str | Location) -> ModelManifest:
-    """The manifest of a model folder; an ``InputError`` says where none is, or what is wrong with it."""
+    """The manifest of a model folder; an ``InputError`` says where none is, or what is wrong with it.
+
+    A teacher's document (``agesearch.models.teacher_files``) is told as a manifest, too.
+    """
+    from agesearch.models.teacher_files import file_manifest, is_teacher_file
+
     where = Location.of(folder)
+    if is_teacher_file(where):
+        return file_manifest(where)
     if not (where / MANIFEST).exists():
         raise InputError(
             f"'{where}' is not a model: it has no {MANIFEST}. Make a teacher with 'agesearch teach'."
@@ -79,6 +86,10 @@ def read_checked(folder: str | Location, name: str, *, manifest: ModelManifest |
 
 def model_digest(folder: str | Location) -> str:
     """16 hex digits that name what the model computes: its architecture, input size, head, crop, weights."""
+    from agesearch.models.teacher_files import file_digest, is_teacher_file
+
+    if is_teacher_file(folder):
+        return file_digest(folder)
     manifest = read_model_manifest(folder)
     model: dict[str, Any] = {"arch": manifest.model.arch, "input_size": manifest.model.input_size}
     if manifest.model.head != "softmax":  # the one head there was at first: its models keep their names

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 
 from agesearch.ages import BINS, FloatArray
-from agesearch.errors import unknown_name
+from agesearch.errors import InputError, unknown_name
 from agesearch.models.manifest import ONNX, ModelManifest, read_checked, read_model_manifest
 from agesearch.models.onnx import onnx_bytes, open_session, run_pmf
 from agesearch.models.prepare import Images, prepare
+from agesearch.models.teacher_files import is_teacher_file
+from agesearch.specs import CropSpec
 from agesearch.storage import Location
 
 if TYPE_CHECKING:
@@ -69,10 +71,26 @@ class TorchPredictor:
         return np.concatenate(parts) if parts else np.empty((0, BINS), dtype=np.float32)
 
 
-def open_predictor(folder: str | Location, runtime: Runtime = "onnx", threads: int = 1) -> Predictor:
-    """A predictor for a model folder; without a ``model.onnx`` in it, the network is exported in memory."""
+def open_predictor(
+    folder: str | Location,
+    runtime: Runtime = "onnx",
+    threads: int = 1,
+    *,
+    crop: CropSpec | None = None,
+) -> Predictor:
+    """A predictor for a model folder; without a ``model.onnx`` in it, the network is exported in memory.
+
+    A teacher's document (``agesearch.models.teacher_files``) is opened, too; for it, ``crop`` says how the
+    faces were cropped (None: as the teacher wants them), and the runtime must be onnx.
+    """
     if runtime not in ("onnx", "torch"):
         raise unknown_name("runtime", runtime, ("onnx", "torch"))
+    if is_teacher_file(folder):
+        from agesearch.models.scorers import scorer_of
+
+        if runtime != "onnx":
+            raise InputError(f"The teacher '{folder}' is no network of ours: it runs with the runtime onnx.")
+        return scorer_of(folder, crop).open(threads)
     manifest = read_model_manifest(folder)
     size = manifest.model.input_size
     if runtime == "onnx":

@@ -20,7 +20,7 @@ from agesearch.data.records import Split, read_manifest
 from agesearch.errors import InputError
 from agesearch.measure.corruptions import CLEAN, RobustnessRow
 from agesearch.measure.faces import LabelledFaces, labelled_faces, median_age
-from agesearch.measure.robustness import Cell, ScoredModel, Scores, robustness, score
+from agesearch.measure.robustness import Cell, Scores, robustness, score
 from agesearch.measure.speed import (
     Setting,
     SpeedRow,
@@ -31,7 +31,7 @@ from agesearch.measure.speed import (
     side_by_side,
 )
 from agesearch.models.manifest import ModelManifest, model_digest, now, read_model_manifest
-from agesearch.models.predict import folder_onnx
+from agesearch.models.scorers import Scorer, scorer_of
 from agesearch.progress import Listener, silent
 from agesearch.search.measurements import (
     FACES_FILE,
@@ -54,7 +54,7 @@ from agesearch.search.measurements import (
 from agesearch.search.preparation import dataset_digest, same_source
 from agesearch.search.records import StudyFolder, TrialRecord
 from agesearch.session import ray_session
-from agesearch.specs import digest_of
+from agesearch.specs import CropSpec, digest_of
 from agesearch.storage import Location
 
 #: Faces kept of each kind (best, typical, worst) and source; a report shows some of them.
@@ -69,10 +69,11 @@ _SETTINGS = b"agesearch.settings"
 
 @dataclass(frozen=True)
 class _Model:
-    """A model under measurement: the teacher, or a trial."""
+    """A model under measurement: the teacher, or a trial; ``crop`` is that of the faces to be scored."""
 
     name: str
     folder: Location
+    crop: CropSpec
 
     @cached_property
     def manifest(self) -> ModelManifest:
@@ -83,14 +84,11 @@ class _Model:
         return model_digest(self.folder)
 
     @cached_property
-    def onnx(self) -> bytes:
-        return folder_onnx(self.folder, self.manifest)
-
-    def scored(self) -> ScoredModel:
-        return ScoredModel(self.onnx, self.manifest.model.input_size)
+    def scorer(self) -> Scorer:
+        return scorer_of(self.folder, self.crop)
 
     def timed(self) -> TimedModel:
-        return TimedModel(self.name, self.onnx, self.manifest.model.arch, self.manifest.model.input_size)
+        return TimedModel(self.name, self.scorer, self.manifest.model.arch, self.manifest.model.input_size)
 
 
 @dataclass(frozen=True)
@@ -197,8 +195,9 @@ def _job(study: StudyFolder, pick: str, spec: MeasureSpec, dataset: str | None, 
     trials = front if trial in front else [*front, trial]
     teacher_folder = same_source("teacher", header.teacher, teacher, model_digest).path
     data = same_source("dataset", header.dataset, dataset, dataset_digest).path
-    models = [_Model(TEACHER, Location.of(teacher_folder))]
-    models += [_Model(record.name, study.trial_folder(record)) for record in trials]
+    crop = read_manifest(data).crop
+    models = [_Model(TEACHER, Location.of(teacher_folder), crop)]
+    models += [_Model(record.name, study.trial_folder(record), crop) for record in trials]
     return _Job(study, spec, Location.of(data), trial, models)
 
 
@@ -230,7 +229,7 @@ def _write_predictions(job: _Job, on_progress: Listener) -> None:
                 raise InputError(f"'{job.dataset}' has no labelled validation faces to measure on.")
             continue
         stage = f"Predictions, {split}"
-        models = {model.name: model.scored() for model in lacking}
+        models = {model.name: model.scorer for model in lacking}
         found = score(models, faces, [_CLEAN], on_progress, stage=stage)[_CLEAN] if models else {}
         tables += [_prediction_rows(m.name, m.digest, split, faces, found[m.name]) for m in lacking]
         constant = np.full(len(faces), median, dtype=np.float32)
@@ -289,7 +288,7 @@ def _shown(faces: LabelledFaces, predicted: Sequence[float]) -> Iterable[tuple[s
 def _write_robustness(job: _Job, on_progress: Listener) -> None:
     lacking = job.lacking(ROBUSTNESS_FILE, [job.models[0], job.picked])
     faces = labelled_faces(job.dataset, Split.VAL, job.spec.robustness_faces)
-    models = {model.name: model.scored() for model in lacking}
+    models = {model.name: model.scorer for model in lacking}
     rows = robustness(models, faces, job.spec.corruptions, job.spec.severities, on_progress)
     job.write(ROBUSTNESS_FILE, [*job.kept(ROBUSTNESS_FILE, models), _table(job, rows)])
 

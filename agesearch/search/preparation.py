@@ -16,8 +16,11 @@ from agesearch.data.records import Manifest, Split, read_manifest
 from agesearch.errors import ConflictError, InputError, first_line
 from agesearch.measure.speed import LatencyTable, SpeedRow, hardware_name
 from agesearch.models.manifest import library_versions, model_digest, now, read_model_manifest
+from agesearch.models.scorers import scorer_of
+from agesearch.models.teacher_files import is_teacher_file, wanting_align
 from agesearch.progress import Listener, Progress
 from agesearch.search.events import EventListener, Note
+from agesearch.search.limits import Fitting, Latencies, fitting_networks, limits_of
 from agesearch.search.records import LATENCY_FILE, Source, StudyFolder, StudyHeader
 from agesearch.search.space import networks
 from agesearch.specs import ModelSpec, StudySpec, parse_spec
@@ -29,12 +32,19 @@ if TYPE_CHECKING:
 _OPTION = {"dataset": "data", "teacher": "teacher"}
 
 
+def _parameter_count(model: ModelSpec) -> int:
+    from agesearch.models.zoo import build, untrained
+
+    return build(untrained(model)).parameter_count
+
+
 @dataclass(frozen=True)
 class Workshop:
     """What trials are made of; tests and benches put their own in."""
 
     latency: Callable[[ModelSpec], SpeedRow]
     inputs: Callable[[StudyHeader, Listener], TrialInputs]
+    parameters: Callable[[ModelSpec], int] = _parameter_count
 
 
 def latency_cache() -> Location:
@@ -69,6 +79,21 @@ def known_latencies(
     place.write_json([row.model_dump(mode="json") for row in known.values()])
     found: dict[tuple[str, int], float | str] = {key: row.latency_ms_p50 for key, row in known.items()}
     return found | faults
+
+
+def fitting_study(
+    spec: StudySpec, latencies: Latencies, workshop: Workshop, on_event: EventListener
+) -> Fitting:
+    """The networks within the study's limits; a note says how many are left out."""
+    fitting = fitting_networks(spec, latencies, workshop.parameters)
+    if fitting.left_out:
+        on_event(
+            Note(
+                f"{len(fitting.left_out)} of the space's {len(latencies)} networks are above the study's limits "
+                f"({limits_of(spec)}) and are never trained."
+            )
+        )
+    return fitting
 
 
 def default_workshop() -> Workshop:
@@ -127,6 +152,12 @@ def _with_absolute_weights(spec: StudySpec) -> StudySpec:
 def warn_of_other_crops(manifest: Manifest, teacher: Location, on_event: EventListener) -> None:
     """Say so where the teacher learned from crops of another scale or alignment."""
     theirs, ours = read_model_manifest(teacher).crop, manifest.crop
+    if is_teacher_file(teacher):
+        scorer_of(teacher, ours)  # refuses crops that are too narrow; wider ones are cut
+        for name in wanting_align(teacher, not ours.align):
+            words = "not aligned, the dataset's are" if ours.align else "aligned, the dataset's are not"
+            on_event(Note(f"The teacher '{name}' wants crops that are {words}: its targets may be poor."))
+        return
     for name in ("scale", "align"):
         if getattr(theirs, name) != getattr(ours, name):
             on_event(

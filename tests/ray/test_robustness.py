@@ -19,11 +19,12 @@ from agesearch.data.writing import DatasetWriter
 from agesearch.errors import InputError
 from agesearch.measure.corruptions import CLEAN, CORRUPTIONS, corrupt
 from agesearch.measure.faces import labelled_faces, median_age
-from agesearch.measure.robustness import Cell, ScoredModel, robustness, score
+from agesearch.measure.robustness import Cell, robustness, score
 from agesearch.measure.speed import LatencyTable
 from agesearch.models.folder import write_model
 from agesearch.models.manifest import ModelManifest, model_digest
 from agesearch.models.predict import folder_onnx, open_predictor
+from agesearch.models.scorers import OnnxScorer
 from agesearch.models.zoo import build
 from agesearch.progress import Progress
 from agesearch.reporting.report import build_report
@@ -155,7 +156,7 @@ def test_every_model_scores_the_same_corrupted_pixels(
     monkeypatch.setattr("agesearch.measure.robustness._TASK_FACES", 4)  # several tasks a cell
     faces = labelled_faces(dataset, Split.VAL, 10)
     folder = study.trial_folder(study.front()[0])
-    model = ScoredModel(folder_onnx(folder), 32)
+    model = OnnxScorer(folder_onnx(folder), 32)
     seen: list[Progress] = []
     cells = [Cell(CLEAN, 0), Cell("impulse_noise", 3)]
     found = score({"one": model, "two": model}, faces, cells, seen.append)

@@ -1,0 +1,151 @@
+"""A model as it travels to whoever scores or times it: bytes and settings, no open session.
+
+``scorer_of`` makes one from a model folder, a foreign teacher's manifest, or an ensemble's. A scorer can be
+pickled, so Ray's workers and other processes open it themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+
+from agesearch.ages import FloatArray
+from agesearch.models.foreign import ForeignPredictor, crop_share, read_onnx
+from agesearch.models.manifest import read_model_manifest
+from agesearch.models.masses import mixture
+from agesearch.models.onnx import INPUT_NAME, open_session
+from agesearch.models.predict import OnnxPredictor, Predictor, folder_onnx
+from agesearch.models.prepare import Images
+from agesearch.models.teacher_files import (
+    OnnxTeacher,
+    is_teacher_file,
+    members_of,
+    read_teacher_file,
+)
+from agesearch.specs import CropSpec
+from agesearch.storage import Location
+
+Call = Callable[[], Any]
+
+
+class Scorer(Protocol):
+    """A model that scores faces and can be timed; ``input_size`` is the side of its input in pixels."""
+
+    @property
+    def input_size(self) -> int:
+        """The side of the network's input in pixels (of an ensemble: its largest)."""
+        ...
+
+    def open(self, threads: int = 1) -> Predictor:
+        """The model ready to score, with so many threads."""
+        ...
+
+    def call(self, threads: int, batch: int) -> Call:
+        """One run of the network alone on ``batch`` random faces, for timing."""
+        ...
+
+
+@dataclass(frozen=True)
+class OnnxScorer:
+    """A network of ours: its ONNX bytes and the side of its input in pixels."""
+
+    onnx: bytes
+    input_size: int
+
+    def open(self, threads: int = 1) -> OnnxPredictor:
+        """A predictor with a session of its own."""
+        return OnnxPredictor(self.onnx, self.input_size, threads)
+
+    def call(self, threads: int, batch: int) -> Call:
+        """One run on random faces."""
+        return session_call(open_session(self.onnx, threads), self.input_size, batch)
+
+
+@dataclass(frozen=True)
+class ForeignScorer:
+    """A foreign teacher: its checked bytes, its manifest, and the share of each crop that it looks at."""
+
+    onnx: bytes
+    spec: OnnxTeacher
+    share: float
+
+    @property
+    def input_size(self) -> int:
+        """The side of the network's input in pixels."""
+        return self.spec.input.size
+
+    def open(self, threads: int = 1) -> ForeignPredictor:
+        """A predictor with a session of its own."""
+        return ForeignPredictor(self.onnx, self.spec, self.share, threads)
+
+    def call(self, threads: int, batch: int) -> Call:
+        """One run on random faces."""
+        return self.open(threads).call(batch)
+
+
+@dataclass(frozen=True)
+class EnsembleScorer:
+    """Several models and their shares, which sum to one."""
+
+    members: tuple[Scorer, ...]
+    shares: tuple[float, ...]
+
+    @property
+    def input_size(self) -> int:
+        """The largest input side of the members in pixels."""
+        return max(member.input_size for member in self.members)
+
+    def open(self, threads: int = 1) -> EnsemblePredictor:
+        """All members, opened."""
+        return EnsemblePredictor([member.open(threads) for member in self.members], self.shares)
+
+    def call(self, threads: int, batch: int) -> Call:
+        """One run of every member, one after the other."""
+        return partial(_each, [member.call(threads, batch) for member in self.members])
+
+
+class EnsemblePredictor:
+    """The mixture of what several models say (``masses.mixture``)."""
+
+    def __init__(self, members: Sequence[Predictor], shares: Sequence[float]) -> None:
+        self.input_size = max(member.input_size for member in members)
+        self._members, self._shares = members, shares
+
+    def pmf(self, images: Images | Sequence[Images]) -> FloatArray:
+        """RGB crops of any size -> PMFs ``float32 [N, 101]``."""
+        return mixture([member.pmf(images) for member in self._members], self._shares)
+
+
+def scorer_of(where: str | Location, crop: CropSpec | None = None, depth: int = 0) -> Scorer:
+    """The model at a place: a folder, or a teacher's document.
+
+    ``crop`` is how the faces to be scored were cropped, which foreign teachers need; None: as each teacher
+    wants them. Raises ``InputError`` for a model that cannot be opened, and for crops narrower than a teacher
+    wants.
+    """
+    if not is_teacher_file(where):
+        manifest = read_model_manifest(where)
+        return OnnxScorer(folder_onnx(where, manifest), manifest.model.input_size)
+    spec = read_teacher_file(where)
+    if isinstance(spec, OnnxTeacher):
+        scorer = ForeignScorer(read_onnx(where, spec), spec, crop_share(spec, crop))
+        scorer.open()  # says now what of the manifest does not fit the file
+        return scorer
+    members = tuple(scorer_of(member, crop, depth + 1) for member in members_of(where, spec, depth))
+    return EnsembleScorer(members, tuple(spec.shares()))
+
+
+def session_call(session: Any, input_size: int, batch: int) -> Call:
+    """One run of a network of ours on ``batch`` random faces, for timing."""
+    shape = (batch, 3, input_size, input_size)
+    images = np.random.default_rng(0).integers(0, 256, size=shape).astype(np.float32)
+    return partial(session.run, None, {INPUT_NAME: images})
+
+
+def _each(calls: Sequence[Call]) -> None:
+    for call in calls:
+        call()
