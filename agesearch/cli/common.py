@@ -41,11 +41,11 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
 
 
-def table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
-    """A table in the house style: the first column left, numbers right."""
+def table(title: str, columns: list[str], rows: list[list[str]], *, texts: int = 1) -> Table:
+    """A table in the house style: the first ``texts`` columns left, numbers right."""
     grid = Table(title=title, title_justify="left", header_style="bold")
     for index, column in enumerate(columns):
-        grid.add_column(column, justify="left" if index == 0 else "right")
+        grid.add_column(column, justify="left" if index < texts else "right")
     for row in rows:
         grid.add_row(*row)
     return grid

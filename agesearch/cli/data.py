@@ -14,12 +14,13 @@ from agesearch.errors import InputError
 if TYPE_CHECKING:
     from agesearch.data.inspect import Inspection
     from agesearch.data.records import Manifest
+    from agesearch.data.sources import Source
 
 _SPLITS = ("train", "val", "test")
 #: Names and paths of a source are printed as they are, on one line.
 _PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
 
-_LIST_EXAMPLE = "Example: agesearch data list"
+_LIST_EXAMPLE = "Example: agesearch data list adience"
 _INSPECT_EXAMPLE = "Example: agesearch data inspect faces/photos --html photos.html"
 _INGEST_EXAMPLE = (
     "Example: agesearch data ingest csv portraits.csv --images photos/ --column age=years --out faces"
@@ -133,16 +134,46 @@ def inspect(
         _tell_inspection(found)
 
 
-def list_sources(as_json: JsonOption = False) -> None:
-    """List the readers: what each reads, how its labels came about, its licence, whether it names people."""
-    from agesearch.data.sources import SOURCES
+def list_sources(
+    name: Annotated[
+        str | None, typer.Argument(help="Tell all about this reader (default: list all).")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the readers: kinds of labels, variants, identities, licences; of one, its layout and notes too."""
+    from agesearch.data.sources import SOURCES, source_named
 
+    chosen = SOURCES if name is None else {name: source_named(name)}
     if as_json:
-        fields = ("layout", "label_kind", "licence", "identities")
-        print_json({name: {key: getattr(row, key) for key in fields} for name, row in SOURCES.items()})
-        return
-    rows = [[name, row.layout, row.label_kind, row.licence, row.identities] for name, row in SOURCES.items()]
-    out.print(table("readers", ["name", "layout", "labels", "licence", "identities"], rows))
+        print_json({known: row.document() for known, row in chosen.items()})
+    elif name is not None:
+        _tell_source(name, chosen[name])
+    else:
+        columns = ["name", "labels", "variants", "identities", "licence"]
+        rows = [
+            [known, row.label_kind, ", ".join(row.variants), row.identities, row.licence]
+            for known, row in chosen.items()
+        ]
+        out.print(table("readers", columns, rows, texts=len(columns)))
+        out.print("What one reads from disk, and its variants: agesearch data list NAME", **_PLAIN)
+
+
+def _tell_source(name: str, row: Source) -> None:
+    facts = [
+        ("reader", name),
+        ("layout", row.layout),
+        ("labels", row.label_kind),
+        ("identities", row.identities),
+        ("licence", row.licence),
+        *(
+            (f"--variant {variant}", f"{about.about} (labels: {row.kind_of(variant)})")
+            for variant, about in row.variants.items()
+        ),
+        *(("note", note) for note in row.notes),
+    ]
+    width = max(len(title) for title, _ in facts)
+    for title, value in facts:
+        out.print(f"{title:{width}}  {value}", **_PLAIN)
 
 
 def _columns(written: list[str]) -> dict[str, str]:

@@ -11,6 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from agesearch.cli import data
+from agesearch.data.sources import SOURCES
 from agesearch.errors import InputError
 from agesearch.specs import CropSpec, SplitSpec
 
@@ -57,8 +58,29 @@ def test_wrong_input_is_one_line(
 
 def test_list_names_every_reader(app: typer.Typer) -> None:
     listed = json.loads(RUNNER.invoke(app, ["data", "list", "--json"]).stdout)
-    assert {"csv", "folder"} <= listed.keys()
-    assert set(listed["csv"]) == {"layout", "label_kind", "licence", "identities"}
+    assert listed.keys() == SOURCES.keys()
+    assert set(listed["csv"]) == {"layout", "label_kind", "licence", "identities", "variants", "notes"}
+    assert listed["appa-real"]["variants"]["real"] == {
+        "about": "the age that the person had",
+        "label_kind": "real",
+    }
+
+
+def test_the_list_fits_a_pipe(app: typer.Typer) -> None:
+    lines = RUNNER.invoke(app, ["data", "list"]).stdout.splitlines()
+    assert max(map(len, lines)) <= 120
+    assert all(any(name in line for line in lines) for name in SOURCES)
+    assert any("frontal-aligned" in line for line in lines)
+
+
+def test_list_of_one_tells_its_layout_variants_and_notes(app: typer.Typer) -> None:
+    told = RUNNER.invoke(app, ["data", "list", "imdb-clean"]).stdout
+    assert "ROOT/csvs/imdb_{train,valid,test}_new_1024.csv" in told
+    assert "--variant photographs" in told
+    assert "train and valid splits share people" in told
+    result = RUNNER.invoke(app, ["data", "list", "imdb"])
+    assert isinstance(result.exception, InputError)
+    assert "Unknown source 'imdb'" in str(result.exception)
 
 
 def test_defaults_are_those_of_the_specs() -> None:

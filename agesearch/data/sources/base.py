@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pyarrow.fs as pafs
 
@@ -105,6 +106,20 @@ class Source:
         """The kind of label of a variant."""
         chosen = self.variants.get(variant) if variant is not None else None
         return (chosen and chosen.label_kind) or self.label_kind
+
+    def document(self) -> dict[str, Any]:
+        """What a user chooses by, as JSON values."""
+        return {
+            "layout": self.layout,
+            "label_kind": self.label_kind,
+            "licence": self.licence,
+            "identities": self.identities,
+            "variants": {
+                name: {"about": variant.about, "label_kind": self.kind_of(name)}
+                for name, variant in self.variants.items()
+            },
+            "notes": list(self.notes),
+        }
 
 
 class BadLabel(ValueError):  # noqa: N818 - a row's fault, counted by its reason
