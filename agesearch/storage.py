@@ -11,21 +11,27 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from agesearch.claims import claimed
 from agesearch.errors import AgeSearchError, ConflictError, InputError, first_line
 
 #: Files that are read whole (manifests, specs) may not be larger than this.
 MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
+
+_OBJECT_STORES = ("s3", "gs", "gcs")
+_OPTIONS = re.compile(r"\?\w+=[^?/]*$")
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ class Location:
             absolute = os.path.abspath(os.path.expanduser(text))
             return cls(absolute, absolute)
         try:
-            _, path = pafs.FileSystem.from_uri(text)
+            _, path = _opened(text)
         except (pa.ArrowInvalid, OSError, ValueError) as error:
             raise InputError(f"'{text}' is not a path or URI that can be opened: {_reason(error)}") from error
         return cls(text.rstrip("/"), path.rstrip("/"))
@@ -53,7 +59,7 @@ class Location:
     @property
     def filesystem(self) -> pafs.FileSystem:
         """The pyarrow filesystem that holds this location."""
-        return pafs.FileSystem.from_uri(self.uri)[0] if "://" in self.uri else pafs.LocalFileSystem()
+        return _opened(self.uri)[0] if "://" in self.uri else pafs.LocalFileSystem()
 
     @property
     def is_local(self) -> bool:
@@ -77,8 +83,10 @@ class Location:
 
     def _with_uri(self, change: Callable[[str], str], path: str) -> Location:
         """The same filesystem, another path: a URI keeps its options (``?endpoint_override=...``)."""
-        address, mark, options = self.uri.partition("?") if "://" in self.uri else (self.uri, "", "")
-        return Location(f"{change(address)}{mark}{options}", path)
+        if "://" not in self.uri:
+            return Location(change(self.uri), path)
+        address, options = _without_options(self.uri)
+        return Location(f"{change(address)}{options}", path)
 
     def __str__(self) -> str:
         return self.uri
@@ -196,15 +204,16 @@ class Location:
 
 
 @contextmanager
-def exclusive(folder: Location, what: str) -> Iterator[None]:
+def exclusive(folder: Location, what: str) -> Iterator[Callable[[], None]]:
     """Hold ``folder/.lock`` for one process; a second gets a ``ConflictError`` that names ``what`` and the
-    holder.
+    holder. The block gets a function that raises where the lock was lost, which a local one never is.
 
-    The kernel drops the lock with its process, so a killed run leaves none. URIs other than local paths have
-    no such lock, and are not guarded.
+    On a local path the kernel drops the lock with its process, so a killed run leaves none. Behind a URI it
+    is a claim that is renewed (``agesearch.claims``), and a killed run's lasts until it expires.
     """
     if not folder.is_local:
-        yield
+        with claimed(folder.filesystem, f"{folder.path}/.lock", f"{what} '{folder}'") as check:
+            yield check
         return
     folder.make_dir()
     path = folder.local() / ".lock"
@@ -217,10 +226,40 @@ def exclusive(folder: Location, what: str) -> Iterator[None]:
             raise ConflictError(
                 f"{what} '{folder}' is in use by process {holder}: wait for it, or stop it first."
             ) from error
-        handle.truncate(0)
-        handle.write(str(os.getpid()))
-        handle.flush()
-        yield
+        try:
+            handle.truncate(0)
+            handle.write(str(os.getpid()))
+            handle.flush()
+        except OSError as error:
+            raise AgeSearchError(f"'{path}' could not be written: {_reason(error)}") from error
+        yield lambda: None
+
+
+def _opened(uri: str) -> tuple[pafs.FileSystem, str]:
+    """The filesystem of a URI, and the path in it.
+
+    The key of an object is taken as it is written, like the tools of object stores do: it may hold spaces and
+    signs that a URI would have to escape.
+    """
+    scheme, _, _ = uri.partition("://")
+    if scheme not in _OBJECT_STORES:
+        return cast(tuple[pafs.FileSystem, str], pafs.FileSystem.from_uri(uri))
+    address, options = _without_options(uri)
+    bucket, _, key = address.removeprefix(f"{scheme}://").partition("/")
+    filesystem, path = _object_store(f"{scheme}://{bucket}{options}")
+    return filesystem, f"{path}/{key}" if key else path
+
+
+@lru_cache(maxsize=16)
+def _object_store(uri: str) -> tuple[pafs.FileSystem, str]:
+    """Opened once a process: a client of an object store keeps its connections."""
+    return cast(tuple[pafs.FileSystem, str], pafs.FileSystem.from_uri(uri))
+
+
+def _without_options(uri: str) -> tuple[str, str]:
+    """A URI's address and its options with their question mark (``?scheme=http&...``, or nothing)."""
+    found = _OPTIONS.search(uri)
+    return (uri[: found.start()], found[0]) if found else (uri, "")
 
 
 def _reason(error: BaseException) -> str:

@@ -1,46 +1,51 @@
 """Labelled photographs -> a dataset of face crops, on Ray Data.
 
-The reader's records are written as a list of work (Parquet, beside the dataset), Ray tasks turn each part of
-it into crops, and this process takes the results in the list's order and writes shards. So memory stays
-bounded whatever the size, one task handles many images, and the outcome does not depend on the number of
-workers.
+The reader's records go into a roll on disk, where those that an earlier run (finished or killed) has done are
+settled. The rest is written as pieces of work, which Ray's workers turn into staged shards and rows of the
+ledger; then the dataset is put together from shards that stay and staged ones. So memory stays bounded
+whatever the size, and the outcome depends neither on the number of workers nor on how many runs it took.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, cast
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 from pydantic import Field
 
-from agesearch.data.detectors import Detector, open_detector
-from agesearch.data.extract import outcomes_of, record_table, split_outcomes
+from agesearch.data import crew
+from agesearch.data.assembly import Assembly
+from agesearch.data.detectors import open_detector
+from agesearch.data.index import index_errors
+from agesearch.data.ledger import LEDGER, LedgerHead, ledger_batches, read_head, write_ledger
+from agesearch.data.pieces import WORK, WORK_SCHEMA, Job, stage
+from agesearch.data.publishing import LEDGERS, STAGING, Quarantine, finish_publishing, publish
 from agesearch.data.records import (
     MANIFEST,
+    QUARANTINE,
     SCHEMA_VERSION,
     LabelKind,
     Manifest,
-    Rejected,
-    SourceRecord,
     read_manifest,
 )
+from agesearch.data.roll import Changes, Roll
 from agesearch.data.sources import SourceOptions, source_named
 from agesearch.data.survey import Survey, in_chunks, survey
-from agesearch.data.writing import STAGING, DatasetWriter, check_output
+from agesearch.data.writing import check_output, nothing_left, now, versions
 from agesearch.errors import AgeSearchError
 from agesearch.progress import Listener, Progress, silent
 from agesearch.session import ray_session
 from agesearch.specs import CropSpec, Spec, SplitSpec, digest_of
 from agesearch.storage import Location, exclusive
 
-#: Images a Ray task handles: enough to hide its start, few enough that progress is seen and cores stay busy.
-_FEWEST_IN_TASK, _MOST_IN_TASK = 16, 512
-_TASKS_WANTED = 64
+#: Images of a piece: enough to hide a task's start, few enough that a kill costs little and cores stay busy.
+_FEWEST_IN_PIECE, _MOST_IN_PIECE = 16, 2048
+_PIECES_WANTED = 64
 _STAGE = "ingest"
+_RECIPE = "recipe.json"
 
 
 class IngestSpec(Spec):
@@ -74,10 +79,19 @@ class IngestSpec(Spec):
 
 @dataclass(frozen=True)
 class Ingested:
-    """The dataset's manifest, and whether this run made it (False: it was up to date)."""
+    """The dataset's manifest, whether this run made or changed it (False: it was up to date), and what
+    differs from before.
+    """
 
     manifest: Manifest
     is_new: bool
+    changes: Changes = field(default_factory=Changes)
+
+
+class Interrupted(AgeSearchError):  # noqa: N818 - named for what it is, like the other kinds
+    """A run that its user stopped; the same command goes on."""
+
+    exit_code = 130
 
 
 def ingest(
@@ -88,52 +102,170 @@ def ingest(
     address: str | None = None,
     on_progress: Listener = silent,
 ) -> Ingested:
-    """Make the dataset ``out`` (folder or URI), or do nothing where it is up to date with source and spec.
+    """Make the dataset ``out`` (folder or URI), or bring it up to date with its source.
 
-    What cannot become a face is quarantined with its reason. Raises ``InputError`` for a source that cannot
-    be read or holds not one face, ``ConflictError`` where ``out`` holds another dataset (unless ``replace``)
-    or another run writes it. A run that fails or is killed leaves ``out`` as it was.
+    Only records that ``out``'s ledger does not know are worked on, and what a killed run of the same recipe
+    had finished is used; the result equals that of a fresh ingest. What cannot become a face is quarantined
+    with its reason. Raises ``InputError`` for a source that cannot be read or holds not one face,
+    ``ConflictError`` where ``out`` holds a dataset of another recipe (unless ``replace``) or another run
+    writes it, ``Interrupted`` on Ctrl-C. A run that fails or is killed leaves ``out`` as it was.
     """
     target = Location.of(out)
     source = source_named(spec.source)
     detector = open_detector(spec.crop.detector)
     options = spec.options()
     check_output(target, replace=True)  # a folder of other things is refused before any work
-    on_progress(Progress("survey", 0, None, note="reading labels"))
-    found = survey(source, options)
-    on_progress(Progress("survey", found.records, found.records))
     recipe = spec.recipe_digest(detector.name)
-    existing = _up_to_date(target, found, recipe)
-    if existing is not None:
-        return Ingested(existing, is_new=False)
-    check_output(target, replace=replace)
-    with exclusive(target, "The dataset"):
-        writer = DatasetWriter(
-            target,
-            name=spec.name or options.root.name.rsplit(".", 1)[0],
-            label_kind=_label_kind(spec, source.kind_of(options.variant), found),
-            licence=spec.licence or source.licence,
-            crop=spec.crop,
-            detector=detector.name,
-            rotations=source.rotations(options),
-            notes=source.notes,
-            replace=replace,
-        )
-        try:
-            _fill(writer, target, spec, found, address, on_progress)
-            manifest = writer.finish(source_digest=found.digest, spec_digest=recipe)
-        except BaseException:
-            writer.discard()
-            raise
-    return Ingested(manifest, is_new=True)
+    with index_errors(), closing(Roll()) as roll:
+        on_progress(Progress("survey", 0, None, note="reading labels"))
+        found = survey(source, options, roll.add)
+        on_progress(Progress("survey", found.records, found.records))
+        existing = _up_to_date(target, found, recipe)
+        if existing is not None:
+            return Ingested(existing, is_new=False, changes=Changes(kept=found.records))
+        with exclusive(target, "The dataset") as check_held:
+            finish_publishing(target)
+            existing = _earlier(target, recipe, replace=replace)
+            run = _Run(spec, target, roll, found, recipe, detector.name, check_held, on_progress)
+            try:
+                return run.update(existing, address)
+            except KeyboardInterrupt as error:
+                raise _interrupted(target, roll) from error
 
 
 def _up_to_date(target: Location, found: Survey, recipe: str) -> Manifest | None:
-    if not (target / MANIFEST).exists():
+    head = read_head(target)
+    if head is None or not (target / MANIFEST).exists():
         return None
     manifest = read_manifest(target)
     same = (manifest.source_digest, manifest.spec_digest) == (found.digest, recipe)
-    return manifest if same else None
+    return manifest if same and head == LedgerHead(manifest.content_digest, recipe, found.stamp) else None
+
+
+def _earlier(target: Location, recipe: str, *, replace: bool) -> Manifest | None:
+    """The dataset to bring up to date; None where one is made anew."""
+    if replace or not (target / MANIFEST).exists():
+        return None
+    manifest, head = read_manifest(target), read_head(target)
+    if head is not None and (head.content, head.recipe) == (manifest.content_digest, recipe):
+        return manifest
+    check_output(target, replace=False)
+    return None
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One run that holds the lock of its dataset."""
+
+    spec: IngestSpec
+    target: Location
+    roll: Roll
+    found: Survey
+    recipe: str
+    detector: str
+    check_held: Callable[[], None]
+    on_progress: Listener
+
+    @property
+    def staging(self) -> Location:
+        return self.target / STAGING
+
+    def update(self, existing: Manifest | None, address: str | None) -> Ingested:
+        self._learn(existing)
+        self.roll.match()
+        self._work(address)
+        changes = self.roll.changes()
+        assembly = Assembly(self.roll, self.target)
+        assembly.build()
+        quarantine = Quarantine(self.staging)
+        assembly.quarantine(quarantine)
+        left_out = quarantine.finish()
+        if not assembly.tally.faces:
+            self.staging.delete()
+            raise nothing_left(self.target, quarantine.reasons)
+        manifest = self._manifest(assembly, left_out)
+        head = LedgerHead(manifest.content_digest, self.recipe, self.found.stamp)
+        write_ledger(self.staging / LEDGER, head, assembly.ledger())
+        self.check_held()
+        publish(
+            self.target,
+            manifest,
+            [*assembly.moves, (QUARANTINE, QUARANTINE), (LEDGER, LEDGER)],
+            assembly.deletes,
+        )
+        self._tell(len(left_out) and sum(left_out.values()))
+        return Ingested(manifest, _differs(manifest, existing), changes)
+
+    def _learn(self, existing: Manifest | None) -> None:
+        """Take in the dataset's ledger, and what a killed run of this recipe has staged."""
+        if existing is not None:
+            for batch in ledger_batches(self.target / LEDGER):
+                self.roll.learn(batch, staged=False)
+        begun = self.staging / _RECIPE
+        if begun.exists() and begun.read_json() == {"recipe": self.recipe}:
+            (self.staging / WORK).delete()
+            for piece in (self.staging / LEDGERS).children():
+                if piece.name.endswith(".parquet") and not piece.name.startswith("."):
+                    for batch in ledger_batches(piece):
+                        self.roll.learn(batch, staged=True)
+        else:
+            self.staging.delete()
+            begun.write_json({"recipe": self.recipe})
+
+    def _work(self, address: str | None) -> None:
+        """Run the records that are not settled through Ray, and settle them."""
+        total, done, failed = self.roll.counts()
+        self.on_progress(Progress(_STAGE, done, total, failed, self._note()))
+        if done == total:
+            return
+        work = list(self._write_work(total - done))
+        job = Job(self.staging.uri, self.spec.crop.model_dump(), self.spec.split.model_dump())
+        with ray_session(address) as session:
+            for table in crew.results(work, job, int(session.cpus)):
+                self.roll.settle(table.to_pylist())
+                done += len(table)
+                failed += len(table) - table["reason"].null_count
+                self.on_progress(Progress(_STAGE, done, total, failed))
+
+    def _note(self) -> str:
+        resumed = self.roll.resumed()
+        return f"{resumed} done by the run before; starting Ray" if resumed else "starting Ray"
+
+    def _write_work(self, records: int) -> Iterator[Location]:
+        """The list of work as Parquet files, one a piece."""
+        in_piece = min(_MOST_IN_PIECE, max(_FEWEST_IN_PIECE, math.ceil(records / _PIECES_WANTED)))
+        for number, rows in enumerate(in_chunks(self.roll.work(), in_piece)):
+            place = self.staging / WORK / f"{number:06d}.parquet"
+            stage(place, pa.Table.from_pylist(rows, schema=WORK_SCHEMA))
+            yield place
+
+    def _manifest(self, assembly: Assembly, left_out: dict[str, int]) -> Manifest:
+        spec, source, options = self.spec, source_named(self.spec.source), self.spec.options()
+        return Manifest(
+            name=spec.name or options.root.name.rsplit(".", 1)[0],
+            label_kind=_label_kind(spec, source.kind_of(options.variant), self.found),
+            licence=spec.licence or source.licence,
+            crop=spec.crop,
+            detector=self.detector,
+            rotations=source.rotations(options),
+            notes=source.notes,
+            **assembly.tally.fields(),
+            left_out=left_out,
+            source_digest=self.found.digest,
+            spec_digest=self.recipe,
+            created=now(),
+            versions=versions(),
+        )
+
+    def _tell(self, left_out: int) -> None:
+        total = self.found.records + self.found.rejected
+        self.on_progress(Progress(_STAGE, total, total, left_out))
+
+
+def _differs(manifest: Manifest, existing: Manifest | None) -> bool:
+    """Whether a dataset says anything else than before."""
+    ignored = {"created", "versions"}
+    return existing is None or manifest.model_dump(exclude=ignored) != existing.model_dump(exclude=ignored)
 
 
 def _label_kind(spec: IngestSpec, usual: LabelKind, found: Survey) -> LabelKind:
@@ -144,84 +276,8 @@ def _label_kind(spec: IngestSpec, usual: LabelKind, found: Survey) -> LabelKind:
     return "group" if found.only_groups else usual
 
 
-def _fill(
-    writer: DatasetWriter,
-    target: Location,
-    spec: IngestSpec,
-    found: Survey,
-    address: str | None,
-    on_progress: Listener,
-) -> None:
-    """Run the records through Ray and give every outcome to the writer."""
-    work, rejected = _write_work(target / STAGING / "work", spec, found.records)
-    writer.reject(rejected)
-    total = found.records + found.rejected
-    on_progress(Progress(_STAGE, len(rejected), total, len(rejected), "starting Ray"))
-    with ray_session(address):
-        for outcomes in _outcomes(work, spec):
-            faces, paths, left_out = split_outcomes(outcomes)
-            writer.reject(left_out)
-            writer.add(faces, paths)
-            on_progress(Progress(_STAGE, writer.faces + writer.left_out, total, writer.left_out))
-
-
-def _write_work(folder: Location, spec: IngestSpec, records: int) -> tuple[list[Location], list[Rejected]]:
-    """The list of work as Parquet files, one a task, and the rows that the reader itself rejects."""
-    in_task = min(_MOST_IN_TASK, max(_FEWEST_IN_TASK, math.ceil(records / _TASKS_WANTED)))
-    rejected: list[Rejected] = []
-
-    def usable() -> Iterator[SourceRecord]:
-        for item in source_named(spec.source).read(spec.options()):
-            if isinstance(item, Rejected):
-                rejected.append(item)
-            else:
-                yield item
-
-    files = []
-    for number, chunk in enumerate(in_chunks(usable(), in_task)):
-        files.append(folder / f"{number:06d}.parquet")
-        files[-1].write_table(record_table(chunk))
-    return files, rejected
-
-
-def _outcomes(work: list[Location], spec: IngestSpec) -> Iterator[pa.Table]:
-    """Outcome tables in the order of the work, while Ray computes the next ones."""
-    import ray
-    import ray.data
-    from ray.exceptions import RayError
-
-    try:
-        # One block a file: Ray's own Parquet reader would pack many small files into a single task.
-        parts = ray.data.from_items([{"work": part.uri} for part in work], override_num_blocks=len(work))
-        parts.context.execution_options.preserve_order = True
-        task: Any = _outcomes_in_task  # Ray's type knows no functions with keyword arguments
-        outcomes = parts.map_batches(
-            task,
-            batch_format="pyarrow",
-            batch_size=None,
-            fn_kwargs={"crop": spec.crop.model_dump(), "split": spec.split.model_dump()},
-        )
-        yield from cast(Iterator[pa.Table], outcomes.iter_batches(batch_format="pyarrow", batch_size=None))
-    except RayError as error:
-        raise AgeSearchError(f"The ingest failed in a Ray task: {_cause(error)}") from error
-
-
-def _outcomes_in_task(parts: pa.Table, *, crop: dict[str, Any], split: dict[str, Any]) -> Iterator[pa.Table]:
-    """What a Ray task does: the parts of the work that its block names, one table of outcomes each."""
-    import cv2
-
-    cv2.setNumThreads(1)  # a task has one core; more threads would only fight over it
-    recipe, shares = CropSpec.model_validate(crop), SplitSpec.model_validate(split)
-    for part in parts["work"].to_pylist():
-        yield outcomes_of(Location.of(part).read_table(), _detector(recipe.detector), recipe, shares)
-
-
-@lru_cache(maxsize=2)
-def _detector(name: str) -> Detector:
-    """Opened once a worker process."""
-    return open_detector(name)
-
-
-def _cause(error: BaseException) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+def _interrupted(target: Location, roll: Roll) -> Interrupted:
+    total, done, _ = roll.counts()
+    return Interrupted(
+        f"Stopped: {done} of {total} records of '{target}' are done and kept. The same command goes on."
+    )

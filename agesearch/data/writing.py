@@ -18,10 +18,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from agesearch.data.index import DiskSet
+from agesearch.data.ledger import LEDGER
+from agesearch.data.publishing import (
+    STAGING,
+    Quarantine,
+    finish_publishing,
+    next_shard,
+    publish,
+    shard_name,
+)
 from agesearch.data.records import (
     MANIFEST,
     QUARANTINE,
-    QUARANTINE_SCHEMA,
     SCHEMA,
     SHARDS,
     LabelKind,
@@ -29,17 +38,14 @@ from agesearch.data.records import (
     MixturePart,
     Rejected,
     Rotation,
-    Split,
 )
+from agesearch.data.tally import LABEL_COLUMNS, Tally, short_hash
 from agesearch.errors import ConflictError, InputError
 from agesearch.specs import CropSpec
 from agesearch.storage import Location
 
-STAGING = ".staging"
 #: Rows of one Parquet shard: about 10 MB of 112-pixel crops, small enough to read with few rows in memory.
 ROWS_PER_SHARD = 2048
-
-_LABEL_COLUMNS = ("age", "age_std", "age_low", "age_high", "subject_id", "split", "fold")
 
 
 class DatasetWriter:
@@ -65,6 +71,7 @@ class DatasetWriter:
         replace: bool = False,
         rows_per_shard: int = ROWS_PER_SHARD,
     ) -> None:
+        finish_publishing(out)
         check_output(out, replace=replace)
         self._out = out
         self._fields: dict[str, Any] = {
@@ -81,23 +88,22 @@ class DatasetWriter:
         self._waiting: list[pa.Table] = []
         self._waiting_rows = 0
         self._shards: list[str] = []
-        self._counts: Counter[str] = Counter({split.value: 0 for split in Split})
-        self._seen: set[bytes] = set()
-        self._subjects: set[bytes] = set()
-        self._content = 0
-        self._rejected: list[Rejected] = []
+        self._tally = Tally()
+        self._seen = DiskSet()
         (out / STAGING).delete()
         (out / STAGING / SHARDS).make_dir()
+        self._quarantine = Quarantine(out / STAGING)
+        self._first = next_shard(out)
 
     @property
     def faces(self) -> int:
         """Faces taken so far."""
-        return sum(self._counts.values())
+        return self._tally.faces
 
     @property
     def left_out(self) -> int:
         """Rows quarantined so far."""
-        return len(self._rejected)
+        return self._quarantine.reasons.total()
 
     def add(self, rows: Sequence[Mapping[str, Any]] | pa.Table, paths: Sequence[str] | None = None) -> None:
         """Take rows; ``paths`` (where each came from) names a duplicate in the quarantine."""
@@ -111,28 +117,25 @@ class DatasetWriter:
 
     def reject(self, left_out: Iterable[Rejected]) -> None:
         """Take what was left out, with its reason."""
-        self._rejected.extend(left_out)
+        self._quarantine.add(left_out)
 
     def finish(
         self, left_out: Iterable[Rejected] = (), *, source_digest: str = "", spec_digest: str = ""
     ) -> Manifest:
         """Make the dataset appear and return its manifest; an ``InputError`` where not one face came."""
         self.reject(left_out)
-        reasons = Counter(item.reason for item in self._rejected)
         if not self.faces:
             self.discard()
-            raise InputError(_nothing_left(self._out, reasons))
+            raise nothing_left(self._out, self._quarantine.reasons)
         if self._waiting_rows:
             self._flush(self._waiting_rows)
         manifest = Manifest(
             **self._fields,
-            counts=dict(self._counts),
-            subjects=len(self._subjects) or None,
-            left_out=dict(sorted(reasons.items())),
+            **self._tally.fields(),
+            left_out=self._quarantine.finish(),
             source_digest=source_digest,
-            content_digest=f"{self._content:064x}"[:16],
             spec_digest=spec_digest,
-            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            created=now(),
             versions=versions(),
         )
         self._publish(manifest)
@@ -140,50 +143,35 @@ class DatasetWriter:
 
     def discard(self) -> None:
         """Forget everything; an earlier dataset in the folder stays as it was."""
+        self._quarantine.discard()
         (self._out / STAGING).delete()
 
     def _take(self, faces: pa.Table, paths: Sequence[str] | None) -> list[int]:
         """Indices of the rows that are new; they are counted and enter the content digest."""
         ids: list[str] = faces["sample_id"].to_pylist()
-        labels: list[dict[str, Any]] = faces.select(_LABEL_COLUMNS).to_pylist()
+        labels: list[dict[str, Any]] = faces.select(LABEL_COLUMNS).to_pylist()
         keep = []
         for index, (sample_id, label) in enumerate(zip(ids, labels, strict=True)):
-            key = _short_hash(sample_id)
-            if key in self._seen:
+            if not self._seen.add(short_hash(sample_id)):
                 where = paths[index] if paths is not None else sample_id
-                source = faces["source"][index].as_py()
-                self._rejected.append(
-                    Rejected(where, "duplicate", f"same face as an earlier row: {sample_id}", source)
-                )
+                self.reject([duplicate(where, sample_id, faces["source"][index].as_py())])
                 continue
-            self._seen.add(key)
-            self._counts[Split(label["split"]).value] += 1
-            if label["subject_id"] is not None:
-                self._subjects.add(_short_hash(label["subject_id"]))
-            self._content = (self._content + _row_number(sample_id, label)) % 2**256
+            self._tally.add(sample_id, label)
             keep.append(index)
         return keep
 
     def _flush(self, count: int) -> None:
         table = pa.concat_tables(self._waiting)
-        shard = f"{len(self._shards):05d}.parquet"
+        shard = shard_name(self._first + len(self._shards))
         (self._out / STAGING / SHARDS / shard).write_table(table.slice(0, count).combine_chunks())
         self._shards.append(shard)
         rest = table.slice(count)
         self._waiting, self._waiting_rows = [rest], len(rest)
 
     def _publish(self, manifest: Manifest) -> None:
-        quarantine = pa.Table.from_pylist([vars(item) for item in self._rejected], schema=QUARANTINE_SCHEMA)
-        (self._out / STAGING / QUARANTINE).write_table(quarantine)
-        # The manifest goes first and comes last: at no moment does it describe files that are not there.
-        (self._out / MANIFEST).delete()
-        (self._out / SHARDS).delete()
-        (self._out / SHARDS).make_dir()
-        for shard in self._shards:
-            _move(self._out / STAGING / SHARDS / shard, self._out / SHARDS / shard)
-        _move(self._out / STAGING / QUARANTINE, self._out / QUARANTINE)
-        (self._out / MANIFEST).write_json(manifest.model_dump(mode="json"))
-        (self._out / STAGING).delete()
+        moves = [(f"{SHARDS}/{name}", f"{SHARDS}/{name}") for name in self._shards]
+        earlier = [f"{SHARDS}/{child.name}" for child in (self._out / SHARDS).children()]
+        publish(self._out, manifest, [*moves, (QUARANTINE, QUARANTINE)], [*earlier, LEDGER])
 
 
 def check_output(out: Location, *, replace: bool) -> None:
@@ -226,20 +214,17 @@ def sample_id_of(data: bytes, box: Sequence[float] | None = None) -> str:
     return digest.hexdigest()[:32]
 
 
-def _move(source: Location, target: Location) -> None:
-    target.filesystem.move(source.path, target.path)
+def duplicate(path: str, sample_id: str, source: str) -> Rejected:
+    """The rejection of a face that an earlier row has."""
+    return Rejected(path, "duplicate", f"same face as an earlier row: {sample_id}", source)
 
 
-def _short_hash(text: str) -> bytes:
-    return hashlib.blake2b(text.encode("utf-8"), digest_size=16).digest()
+def now() -> str:
+    """The time as manifests write it."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def _row_number(sample_id: str, label: Mapping[str, Any]) -> int:
-    """A row as a number: their sum does not depend on the order of the rows, and needs no memory."""
-    content = "\x1f".join([sample_id, *(f"{label[name]}" for name in _LABEL_COLUMNS)])
-    return int.from_bytes(hashlib.sha256(content.encode("utf-8")).digest(), "big")
-
-
-def _nothing_left(out: Location, reasons: Counter[str]) -> str:
+def nothing_left(out: Location, reasons: Counter[str]) -> InputError:
+    """The error of a run that ends without a face."""
     told = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common()) or "the source is empty"
-    return f"Not one face was found, so '{out}' was not written. Left out: {told}."
+    return InputError(f"Not one face was found, so '{out}' was not written. Left out: {told}.")

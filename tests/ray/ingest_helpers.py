@@ -1,0 +1,89 @@
+"""A small source on disk, and what two datasets must share to count as equal."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from agesearch.data.ingest import IngestSpec
+from agesearch.data.records import read_manifest
+from agesearch.specs import CropSpec, SplitSpec
+from agesearch.storage import Location
+
+Row = tuple[str, str, str]
+
+
+@dataclass
+class Source:
+    """A CSV of ``rows`` (file, age, subject) beside a folder of images; ``write`` makes it so on disk."""
+
+    root: Path
+    rows: list[Row] = field(default_factory=list)
+
+    def image(self, name: str, shade: int, size: int = 40) -> None:
+        """Write an image whose bytes depend on ``shade`` and ``size`` alone."""
+        (self.root / "images").mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(shade).integers(0, 255, (size, size, 3), np.uint8)
+        Image.fromarray(pixels).save(self.root / "images" / name)
+
+    def add(self, name: str, age: object = 30, subject: str = "", shade: int | None = None) -> None:
+        """Add a row and, given a shade, its image."""
+        if shade is not None:
+            self.image(name, shade)
+        self.rows.append((name, str(age), subject))
+
+    def write(self) -> None:
+        """Write the CSV."""
+        lines = ["file,age,subject", *(",".join(row) for row in self.rows)]
+        (self.root / "faces.csv").write_text("\n".join(lines) + "\n")
+
+    def spec(self, **options: Any) -> IngestSpec:
+        """The spec of an ingest of whole images, 32 px."""
+        fields = {
+            "source": "csv",
+            "root": str(self.root / "faces.csv"),
+            "images": str(self.root / "images"),
+            "crop": CropSpec(detector="none", size=32),
+            "split": SplitSpec(val=0.3, test=0.3),
+        }
+        return IngestSpec(**(fields | options))
+
+
+def small_source(root: Path, faces: int = 12) -> Source:
+    """Faces of two subjects each, some without; a duplicate, a torn file, a missing one and a bad age."""
+    source = Source(root)
+    for index in range(faces):
+        source.add(f"{index}.png", 20 + index, f"s{index // 3}" if index % 4 else "", shade=index)
+    source.add("again.png", 77, "twin", shade=3)
+    (root / "images" / "torn.jpg").write_bytes(b"\xff\xd8\xff\xe0 torn")
+    source.add("torn.jpg")
+    source.add("absent.jpg")
+    source.add("5.png", -4)
+    source.write()
+    return source
+
+
+def content(dataset: Path | str | Location) -> dict[str, Any]:
+    """What must be equal whatever way a dataset was made: its rows and its quarantine as sets, its counts."""
+    folder = Location.of(dataset)
+    manifest = read_manifest(folder)
+    rows = (folder / "shards").read_table().to_pylist()
+    left_out = (folder / "quarantine.parquet").read_table().to_pylist()
+    ledger = (folder / "ledger.parquet").read_table().drop_columns(["shard"]).to_pylist()
+    ignored = {"created"}
+    return {
+        "manifest": manifest.model_dump(exclude=ignored),
+        "rows": sorted((repr(row) for row in rows)),
+        "left_out": sorted((repr(row) for row in left_out)),
+        "ledger": [repr(row) for row in ledger],
+    }
+
+
+def later(path: Path) -> None:
+    """Give a file another time of writing."""
+    os.utime(path, ns=(1, os.stat(path).st_mtime_ns + 1_000_000_000))

@@ -1,0 +1,191 @@
+"""A source that changed: only what is new is worked on, and the dataset equals that of a fresh ingest."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+from ingest_helpers import Source, content, later, small_source
+
+from agesearch.data import crew
+from agesearch.data.ingest import Ingested, ingest
+from agesearch.data.roll import Changes
+from agesearch.errors import ConflictError, InputError
+from agesearch.specs import CropSpec
+
+pytestmark = pytest.mark.usefixtures("ray_local")
+
+
+@pytest.fixture
+def worked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths of the records that went through Ray."""
+    seen: list[str] = []
+    results = crew.results
+
+    def spy(*arguments: object) -> object:
+        for table in results(*arguments):  # type: ignore[arg-type]
+            seen.extend(table["path"].to_pylist())
+            yield table
+
+    monkeypatch.setattr(crew, "results", spy)
+    return seen
+
+
+def check_equals_fresh(source: Source, out: Path) -> Ingested:
+    """Bring ``out`` up to date; it must be what a fresh ingest makes."""
+    done = ingest(source.spec(), out)
+    fresh = out.with_name("fresh")
+    shutil.rmtree(fresh, ignore_errors=True)
+    ingest(source.spec(), fresh)
+    assert content(out) == content(fresh)
+    assert not (out / ".staging").exists()
+    return done
+
+
+def test_growth_works_on_new_rows_only_and_appends(tmp_path: Path, worked: list[str]) -> None:
+    source = small_source(tmp_path)
+    ingest(source.spec(), tmp_path / "ds")
+    shards = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "ds" / "shards").iterdir()}
+    for index in range(3):
+        source.add(f"more{index}.png", 50, "s1", shade=100 + index)
+    source.add("copy.png", 51, shade=7)
+    source.write()
+    worked.clear()
+    done = ingest(source.spec(), tmp_path / "ds")
+    assert sorted(worked) == ["/copy.png", "/more0.png", "/more1.png", "/more2.png"]
+    assert done.changes == Changes(kept=15, new=4)
+    assert done.manifest.left_out["duplicate"] == 2
+    after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "ds" / "shards").iterdir()}
+    assert shards.items() < after.items()
+    check_equals_fresh(source, tmp_path / "ds")
+
+
+def test_rows_that_vanish_leave_and_their_twin_takes_over(tmp_path: Path, worked: list[str]) -> None:
+    source = small_source(tmp_path)
+    ingest(source.spec(), tmp_path / "ds")
+    source.rows = [row for row in source.rows if row[0] not in ("3.png", "8.png")]
+    source.write()
+    worked.clear()
+    done = ingest(source.spec(), tmp_path / "ds")
+    assert worked == []  # not even the twin's image was read again
+    assert done.changes == Changes(kept=13, gone=2)
+    rows = {row["age"]: row["subject_id"] for row in _rows(tmp_path / "ds")}
+    assert rows[77.0] == "twin"
+    assert 23.0 not in rows
+    assert "duplicate" not in done.manifest.left_out
+    check_equals_fresh(source, tmp_path / "ds")
+
+
+def test_changed_labels_and_files_are_worked_on(tmp_path: Path, worked: list[str]) -> None:
+    source = small_source(tmp_path)
+    ingest(source.spec(), tmp_path / "ds")
+    source.rows[2] = ("2.png", "61", "s9")
+    source.image("6.png", 600, size=44)
+    source.image("absent.jpg", 601)
+    later(tmp_path / "images" / "7.png")  # another time, the same bytes
+    source.write()
+    worked.clear()
+    done = check_equals_fresh(source, tmp_path / "ds")
+    assert sorted(worked[:4]) == ["/2.png", "/6.png", "/7.png", "/absent.jpg"]
+    assert done.changes == Changes(kept=12, changed=3)
+    assert 61.0 in {row["age"] for row in _rows(tmp_path / "ds")}
+
+
+def test_the_same_size_and_another_content_is_noticed(tmp_path: Path) -> None:
+    source = Source(tmp_path)
+    for index in range(3):
+        source.add(f"{index}.png", 20 + index, shade=index)
+    source.write()
+    ingest(source.spec(), tmp_path / "ds")
+    path = tmp_path / "images" / "1.png"
+    size = path.stat().st_size
+    path.write_bytes(b"not an image".ljust(size, b"."))
+    later(path)
+    done = check_equals_fresh(source, tmp_path / "ds")
+    assert done.changes == Changes(kept=2, changed=1)
+    assert done.manifest.left_out == {"not_an_image": 1}
+
+
+def test_a_copied_source_is_read_once_and_changes_nothing(tmp_path: Path, worked: list[str]) -> None:
+    source = small_source(tmp_path)
+    first = ingest(source.spec(), tmp_path / "ds")
+    for path in (tmp_path / "images").iterdir():
+        later(path)
+    worked.clear()
+    again = ingest(source.spec(), tmp_path / "ds")
+    assert len(worked) == 14  # all but the file that is not there
+    assert not again.is_new
+    assert again.manifest.content_digest == first.manifest.content_digest
+    worked.clear()
+    assert not ingest(source.spec(), tmp_path / "ds").is_new
+    assert worked == []
+
+
+def test_the_order_of_the_source_decides_between_twins(tmp_path: Path, worked: list[str]) -> None:
+    source = small_source(tmp_path)
+    ingest(source.spec(), tmp_path / "ds")
+    source.rows.insert(0, source.rows.pop(12))  # again.png comes first now
+    source.add("first.png", 13, shade=5)
+    source.rows.insert(0, source.rows.pop())  # and a new twin of 5.png
+    source.write()
+    done = check_equals_fresh(source, tmp_path / "ds")
+    assert done.changes == Changes(kept=15, new=1)
+    ages = {row["age"] for row in _rows(tmp_path / "ds")}
+    assert {77.0, 13.0} <= ages
+    assert not {23.0, 25.0} & ages
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_change_equals_a_fresh_ingest(tmp_path: Path, seed: int) -> None:
+    draw = random.Random(seed)
+    source = Source(tmp_path)
+    for index in range(20):
+        # Few shades, so that many rows show the same face; equal rows happen too.
+        name = f"{draw.randrange(14)}.png"
+        source.add(name, draw.randrange(20, 23), draw.choice(["", "a", "b"]), shade=draw.randrange(8))
+    source.write()
+    ingest(source.spec(), tmp_path / "ds")
+    for step in range(2):
+        draw.shuffle(source.rows)
+        del source.rows[: draw.randrange(8)]
+        for index in range(draw.randrange(6)):
+            source.add(f"n{step}{index}.png", 40, draw.choice(["", "a"]), shade=draw.randrange(10))
+        name, _, subject = source.rows[0]
+        source.rows[0] = (name, "44", subject)
+        source.image(source.rows[-1][0], draw.randrange(10))
+        source.write()
+        check_equals_fresh(source, tmp_path / "ds")
+
+
+def test_another_recipe_asks_and_replaces_whole(tmp_path: Path) -> None:
+    source = small_source(tmp_path)
+    ingest(source.spec(), tmp_path / "ds")
+    source.rows.pop()
+    source.write()
+    other = source.spec(crop=CropSpec(detector="none", size=64))
+    with pytest.raises(ConflictError, match="--replace"):
+        ingest(other, tmp_path / "ds")
+    done = ingest(other, tmp_path / "ds", replace=True)
+    assert done.changes == Changes(new=15)
+    assert {row["box"][2] for row in _rows(tmp_path / "ds")} == {40.0}
+    assert done.manifest.crop.size == 64
+
+
+def test_a_shard_that_is_not_as_the_ledger_says_is_damage(tmp_path: Path) -> None:
+    source = small_source(tmp_path)
+    ingest(source.spec(), tmp_path / "ds")
+    (tmp_path / "ds" / "shards" / "00000.parquet").unlink()
+    source.add("new.png", 30, shade=90)
+    source.write()
+    with pytest.raises(InputError, match="--replace|no Parquet"):
+        ingest(source.spec(), tmp_path / "ds")
+    assert ingest(source.spec(), tmp_path / "ds", replace=True).manifest.faces == 13
+
+
+def _rows(dataset: Path) -> list[dict[str, object]]:
+    from agesearch.storage import Location
+
+    rows: list[dict[str, object]] = (Location.of(dataset) / "shards").read_table().to_pylist()
+    return rows
