@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agesearch.data.records import read_manifest
@@ -23,11 +22,11 @@ from agesearch.models.manifest import model_digest
 from agesearch.search.events import EventListener, Outcome, StudyStarted, unheard
 from agesearch.search.history import History
 from agesearch.search.keeper import Keeper
-from agesearch.search.preflight import Plan, plan
 from agesearch.search.preparation import (
     Workshop,
     dataset_digest,
     default_workshop,
+    fitting_study,
     known_latencies,
     same_source,
     study_header,
@@ -39,6 +38,8 @@ from agesearch.search.space import check_space
 from agesearch.session import RaySession, ray_session
 from agesearch.specs import StudySpec
 from agesearch.storage import Location, exclusive
+from agesearch.training.jobs import check_shared
+from agesearch.training.preflight import Plan, plan
 
 if TYPE_CHECKING:
     from agesearch.search.trial import TrialInputs
@@ -155,10 +156,11 @@ def _run(
         # networks have been timed, on a machine that does nothing else.
         session = stack.enter_context(ray_session(limits.address)) if limits.address else None
         latencies = known_latencies(folder, header.spec, workshop, on_event)
+        history.suggest_only(fitting_study(header.spec, latencies, workshop, on_event))
         keeper = Keeper(folder, history, header.spec, latencies=latencies, on_event=on_event)
         session = session or stack.enter_context(ray_session(dashboard=limits.dashboard))
         slots = plan(session.cpus, session.gpus, concurrency=limits.concurrency, trials=total)
-        _check_shared(folder.root)
+        check_shared(folder.root, "the study")
         inputs = workshop.inputs(header, on_event)
         folder.write_header(header)
         on_event(_started(folder, keeper, slots, session))
@@ -197,6 +199,7 @@ def _search(
 ) -> Outcome:
     from ray import tune
 
+    from agesearch.search.scheduler import RungScheduler
     from agesearch.search.searcher import Deadline, StudySearcher, Watcher
     from agesearch.search.trial import Board, run_trial
 
@@ -212,6 +215,7 @@ def _search(
         trainable,
         tune_config=tune.TuneConfig(
             search_alg=searcher,
+            scheduler=RungScheduler(searcher),
             num_samples=-1,
             reuse_actors=True,
             trial_name_creator=lambda trial: trial.config["name"],
@@ -235,28 +239,6 @@ def _search(
     if keeper.stop_reason is not None:
         return Outcome.TIME_UP
     return Outcome.COMPLETE if keeper.exhausted else Outcome.INTERRUPTED
-
-
-def _check_shared(root: Location) -> None:
-    """Every node of a cluster must see the study's folder, since trials write into it."""
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    if len(nodes) < 2:
-        return
-    look = ray.remote(num_cpus=0)(_sees)
-    for node in nodes:
-        there = NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
-        if not ray.get(look.options(scheduling_strategy=there).remote(root.path)):
-            raise InputError(
-                f"The node {node['NodeManagerAddress']} does not see '{root}': put the study into a folder "
-                "that all nodes share."
-            )
-
-
-def _sees(path: str) -> bool:
-    return Path(path, ".lock").exists()
 
 
 @contextmanager

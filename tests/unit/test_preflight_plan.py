@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agesearch.errors import InputError
-from agesearch.search.preflight import Plan, plan
+from agesearch.training.preflight import Plan, plan
 
 
 def test_one_trial_a_cpu_and_no_more_than_there_are_trials() -> None:

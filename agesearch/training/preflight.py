@@ -1,7 +1,8 @@
-"""How many trials may run at once: decided before anything starts, and refused where it could deadlock.
+"""How many trainings may run at once: decided before anything starts, refused where it could deadlock.
 
-Trials that hold every core would starve whatever else the study needs; more trials than the cluster can hold
-would wait for ever. Nothing here talks to Ray: numbers in, a plan or one clear error out.
+Trials (of a study, or turns of a protocol) that hold every core would starve whatever else is needed; more
+than the cluster can hold would wait for ever. Nothing here talks to Ray: numbers in, a plan or one clear
+error out.
 """
 
 from __future__ import annotations
@@ -32,12 +33,13 @@ def plan(
     cpus_per_trial: float = 1.0,
     data_cpus: float = 0.0,
     trials: int | None = None,
+    what: str = "trial",
 ) -> Plan:
     """Fit the trials into a cluster of ``cpus`` and ``gpus``, leaving ``data_cpus`` for Ray Data.
 
     Without ``concurrency`` as many trials run at once as fit, but no more than there are ``trials``. A
     ``concurrency`` that does not fit is an ``InputError`` that says what would. Data that is already
-    materialised needs no CPU.
+    materialised needs no CPU. ``what`` is what errors call a trial.
     """
     if concurrency is not None and concurrency < 1:
         raise InputError(f"--concurrency is {concurrency}, but must be >= 1.")
@@ -45,12 +47,12 @@ def plan(
     holding = f"{data_cpus:g} for reading data and " if data_cpus else ""
     if room < 1:
         raise InputError(
-            f"The cluster offers {cpus:g} CPUs, but a study needs {holding}{cpus_per_trial:g} for a "
-            f"trial: none could ever start. Offer at least {math.ceil(data_cpus + cpus_per_trial)} CPUs."
+            f"The cluster offers {cpus:g} CPUs, but {holding}{cpus_per_trial:g} for a {what} are needed: "
+            f"none could ever start. Offer at least {math.ceil(data_cpus + cpus_per_trial)} CPUs."
         )
     if concurrency is not None and concurrency > room:
         raise InputError(
-            f"{concurrency} trials at once need {holding}{concurrency * cpus_per_trial:g} CPUs, but the "
+            f"{concurrency} {what}s at once need {holding}{concurrency * cpus_per_trial:g} CPUs, but the "
             f"cluster offers {cpus:g}: some could wait for ever. Ask for --concurrency {room} or less."
         )
     wanted = concurrency or (min(room, int(gpus) * TRIALS_PER_GPU) if gpus >= 1 else room)
