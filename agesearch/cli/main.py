@@ -10,12 +10,25 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from agesearch import __version__
-from agesearch.cli import bench, data, demo, front, publish, query, report, serve, teach, tune
+from agesearch.cli import bench, data, demo, evaluate, front, publish, query, report, serve, teach, tune
 from agesearch.cli.common import err
 from agesearch.errors import AgeSearchError
 from agesearch.session import set_environment
 
-_ORDER = ["demo", "data", "teach", "tune", "front", "report", "publish", "models", "serve", "query", "bench"]
+_ORDER = [
+    "demo",
+    "data",
+    "teach",
+    "evaluate",
+    "tune",
+    "front",
+    "report",
+    "publish",
+    "models",
+    "serve",
+    "query",
+    "bench",
+]
 
 
 class _Map(TyperGroup):
@@ -37,7 +50,7 @@ app = typer.Typer(
 )
 
 
-for _room in (demo, data, teach, tune, front, report, publish, serve, query, bench):
+for _room in (demo, data, teach, evaluate, tune, front, report, publish, serve, query, bench):
     _room.add_to(app)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import getpass
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -20,6 +20,7 @@ from pydantic import Field
 
 from agesearch.errors import InputError, unknown_name
 from agesearch.models.manifest import MANIFEST, ModelManifest, now, read_model_manifest
+from agesearch.models.teacher_files import is_teacher_file
 from agesearch.specs import Spec, parse_spec
 from agesearch.storage import Location, exclusive
 
@@ -202,12 +203,13 @@ def resolve(registry: str | Location, reference: str) -> Location:
 
 
 def model_folder(model: str, registry: str | Location = DEFAULT_REGISTRY) -> Location:
-    """The folder of a model said as a path or URI, or as ``NAME``, ``NAME@ALIAS`` or ``NAME:VERSION``.
+    """The folder of a model said as a path or URI, or as ``NAME``, ``NAME@ALIAS`` or ``NAME:VERSION``; a
+    teacher's document (``agesearch.models.teacher_files``) is its own place.
 
     A folder goes before a registry name. What is neither is an ``InputError`` that says where was looked.
     """
     folder = Location.of(model)
-    if (folder / MANIFEST).exists():
+    if (folder / MANIFEST).exists() or (is_teacher_file(folder) and folder.exists()):
         return folder
     if folder.exists() or _REFERENCE.fullmatch(model) is None or "/" in model:
         read_model_manifest(folder)  # says what the folder lacks
@@ -215,6 +217,14 @@ def model_folder(model: str, registry: str | Location = DEFAULT_REGISTRY) -> Loc
         return resolve(registry, model)
     except InputError as error:
         raise InputError(f"There is no folder '{model}', and as a registry name: {error}") from error
+
+
+def model_folders(models: Sequence[str], registry: str | Location = DEFAULT_REGISTRY) -> dict[str, Location]:
+    """The folder of each model by the name it was said by; one that is named twice is an ``InputError``."""
+    found = {model: model_folder(model, registry) for model in models}
+    if len(found) < len(models) or len(set(found.values())) < len(found):
+        raise InputError(f"One model is named twice in: {', '.join(models)}. Name each model once.")
+    return found
 
 
 def verify(folder: Location) -> None:

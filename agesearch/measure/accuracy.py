@@ -97,7 +97,7 @@ def eps_errors(predicted: npt.ArrayLike, mean: npt.ArrayLike, std: npt.ArrayLike
     if not np.isfinite(distance).all() or not (width >= 0.0).all():
         raise InputError("The eps-error needs a predicted age, a mean and a std >= 0 for every face.")
     exponent = np.zeros_like(distance)
-    certain = width == 0.0
+    certain = width < 1e-6  # its square would vanish
     np.divide(distance**2, 2.0 * width**2, out=exponent, where=~certain)
     exponent[certain & (distance != 0.0)] = np.inf
     found: Values = 1.0 - np.exp(-exponent)
@@ -105,18 +105,34 @@ def eps_errors(predicted: npt.ArrayLike, mean: npt.ArrayLike, std: npt.ArrayLike
 
 
 def bootstrap_interval(
-    values: npt.ArrayLike, *, level: float = 0.95, resamples: int = 1000, seed: int = 0
+    values: npt.ArrayLike,
+    *,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+    persons: npt.NDArray[np.int64] | None = None,
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of the mean of ``values`` ``[n]``; of one value, the value itself.
 
-    For a paired comparison of two models pass the differences of their absolute errors.
+    For a paired comparison of two models pass the differences of their absolute errors. ``persons`` ``[n]``
+    numbers who each face shows: persons are drawn then, each with all their faces, since the errors on one
+    person's faces are alike and faces alone would promise too much (cluster bootstrap, Davison & Hinkley
+    1997).
     """
     sample = np.asarray(values, dtype=np.float64)
     if sample.ndim != 1 or sample.size == 0:
         raise InputError(f"A bootstrap needs a list of at least one value, but got shape {sample.shape}.")
     if not 0.0 < level < 1.0:
         raise InputError(f"The interval level is {level:g}, but must lie between 0 and 1.")
-    means = np.concatenate(list(_resampled_means(sample, resamples, np.random.default_rng(seed))))
+    generator = np.random.default_rng(seed)
+    if persons is None:
+        blocks = _resampled_means(sample, resamples, generator)
+    else:
+        _, codes = np.unique(persons, return_inverse=True)
+        sums: Values = np.bincount(codes, sample).astype(np.float64)
+        counts: Values = np.bincount(codes).astype(np.float64)
+        blocks = _resampled_ratios(sums, counts, resamples, generator)
+    means = np.concatenate(list(blocks))
     low, high = np.quantile(means, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
     return float(low), float(high)
 
@@ -126,6 +142,15 @@ def _resampled_means(sample: Values, resamples: int, generator: np.random.Genera
     for start in range(0, resamples, rows):
         draws = generator.integers(0, sample.size, size=(min(rows, resamples - start), sample.size))
         yield sample[draws].mean(axis=1)
+
+
+def _resampled_ratios(
+    sums: Values, counts: Values, resamples: int, generator: np.random.Generator
+) -> Iterator[Values]:
+    rows = max(1, _BLOCK // sums.size)
+    for start in range(0, resamples, rows):
+        draws = generator.integers(0, sums.size, size=(min(rows, resamples - start), sums.size))
+        yield sums[draws].sum(axis=1) / counts[draws].sum(axis=1)
 
 
 def mae_estimate(predicted: npt.ArrayLike, true: npt.ArrayLike, *, level: float = 0.95) -> Estimate:
@@ -158,7 +183,7 @@ def accuracy_by_decade(
     return rows
 
 
-def estimate(values: Values, level: float = 0.95) -> Estimate:
-    """The mean of one value a face, with its bootstrap interval."""
-    low, high = bootstrap_interval(values, level=level)
+def estimate(values: Values, level: float = 0.95, persons: npt.NDArray[np.int64] | None = None) -> Estimate:
+    """The mean of one value a face, with its bootstrap interval over faces or over ``persons`` ``[n]``."""
+    low, high = bootstrap_interval(values, level=level, persons=persons)
     return Estimate(float(values.mean()), low, high, int(values.size))

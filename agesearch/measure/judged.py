@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -56,6 +57,20 @@ class Labels:
 
     def __len__(self) -> int:
         return len(self.sample_id)
+
+    @cached_property
+    def persons(self) -> Indices | None:
+        """Who each face shows, as numbers ``[N]``; None where nobody is known to have two of these faces.
+
+        A face of an unknown person counts as a person of its own.
+        """
+        names = dict.fromkeys(name for name in self.subject_id if name is not None)
+        known = {name: code for code, name in enumerate(names)}
+        if len(known) == sum(name is not None for name in self.subject_id):
+            return None
+        own = range(len(known), len(known) + len(self))
+        codes = [known.get(name, mine) for name, mine in zip(self.subject_id, own, strict=True)]
+        return np.array(codes, dtype=np.int64)
 
     def take(self, where: npt.NDArray[Any]) -> Self:
         """The faces at some indices, or where a mask is true."""

@@ -62,7 +62,7 @@ class Protocol:
 
     ``turns`` lists a dataset's turns, and raises an ``InputError`` where it has none. ``values`` gives one
     value a face for each score, whose mean it is; ``headline`` is the score that models are compared by.
-    ``usable`` tells which faces can be scored, and ``needs`` says what those have.
+    ``usable`` tells which faces can be scored, and ``needs`` says what each of those has.
     """
 
     name: str
@@ -74,8 +74,12 @@ class Protocol:
     needs: str
 
     def scores(self, judged: Judged) -> dict[str, Estimate]:
-        """Each score's mean with its 95 % bootstrap interval; all faces must be usable, and of one kind."""
-        return {name: estimate(values) for name, values in self.values(judged).items()}
+        """Each score's mean with its 95 % bootstrap interval; all faces must be usable, and of one kind.
+
+        Where persons with several faces are known, persons are drawn and not faces.
+        """
+        persons = judged.persons
+        return {name: estimate(values, persons=persons) for name, values in self.values(judged).items()}
 
     def require_usable(self, labels: Labels, where: str | Location) -> Mask:
         """Which faces can be scored; an ``InputError`` that says what is missing where none can."""
@@ -83,8 +87,8 @@ class Protocol:
         if not mask.any():
             kinds = ", ".join(sorted(set(labels.label_kind))) or "no face at all"
             raise InputError(
-                f"The protocol '{self.name}' needs {self.needs}, but none of the {len(labels)} faces tested "
-                f"in '{where}' has that (label kinds there: {kinds})."
+                f"The protocol '{self.name}' needs faces with {self.needs}, but none of the {len(labels):,} "
+                f"faces tested in '{where}' has one (label kinds there: {kinds})."
             )
         return mask
 
@@ -127,7 +131,7 @@ def _protocols(split: Split, k: float) -> Mapping[str, Protocol]:
             partial(_one_split, split),
             partial(_standard_values, k),
             lambda labels: labels.label_kind != "none",
-            "faces with an age or an age group",
+            "an age or an age group",
         ),
         Protocol(
             "lap2016",
@@ -136,7 +140,7 @@ def _protocols(split: Split, k: float) -> Mapping[str, Protocol]:
             partial(_one_split, Split.TEST),
             partial(_lap_values, k),
             lambda labels: (labels.label_kind == "apparent") & (labels.age_std >= 0),
-            "apparent ages with their standard deviation",
+            "an apparent age with its standard deviation",
         ),
         Protocol(
             "adience",
@@ -145,7 +149,7 @@ def _protocols(split: Split, k: float) -> Mapping[str, Protocol]:
             partial(_folded, "adience"),
             _adience_values,
             lambda labels: adience_label(labels.age_low, labels.age_high) >= 0,
-            "age groups of Adience, such as (25, 32)",
+            "an age group of Adience, such as (25, 32)",
         ),
         Protocol(
             "lfw+",
@@ -154,7 +158,7 @@ def _protocols(split: Split, k: float) -> Mapping[str, Protocol]:
             _whole_set,
             partial(_age_values, k),
             lambda labels: labels.label_kind == "apparent",
-            "apparent ages",
+            "an apparent age",
         ),
         Protocol(
             "lopo",
@@ -163,7 +167,7 @@ def _protocols(split: Split, k: float) -> Mapping[str, Protocol]:
             _leave_one_out,
             partial(_age_values, k),
             lambda labels: ~np.isnan(labels.age) & (labels.subject_id != None),  # noqa: E711 - elementwise
-            "ages and identities",
+            "an age and a known subject",
         ),
         Protocol(
             "paplham",
@@ -172,7 +176,7 @@ def _protocols(split: Split, k: float) -> Mapping[str, Protocol]:
             partial(_folded, "paplham"),
             partial(_age_values, k),
             lambda labels: ~np.isnan(labels.age),
-            "ages",
+            "an age",
         ),
     ]
     return {row.name: row for row in rows}

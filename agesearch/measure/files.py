@@ -1,0 +1,105 @@
+"""An evaluation as files: the whole record as JSON, every figure as a row of CSV, every face as Parquet."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from agesearch.ages import age_spread
+from agesearch.errors import InputError
+from agesearch.measure.accuracy import Estimate
+from agesearch.measure.evaluate import Evaluation
+from agesearch.measure.judged import Judged
+from agesearch.storage import Location
+
+_COLUMNS = ("protocol", "model", "label_kind", "of", "name", "score", "value", "low", "high", "sd", "faces")
+
+
+def checked_files(record: str | None, predictions: str | None) -> None:
+    """Refuse, before any work, files whose names do not say a format that is written."""
+    if record is not None and not record.endswith((".json", ".csv")):
+        raise InputError(f"--out is '{record}', but its name must end with .json or .csv.")
+    if predictions is not None and not predictions.endswith(".parquet"):
+        raise InputError(f"--predictions is '{predictions}', but its name must end with .parquet.")
+
+
+def write_record(record: Evaluation, where: str) -> None:
+    """The record as ``.json``, or its figures as ``.csv``."""
+    if where.endswith(".csv"):
+        text = io.StringIO(newline="")
+        table = csv.DictWriter(text, _COLUMNS, restval="")
+        table.writeheader()
+        table.writerows(tidy_rows(record))
+        Location.of(where).write_text(text.getvalue())
+    else:
+        Location.of(where).write_json(record.model_dump(mode="json"))
+
+
+def write_predictions(judged: Mapping[str, Judged], where: str) -> None:
+    """One row a model and face, as ``PREDICTIONS`` says."""
+    Location.of(where).write_table(predictions_table(judged))
+
+
+PREDICTIONS = pa.schema(
+    [
+        pa.field("model", pa.string(), nullable=False),
+        *(pa.field(name, pa.string()) for name in ("sample_id", "subject_id", "sex", "ethnicity", "source")),
+        pa.field("split", pa.string()),
+        pa.field("fold", pa.int8()),
+        pa.field("label_kind", pa.string()),
+        *(pa.field(name, pa.float32()) for name in ("age", "age_std", "age_low", "age_high")),
+        pa.field("predicted_age", pa.float32()),
+        pa.field("spread", pa.float32()),
+    ]
+)
+
+
+def predictions_table(judged: Mapping[str, Judged]) -> pa.Table:
+    """One row a model and face: labels, predicted age and the PMF's standard deviation in years."""
+    return pa.concat_tables([_predictions(name, faces) for name, faces in judged.items()])
+
+
+def _predictions(model: str, faces: Judged) -> pa.Table:
+    columns: dict[str, Any] = {
+        "model": pa.repeat(model, len(faces)),
+        "predicted_age": faces.predicted,
+        "spread": age_spread(faces.pmf),
+        "fold": pa.array(faces.fold, mask=faces.fold < 0),
+    }
+    arrays = []
+    for field in PREDICTIONS:
+        values = columns[field.name] if field.name in columns else getattr(faces, field.name)
+        arrays.append(pa.array(values, from_pandas=True).cast(field.type))
+    return pa.Table.from_arrays(arrays, schema=PREDICTIONS)
+
+
+def tidy_rows(record: Evaluation) -> list[dict[str, Any]]:
+    """Every figure as one flat row, for a CSV file: whose, of which faces, which score, and its interval."""
+    rows: list[dict[str, Any]] = []
+    for model in record.models:
+        for kind in model.kinds:
+            start = {"protocol": record.protocol, "model": model.name, "label_kind": kind.kind}
+            rows += [{**start, "of": "all", "name": "", **row} for row in _figures(kind.scores)]
+            for part in kind.slices:
+                rows += [{**start, "of": part.by, "name": part.name, **row} for row in _figures(part.scores)]
+            for turn in kind.turns:
+                rows += [{**start, "of": "turn", "name": turn.turn, **row} for row in _figures(turn.scores)]
+            for score, over in kind.over_turns.items():
+                figure = {"value": over.mean, "low": over.low, "high": over.high, "sd": over.sd}
+                rows.append(
+                    {**start, "of": "turns", "name": f"mean of {over.turns}", "score": score, **figure}
+                )
+    for row in record.differences:
+        start = {"protocol": record.protocol, "model": row.model, "label_kind": row.kind}
+        rows.append(
+            {**start, "of": "minus", "name": row.reference, "score": row.score, **vars(row.difference)}
+        )
+    return rows
+
+
+def _figures(scores: Mapping[str, Estimate]) -> list[dict[str, Any]]:
+    return [{"score": name, **vars(found)} for name, found in scores.items()]
