@@ -10,7 +10,7 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from agesearch import __version__
-from agesearch.cli import bench, data, demo, evaluate, front, publish, query, report, serve, teach, tune
+from agesearch.cli import bench, data, demo, evaluate, front, publish, query, report, serve, teach, teacher, tune
 from agesearch.cli.common import err
 from agesearch.errors import AgeSearchError
 from agesearch.session import set_environment
@@ -19,6 +19,7 @@ _ORDER = [
     "demo",
     "data",
     "teach",
+    "teacher",
     "evaluate",
     "tune",
     "front",
@@ -50,7 +51,7 @@ app = typer.Typer(
 )
 
 
-for _room in (demo, data, teach, evaluate, tune, front, report, publish, serve, query, bench):
+for _room in (demo, data, teach, teacher, evaluate, tune, front, report, publish, serve, query, bench):
     _room.add_to(app)
 
 

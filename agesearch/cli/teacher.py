@@ -1,0 +1,121 @@
+"""``agesearch teacher``: what a teacher is, and how good it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.box import SIMPLE_HEAD
+
+from agesearch.cli.common import JsonOption, err, out, print_json, shown_progress, table
+
+if TYPE_CHECKING:
+    from agesearch.measure.teachers import Mean, TeacherFacts
+
+_EXAMPLE = "Example: agesearch teacher show search_spaces/teachers/ensemble.yaml --data faces"
+
+app = typer.Typer(no_args_is_help=True)
+
+
+def add_to(root: typer.Typer) -> None:
+    """Register the group."""
+    root.add_typer(app, name="teacher", rich_help_panel="Teachers", help="Look at a teacher before using it.")
+
+
+@app.callback()
+def options() -> None:
+    """Look at a teacher before using it.
+
+    A teacher is a model folder of 'agesearch teach' (of the student's own architecture for a born-again
+    student), an ONNX file of other people with a YAML manifest, or an ensemble of both kinds.
+    """
+
+
+@app.command("show", epilog=_EXAMPLE)
+def show(
+    teacher: Annotated[
+        str,
+        typer.Argument(
+            metavar="TEACHER", help="Model folder, or the YAML of a foreign teacher or an ensemble."
+        ),
+    ],
+    data: Annotated[
+        str | None, typer.Option("--data", help="Dataset to measure its accuracy on, by decade of age.")
+    ] = None,
+    split: Annotated[
+        Literal["train", "val", "test"], typer.Option("--split", help="Which of its faces.")
+    ] = "val",
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a teacher is, how fast, and with --data how good it is by decade of age."""
+    from agesearch.data.records import Split
+    from agesearch.measure.teachers import describe_teacher
+
+    with shown_progress() as on_progress:
+        facts = describe_teacher(teacher, data, Split(split), on_progress=on_progress)
+    if as_json:
+        print_json(facts.model_dump(mode="json"))
+        return
+    out.print(_plain(f"Teacher {facts.name}", ["", ""], _rows(facts)))
+    if facts.members:
+        columns = ["member", "share", "kind", "px", "MB", "crop", "licence"]
+        out.print(_plain("Members", columns, [_member(member) for member in facts.members]))
+    if facts.accuracy:
+        _print_accuracy(facts)
+
+
+def _plain(title: str, columns: list[str], rows: list[list[str]]) -> object:
+    grid = table(title, columns, rows)
+    grid.box, grid.padding, grid.show_header = SIMPLE_HEAD, (0, 0, 0, 1), any(columns)
+    if not any(columns):
+        grid.columns[1].justify = "left"
+    return grid
+
+
+def _rows(facts: TeacherFacts) -> list[list[str]]:
+    rows = [
+        ["kind", {"ours": "trained here", "foreign": "foreign ONNX"}.get(facts.kind, facts.kind)],
+        ["input", f"{facts.input_size} px"],
+        ["size", f"{facts.parameters / 1e6:.2f} M parameters, {facts.bytes / 1e6:.1f} MB"],
+        ["crop", _crop(facts)],
+        ["licence", "; ".join(f"{name}: {text}" for name, text in facts.licences.items()) or "not said"],
+        ["digest", facts.content_digest],
+    ]
+    if facts.source:
+        rows.insert(1, ["source", facts.source])
+    if facts.speed:
+        speed = facts.speed
+        rows.append(
+            ["speed", f"{speed.latency_ms_p50:.2f} ms a face, 1 thread (p95 {speed.latency_ms_p95:.2f})"]
+        )
+        rows.append(["", speed.hardware])
+    rows += [[name.replace("_", " "), f"{value:.4g}"] for name, value in facts.training.items()]
+    return rows
+
+
+def _crop(facts: TeacherFacts) -> str:
+    turned = {True: ", aligned", False: ", not aligned", None: ""}[facts.crop_align]
+    return f"{facts.crop_scale:g} x the face's box{turned}"
+
+
+def _member(facts: TeacherFacts) -> list[str]:
+    licence = "; ".join(facts.licences.values()) or "not said"
+    size = f"{facts.bytes / 1e6:.1f}"
+    return [facts.name, f"{facts.share:.0%}", facts.kind, str(facts.input_size), size, _crop(facts), licence]
+
+
+def _print_accuracy(facts: TeacherFacts) -> None:
+    found = facts.accuracy
+    assert found is not None
+    rows = [[f"{d.first}–{d.last}", *_mean(d.mae_years), f"{d.bias_years:+.2f}"] for d in found.decades]
+    rows.append(["all", *_mean(found.mae_years), f"{found.bias_years:+.2f}"])
+    title = f"Accuracy on {found.dataset}, split {found.split}"
+    out.print(_plain(title, ["age", "MAE, years", "95 %", "faces", "bias"], rows))
+    words = (
+        f"{found.cs5:.1%} within 5 years. Mean width of its distributions: {found.spread_years:.1f} years."
+    )
+    err.print(words, highlight=False, soft_wrap=True)
+
+
+def _mean(mean: Mean) -> list[str]:
+    return [f"{mean.value:.2f}", f"{mean.low:.2f}–{mean.high:.2f}", str(mean.faces)]
