@@ -49,6 +49,19 @@ def tune(
     ] = None,
     address: AddressOption = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the suggestions.")] = None,
+    max_latency_ms: Annotated[
+        float | None, typer.Option("--max-latency-ms", help="Train no network that takes longer a face.")
+    ] = None,
+    max_params: Annotated[
+        int | None, typer.Option("--max-params", help="Train no network with more parameters.")
+    ] = None,
+    max_mae_years: Annotated[
+        float | None, typer.Option("--max-mae-years", help="Keep students of a larger error off the front.")
+    ] = None,
+    rungs: Annotated[
+        bool | None,
+        typer.Option("--rungs/--no-rungs", help="Stop hopeless trials early (default: as SPACE.yaml says)."),
+    ] = None,
     dashboard: Annotated[bool, typer.Option(help="Start the Ray dashboard on loopback.")] = True,
     as_json: JsonOption = False,
 ) -> None:
@@ -61,17 +74,24 @@ def tune(
     from agesearch.cli.tune_view import shown_study
     from agesearch.search.study import Limits, resume_study, run_study
 
+    asked = {
+        "--seed": seed,
+        "--max-latency-ms": max_latency_ms,
+        "--max-params": max_params,
+        "--max-mae-years": max_mae_years,
+        "--rungs": rungs,
+    }
     limits = Limits(minutes=minutes, concurrency=concurrency, address=address, dashboard=dashboard)
     with _stopped_cleanly(resume or to), shown_study() as listener:
         if resume is not None:
-            _refuse("--resume", {"SPACE.yaml": space, "--out": to, "--seed": seed})
+            _refuse("--resume", {"SPACE.yaml": space, "--out": to, **asked})
             result = resume_study(
                 resume, dataset=data, teacher=teacher, trials=trials, limits=limits, on_event=listener
             )
         else:
             given = {"SPACE.yaml": space, "--data": data, "--teacher": teacher, "--out": to}
             file, dataset, model, folder = _required(given)
-            study = _study_spec(file, seed=seed, trials=trials)
+            study = _study_spec(file, {"--trials": trials, **asked})
             result = run_study(study, dataset, model, folder, limits=limits, on_event=listener)
     _conclude(result, as_json)
 
@@ -93,13 +113,17 @@ def _refuse(option: str, others: dict[str, Any]) -> None:
         )
 
 
-def _study_spec(space: str, *, seed: int | None, trials: int | None) -> Any:
+def _study_spec(space: str, asked: dict[str, Any]) -> Any:
+    """The file's study with what the options ask for in place: ``--max-params`` is ``max_params``."""
     from agesearch.search.space import load_space
+    from agesearch.specs import RungSpec
 
-    changes = {"seed": seed, "trials": trials}
-    return load_space(space).with_values(
-        {name: value for name, value in changes.items() if value is not None}
-    )
+    study = load_space(space)
+    rungs = asked.pop("--rungs")
+    given = {name[2:].replace("-", "_"): value for name, value in asked.items() if value is not None}
+    if rungs is not None:
+        given["rungs"] = ((study.rungs or RungSpec()).model_dump()) if rungs else None
+    return study.with_values(given)
 
 
 @contextmanager
@@ -136,9 +160,22 @@ def _conclude(result: StudyResult, as_json: bool) -> None:
         err.print(_how_to_resume(str(result.folder.root)), highlight=False, soft_wrap=True, markup=False)
         raise typer.Exit(EXIT_INTERRUPTED)
     if not result.front:
-        reasons = [record.reason for record in result.records if record.reason]
-        why = f" The last one's reason: {reasons[-1]}." if reasons else " The time was up before one could."
-        raise AgeSearchError(f"No trial completed.{why}")
+        raise AgeSearchError(_why_no_front(result))
+
+
+def _why_no_front(result: StudyResult) -> str:
+    from agesearch.search.records import State
+
+    errors = [
+        record.val_mae_years
+        for record in result.records
+        if record.state is State.COMPLETE and record.val_mae_years is not None
+    ]
+    if errors:
+        return f"No COMPLETE trial is within the study's max_mae_years; the best has {min(errors):.2f}."
+    reasons = [record.reason for record in result.records if record.reason]
+    why = f" The last one's reason: {reasons[-1]}." if reasons else " The time was up before one could."
+    return f"No trial completed.{why}"
 
 
 def _print_front(result: StudyResult, counts: dict[str, int]) -> None:

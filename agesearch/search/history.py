@@ -2,29 +2,29 @@
 
 Thin over ``study.ask`` and ``study.tell``, without Ray, so that a test or a replay can drive it. What Optuna
 is told is the truth: COMPLETE with both objectives, PRUNED and FAIL with their reason. A suggestion is a pure
-function of the spec, the seed, the trial's number and what was told before, so a study that was cut and
-resumed goes on as it would have. The same parameters may be suggested twice; such a trial is run again.
+function of the spec, the seed, the trial's number and what was told before (see
+``agesearch.search.proposer``), so a study that was cut and resumed goes on as it would have. The same
+parameters may be suggested twice; such a trial is run again.
 """
 
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from agesearch.errors import InputError
 from agesearch.metrics import LATENCY_MS_P50, VAL_CS5, VAL_MAE_YEARS
-from agesearch.search.records import State, TrialRecord, front_of
-from agesearch.search.space import optuna_distributions, trial_name, trial_spec
+from agesearch.search.limits import Fitting
+from agesearch.search.proposer import Proposer, calm
+from agesearch.search.records import CURVE, State, TrialRecord, front_of
+from agesearch.search.space import Params, optuna_distributions, trial_name, trial_spec
 from agesearch.specs import StudySpec
 
 STUDY_NAME = "agesearch"
@@ -32,10 +32,11 @@ STUDY_NAME = "agesearch"
 
 @dataclass(frozen=True)
 class Spent:
-    """What a trial has cost: finished epochs and seconds of training."""
+    """What a trial has cost: finished epochs, seconds of training, and the error after each epoch."""
 
     epochs: int = 0
     seconds: float = 0.0
+    curve: tuple[float, ...] = ()
 
 
 class History:
@@ -49,6 +50,7 @@ class History:
         self._ids: dict[int, int] = {}
         self._spec = spec
         self._space = optuna_distributions(spec.space)
+        self._proposer = Proposer(spec, Fitting())
         self._records: dict[int, TrialRecord] = {}
         for trial in study.get_trials(deepcopy=False):
             if trial.state != TrialState.WAITING:
@@ -56,26 +58,27 @@ class History:
 
     @classmethod
     def open(cls, database: Path, spec: StudySpec) -> History:
+        """The study in an SQLite file, new or old."""
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         try:
-            storage = optuna.storages.RDBStorage(f"sqlite:///{database}")
-            study = optuna.create_study(
-                study_name=STUDY_NAME,
-                storage=storage,
-                directions=["minimize", "minimize"],
-                load_if_exists=True,
-            )
-            with _calm():
-                study.set_metric_names([VAL_MAE_YEARS, LATENCY_MS_P50])
-            return cls(storage, spec)
+            return cls(_study_in(optuna.storages.RDBStorage(f"sqlite:///{database}")), spec)
         except Exception as error:  # SQLAlchemy and Optuna raise a dozen unrelated kinds for a broken file
             first = (str(error).splitlines() or [""])[0]
             raise InputError(f"'{database}' is not a study that Optuna can open: {first}") from error
+
+    @classmethod
+    def in_memory(cls, spec: StudySpec) -> History:
+        """A new study that nobody else sees, for replays."""
+        return cls(_study_in(optuna.storages.InMemoryStorage()), spec)
 
     @property
     def records(self) -> list[TrialRecord]:
         """Every trial, by number."""
         return [self._records[number] for number in sorted(self._records)]
+
+    def all(self) -> Collection[TrialRecord]:
+        """Every trial, in the order they began; nothing is copied."""
+        return self._records.values()
 
     @property
     def finished(self) -> int:
@@ -91,20 +94,50 @@ class History:
         return self._records[number]
 
     def front(self) -> list[TrialRecord]:
-        """The COMPLETE trials that no other beats, by rising latency."""
-        return front_of(self._records.values())
+        """The COMPLETE trials within the limits that no other beats, by rising latency."""
+        return front_of(self._records.values(), self._spec.max_mae_years)
+
+    def suggest_only(self, fitting: Fitting) -> None:
+        """From now on suggest only networks that fit the study's limits."""
+        self._proposer = Proposer(self._spec, fitting)
 
     def suggest(self) -> TrialRecord:
-        """Begin a new trial."""
-        self._study.sampler = self._sampler(len(self._study.get_trials(deepcopy=False)))
-        with _calm():
-            trial = self._study.ask()
-            return self._parametrised(trial)
+        """Begin a new trial with the parameters that are proposed next."""
+        params, redrawn = self.propose()
+        return self.begin(params, {"redrawn": redrawn} if redrawn else None)
+
+    def propose(self) -> tuple[Params, int]:
+        """What ``suggest`` would begin, and how often it was drawn again for the study's limits."""
+        return self._proposer.propose(self._storage.get_n_trials(self._study_id), self.records)
+
+    def begin(self, params: Params, notes: Mapping[str, Any] | None = None) -> TrialRecord:
+        """Begin a new trial with these parameters: it is stored whole, or not at all."""
+        number = self._storage.get_n_trials(self._study_id)
+        name = trial_name(number, trial_spec(self._spec, params).model)
+        trial = create_trial(
+            state=TrialState.RUNNING,
+            params=params,
+            distributions=self._space,
+            user_attrs={"name": name, **(notes or {})},
+        )
+        self._ids[number] = self._storage.create_new_trial(self._study_id, template_trial=trial)
+        started = _utc(trial.datetime_start)
+        self._records[number] = TrialRecord(number, State.RUNNING, name, dict(params), started=started)
+        return self._records[number]
 
     def take_up(self, number: int) -> TrialRecord:
-        """A RUNNING trial again, with its parameters (those it lacks, if it was cut early, are suggested)."""
-        self._study.sampler = self._sampler(number)
-        return self._parametrised(optuna.trial.Trial(self._study, self._trial_id(number)))
+        """A RUNNING trial again. One that another tool began and left without parameters is given some."""
+        record = self._records[number]
+        if record.params.keys() >= self._space.keys():
+            return record
+        proposed, _ = self._proposer.propose(number, self.records)
+        params = proposed | record.params
+        for field in self._space.keys() - record.params.keys():
+            value = self._space[field].to_internal_repr(params[field])
+            self._storage.set_trial_param(self._trial_id(number), field, value, self._space[field])
+        name = trial_name(number, trial_spec(self._spec, params).model)
+        self._records[number] = replace(record, params=params)
+        return self._noted(number, {"name": name})
 
     def knows_latency(self, number: int, latency_ms: float) -> TrialRecord:
         """Note a trial's latency, which is known before it trains."""
@@ -144,24 +177,6 @@ class History:
         self._study.tell(number, state=TrialState.FAIL)
         return self._ended(number, State.FAIL)
 
-    def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
-        seed = int(np.random.SeedSequence([self._spec.seed, number]).generate_state(1)[0])
-        with _calm():
-            return optuna.samplers.TPESampler(
-                n_startup_trials=self._spec.startup_trials, multivariate=True, group=True, seed=seed
-            )
-
-    def _parametrised(self, trial: optuna.Trial) -> TrialRecord:
-        params = {field: _suggest(trial, field, dist) for field, dist in self._space.items()}
-        known = self._records.get(trial.number)
-        self._records[trial.number] = replace(
-            known or TrialRecord(trial.number, State.RUNNING, ""),
-            name=trial_name(trial.number, trial_spec(self._spec, params).model),
-            params=params,
-            started=_utc(trial.datetime_start),
-        )
-        return self._noted(trial.number, {"name": self._records[trial.number].name})
-
     def _noted(self, number: int, notes: dict[str, Any]) -> TrialRecord:
         trial_id = self._trial_id(number)
         for key, value in notes.items():
@@ -179,21 +194,14 @@ class History:
         return self._records[number]
 
 
-@contextmanager
-def _calm() -> Iterator[None]:
-    """Without Optuna's warnings of what it marks experimental: metric names, and TPE in groups."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        yield
-
-
-def _suggest(trial: optuna.Trial, field: str, distribution: Any) -> Any:
-    if isinstance(distribution, optuna.distributions.CategoricalDistribution):
-        return trial.suggest_categorical(field, distribution.choices)
-    low, high, log = distribution.low, distribution.high, distribution.log
-    if isinstance(distribution, optuna.distributions.IntDistribution):
-        return trial.suggest_int(field, low, high, step=distribution.step, log=log)
-    return trial.suggest_float(field, low, high, step=distribution.step, log=log)
+def _study_in(storage: optuna.storages.BaseStorage) -> optuna.storages.BaseStorage:
+    """The storage, with the study made where it is not there yet."""
+    study = optuna.create_study(
+        study_name=STUDY_NAME, storage=storage, directions=["minimize", "minimize"], load_if_exists=True
+    )
+    with calm():
+        study.set_metric_names([VAL_MAE_YEARS, LATENCY_MS_P50])
+    return storage
 
 
 _STATES = {
@@ -220,6 +228,7 @@ def _record(trial: FrozenTrial, spec: StudySpec) -> TrialRecord:
         started=_utc(trial.datetime_start),
         seconds=float(notes.get("seconds", 0.0)),
         retries=int(notes.get("retries", 0)),
+        curve=tuple(notes.get(CURVE, ())),
     )
 
 

@@ -1,11 +1,13 @@
 """Keeps a running study's books: hands out trials, settles how each ended, writes the records, tells
 watchers.
 
-No Ray: whoever runs the trials calls ``next_trial``, ``began``, ``progressed``, ``ended`` and ``died``.
+No Ray: whoever runs the trials calls ``next_trial``, ``began``, ``judged``, ``progressed``, ``ended`` and
+``died``.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -20,7 +22,10 @@ from agesearch.search.events import (
     TrialStarted,
 )
 from agesearch.search.history import History, Spent
+from agesearch.search.learning import Learning
+from agesearch.search.limits import Latencies
 from agesearch.search.records import State, StudyFolder, TrialRecord
+from agesearch.search.rungs import Stop, decide
 from agesearch.search.space import trial_spec
 from agesearch.specs import StudySpec, TrainSpec
 
@@ -33,9 +38,6 @@ MAX_RETRIES = 1
 
 #: ``trials.parquet`` is rewritten at most this often while trials run.
 _WRITE_INTERVAL_S = 2.0
-
-#: Latency in ms of each (architecture, input size), or the reason why it has none.
-Latencies = Mapping[tuple[str, int], float | str]
 
 
 class Keeper:
@@ -61,6 +63,8 @@ class Keeper:
         self._live: dict[int, int] = {}  # number -> epochs finished
         self._written = 0.0
         self._front = history.front()
+        self._learning = Learning(folder, spec)
+        self._verdicts: dict[int, tuple[State, str]] = {}
 
     @property
     def live(self) -> int:
@@ -90,6 +94,7 @@ class Keeper:
         while self.stop_reason is None:
             if self._again:
                 record = self._history.take_up(self._again.popleft())
+                self._learning.go_on(record.number)
             elif self._history.finished + self.live < self.total:
                 record = self._history.suggest()
             else:
@@ -114,11 +119,29 @@ class Keeper:
 
     def progressed(self, number: int, report: Mapping[str, Any]) -> None:
         """A trial reports an epoch."""
+        self._hear(number, report)
         if OUTCOME in report or EPOCH not in report:
             return
         epochs = self.spec_of(self._history.record(number)).optim.epochs
         self._live[number] = int(report[EPOCH])
         self._on_event(TrialProgress(number, self._live[number], epochs, report.get(VAL_MAE_YEARS)))
+
+    def judged(self, number: int, report: Mapping[str, Any]) -> bool:
+        """Whether a trial ends with this epoch: it has no error in years, or cannot reach the front any
+        more.
+        """
+        if OUTCOME in report or EPOCH not in report:
+            return False
+        self._hear(number, report)
+        fault = _fault(report)
+        if fault:
+            self._verdicts[number] = State.FAIL, f"{fault} after epoch {int(report[EPOCH])}"
+        elif self._spec.rungs is not None:
+            trial, others = self._learning.curves(self._history.record(number), self._history.all())
+            verdict = decide(trial, others, self._spec.rungs, self._spec.max_mae_years)
+            if isinstance(verdict, Stop):
+                self._verdicts[number] = State.PRUNED, verdict.reason
+        return number in self._verdicts
 
     def may_stop(self, number: int, report: Mapping[str, Any]) -> bool:
         """Whether a trial with this report has epochs left that it can be stopped before."""
@@ -128,13 +151,20 @@ class Keeper:
     def ended(self, number: int, report: Mapping[str, Any]) -> None:
         """A trial is over; ``report`` is the last it gave."""
         self._live.pop(number, None)
-        spent = Spent(int(report.get(EPOCH, 0)), round(float(report.get(SECONDS, 0.0)), 3))
-        outcome = report.get(OUTCOME)
+        self._hear(number, report)
+        curve = self._learning.end(number)
+        spent = Spent(int(report.get(EPOCH, 0)), round(float(report.get(SECONDS, 0.0)), 3), curve)
+        outcome, verdict = report.get(OUTCOME), self._verdicts.pop(number, None)
         if outcome == COMPLETED:
             metrics = {name: float(report[name]) for name in (VAL_MAE_YEARS, VAL_CS5) if name in report}
             record = self._history.complete(number, metrics, spent)
         elif outcome == FAILED:
             record = self._history.fail(number, str(report[REASON]), spent)
+        elif verdict and verdict[0] is State.FAIL:
+            record = self._history.fail(number, verdict[1], spent)
+        elif verdict:
+            record = self._history.prune(number, verdict[1], spent, report.get(VAL_MAE_YEARS))
+            self._learning.forget_checkpoint(number)
         elif self.stop_reason is not None:
             reason = f"{self.stop_reason} after epoch {spent.epochs}"
             record = self._history.prune(number, reason, spent, report.get(VAL_MAE_YEARS))
@@ -144,19 +174,24 @@ class Keeper:
 
     def died(self, number: int, reason: str) -> None:
         """A trial's process is gone: take the trial up again, or FAIL it where that was done already."""
-        epochs = self._live.pop(number, 0)
+        epochs, curve = self._live.pop(number, 0), self._learning.end(number)
         record = self._history.record(number)
+        self._verdicts.pop(number, None)
         if record.retries < MAX_RETRIES and self.stop_reason is None:
             self._on_event(TrialRetried(self._history.retried(number), reason))
             self._again.append(number)
         else:
             again = " again" if record.retries else ""
-            self._told(self._history.fail(number, f"{reason}{again}", Spent(epochs)))
+            self._told(self._history.fail(number, f"{reason}{again}", Spent(epochs, curve=curve)))
 
     def close(self) -> None:
         """Write the records as they are now."""
         self._write(force=True)
         self._folder.write_front(self._front)
+
+    def _hear(self, number: int, report: Mapping[str, Any]) -> None:
+        if OUTCOME not in report and EPOCH in report and not _fault(report):
+            self._learning.hear(number, int(report[EPOCH]), float(report[VAL_MAE_YEARS]))
 
     def _told(self, record: TrialRecord) -> None:
         if record.state is State.COMPLETE:
@@ -169,3 +204,11 @@ class Keeper:
         if force or time.monotonic() - self._written >= _WRITE_INTERVAL_S:
             self._folder.write_trials(self._history.records)
             self._written = time.monotonic()
+
+
+def _fault(report: Mapping[str, Any]) -> str:
+    """Why an epoch's report has no error in years; empty where it has one."""
+    mae = report.get(VAL_MAE_YEARS)
+    if mae is None:
+        return f"{VAL_MAE_YEARS} is missing"
+    return "" if math.isfinite(mae) else f"{VAL_MAE_YEARS} is {mae}"

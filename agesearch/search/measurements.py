@@ -154,8 +154,8 @@ def picked(study: StudyFolder, pick: str = "knee") -> TrialRecord:
     front = study.front()
     if not front:
         raise InputError(
-            f"The study '{study.root}' has no COMPLETE trial, so there is no front to pick from: continue it "
-            f"with 'agesearch tune --resume {study.root}'."
+            f"The study '{study.root}' has no COMPLETE trial within its limits, so there is no front to pick "
+            f"from: continue it with 'agesearch tune --resume {study.root}'."
         )
     named = {"knee": lambda: knee_of(front), "best": lambda: front[-1], "fastest": lambda: front[0]}
     if pick in named:

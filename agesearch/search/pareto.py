@@ -42,11 +42,14 @@ def front(points: Points) -> list[int]:
 
 
 def _sweep(values: npt.NDArray[np.float64], order: npt.NDArray[np.intp]) -> list[int]:
-    kept: list[int] = []
-    for index in order:
-        last = values[kept[-1]] if kept else None
-        if last is None or values[index, 1] < last[1] or np.array_equal(values[index], last):
-            kept.append(int(index))
+    """A point is kept where its second objective is below all before it; its equals, beside it, are too."""
+    if not len(order):
+        return []
+    points = values[order]
+    lowest = np.minimum.accumulate(points[:, 1])
+    first = np.append(True, (points[1:] != points[:-1]).any(axis=1))
+    below = np.append(True, points[1:, 1] < lowest[:-1])
+    kept: list[int] = order[below[np.flatnonzero(first)][np.cumsum(first) - 1]].tolist()
     return kept
 
 

@@ -87,12 +87,8 @@ def fitting_study(
     """The networks within the study's limits; a note says how many are left out."""
     fitting = fitting_networks(spec, latencies, workshop.parameters)
     if fitting.left_out:
-        on_event(
-            Note(
-                f"{len(fitting.left_out)} of the space's {len(latencies)} networks are above the study's limits "
-                f"({limits_of(spec)}) and are never trained."
-            )
-        )
+        share = f"{len(fitting.left_out)} of the space's {len(latencies)} networks"
+        on_event(Note(f"{share} are above {limits_of(spec)}: they are never trained."))
     return fitting
 
 

@@ -35,6 +35,7 @@ TRIALS_FILE = "trials.parquet"
 FRONT_FILE = "front.json"
 LATENCY_FILE = "latency.json"
 TRIALS_FOLDER = "trials"
+CURVE = "curve"
 
 
 class State(StrEnum):
@@ -51,7 +52,8 @@ class TrialRecord:
     """One trial. ``reason`` says why a trial was PRUNED or FAILed; ``folder`` is relative to the study.
 
     ``started`` is UTC in ISO 8601, ``seconds`` the time spent training, ``epochs`` how many were finished,
-    ``retries`` how often the trial was taken up again after its process died.
+    ``retries`` how often the trial was taken up again after its process died; ``curve`` holds the error in
+    years after each epoch of a trial that ended.
     """
 
     number: int
@@ -66,6 +68,7 @@ class TrialRecord:
     started: str = ""
     seconds: float = 0.0
     retries: int = 0
+    curve: tuple[float, ...] = ()
 
     @property
     def folder(self) -> str:
@@ -82,7 +85,7 @@ class TrialRecord:
         return int(self.name.rsplit("-", 1)[-1].removesuffix("px")) if self.arch else 0
 
     def as_json(self) -> dict[str, Any]:
-        """The record as a JSON object, with the parameters nested."""
+        """The record as a JSON object, with the parameters nested; the curve is in ``trials.parquet``."""
         return {
             "number": self.number,
             "name": self.name,
@@ -115,6 +118,7 @@ SCHEMA = pa.schema(
         pa.field("retries", pa.int64(), nullable=False),
         pa.field("folder", pa.string(), nullable=False),
         pa.field("params", pa.string(), nullable=False),
+        pa.field(CURVE, pa.list_(pa.float64())),
     ]
 )
 
@@ -171,7 +175,8 @@ class StudyFolder:
         place = self.root / TRIALS_FILE
         if not place.exists():
             return []
-        return [_from_row(row) for row in place.read_table().select(SCHEMA.names).to_pylist()]
+        table = place.read_table()
+        return [_from_row(row) for row in table.select(_columns(table)).to_pylist()]
 
     def trial(self, number: int) -> TrialRecord:
         """One trial; an ``InputError`` says which numbers there are."""
@@ -183,14 +188,16 @@ class StudyFolder:
         raise InputError(f"The study '{self.root}' has no trial {number}; it has {known}.")
 
     def write_trials(self, records: Iterable[TrialRecord]) -> None:
-        rows = [record.as_json() for record in sorted(records, key=lambda record: record.number)]
-        for row in rows:
-            row["params"] = json.dumps(row["params"], sort_keys=True)
+        rows = [
+            record.as_json() | {CURVE: record.curve, "params": json.dumps(record.params, sort_keys=True)}
+            for record in sorted(records, key=lambda record: record.number)
+        ]
         (self.root / TRIALS_FILE).write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
 
     def front(self) -> list[TrialRecord]:
-        """The trials that no other beats, by rising latency."""
-        return front_of(self.trials())
+        """The trials within the study's limits that no other beats, by rising latency."""
+        limit = self.header().spec.max_mae_years if self.exists() else None
+        return front_of(self.trials(), limit)
 
     def write_front(self, front: Sequence[TrialRecord]) -> None:
         """``front.json``: the front by rising latency, and its knee."""
@@ -213,9 +220,14 @@ def open_study(where: str | os.PathLike[str] | Location) -> StudyFolder:
     return folder
 
 
-def front_of(records: Iterable[TrialRecord]) -> list[TrialRecord]:
-    """The COMPLETE trials that no other beats in (latency, error), by rising latency."""
-    complete = [record for record in records if record.state is State.COMPLETE]
+def front_of(records: Iterable[TrialRecord], max_mae_years: float | None = None) -> list[TrialRecord]:
+    """The COMPLETE trials that no other beats in (latency, error), none above a limit, by rising latency."""
+    limit = math.inf if max_mae_years is None else max_mae_years
+    complete = [
+        record
+        for record in records
+        if record.state is State.COMPLETE and _number(record.val_mae_years) <= limit
+    ]
     points = [(_number(record.latency_ms_p50), _number(record.val_mae_years)) for record in complete]
     return [complete[index] for index in pareto_front(points)]
 
@@ -237,4 +249,10 @@ def _number(value: float | None) -> float:
 
 def _from_row(row: dict[str, Any]) -> TrialRecord:
     values = {name: value for name, value in row.items() if name != "folder"}
-    return TrialRecord(**values | {"state": State(row["state"]), "params": json.loads(row["params"])})
+    values |= {"state": State(row["state"]), "params": json.loads(row["params"])}
+    return TrialRecord(**values | {CURVE: tuple(row.get(CURVE) or ())})
+
+
+def _columns(table: pa.Table) -> list[str]:
+    """All columns but the curve, which studies of version 0.1 lack."""
+    return [name for name in SCHEMA.names if name != CURVE or name in table.column_names]

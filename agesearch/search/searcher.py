@@ -22,7 +22,7 @@ from agesearch.search.records import StudyFolder
 from agesearch.search.trial import Board
 
 
-class _NotKept:
+class NotKept:
     """Tune pickles whatever it is given into records of its own, which nothing here reads: leave nothing
     there.
     """
@@ -34,7 +34,7 @@ class _NotKept:
         return self
 
 
-class StudySearcher(_NotKept, Searcher):
+class StudySearcher(NotKept, Searcher):
     """Hands the keeper's trials to Tune, at most ``concurrency`` at once."""
 
     def __init__(
@@ -103,6 +103,11 @@ class StudySearcher(_NotKept, Searcher):
         number = self._numbers.get(trial_id)
         return number is not None and self._keeper.may_stop(number, result)
 
+    def ends(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Whether the trial ends with this result, be it hopeless or without an error in years."""
+        number = self._numbers.get(trial_id)
+        return number is not None and self._keeper.judged(number, result)
+
     def stop(self, reason: str) -> None:
         """Start no more trials; those that run end as PRUNED with this reason."""
         self._keeper.stop_reason = self._keeper.stop_reason or reason
@@ -118,7 +123,7 @@ class StudySearcher(_NotKept, Searcher):
             self._board.take_down(number, failure)
 
 
-class Watcher(_NotKept, Callback):
+class Watcher(NotKept, Callback):
     """Tells the searcher what Tune tells its callbacks only."""
 
     def __init__(self, searcher: StudySearcher) -> None:
@@ -133,7 +138,7 @@ class Watcher(_NotKept, Callback):
         self._searcher.settle_lost(trials)
 
 
-class Deadline(_NotKept, Stopper):
+class Deadline(NotKept, Stopper):
     """Ends the study when its time is up: no new trials, and running ones stop after their epoch."""
 
     def __init__(

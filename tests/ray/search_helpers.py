@@ -76,6 +76,44 @@ def pretend(
     return {"val_mae_years": error_of(spec), "val_cs5": 0.5}
 
 
+def curved(
+    spec: TrainSpec,
+    train: Any,
+    val: Any,
+    out: Location,
+    crop: CropSpec,
+    *,
+    report: Callable[[dict[str, float]], None],
+    resume: bool = True,
+) -> dict[str, float]:
+    """A curve a network: the slow one falls, the fast one too; a high learning rate makes it flat and bad."""
+    (out / "checkpoint/state.pt").write_text("x")
+    curve = out / "curve.jsonl"
+    lines = curve.read_text().splitlines() if curve.exists() else []
+    for epoch in range(len(lines) + 1, spec.optim.epochs + 1):
+        time.sleep(float(train))
+        row = {"epoch": epoch, "val_mae_years": curved_error(spec, epoch), "pid": os.getpid()}
+        lines.append(json.dumps(row))
+        curve.write_text("\n".join(lines) + "\n")
+        report(row)
+    return {"val_mae_years": curved_error(spec, spec.optim.epochs)}
+
+
+def curved_error(spec: TrainSpec, epoch: int) -> float:
+    """Years after an epoch: 9 falling by a half, or 20 for ever where the learning rate is above 1e-3."""
+    if spec.optim.learning_rate > 1e-3:
+        return 20.0
+    return 9.0 + (spec.model.arch == ARCHS[0]) - 0.5 * epoch + 100 * spec.optim.learning_rate
+
+
+def without_error(spec: TrainSpec, train: Any, *args: Any, **options: Any) -> dict[str, float]:
+    """Reports no error in years, or none that is a number; both must end after one epoch."""
+    for epoch in range(1, 100):
+        error = {} if spec.model.arch == ARCHS[0] else {"val_mae_years": float("nan")}
+        options["report"]({"epoch": epoch, "train_loss": 1.0, **error})
+    return {}
+
+
 def faulty(spec: TrainSpec, *args: Any, **options: Any) -> dict[str, float]:
     """One architecture raises, the other returns NaN at low learning rates and works at high ones."""
     if spec.model.arch == ARCHS[1]:

@@ -16,8 +16,9 @@ from search_helpers import tiny_spec, workshop, write_sources
 
 from agesearch.errors import InputError
 from agesearch.search.events import Outcome, StudyEvent, StudyStarted, TrialStarted
-from agesearch.search.records import State, open_study
-from agesearch.search.study import resume_study, run_study
+from agesearch.search.records import State, TrialRecord, open_study
+from agesearch.search.study import Limits, resume_study, run_study
+from agesearch.specs import RungSpec
 
 DRIVER = """
 import sys
@@ -93,6 +94,32 @@ def test_a_killed_driver_loses_nothing_that_was_finished(tmp_path: Path) -> None
     again = resume_study(str(tmp_path / "study"), workshop=workshop())
     assert again.outcome is Outcome.COMPLETE
     assert len(again.records) == 4
+
+
+def test_stopped_trials_stay_stopped_and_their_curves_judge_those_that_come_later(tmp_path: Path) -> None:
+    data, teacher = write_sources(tmp_path)
+    out = str(tmp_path / "study")
+    student = tiny_spec().student.with_values({"optim.epochs": 8})
+    spec = tiny_spec(trials=8, startup_trials=20, student=student, rungs=RungSpec(first_epoch=2, evidence=3))
+    alone = Limits(concurrency=1)
+    first = run_study(spec, data, teacher, out, limits=alone, workshop=workshop(helpers.curved))
+    more = resume_study(out, trials=14, limits=alone, workshop=workshop(helpers.curved))
+    assert more.records[:8] == first.records
+    whole = run_study(
+        spec.model_copy(update={"trials": 14}),
+        data,
+        teacher,
+        str(tmp_path / "whole"),
+        limits=alone,
+        workshop=workshop(helpers.curved),
+    )
+    assert [told(record) for record in more.records] == [told(record) for record in whole.records]
+    assert State.PRUNED in {record.state for record in more.records[8:]}
+
+
+def told(record: TrialRecord) -> tuple[object, ...]:
+    """What must not depend on when a study was cut."""
+    return record.state, record.params, record.reason, record.epochs, record.curve
 
 
 def test_ctrl_c_stops_cleanly_and_the_study_goes_on(tmp_path: Path) -> None:

@@ -12,10 +12,11 @@ import search_helpers as helpers
 from search_helpers import ARCHS, tiny_spec, workshop, write_sources
 
 from agesearch.errors import ConflictError, InputError
-from agesearch.search.events import Outcome, StudyEvent, TrialProgress, TrialRetried, TrialStarted
+from agesearch.search.events import Note, Outcome, StudyEvent, TrialProgress, TrialRetried, TrialStarted
 from agesearch.search.history import STUDY_NAME
 from agesearch.search.records import State, open_study
 from agesearch.search.study import Limits, StudyResult, run_study
+from agesearch.specs import RungSpec
 from agesearch.storage import Location, exclusive
 
 
@@ -123,6 +124,60 @@ def test_a_killed_worker_goes_on_from_its_checkpoint_and_fails_the_second_time(t
             assert epochs == [1, 2, 3]  # none twice
             assert len({json.loads(line)["pid"] for line in curve}) == 2
             assert 10.0 <= record.seconds < 20.0  # the first attempt's epoch is counted
+
+
+def test_hopeless_trials_are_stopped_at_a_rung_with_reason_and_epoch(tmp_path: Path) -> None:
+    student = tiny_spec().student.with_values({"optim.epochs": 8})
+    rungs = RungSpec(first_epoch=2, evidence=3)
+    result = run(tmp_path, trainer=helpers.curved, trials=14, startup_trials=14, student=student, rungs=rungs)
+    assert result.outcome is Outcome.COMPLETE
+    pruned = [record for record in result.records if record.state is State.PRUNED]
+    assert pruned
+    assert len(pruned) + sum(record.state is State.COMPLETE for record in result.records) == 14
+    frozen = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{tmp_path}/study/optuna.db").trials
+    kept = {record.number: record for record in open_study(tmp_path / "study").trials()}
+    for record in pruned:
+        assert record.params["optim.learning_rate"] > 1e-3
+        assert record.epochs in (2, 4)
+        assert len(record.curve) == record.epochs
+        assert record.reason.startswith(
+            f"out of reach of the front at {record.latency_ms_p50:.2f} ms: "
+            f"20.00 years after epoch {record.epochs} of 8"
+        )
+        assert frozen[record.number].state.name == "PRUNED"
+        assert frozen[record.number].user_attrs["reason"] == record.reason
+        assert kept[record.number] == record
+        assert not (tmp_path / "study" / record.folder / "checkpoint").exists()
+    assert all(record.state is State.COMPLETE for record in result.front)
+
+
+def test_the_same_study_without_rungs_trains_every_trial_to_its_end(tmp_path: Path) -> None:
+    student = tiny_spec().student.with_values({"optim.epochs": 8})
+    result = run(tmp_path, trainer=helpers.curved, trials=8, startup_trials=8, student=student, rungs=None)
+    assert {record.state for record in result.records} == {State.COMPLETE}
+
+
+def test_trials_without_an_error_in_years_fail_after_one_epoch(tmp_path: Path) -> None:
+    result = run(tmp_path, trainer=helpers.without_error, trials=6, startup_trials=6)
+    assert result.outcome is Outcome.COMPLETE
+    assert {(record.state, record.epochs) for record in result.records} == {(State.FAIL, 1)}
+    reasons = {record.arch: record.reason for record in result.records}
+    assert reasons == {
+        ARCHS[0]: "val_mae_years is missing after epoch 1",
+        ARCHS[1]: "val_mae_years is nan after epoch 1",
+    }
+
+
+def test_networks_above_a_limit_are_never_trained(tmp_path: Path) -> None:
+    events: list[StudyEvent] = []
+    result = run(tmp_path, trials=6, max_latency_ms=1.0, events=events)
+    assert {record.arch for record in result.records} == {ARCHS[0]}
+    notes = [event.text for event in events if isinstance(event, Note)]
+    assert notes[-1] == "1 of the space's 2 networks are above max_latency_ms 1: they are never trained."
+    with pytest.raises(
+        InputError, match=r"No network of the space is within max_latency_ms 0.1: the fastest"
+    ):
+        run(tmp_path / "none", max_latency_ms=0.1)
 
 
 def test_time_that_is_up_prunes_what_runs(tmp_path: Path) -> None:

@@ -1,0 +1,92 @@
+"""Which networks of a space stay within a study's limits, known before anything trains.
+
+A network is an (architecture, input side) of the space. Its latency is measured before the search; its
+parameters are counted by building it. A network above ``max_latency_ms`` or ``max_params`` is never trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from agesearch.errors import InputError
+from agesearch.search.space import ARCH, INPUT_SIZE, Params
+from agesearch.specs import ModelSpec, StudySpec
+
+#: (architecture, input side).
+Network = tuple[str, int]
+
+#: Latency in ms of each network, or the reason why it has none.
+Latencies = Mapping[Network, float | str]
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """The networks that may be trained; without ``networks`` all may. ``student`` is what is not searched."""
+
+    student: ModelSpec | None = None
+    networks: frozenset[Network] = frozenset()
+    left_out: Mapping[Network, str] = field(default_factory=dict)
+
+    def fits(self, params: Mapping[str, object]) -> bool:
+        """Whether the network of these parameters may be trained."""
+        return not self.left_out or self._network(params) in self.networks
+
+    def drawn(self, params: Mapping[str, object], rng: np.random.Generator) -> Params:
+        """Architecture and input side of a network that fits, drawn evenly, as far as ``params`` has them."""
+        ordered = sorted(self.networks)
+        arch, size = ordered[int(rng.integers(len(ordered)))]
+        chosen: Params = {ARCH: arch, INPUT_SIZE: size}
+        return {name: value for name, value in chosen.items() if name in params}
+
+    def _network(self, params: Mapping[str, object]) -> Network:
+        assert self.student is not None
+        size = params.get(INPUT_SIZE, self.student.input_size)
+        return str(params.get(ARCH, self.student.arch)), int(str(size))
+
+
+def fitting_networks(
+    spec: StudySpec, latencies: Latencies, parameters: Callable[[ModelSpec], int]
+) -> Fitting:
+    """The networks within the limits; an ``InputError`` where none is. One without a latency counts as
+    fitting: its trials FAIL with the reason.
+    """
+    student, counts = spec.student.model, dict[str, int]()
+    left_out: dict[Network, str] = {}
+    for arch, size in latencies:
+        latency = latencies[arch, size]
+        if spec.max_latency_ms is not None and not isinstance(latency, str) and latency > spec.max_latency_ms:
+            left_out[arch, size] = f"{latency:.2f} ms"
+        elif spec.max_params is not None:
+            if arch not in counts:
+                counts[arch] = parameters(student.model_copy(update={"arch": arch, "input_size": size}))
+            if counts[arch] > spec.max_params:
+                left_out[arch, size] = f"{counts[arch]:,} parameters"
+    networks = frozenset(latencies) - left_out.keys()
+    if latencies and not networks:
+        raise InputError(_none_fits(spec, latencies, counts))
+    return Fitting(student, networks, left_out)
+
+
+def limits_of(spec: StudySpec) -> str:
+    """The limits that are known before training, in words: ``max_latency_ms 2 and max_params 3,000,000``."""
+    limits = []
+    if spec.max_latency_ms is not None:
+        limits.append(f"max_latency_ms {spec.max_latency_ms:g}")
+    if spec.max_params is not None:
+        limits.append(f"max_params {spec.max_params:,}")
+    return " and ".join(limits)
+
+
+def _none_fits(spec: StudySpec, latencies: Latencies, counts: Mapping[str, int]) -> str:
+    known = []
+    if spec.max_latency_ms is not None:
+        timed = {key: value for key, value in latencies.items() if not isinstance(value, str)}
+        (arch, size), fastest = min(timed.items(), key=lambda item: item[1])
+        known.append(f"the fastest, {arch} at {size} px, takes {fastest:.2f} ms")
+    if counts:
+        arch, fewest = min(counts.items(), key=lambda item: item[1])
+        known.append(f"the smallest of those fast enough, {arch}, has {fewest:,} parameters")
+    return f"No network of the space is within {limits_of(spec)}: {'; '.join(known)}."

@@ -1,0 +1,174 @@
+"""What to try next: Optuna's TPE over as many trials as it can look at in time, without networks too slow or
+large.
+
+A proposal is a pure function of the spec, the trial's number and the trials before it. TPE sees copies of the
+trials in a study in memory, never the stored one, so that:
+
+- it sees at most ``VISIBLE`` ended trials, however many there are: the front and the layers behind it, which
+  it models as good, and the newest of the others; its time and memory stay bounded;
+- a FAILed configuration is shown as a bad one, although the stored study tells the truth, so that what
+  diverges or does not fit is not proposed again and again;
+- trials above ``max_mae_years`` carry that as a constraint (Optuna's own handling of constraints).
+
+What is known to break a limit before it trains is not proposed: TPE is asked again, and after ``REDRAWS``
+times the network is drawn among those that fit.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from agesearch.search.limits import Fitting
+from agesearch.search.pareto import front
+from agesearch.search.records import State, TrialRecord
+from agesearch.search.space import Params, optuna_distributions
+from agesearch.specs import StudySpec
+
+#: Ended trials that TPE looks at; of them at most ``_BEST`` by rank, the others by age.
+VISIBLE = 300
+_BEST = 64
+
+#: How often TPE is asked again for a network within the limits.
+REDRAWS = 20
+
+_VIEW = "view"
+_MAE_LIMIT = "max_mae_years"
+
+
+class Proposer:
+    """Proposes parameters; it keeps TPE's view of the study between calls, for speed only."""
+
+    def __init__(self, spec: StudySpec, fitting: Fitting) -> None:
+        self._spec = spec
+        self._fitting = fitting
+        self._space = optuna_distributions(spec.space)
+        self._view = _View(spec, self._space)
+
+    def propose(self, number: int, records: Sequence[TrialRecord]) -> tuple[Params, int]:
+        """Parameters for trial ``number`` after ``records`` (by number), and how often it was drawn again."""
+        seed = int(np.random.SeedSequence([self._spec.seed, number]).generate_state(1)[0])
+        self._view.show(visible([record for record in records if record.number != number]))
+        with calm():
+            sampler = optuna.samplers.TPESampler(
+                n_startup_trials=self._spec.startup_trials, multivariate=True, constant_liar=True, seed=seed
+            )
+        for redrawn in range(REDRAWS + 1):
+            params = self._draw(sampler)
+            if self._fitting.fits(params):
+                return params, redrawn
+        rng = np.random.default_rng(seed)
+        return params | self._fitting.drawn(params, rng), REDRAWS
+
+    def _draw(self, sampler: optuna.samplers.BaseSampler) -> Params:
+        study, asking = self._view.study, self._view.asking
+        many = {name: dist for name, dist in self._space.items() if not dist.single()}
+        drawn = sampler.sample_relative(study, asking, many)
+        return {
+            name: drawn[name] if name in drawn else sampler.sample_independent(study, asking, name, dist)
+            for name, dist in self._space.items()
+        }
+
+
+class _View:
+    """The study in memory that TPE is shown; its first trial, RUNNING for ever, is the one that asks."""
+
+    def __init__(self, spec: StudySpec, space: Mapping[str, optuna.distributions.BaseDistribution]) -> None:
+        self._spec = spec
+        self._space = dict(space)
+        self._study_id = 0
+        self._reset()
+
+    def show(self, records: Iterable[TrialRecord]) -> None:
+        """Show these records, by number, and no others."""
+        wanted = {record.number: record for record in records}
+        if not self._shown.keys() <= wanted.keys() or self._lies_between(wanted):
+            self._reset()
+        for number, record in wanted.items():
+            if number not in self._shown:
+                trial = self._trial(record)
+                self._ids[number] = self._storage.create_new_trial(self._study_id, template_trial=trial)
+            elif record.state is not self._shown[number]:
+                self._end(self._ids[number], self._trial(record))
+            self._shown[number] = record.state
+        self.study = self._loaded()  # a study remembers the trials that it read first
+
+    def _loaded(self) -> optuna.Study:
+        return optuna.load_study(study_name=_VIEW, storage=self._storage)
+
+    def _reset(self) -> None:
+        self._storage = optuna.storages.InMemoryStorage()
+        with calm():
+            optuna.create_study(study_name=_VIEW, storage=self._storage, directions=["minimize", "minimize"])
+        self.study = self._loaded()
+        self._study_id = self._storage.get_study_id_from_name(_VIEW)
+        first = self._storage.create_new_trial(self._study_id)
+        self.asking: FrozenTrial = self._storage.get_trial(first)
+        self._shown: dict[int, State] = {}
+        self._ids: dict[int, int] = {}
+
+    def _lies_between(self, wanted: Mapping[int, TrialRecord]) -> bool:
+        """Whether a trial would come after one with a larger number: TPE weighs trials by age."""
+        last = max(self._shown, default=-1)
+        return any(number < last for number in wanted.keys() - self._shown.keys())
+
+    def _end(self, trial_id: int, trial: FrozenTrial) -> None:
+        for key, value in trial.system_attrs.items():
+            self._storage.set_trial_system_attr(trial_id, key, value)
+        self._storage.set_trial_state_values(trial_id, trial.state, trial.values)
+
+    def _trial(self, record: TrialRecord) -> FrozenTrial:
+        if record.state is State.RUNNING:
+            return create_trial(state=TrialState.RUNNING, params=record.params, distributions=self._space)
+        complete = record.state is State.COMPLETE
+        limit = self._spec.max_mae_years
+        over = {_MAE_LIMIT: float(record.val_mae_years or 0.0) - limit} if complete and limit else None
+        return create_trial(
+            state=TrialState.COMPLETE if complete else TrialState.PRUNED,
+            params=record.params,
+            distributions=self._space,
+            values=_objectives(record) if complete else None,
+            constraints=over,
+        )
+
+
+def visible(records: Sequence[TrialRecord], most: int = VISIBLE) -> list[TrialRecord]:
+    """The trials that TPE is shown, by number: all that run, and at most ``most`` that ended."""
+    shown = [record for record in records if record.params]
+    ended = [record for record in shown if record.state is not State.RUNNING]
+    if len(ended) <= most:
+        return shown
+    chosen = {record.number for record in _best(ended, min(_BEST, most))}
+    for record in reversed(ended):
+        if len(chosen) >= most:
+            break
+        chosen.add(record.number)
+    return [record for record in shown if record.state is State.RUNNING or record.number in chosen]
+
+
+def _best(ended: Iterable[TrialRecord], most: int) -> list[TrialRecord]:
+    """COMPLETE trials, front by front."""
+    left = [record for record in ended if record.state is State.COMPLETE]
+    found: list[TrialRecord] = []
+    while left and len(found) < most:
+        layer = set(front([_objectives(record) for record in left]))
+        found += [left[index] for index in sorted(layer)]
+        left = [record for index, record in enumerate(left) if index not in layer]
+    return found[:most]
+
+
+def _objectives(record: TrialRecord) -> list[float]:
+    return [float(record.val_mae_years or 0.0), float(record.latency_ms_p50 or 0.0)]
+
+
+@contextmanager
+def calm() -> Iterator[None]:
+    """Without Optuna's warnings of what it marks experimental."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield

@@ -1,0 +1,155 @@
+"""Limits known before training: which networks fit, what is proposed, and what the front then holds."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from agesearch.errors import InputError
+from agesearch.metrics import VAL_MAE_YEARS
+from agesearch.search.history import History, Spent
+from agesearch.search.limits import Fitting, fitting_networks
+from agesearch.search.proposer import VISIBLE, Proposer, visible
+from agesearch.search.records import State, StudyFolder, StudyHeader, TrialRecord
+from agesearch.specs import Choices, ModelSpec, Range, StudySpec, TrainSpec, parse_spec
+from agesearch.storage import Location
+
+SIZES = {"mobilenetv3_small_050": 600_000, "mobilenetv2_100": 2_300_000, "lcnet_050": 900_000}
+LATENCIES: dict[tuple[str, int], float | str] = {
+    (arch, size): ms * size / 64 for arch, ms in zip(SIZES, (0.5, 1.5, 0.3), strict=True) for size in (64, 96)
+}
+
+
+def spec(**changes: object) -> StudySpec:
+    space = {
+        "model.arch": Choices(choices=tuple(SIZES)),
+        "model.input_size": Choices(choices=(64, 96)),
+        "optim.learning_rate": Range(low=1e-4, high=1e-2, log=True),
+    }
+    student = TrainSpec(model=ModelSpec(arch="lcnet_050"))
+    return StudySpec(student=student, space=space, startup_trials=4).model_copy(update=changes)
+
+
+def fitting(study: StudySpec) -> Fitting:
+    return fitting_networks(study, LATENCIES, lambda model: SIZES[model.arch])
+
+
+def test_only_networks_within_all_limits_fit() -> None:
+    assert not fitting(spec()).left_out
+    both = fitting(spec(max_latency_ms=0.7, max_params=800_000))
+    assert both.networks == {("mobilenetv3_small_050", 64)}
+    assert both.left_out["mobilenetv2_100", 64] == "1.50 ms"
+    assert both.left_out["lcnet_050", 96] == "900,000 parameters"
+
+
+def test_a_network_without_latency_is_left_to_fail_with_its_reason() -> None:
+    known = LATENCIES | {("lcnet_050", 64): "it cannot be exported"}
+    found = fitting_networks(spec(max_latency_ms=0.6), known, lambda model: 1)
+    assert ("lcnet_050", 64) in found.networks
+
+
+def test_where_nothing_fits_the_message_says_what_comes_nearest() -> None:
+    with pytest.raises(
+        InputError, match=r"within max_latency_ms 0.1: the fastest, lcnet_050 at 64 px, takes 0.30"
+    ):
+        fitting(spec(max_latency_ms=0.1))
+    with pytest.raises(InputError, match=r"max_params 5: the smallest .*mobilenetv3_small_050, has 600,000"):
+        fitting(spec(max_params=5))
+
+
+def test_only_what_fits_is_proposed_before_and_after_tpe_has_learnt(tmp_path: Path) -> None:
+    study = spec(max_latency_ms=0.5)  # 2 of 6 networks
+    history = History.open(tmp_path / "s.db", study)
+    history.suggest_only(fitting(study))
+    for _ in range(16):
+        record = history.suggest()
+        key = record.arch, record.input_size
+        assert float(LATENCIES[key]) <= 0.5
+        history.knows_latency(record.number, float(LATENCIES[key]))
+        # the more latency the better the error: TPE would go where it must not
+        history.complete(record.number, {VAL_MAE_YEARS: 9.0 - float(LATENCIES[key])}, Spent(1, 1.0))
+
+
+def test_a_space_that_hardly_fits_still_gets_a_proposal() -> None:
+    only = Fitting(ModelSpec(arch="lcnet_050"), frozenset({("never", 1)}), {("lcnet_050", 64): "slow"})
+    params, redrawn = Proposer(spec(), only).propose(0, [])
+    assert (params["model.arch"], params["model.input_size"], redrawn) == ("never", 1, 20)
+
+
+def done(number: int, mae: float, state: State = State.COMPLETE) -> TrialRecord:
+    params = {"model.arch": "lcnet_050", "model.input_size": 64, "optim.learning_rate": 1e-3}
+    name = f"{number:04d}-lcnet_050-64px"
+    return TrialRecord(number, state, name, params, val_mae_years=mae, latency_ms_p50=0.3 + number % 7)
+
+
+def test_tpe_sees_the_front_the_newest_and_what_runs_but_no_more() -> None:
+    records = [done(number, 5.0 + math.sin(number)) for number in range(3 * VISIBLE)]
+    records.append(done(len(records), 0.0, State.RUNNING))
+    shown = visible(records)
+    assert len(shown) == VISIBLE + 1
+    assert [record.number for record in shown] == sorted(record.number for record in shown)
+    assert shown[-1].state is State.RUNNING
+    best = min(records[:-1], key=lambda record: float(record.val_mae_years or 0))
+    assert best in shown
+    assert records[-2] in shown
+    assert visible(records[:50]) == records[:50]
+
+
+def test_a_proposal_depends_on_the_records_and_not_on_what_was_shown_before() -> None:
+    records = [done(number, 5.0 + math.sin(number)) for number in range(VISIBLE + 40)]
+    kept = Proposer(spec(), Fitting())
+    for number in (5, 40, VISIBLE - 1, VISIBLE + 20, VISIBLE + 40, 30):
+        fresh = Proposer(spec(), Fitting()).propose(number, records[:number])
+        assert kept.propose(number, records[:number]) == fresh
+    running = [*records[:20], done(20, 0.0, State.RUNNING)]
+    kept.propose(21, running)
+    ended = [*records[:20], done(20, 1.0)]
+    assert kept.propose(21, ended) == Proposer(spec(), Fitting()).propose(21, ended)
+
+
+def test_failed_configurations_are_avoided_and_errors_above_the_limit_too() -> None:
+    def params(rate: float) -> dict[str, object]:
+        return {"model.arch": "lcnet_050", "model.input_size": 64, "optim.learning_rate": rate}
+
+    low = [done(number, 5.0) for number in range(20)]
+    low = [TrialRecord(**{**vars(r), "params": params(2e-4 + r.number * 1e-5)}) for r in low]
+    high = [done(20 + number, 4.0) for number in range(20)]
+    high = [TrialRecord(**{**vars(r), "params": params(8e-3 + r.number * 1e-5)}) for r in high]
+    failed = [TrialRecord(**{**vars(r), "state": State.FAIL, "val_mae_years": None}) for r in high]
+
+    def rates(records: list[TrialRecord], study: StudySpec) -> list[float]:
+        draws = [Proposer(study, Fitting()).propose(40 + seed, records)[0] for seed in range(15)]
+        return sorted(float(draw["optim.learning_rate"]) for draw in draws)
+
+    assert rates([*low, *failed], spec())[10] < 2e-3
+    assert rates([*low, *high], spec())[4] > 2e-3
+    worse = [TrialRecord(**{**vars(r), "val_mae_years": 9.0, "latency_ms_p50": 0.01}) for r in high]
+    assert rates([*low, *worse], spec(max_mae_years=6.0))[10] < 2e-3
+
+
+def test_the_front_and_its_file_hold_only_what_is_within_the_limit(tmp_path: Path) -> None:
+    folder = StudyFolder(Location.of(tmp_path))
+    study = spec(max_mae_years=6.0)
+    source = {"path": "/x", "content_digest": "0" * 16}
+    header = {
+        "spec": study.model_dump(),
+        "dataset": source,
+        "teacher": source,
+        "crop": {},
+        "spec_digest": "0",
+    }
+    folder.write_header(parse_spec(StudyHeader, {**header, "created": "now"}, "test"))
+    folder.write_trials([done(0, 7.0), done(1, 5.0), done(2, 4.0)])
+    assert [record.number for record in folder.front()] == [1, 2]
+
+
+def test_yaml_off_turns_the_rungs_off() -> None:
+    document = spec().model_dump()
+    assert parse_spec(StudySpec, document | {"rungs": False}, "test").rungs is None
+    kept = parse_spec(StudySpec, document | {"rungs": {"margin": 0.8}}, "test").rungs
+    assert kept is not None
+    assert (kept.margin, kept.eta) == (0.8, 2.0)
+    with pytest.raises(InputError, match=r"rungs.margin"):
+        parse_spec(StudySpec, document | {"rungs": {"margin": 1.2}}, "test")
