@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from statistics import median
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agesearch.cli.common import JsonOption, out, print_json, table
+from agesearch.cli.common import JsonOption, out, print_json, shown_progress, table
+
+if TYPE_CHECKING:
+    from agesearch.bench.ingest import Footprint, Throughput
+
+_MEMORY_RECORDS = (20_000, 200_000)
 
 
 def add_to(app: typer.Typer) -> None:
     """Register the ``bench`` group."""
     group = typer.Typer(no_args_is_help=True, help="Measure agesearch itself, on this machine.")
     group.command("overhead", epilog="Example: agesearch bench overhead --trials 20")(overhead)
+    group.command("ingest", epilog="Example: agesearch bench ingest --records 1200")(ingest)
     app.add_typer(group, name="bench", rich_help_panel="Search")
 
 
@@ -45,3 +52,57 @@ def overhead(
         ["start of the study until the first trial, s", f"{found.start_s:.1f}"],
     ]
     out.print(table(f"{found.trials} trials, {found.concurrency} at once", ["", "measured"], rows))
+
+
+def ingest(
+    records: Annotated[int, typer.Option("--records", min=64, help="Photographs to generate.")] = 1200,
+    processes: Annotated[
+        int | None, typer.Option("--processes", min=1, help="Worker processes (default: one a core).")
+    ] = None,
+    turns: Annotated[int, typer.Option("--turns", min=1, help="Times that loop and ingest take turns.")] = 2,
+    memory: Annotated[
+        bool, typer.Option("--memory", help="Measure memory over 20,000 and 200,000 tiny images instead.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Faces a second of the ingest beside a bare loop over the same work; its memory at two sizes."""
+    from agesearch.bench.ingest import measure_memory, measure_throughput
+
+    with shown_progress() as listener:
+        if memory:
+            prints = measure_memory(list(_MEMORY_RECORDS), processes, listener)
+        else:
+            found = measure_throughput(records, processes, turns, listener)
+    if as_json:
+        print_json([asdict(row) for row in prints] if memory else asdict(found))
+    elif memory:
+        _tell_memory(prints)
+    else:
+        _tell_throughput(found)
+
+
+def _tell_throughput(found: Throughput) -> None:
+    def spread(rates: list[float]) -> str:
+        return f"{median(rates):.1f}  ({min(rates):.1f} to {max(rates):.1f}, {len(rates)} runs)"
+
+    n = found.processes
+    rows = [
+        ["bare loop, one process, faces/s", spread(found.loops)],
+        [f"{n} bare loops at once, together, faces/s", spread(found.loops_at_once)],
+        [f"ingest, {n} processes, steady part, faces/s", spread(found.steady)],
+        ["ingest with Ray's start and the writing, faces/s", spread(found.whole)],
+        [f"steady part / ({n} x bare loop)", f"{found.ratio:.2f}"],
+        [f"steady part / {n} bare loops at once", f"{found.ratio_of_ceiling:.2f}"],
+        ["peak memory of the process tree, MiB", f"{found.peak_mib:.0f}"],
+        ["load of the machine before", f"{found.load_before:.2f}"],
+    ]
+    out.print(table(f"{found.records} photographs of 640 x 480", ["", "median (spread)"], rows))
+
+
+def _tell_memory(prints: list[Footprint]) -> None:
+    rows = [
+        [f"{row.records:,}", f"{row.peak_mib:.0f}", str(row.processes), f"{row.seconds:.0f}"]
+        for row in prints
+    ]
+    columns = ["records", "peak of the process tree, MiB (PSS)", "processes", "seconds"]
+    out.print(table("ingest of tiny images, no detector", columns, rows))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 
-from agesearch.cli import mix, synth
+from agesearch.cli import check, mix, synth
 from agesearch.cli.common import AddressOption, JsonOption, err, out, print_json, shown_progress, table
 from agesearch.errors import InputError
 
@@ -33,6 +34,7 @@ def add_to(app: typer.Typer) -> None:
     data_app.command("ingest", epilog=_INGEST_EXAMPLE)(ingest)
     synth.add_to(data_app)
     mix.add_to(data_app)
+    check.add_to(data_app)
     data_app.command("inspect", epilog=_INSPECT_EXAMPLE)(inspect)
     data_app.command("list", epilog=_LIST_EXAMPLE)(list_sources)
     app.add_typer(data_app, name="data", rich_help_panel="Data")
@@ -75,8 +77,8 @@ def ingest(
 ) -> None:
     """Turn photographs with ages into a dataset of aligned face crops, split by subject.
 
-    What cannot be used goes to quarantine.parquet with its reason. A second run over the same source with the
-    same options does nothing.
+    What cannot be used goes to quarantine.parquet with its reason. A second run works only on what is new or
+    changed in the source, and a run that was stopped or killed goes on where it was.
     """
     from agesearch.data.ingest import IngestSpec
     from agesearch.data.ingest import ingest as run_ingest
@@ -102,9 +104,12 @@ def ingest(
         done = run_ingest(spec, out_folder, replace=replace, address=address, on_progress=on_progress)
     if as_json:
         manifest = done.manifest.model_dump(mode="json")
-        print_json({"out": out_folder, "is_new": done.is_new, "manifest": manifest})
+        changes = asdict(done.changes)
+        print_json({"out": out_folder, "is_new": done.is_new, "changes": changes, "manifest": manifest})
     else:
         _tell_ingested(out_folder, done.manifest, is_new=done.is_new)
+        told = ", ".join(f"{count} {name}" for name, count in asdict(done.changes).items())
+        err.print(f"Records of the source: {told}.", **_PLAIN)
 
 
 def inspect(

@@ -128,7 +128,7 @@ def test_records_become_rows_or_rejections(tmp_path: Path) -> None:
     outcomes = outcomes_of(record_table(records), open_detector("none"), CROP, SplitSpec())
     faces, paths, left_out = split_outcomes(outcomes)
     assert paths == [records[0].path, records[0].path]
-    assert [item.reason for item in left_out] == ["not_an_image", "missing_file", "missing_file"]
+    assert [item.reason for item in left_out] == ["not_an_image", "missing_file", "not_a_file"]
     first, boxed = faces.to_pylist()
     data = (tmp_path / "a.png").read_bytes()
     assert (first["sample_id"], boxed["sample_id"]) == (
