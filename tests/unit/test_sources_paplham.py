@@ -114,6 +114,13 @@ def test_boxes_of_a_database_without_alignment_are_not_shrunk(tmp_path: Path) ->
     assert (records["b.jpg"].box, records["b.jpg"].source) == (None, "paplham")
 
 
+def test_the_numbers_of_afad_are_not_taken_for_persons(tmp_path: Path) -> None:
+    entry = {"img_path": "AFAD/AFAD-Full/15/111/638660-1.jpg", "id_num": 638660, "age": 15, "folder": 0}
+    (tmp_path / "database.json").write_text(json.dumps([{**entry, "database": "AFAD-Full"}]))
+    (record,) = read_tree("paplham", tmp_path)[0].values()
+    assert (record.source, record.subject_id) == ("AFAD-Full", None)
+
+
 @pytest.mark.parametrize(
     ("yaml", "message"),
     [

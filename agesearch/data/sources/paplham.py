@@ -37,6 +37,8 @@ _LAST_FOLD = 127
 #: The aligned square frames the whole head. The longer side of a detector's face box is 0.72 of it (median of
 #: 80 portraits, 5-95 %: 0.67-0.78), so the square is shrunk to that to say the same as other sources' boxes.
 _FACE_IN_SQUARE = 0.72
+#: Databases whose ``id_num`` is no person's; see the source 'afad'.
+_WITHOUT_PERSONS = ("AFAD",)
 _SEXES = {"M": "male", "F": "female"}
 
 
@@ -200,13 +202,19 @@ def _record(path: str, fields: dict[str, Any], plan: _Plan, *, unlabelled: bool)
         age_std=parse_number(spread) if spread else None,
         age_low=low,
         age_high=high,
-        subject_id=_text(fields.get("id_num")) or _text(fields.get("name")) or None,
+        subject_id=_person(fields),
         sex=_SEXES.get(_text(fields.get("gender")).upper()),
         ethnicity=_text(fields.get("race")).lower() or None,
         split=plan.split_of(fold),
         fold=fold,
         box=_box(fields),
     )
+
+
+def _person(fields: dict[str, Any]) -> str | None:
+    if _source(fields).startswith(_WITHOUT_PERSONS):
+        return None
+    return _text(fields.get("id_num")) or _text(fields.get("name")) or None
 
 
 def _age(value: Any, *, unlabelled: bool) -> tuple[float | None, float | None, float | None]:
