@@ -105,6 +105,10 @@ def evaluate(
     test = _test_of(protocol, folder, data)
     count = threads or cores()
     opened = {name: open_predictor(place, runtime, count, crop=data.crop) for name, place in models.items()}
+    if runtime == "torch":
+        import torch
+
+        torch.set_num_threads(count)
 
     def heard(done: int) -> None:
         on_progress(Progress(_STAGE, done, len(test.labels), note="faces"))
@@ -114,13 +118,7 @@ def evaluate(
         protocol=protocol.name,
         about=protocol.about,
         turns=len(test.turns),
-        dataset=DatasetFacts(
-            path=str(folder),
-            name=data.name,
-            content_digest=data.content_digest,
-            label_kind=data.label_kind,
-            crop=data.crop,
-        ),
+        dataset=_dataset_facts(folder, data),
         faces=len(test.labels),
         left_out=test.left_out,
         models=tuple(
@@ -173,6 +171,16 @@ def _test_of(protocol: Protocol, folder: Location, data: Manifest) -> _Test:
         part,
         {name: indices for name, indices in kept.items() if len(indices)},
         {reason: count for reason, count in counts.items() if count},
+    )
+
+
+def _dataset_facts(folder: Location, data: Manifest) -> DatasetFacts:
+    return DatasetFacts(
+        path=str(folder),
+        name=data.name,
+        content_digest=data.content_digest,
+        label_kind=data.label_kind,
+        crop=data.crop,
     )
 
 

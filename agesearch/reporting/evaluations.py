@@ -58,9 +58,9 @@ def legend(record: Evaluation) -> str:
     scores = {name for kind in record.models[0].kinds for name in kind.scores}
     parts = [words for name, words in _EXPLAINED.items() if name in scores]
     drawn = " and ".join(sorted({kind.resampled for kind in record.models[0].kinds}))
-    parts.append(f"intervals: 95 %, bootstrap over {drawn} (–: all faces have one value)")
+    parts.append(f"intervals: 95 %, bootstrap over {drawn} (–: no draw differs)")
     if any(kind.over_turns for kind in record.models[0].kinds):
-        parts.append("mean of turns: each turn counted once, as published; sd: its standard deviation")
+        parts.append("mean of turns: each turn counted once, as published over folds; sd: over the turns")
     if len(record.models) > 1:
         parts.append("minus best: paired on the same faces; a tie's interval holds 0")
     return f"{'. '.join(part[0].upper() + part[1:] for part in parts)}."
@@ -81,7 +81,7 @@ def score_text(name: str, value: float) -> str:
 
 
 def interval_text(name: str, low: float, high: float) -> str:
-    """``5.71–6.55``; a dash where all faces have one value, since they do not tell how sure it is."""
+    """``5.71–6.55``; a dash where no draw differs: such faces do not tell how sure a figure is."""
     if high - low < 1e-4:
         return "–"
     first, last = score_text(name, low), score_text(name, high)

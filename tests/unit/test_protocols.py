@@ -407,3 +407,24 @@ def test_of_accuracies_the_highest_is_the_best() -> None:
     right, wrong = (judged([age] * 20, age_low=low, age_high=high) for age in (28, 90))
     (row,) = differences(PROTOCOLS["adience"], {"wrong": wrong, "right": right})
     assert (row.model, row.reference, row.difference.value, row.is_tie) == ("wrong", "right", -1.0, False)
+
+
+def test_from_twenty_turns_on_the_mean_over_turns_has_an_interval() -> None:
+    many = {f"{i}": judged([20 + i], age=[20], sample_id=[f"{i}"]) for i in range(20)}
+    (kind,) = scored(PROTOCOLS["lopo"], many)
+    over = kind.over_turns["mae_years"]
+    assert over.low is not None
+    assert over.high is not None
+    assert over.mean == pytest.approx(9.5)
+    assert over.low < over.mean < over.high
+    (few,) = scored(PROTOCOLS["lopo"], dict(list(many.items())[:19]))
+    assert few.over_turns["mae_years"].low is None
+
+
+def test_rare_names_go_together_and_unknown_ones_come_last() -> None:
+    names = [*(f"c{i:02d}" for i in range(30)), *(f"c{i:02d}" for i in range(24)), None]
+    faces = judged([20] * 55, age=[20] * 55, ethnicity=names)
+    (kind,) = scored(PROTOCOLS["standard"], {"": faces})
+    found = {part.name: part.scores["mae_years"].faces for part in kind.slices if part.by == "ethnicity"}
+    assert list(found)[-1] == "others"
+    assert (len(found), found["c00"], found["others"]) == (25, 2, 7)  # the 25th name and "unknown", once each
