@@ -10,7 +10,22 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from agesearch import __version__
-from agesearch.cli import bench, data, demo, evaluate, front, publish, query, report, serve, teach, teacher, tune
+from agesearch.cli import (
+    bench,
+    data,
+    demo,
+    evaluate,
+    finetune,
+    front,
+    matrix,
+    publish,
+    query,
+    report,
+    serve,
+    teach,
+    teacher,
+    tune,
+)
 from agesearch.cli.common import err
 from agesearch.errors import AgeSearchError
 from agesearch.session import set_environment
@@ -20,7 +35,9 @@ _ORDER = [
     "data",
     "teach",
     "teacher",
+    "finetune",
     "evaluate",
+    "matrix",
     "tune",
     "front",
     "report",
@@ -51,7 +68,22 @@ app = typer.Typer(
 )
 
 
-for _room in (demo, data, teach, teacher, evaluate, tune, front, report, publish, serve, query, bench):
+for _room in (
+    demo,
+    data,
+    teach,
+    teacher,
+    finetune,
+    evaluate,
+    matrix,
+    tune,
+    front,
+    report,
+    publish,
+    serve,
+    query,
+    bench,
+):
     _room.add_to(app)
 
 

@@ -1,0 +1,112 @@
+"""``agesearch finetune``: train a model on by a published protocol, in all of its turns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from agesearch.cli.common import AddressOption, JsonOption, err, out, print_json, shown_progress, table
+from agesearch.cli.publish import RegistryOption
+
+if TYPE_CHECKING:
+    from agesearch.measure.scores import KindScores
+    from agesearch.training.finetune import Finetuning
+
+_EXAMPLE = "Example: agesearch finetune teacher --data adience --protocol adience --out adience-teacher"
+
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Change a value, such as optim.learning_rate=0.001."),
+]
+ConcurrencyOption = Annotated[
+    int | None, typer.Option("--concurrency", help="Trainings at once; default: one a core.")
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register ``finetune``."""
+    app.command("finetune", epilog=_EXAMPLE, rich_help_panel="Teachers")(finetune)
+
+
+def finetune(
+    model: Annotated[str, typer.Argument(help="Model folder, or NAME, NAME@ALIAS of the registry.")],
+    data: Annotated[str, typer.Option("--data", help="Dataset folder or URI.")],
+    protocol: Annotated[str, typer.Option("--protocol", help="adience, lap2016, paplham, lopo or standard.")],
+    out_folder: Annotated[str, typer.Option("--out", help="Folder for the turns' models and the result.")],
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", help="Passes over the training faces.  [default: the recipe's]")
+    ] = None,
+    scale: Annotated[
+        float, typer.Option("--scale", help="Multiply the recipe's epochs, for a smaller budget.")
+    ] = 1.0,
+    changes: SetOption = None,
+    concurrency: ConcurrencyOption = None,
+    registry: RegistryOption = "registry",
+    address: AddressOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fine-tune a model in every turn of a protocol, and score the tests: mean and spread over the turns.
+
+    'adience' and 'lap2016' follow Greco 2021. Turns train side by side, one core each, into OUT/turns; run
+    the same command again to go on with a killed run. A turn that failed ends the command with code 1.
+    """
+    from agesearch.deploy.registry import model_folder
+    from agesearch.measure.protocols import protocol_named
+    from agesearch.models.manifest import read_model_manifest
+    from agesearch.training.finetune import finetune as run_finetune
+    from agesearch.training.recipes import finetune_spec, parse_changes, recipe_for
+
+    chosen, recipe = protocol_named(protocol), recipe_for(protocol)
+    start = model_folder(model, registry)
+    values = {} if epochs is None else {"optim.epochs": epochs}
+    values |= parse_changes(changes or [])
+    spec = finetune_spec(recipe, start, read_model_manifest(start), values, scale)
+    with shown_progress() as on_progress:
+        record = run_finetune(
+            start,
+            data,
+            chosen,
+            recipe,
+            spec,
+            out_folder,
+            concurrency=concurrency,
+            address=address,
+            on_progress=on_progress,
+        )
+    if as_json:
+        print_json(record.model_dump(mode="json"))
+    else:
+        _show(record, out_folder)
+    if record.failed:
+        raise typer.Exit(1)
+
+
+def _show(record: Finetuning, folder: str) -> None:
+    from agesearch.reporting.finetunings import score_rows
+
+    for kind in record.kinds:
+        _print_scores(record, kind, score_rows(record, kind))
+    for turn in record.turns:
+        if turn.failure:
+            _tell(f"[bold red]failed:[/bold red] {escape(turn.name)}: {escape(turn.failure)}")
+    start = record.start
+    head = "with its head" if start.head else "and a new head"
+    _tell(f"Recipe: {escape(record.recipe)}.")
+    _tell(f"Started from {start.tensors} tensors of {escape(start.path)} ({start.arch}), {head}.")
+    for note in record.notes:
+        err.print(f"Note: {note}", style="yellow", highlight=False, markup=False)
+    _tell(f"Written to {escape(folder)}.")
+
+
+def _print_scores(record: Finetuning, kind: KindScores, rows: list[list[str]]) -> None:
+    title = f"{record.protocol}: {len(kind.turns) or 1} of {len(record.turns)} turns, {kind.kind} labels"
+    grid = table(title, ["turn", *kind.scores, "faces"], rows)
+    for column in grid.columns[1:]:
+        column.no_wrap = True
+    out.print(grid)
+
+
+def _tell(words: str) -> None:
+    err.print(words, highlight=False, soft_wrap=True)
