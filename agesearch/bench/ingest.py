@@ -34,6 +34,8 @@ from agesearch.specs import CropSpec
 
 #: One thread in whatever library a process loads.
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+#: Ray's workers run at this niceness; a loop too, so that other work on the machine slows both alike.
+_WORKER_NICENESS = 15
 _LOOP_CALL = "from agesearch.bench.ingest import loop_process; loop_process()"
 _INGEST_CALL = "from agesearch.bench.ingest import ingest_process; ingest_process()"
 
@@ -175,6 +177,7 @@ def loop_process() -> None:
 
     order = json.load(sys.stdin)
     cv2.setNumThreads(1)
+    os.nice(_WORKER_NICENESS)
     spec = _spec(order["csv"], CropSpec())
     records = [item for item in source_named("csv").read(spec.options()) if isinstance(item, SourceRecord)]
     detector = open_detector(spec.crop.detector)

@@ -23,6 +23,8 @@ from agesearch.errors import InputError
 from agesearch.storage import Location
 
 _AT_ONCE = 4096
+#: Shards that are less than half full, of sources that grow a little each day, before they are joined.
+_MOST_SMALL = 16
 
 _PREPARE = """
 CREATE TABLE winners AS SELECT sample_id, MIN(position) AS position FROM records
@@ -33,8 +35,8 @@ CREATE INDEX crops_by_container ON crops (container);
 CREATE TABLE placed (sample_id TEXT PRIMARY KEY, shard TEXT);
 """
 _CONTAINERS = """
-SELECT k.id, k.name, k.staged, MIN(r.position) FROM containers k LEFT JOIN crops c ON c.container = k.id
-LEFT JOIN records r ON r.key = c.key GROUP BY k.id
+SELECT k.id, k.name, k.staged, MIN(r.position), COUNT(c.sample_id) FROM containers k
+LEFT JOIN crops c ON c.container = k.id LEFT JOIN records r ON r.key = c.key GROUP BY k.id
 """
 _CHOOSE = """
 CREATE TABLE chosen AS SELECT sample_id, MIN(k.ordinal) AS ordinal FROM crops c
@@ -49,7 +51,7 @@ LEFT JOIN winners w ON w.sample_id = c.sample_id LEFT JOIN records r ON r.positi
 WHERE k.id = ?
 """
 _ROWS = f"SELECT c.sample_id, ch.ordinal IS k.ordinal, c.key IS r.key, r.record, r.split {_FROM_CROPS}"
-_STAYING = f"SELECT count(*), coalesce(sum(ch.ordinal IS k.ordinal AND c.key IS r.key), 0) {_FROM_CROPS}"
+_STAYING = f"SELECT coalesce(sum(ch.ordinal IS k.ordinal AND c.key IS r.key), 0) {_FROM_CROPS}"
 _LEDGER = """
 SELECT r.key, r.within AS path, r.modified, r.sample_id, r.split, r.reason, r.detail,
     coalesce(p.shard, k.shard) AS shard FROM records r LEFT JOIN winners w ON w.position = r.position
@@ -82,9 +84,12 @@ class Assembly:
     def build(self) -> None:
         """Decide for every container; an ``InputError`` where the dataset lacks faces that its ledger has."""
         kept: set[str] = set()
-        for container, name, staged in self._order():
-            total, stay = self._index.execute(_STAYING, (container,)).fetchone()
-            if not staged and total == stay:
+        containers = self._order()
+        small = [row for row in containers if not row[2] and row[3] < self._rows_per_shard // 2]
+        fewest = self._rows_per_shard // 2 if len(small) > _MOST_SMALL else 0
+        for container, name, staged, total in containers:
+            (stay,) = self._index.execute(_STAYING, (container,)).fetchone()
+            if not staged and total == stay and total >= fewest:
                 self._place_whole(container, self._out / SHARDS / name, name, total)
                 kept.add(name)
             elif staged and total == stay and self._may_move(total):
@@ -113,8 +118,10 @@ class Assembly:
         while some := rows.fetchmany(_AT_ONCE):
             yield [dict(zip(names, row, strict=True)) for row in some]
 
-    def _order(self) -> list[tuple[int, str, bool]]:
-        """The containers in order: shards by name, then staged ones by their first record."""
+    def _order(self) -> list[tuple[int, str, bool, int]]:
+        """The containers in order (shards by name, then staged ones by their first record): id, name, whether
+        it is staged, faces in it.
+        """
         self._index.executescript(_PREPARE)
         found = self._index.execute(_CONTAINERS).fetchall()
         found.sort(key=lambda row: (row[2], -1 if row[3] is None or not row[2] else row[3], row[1]))
@@ -127,7 +134,7 @@ class Assembly:
         ).fetchone()[0]
         if lost:
             raise _damaged(self._out, f"{lost} faces of its ledger are in no shard")
-        return [(row[0], row[1].removeprefix("staged:"), bool(row[2])) for row in found]
+        return [(row[0], row[1].removeprefix("staged:"), bool(row[2]), row[4]) for row in found]
 
     def _file(self, name: str, *, staged: bool) -> Location:
         return self._staging / FACES / name if staged else self._out / SHARDS / name

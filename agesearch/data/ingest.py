@@ -22,7 +22,7 @@ from agesearch.data.detectors import open_detector
 from agesearch.data.index import index_errors
 from agesearch.data.ledger import LEDGER, LedgerHead, ledger_batches, read_head, write_ledger
 from agesearch.data.pieces import WORK, WORK_SCHEMA, Job, stage
-from agesearch.data.publishing import LEDGERS, STAGING, Quarantine, finish_publishing, publish
+from agesearch.data.publishing import LEDGERS, STAGING, Quarantine, finish_publishing, is_publishing, publish
 from agesearch.data.records import (
     MANIFEST,
     QUARANTINE,
@@ -120,11 +120,12 @@ def ingest(
         on_progress(Progress("survey", 0, None, note="reading labels"))
         found = survey(source, options, roll.add)
         on_progress(Progress("survey", found.records, found.records))
-        existing = _up_to_date(target, found, recipe)
+        existing = None if is_publishing(target) else _up_to_date(target, found, recipe)
         if existing is not None:
             return Ingested(existing, is_new=False, changes=Changes(kept=found.records))
         with exclusive(target, "The dataset") as check_held:
-            finish_publishing(target)
+            if finish_publishing(target) and (existing := _up_to_date(target, found, recipe)) is not None:
+                return Ingested(existing, is_new=True, changes=Changes(kept=found.records))
             existing = _earlier(target, recipe, replace=replace)
             run = _Run(spec, target, roll, found, recipe, detector.name, check_held, on_progress)
             try:

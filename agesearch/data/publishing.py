@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from agesearch.data.records import MANIFEST, QUARANTINE, QUARANTINE_SCHEMA, SHARDS, Manifest, Rejected
-from agesearch.errors import AgeSearchError
+from agesearch.errors import AgeSearchError, first_line
 from agesearch.storage import Location
 
 STAGING = ".staging"
@@ -37,24 +37,38 @@ def publish(out: Location, manifest: Manifest, moves: list[tuple[str, str]], del
     finish_publishing(out)
 
 
+def is_publishing(out: Location) -> bool:
+    """Whether a plan was written and not carried out to its end."""
+    return (out / STAGING / _PLAN).exists()
+
+
 def finish_publishing(out: Location) -> bool:
     """Carry out what is left of a plan; whether there was one. The caller holds the lock."""
     staging = out / STAGING
-    if not (staging / _PLAN).exists():
+    if not is_publishing(out):
         return False
-    plan = (staging / _PLAN).read_json()
-    if (staging / MANIFEST).exists():
-        (out / MANIFEST).delete()
-        for path in plan["deletes"]:
-            (out / path).delete()
-        (out / SHARDS).make_dir()
-        for source, path in plan["moves"]:
-            if (staging / source).exists():  # else it was moved before the run was cut short
-                _move(staging / source, out / path)
-        _move(staging / MANIFEST, out / MANIFEST)
-    (staging / LEDGERS).delete()
-    staging.delete()
+    try:
+        if (staging / MANIFEST).exists():
+            _carry_out(out, (staging / _PLAN).read_json())
+        (staging / LEDGERS).delete()
+        staging.delete()
+    except OSError as error:
+        raise AgeSearchError(
+            f"'{out}' is made but could not be put in place: {first_line(error)}. The same command does it."
+        ) from error
     return True
+
+
+def _carry_out(out: Location, plan: Any) -> None:
+    staging = out / STAGING
+    (out / MANIFEST).delete()
+    for path in plan["deletes"]:
+        (out / path).delete()
+    (out / SHARDS).make_dir()
+    for source, path in plan["moves"]:
+        if (staging / source).exists():  # else it was moved before the run was cut short
+            _move(staging / source, out / path)
+    _move(staging / MANIFEST, out / MANIFEST)
 
 
 def next_shard(out: Location) -> int:

@@ -39,7 +39,6 @@ ORDER = [
 
 RAY_FILES = {
     "session.py",
-    "data/ingest.py",
     "data/crew.py",
     "data/loading.py",
     "data/synthetic/generate.py",

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pytest
 from PIL import Image
 
+from agesearch.data import ingest as ingest_module
 from agesearch.data.ingest import IngestSpec
+from agesearch.data.pieces import Job, do_piece
 from agesearch.data.records import read_manifest
 from agesearch.specs import CropSpec, SplitSpec
 from agesearch.storage import Location
@@ -78,10 +85,21 @@ def content(dataset: Path | str | Location) -> dict[str, Any]:
     ignored = {"created"}
     return {
         "manifest": manifest.model_dump(exclude=ignored),
-        "rows": sorted((repr(row) for row in rows)),
-        "left_out": sorted((repr(row) for row in left_out)),
+        "rows": sorted(repr(row) for row in rows),
+        "left_out": sorted(repr(row) for row in left_out),
         "ledger": [repr(row) for row in ledger],
     }
+
+
+def without_ray(patch: pytest.MonkeyPatch) -> None:
+    """Do the pieces of every ingest in this process, one after the other."""
+
+    def results(work: list[Location], job: Job, cpus: int) -> Iterator[pa.Table]:  # noqa: ARG001
+        for place in work:
+            yield do_piece(place.read_table(), job)
+
+    patch.setattr(ingest_module.crew, "results", results)
+    patch.setattr(ingest_module, "ray_session", lambda _: nullcontext(SimpleNamespace(cpus=1)))
 
 
 def later(path: Path) -> None:

@@ -7,20 +7,19 @@ import shutil
 from pathlib import Path
 
 import pytest
-from ingest_helpers import Source, content, later, small_source
+from ingest_helpers import Source, content, later, small_source, without_ray
 
-from agesearch.data import crew
+from agesearch.data import assembly, crew
 from agesearch.data.ingest import Ingested, ingest
 from agesearch.data.roll import Changes
 from agesearch.errors import ConflictError, InputError
 from agesearch.specs import CropSpec
 
-pytestmark = pytest.mark.usefixtures("ray_local")
 
-
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def worked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The paths of the records that went through Ray."""
+    """The paths of the records that were worked on."""
+    without_ray(monkeypatch)
     seen: list[str] = []
     results = crew.results
 
@@ -141,7 +140,7 @@ def test_the_order_of_the_source_decides_between_twins(tmp_path: Path, worked: l
 def test_any_change_equals_a_fresh_ingest(tmp_path: Path, seed: int) -> None:
     draw = random.Random(seed)
     source = Source(tmp_path)
-    for index in range(20):
+    for _ in range(20):
         # Few shades, so that many rows show the same face; equal rows happen too.
         name = f"{draw.randrange(14)}.png"
         source.add(name, draw.randrange(20, 23), draw.choice(["", "a", "b"]), shade=draw.randrange(8))
@@ -171,6 +170,19 @@ def test_another_recipe_asks_and_replaces_whole(tmp_path: Path) -> None:
     assert done.changes == Changes(new=15)
     assert {row["box"][2] for row in _rows(tmp_path / "ds")} == {40.0}
     assert done.manifest.crop.size == 64
+
+
+def test_many_small_shards_are_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assembly, "_MOST_SMALL", 2)
+    source = small_source(tmp_path)
+    ingest(source.spec(), tmp_path / "ds")
+    counts = []
+    for index in range(4):
+        source.add(f"more{index}.png", 50, shade=100 + index)
+        source.write()
+        check_equals_fresh(source, tmp_path / "ds")
+        counts.append(len(list((tmp_path / "ds" / "shards").iterdir())))
+    assert counts == [2, 3, 1, 2]
 
 
 def test_a_shard_that_is_not_as_the_ledger_says_is_damage(tmp_path: Path) -> None:
