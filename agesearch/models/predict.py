@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from agesearch.ages import BINS, FloatArray
+from agesearch.ages import BINS, FloatArray, expected_age
+from agesearch.data.records import read_manifest
 from agesearch.errors import InputError, unknown_name
 from agesearch.models.manifest import ONNX, ModelManifest, read_checked, read_model_manifest
 from agesearch.models.onnx import onnx_bytes, open_session, run_pmf
@@ -98,6 +99,12 @@ def open_predictor(
     from agesearch.models.folder import load_net
 
     return TorchPredictor(load_net(folder), size)
+
+
+def age_predictor(folder: str | Location, dataset: str | Location) -> Callable[[Images], FloatArray]:
+    """A model's answer for the crops of a dataset: RGB ``uint8 [N, S, S, 3]`` -> ages in years ``[N]``."""
+    predictor = open_predictor(folder, crop=read_manifest(dataset).crop)
+    return lambda images: expected_age(predictor.pmf(images))
 
 
 def folder_onnx(folder: str | Location, manifest: ModelManifest | None = None) -> bytes:
