@@ -19,11 +19,12 @@ from agesearch.data.arrays import read_arrays
 from agesearch.data.pack import demo_pack
 from agesearch.data.records import Split
 from agesearch.errors import InputError
-from agesearch.measure.evaluate import Evaluated, evaluate
+from agesearch.measure.evaluate import Evaluated, Evaluation, evaluate
 from agesearch.measure.files import tidy_rows
 from agesearch.measure.protocols import protocol_named
 from agesearch.models.predict import open_predictor
 from agesearch.reporting.evaluations import evaluation_tables, interval_text, score_text
+from agesearch.specs import parse_spec
 from agesearch.storage import Location
 
 RUNNER = CliRunner()
@@ -170,6 +171,7 @@ def test_the_command_scores_the_pack_and_writes_its_files(tmp_path: Path) -> Non
     result = RUNNER.invoke(app, [*call, *files, "--json"])
     assert result.exit_code == 0, result.output
     record = json.loads(result.stdout)
+    assert parse_spec(Evaluation, record, "record").model_dump(mode="json") == record
     assert (record["protocol"], record["dataset"]["label_kind"]) == ("standard", "synthetic")
     scores = record["models"][0]["kinds"][0]["scores"]
     assert set(scores) == {"mae_years", "cs10", "bias_years"}
