@@ -20,6 +20,7 @@ from agesearch.cli import (
     matrix,
     publish,
     query,
+    replay,
     report,
     serve,
     teach,
@@ -39,6 +40,7 @@ _ORDER = [
     "evaluate",
     "matrix",
     "tune",
+    "replay",
     "front",
     "report",
     "publish",
@@ -82,6 +84,7 @@ for _room in (
     publish,
     serve,
     query,
+    replay,
     bench,
 ):
     _room.add_to(app)

@@ -84,10 +84,11 @@ class Curve:
 
 @dataclass(frozen=True)
 class Level:
-    """A dashed horizontal line with its name."""
+    """A dashed horizontal line with its name above or ``below``."""
 
     y: float
     label: str
+    below: bool = False
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,28 @@ def curves_chart(curves: Sequence[Curve]) -> Chart:
         y=_error_axis("validation MAE, years", errors),
         curves=sorted(curves, key=lambda curve: [kind for kind, _ in names].index(curve.kind), reverse=True),
         legend=[(kind, name) for kind, name in names if kind in kinds],
+    )
+
+
+def share_chart(
+    title: str,
+    x_title: str,
+    y_title: str,
+    curves: Sequence[Curve],
+    goal: tuple[float, str],
+    legend: Sequence[tuple[str, str]],
+) -> Chart:
+    """Shares of a whole against a count that starts at 0; curves of a kind ``band...`` are filled."""
+    lines = [curve for curve in curves if not curve.kind.startswith("band")]
+    last = max(1.0, *(x for curve in lines for x, _ in curve.points))
+    level, name = goal
+    return Chart(
+        title=title,
+        x=Axis(x_title, 0.0, last, start=_LEFT, end=WIDTH - _RIGHT, whole=True),
+        y=Axis(y_title, 0.0, 1.05, start=HEIGHT - _BOTTOM, end=_TOP),
+        curves=curves,
+        levels=[Level(level, name, below=True)],
+        legend=legend,
     )
 
 

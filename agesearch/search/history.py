@@ -59,7 +59,6 @@ class History:
     @classmethod
     def open(cls, database: Path, spec: StudySpec) -> History:
         """The study in an SQLite file, new or old."""
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
         try:
             return cls(_study_in(optuna.storages.RDBStorage(f"sqlite:///{database}")), spec)
         except Exception as error:  # SQLAlchemy and Optuna raise a dozen unrelated kinds for a broken file
@@ -196,6 +195,7 @@ class History:
 
 def _study_in(storage: optuna.storages.BaseStorage) -> optuna.storages.BaseStorage:
     """The storage, with the study made where it is not there yet."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(
         study_name=STUDY_NAME, storage=storage, directions=["minimize", "minimize"], load_if_exists=True
     )

@@ -59,9 +59,9 @@ def test_where_nothing_fits_the_message_says_what_comes_nearest() -> None:
         fitting(spec(max_params=5))
 
 
-def test_only_what_fits_is_proposed_before_and_after_tpe_has_learnt(tmp_path: Path) -> None:
+def test_only_what_fits_is_proposed_before_and_after_tpe_has_learnt() -> None:
     study = spec(max_latency_ms=0.5)  # 2 of 6 networks
-    history = History.open(tmp_path / "s.db", study)
+    history = History.in_memory(study)
     history.suggest_only(fitting(study))
     for _ in range(16):
         record = history.suggest()

@@ -1,0 +1,47 @@
+"""The chart of a replay: hypervolume against epochs spent, one line a strategy, with the spread of its
+seeds.
+"""
+
+from __future__ import annotations
+
+from agesearch.reporting.pages import environment
+from agesearch.reporting.plots import Chart, Curve, share_chart
+from agesearch.search.comparison import GOAL, Comparison, Line
+from agesearch.storage import Location
+
+#: Lines that have a colour of their own; further strategies share the last one's.
+_KINDS = 4
+
+
+def write_replay_figure(found: Comparison, file: Location) -> None:
+    """Draw a comparison as an SVG file."""
+    template = environment().get_template("figure.svg.j2")
+    file.write_text(template.render(chart=replay_chart(found)))
+
+
+def replay_chart(found: Comparison) -> Chart:
+    """Medians over bands from the 10th to the 90th percentile of the seeds."""
+    seeds = max(row.seeds for row in found.rows)
+    curves = [curve for place, line in enumerate(found.lines) for curve in _drawn(line, place, seeds)]
+    curves.sort(key=lambda curve: not curve.kind.startswith("band"))  # lines lie on top of all bands
+    return share_chart(
+        "Hypervolume by epochs spent",
+        f"epochs of training spent, {found.configurations} configurations in all",
+        "share of the record's hypervolume",
+        curves,
+        goal=(GOAL, "goal"),
+        legend=[(_kind(place), line.strategy) for place, line in enumerate(found.lines)],
+    )
+
+
+def _drawn(line: Line, place: int, seeds: int) -> list[Curve]:
+    lower = list(zip(line.epochs, line.low, strict=True))
+    upper = list(zip(line.epochs, line.high, strict=True))
+    middle = list(zip(line.epochs, line.median, strict=True))
+    details = (line.strategy, f"median of {seeds} seeds; band: 10th to 90th percentile")
+    band = Curve([*lower, *reversed(upper)], f"band-{min(place, _KINDS - 1) + 1}")
+    return [band, Curve(middle, _kind(place), details)]
+
+
+def _kind(place: int) -> str:
+    return f"curve-{min(place, _KINDS - 1) + 1}"
