@@ -95,6 +95,8 @@ class Judged(Labels):
     @classmethod
     def joined(cls, parts: Sequence[Judged]) -> Judged:
         """The faces of several parts as one, such as the tests of several turns."""
+        if len(parts) == 1:
+            return parts[0]
         columns = {f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)}
         return cls(**columns)
 
@@ -174,7 +176,11 @@ class Picker:
 
 
 def _texts(column: pa.ChunkedArray) -> Strings:
-    return np.array([*column.to_pylist(), ""], dtype=object)[:-1]  # an empty list keeps its kind, too
+    """Texts of which equal ones are one object: a split's name is not kept once a face."""
+    encoded = pa.array(column.to_pylist(), pa.string()).dictionary_encode()
+    names = np.array([*encoded.dictionary.to_pylist(), None], dtype=object)
+    texts: Strings = names[encoded.indices.fill_null(len(names) - 1).to_numpy(zero_copy_only=False)]
+    return texts
 
 
 def _kinds(written: Strings, default: str, columns: Mapping[str, Any]) -> Strings:

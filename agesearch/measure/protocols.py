@@ -96,6 +96,8 @@ class Protocol:
 def by_kind(judged: Judged) -> dict[str, Judged]:
     """The faces of each label kind, since figures never mix them."""
     kinds = sorted(set(judged.label_kind))
+    if len(kinds) == 1:
+        return {kinds[0]: judged}
     return {kind: judged.take(judged.label_kind == kind) for kind in kinds}
 
 
