@@ -26,6 +26,12 @@ def on_split(split: str, name: str) -> str:
     return f"{split}_{name}"
 
 
+#: How well an order teacher sorts sequences of faces (-1..1, and the share of faultless ones), and the error
+#: of ages read linearly off its features.
+VAL_KENDALL_TAU = on_split("val", "kendall_tau")
+VAL_EXACT_MATCH = on_split("val", "exact_match")
+VAL_PROBE_MAE_YEARS = on_split("val", "probe_mae_years")
+
 #: What published protocols report besides: ChaLearn LAP's error in 0..1; the share of faces in the right
 #: Adience group, and in it or the next one, by the group that has the most mass and by the expected age.
 EPS_ERROR = "eps_error"

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
 
 from agesearch.cli.common import AddressOption, JsonOption, err, out, print_json, shown_progress
-from agesearch.metrics import VAL_CS5, VAL_MAE_MEDIAN_YEARS, VAL_MAE_YEARS, VAL_TOP1
+from agesearch.metrics import (
+    VAL_CS5,
+    VAL_EXACT_MATCH,
+    VAL_KENDALL_TAU,
+    VAL_MAE_MEDIAN_YEARS,
+    VAL_MAE_YEARS,
+    VAL_PROBE_MAE_YEARS,
+    VAL_TOP1,
+)
 
 if TYPE_CHECKING:
     from agesearch.models.manifest import ModelManifest
@@ -39,11 +47,26 @@ def teach(
     ] = 2.0,
     augment: Annotated[float, typer.Option("--augment", help="Augmentation strength; 0 for none.")] = 1.0,
     seed: Annotated[int, typer.Option("--seed", help="Seed of weights, order and augmentation.")] = 0,
+    kind: Annotated[
+        Literal["age", "order"],
+        typer.Option("--kind", help="age: distributions of ages; order: sorts sequences of faces by age."),
+    ] = "age",
+    length: Annotated[int, typer.Option("--length", help="Of --kind order: faces of a sequence.")] = 8,
+    gap: Annotated[float, typer.Option("--gap", help="Of --kind order: least years between its ages.")] = 1.0,
+    order_loss: Annotated[
+        str, typer.Option("--order-loss", help="Of --kind order: softsort, sinkhorn or listmle.")
+    ] = "softsort",
+    temperature: Annotated[
+        float, typer.Option("--temperature", help="Of --kind order: that of the relaxed permutation.")
+    ] = 1.0,
     workers: Annotated[int, typer.Option("--workers", help="Processes that train together.")] = 1,
     address: AddressOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a teacher on the ages of a dataset, by label distribution learning.
+    """Train a teacher on the ages of a dataset, by label distribution learning, or to sort faces by age.
+
+    A teacher of the student's own architecture makes a born-again student (Furlanello 2018): give --arch its
+    name.
 
     The best epoch on the validation faces is kept. Run the same command again to go on with a killed run; a
     finished one is left as it is.
@@ -51,7 +74,7 @@ def teach(
     from agesearch.specs import TrainSpec, parse_spec
     from agesearch.training.teach import teach as run_teach
 
-    document = {
+    document: dict[str, Any] = {
         "model": {"arch": arch, "input_size": input_size, **_init(init)},
         "optim": {
             "epochs": epochs,
@@ -60,9 +83,13 @@ def teach(
             "weight_decay": weight_decay,
         },
         "augment": {"strength": augment},
-        "distill": {"label_sigma": label_sigma},
         "seed": seed,
     }
+    if kind == "order":
+        wanted = {"length": length, "gap": gap, "loss": order_loss, "temperature": temperature}
+        _teach_order({**document, "order": wanted}, data, out_folder, workers, as_json)
+        return
+    document["distill"] = {"label_sigma": label_sigma}
     spec = parse_spec(TrainSpec, document, "teach")
     with shown_progress() as on_progress:
         manifest = run_teach(
@@ -72,6 +99,32 @@ def teach(
         print_json(manifest.model_dump(mode="json"))
     else:
         _tell(out_folder, manifest, spec)
+
+
+def _teach_order(document: dict[str, Any], data: str, to: str, workers: int, as_json: bool) -> None:
+    from agesearch.errors import InputError
+    from agesearch.measure.speed import cores
+    from agesearch.models.order import OrderTrainSpec
+    from agesearch.specs import parse_spec
+    from agesearch.training.order import teach_order
+
+    if workers != 1:
+        raise InputError(f"An order teacher trains in one process, but --workers is {workers}.")
+    spec = parse_spec(OrderTrainSpec, document, "teach")
+    with shown_progress() as on_progress:
+        found = teach_order(spec, data, to, threads=cores(), on_progress=on_progress)
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+        return
+    tau, exact = found.metrics[VAL_KENDALL_TAU], found.metrics[VAL_EXACT_MATCH]
+    out.print(
+        f"Order teacher {spec.model.arch} at {spec.model.input_size} px: Kendall tau [bold]{tau:.3f}[/bold], "
+        f"{exact:.1%} of the validation sequences of {spec.order.length} without a fault; linear probe "
+        f"{found.metrics[VAL_PROBE_MAE_YEARS]:.2f} years off.",
+        highlight=False,
+        soft_wrap=True,
+    )
+    err.print(f"Written to {escape(to)}.", highlight=False, soft_wrap=True)
 
 
 def _init(init: str) -> dict[str, str]:

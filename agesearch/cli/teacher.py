@@ -10,6 +10,7 @@ from rich.box import SIMPLE_HEAD
 from agesearch.cli.common import JsonOption, err, out, print_json, shown_progress, table
 
 if TYPE_CHECKING:
+    from agesearch.data.records import Split
     from agesearch.measure.teachers import Mean, TeacherFacts
 
 _EXAMPLE = "Example: agesearch teacher show search_spaces/teachers/ensemble.yaml --data faces"
@@ -47,10 +48,18 @@ def show(
     ] = "val",
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a teacher is, how fast, and with --data how good it is by decade of age."""
+    """Show what a teacher is, how fast, and with --data how good it is by decade of age.
+
+    Of an order teacher ('teach --kind order') --data tells how well it sorts: Kendall's tau, the share of
+    sequences without a fault, and the error of ages read off its features by a linear probe.
+    """
     from agesearch.data.records import Split
     from agesearch.measure.teachers import describe_teacher
+    from agesearch.models.order import is_order_teacher
 
+    if is_order_teacher(teacher):
+        _show_order(teacher, data, Split(split), as_json)
+        return
     with shown_progress() as on_progress:
         facts = describe_teacher(teacher, data, Split(split), on_progress=on_progress)
     if as_json:
@@ -62,6 +71,40 @@ def show(
         out.print(_plain("Members", columns, [_member(member) for member in facts.members]))
     if facts.accuracy:
         _print_accuracy(facts)
+
+
+def _show_order(teacher: str, data: str | None, split: Split, as_json: bool) -> None:
+    from agesearch.distill.sorting import describe_order
+
+    with shown_progress() as on_progress:
+        facts = describe_order(teacher, data, split, on_progress=on_progress)
+    if as_json:
+        print_json(facts.model_dump(mode="json"))
+        return
+    turned = "aligned" if facts.crop_align else "not aligned"
+    rows = [
+        ["kind", "order teacher: sorts faces by age, gives no ages"],
+        ["input", f"{facts.input_size} px"],
+        ["size", f"{facts.parameters / 1e6:.2f} M parameters, {facts.bytes / 1e6:.1f} MB"],
+        ["crop", f"{facts.crop_scale:g} x the face's box, {turned}"],
+        [
+            "learnt by",
+            f"{facts.loss} at {facts.temperature:g}, {facts.length} faces, {facts.gap:g} years apart",
+        ],
+        ["digest", facts.content_digest],
+        *([name.replace("_", " "), f"{value:.4g}"] for name, value in facts.training.items()),
+    ]
+    out.print(_plain(f"Teacher {facts.name}", ["", ""], rows))
+    if facts.quality:
+        found = facts.quality
+        low, high = found.probe_interval
+        probed = f"MAE {found.probe_mae_years:.2f} years ({low:.2f}–{high:.2f})"
+        rows = [
+            ["Kendall tau", f"{found.kendall_tau:.3f} ({found.sequences} sequences of {found.faces} faces)"],
+            ["without a fault", f"{found.exact_match:.1%}"],
+            ["linear probe", f"{probed}; always the median: {found.median_mae_years:.2f}"],
+        ]
+        out.print(_plain(f"Sorting {found.dataset}, split {found.split}", ["", ""], rows))
 
 
 def _plain(title: str, columns: list[str], rows: list[list[str]]) -> object:

@@ -21,6 +21,8 @@ from agesearch.storage import Location
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 ONNX = "model.onnx"
+#: The manifest of an order teacher (``agesearch.models.order``), which is no model of ages.
+ORDER_TEACHER = "order.json"
 
 #: The largest weights file that is read: a VGG-16 with its ImageNet classifier has 0.55 GB.
 MAX_WEIGHTS_BYTES = 2 * 1024**3
@@ -65,6 +67,11 @@ def read_model_manifest(folder: str | Location) -> ModelManifest:
     where = Location.of(folder)
     if is_teacher_file(where):
         return file_manifest(where)
+    if (where / ORDER_TEACHER).exists():
+        raise InputError(
+            f"'{where}' is an order teacher: it sorts faces by age, and gives no ages. Name a teacher of "
+            "'agesearch teach --kind age'."
+        )
     if not (where / MANIFEST).exists():
         raise InputError(
             f"'{where}' is not a model: it has no {MANIFEST}. Make a teacher with 'agesearch teach'."
