@@ -43,14 +43,12 @@ def row_batches(
     """
     folder = Location.of(dataset)
     with _damage_told(folder):
-        batches = open_shards(folder, shards).to_batches(
-            columns=columns,
-            filter=Part.of(part).where,
-            batch_size=rows,
-            batch_readahead=2,
-            fragment_readahead=1,
-        )
-        yield from (batch for batch in batches if batch.num_rows)
+        # Shard by shard: a scan of the whole reads ahead of a slow caller until it holds every crop.
+        for shard in open_shards(folder, shards).get_fragments():
+            batches = shard.to_batches(
+                SCHEMA, columns=columns, filter=Part.of(part).where, batch_size=rows, batch_readahead=2
+            )
+            yield from (batch for batch in batches if batch.num_rows)
 
 
 def open_shards(dataset: Location, names: list[str] | None = None) -> pads.Dataset:
