@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import cv2
@@ -198,6 +199,7 @@ def test_the_command_ends_with_1_for_leaks_0_without_and_2_for_no_dataset(
 
 
 def test_the_pack_that_ships_holds(tmp_path: Path) -> None:
-    looks_only = check_dataset(demo_pack())
-    assert (looks_only.leaks, looks_only.subject_exclusive) == ((), True)
-    assert looks_only.counts["photographs_within"] == 0
+    copytree(demo_pack().local(), tmp_path / "pack")  # the check writes its record into the folder
+    record = check_dataset(tmp_path / "pack")
+    assert (record.leaks, record.subject_exclusive) == ((), True)
+    assert record.counts["photographs_within"] == 0
