@@ -95,7 +95,7 @@ def evaluate(
 ) -> Evaluated:
     """Score model folders (by the name to show) on a dataset.
 
-    Crops are streamed; what grows with the faces are labels and PMFs (400 bytes a face and model). Raises
+    Crops are streamed; what grows with the faces are labels and PMFs (about 2 kB a face). Raises
     ``InputError`` where the dataset cannot serve the protocol, before any model is opened.
     """
     folder = Location.of(dataset)
