@@ -15,9 +15,13 @@ from typer.testing import CliRunner
 
 from agesearch.cli.teacher import add_to
 from agesearch.data.faces import encode_crop
-from agesearch.data.records import MANIFEST, SCHEMA, SHARDS, Manifest
+from agesearch.data.records import MANIFEST, SCHEMA, SHARDS, Manifest, Split
+from agesearch.deploy.registry import model_folder
+from agesearch.distill.targets import teacher_targets
 from agesearch.errors import InputError
 from agesearch.measure.teachers import describe_teacher
+from agesearch.models.manifest import model_digest
+from agesearch.models.predict import open_predictor
 from agesearch.specs import CropSpec
 from agesearch.storage import Location
 
@@ -72,8 +76,6 @@ def test_an_ensemble_tells_its_members_and_their_shares(tmp_path: Path, teacher:
 
 
 def test_a_split_without_ages_is_told(faces: Path, teacher: Path) -> None:
-    from agesearch.data.records import Split
-
     with pytest.raises(InputError, match="no faces with an age in its split 'test'"):
         describe_teacher(str(teacher), str(faces), Split.TEST)
 
@@ -89,3 +91,21 @@ def test_the_command_prints_a_page_or_json(faces: Path, teacher: Path) -> None:
     )
     document = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
     assert document["accuracy"]["mae_years"]["faces"] == 3
+
+
+def test_its_targets_are_kept_by_its_digest_for_the_crops_it_wants(faces: Path, teacher: Path) -> None:
+    targets = teacher_targets(str(teacher), str(faces))
+    assert targets.parent.name == model_digest(str(teacher))
+    kept = {row["sample_id"]: row["pmf"] for row in targets.read_table().to_pylist()}
+    images = [np.full((32, 32, 3), grey, dtype=np.uint8) for grey in (12, 18, 40, 90)]
+    expected = open_predictor(str(teacher), crop=CROP).pmf(images)
+    np.testing.assert_allclose([kept[str(index)] for index in range(4)], expected, atol=2e-3)
+    narrow = write_teacher(teacher.parent / "narrow", crop={"scale": 1.6})
+    with pytest.raises(InputError, match="wants crops of 1.6 x"):
+        teacher_targets(str(narrow), str(faces))
+
+
+def test_a_model_is_named_by_its_document(teacher: Path) -> None:
+    assert model_folder(str(teacher)) == Location.of(teacher)
+    with pytest.raises(InputError, match=r"gone\.yaml"):
+        model_folder(str(teacher.parent / "gone.yaml"))
