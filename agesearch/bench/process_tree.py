@@ -14,8 +14,6 @@ from pathlib import Path
 
 import psutil
 
-_INTERVAL_S = 0.5
-
 
 @dataclass
 class TreePeak:
@@ -31,7 +29,7 @@ class TreePeak:
 
 
 @contextmanager
-def tree_peak(pid: int, interval_s: float = _INTERVAL_S) -> Iterator[TreePeak]:
+def tree_peak(pid: int, interval_s: float = 0.5) -> Iterator[TreePeak]:
     """Sample the tree of ``pid`` for the length of the block."""
     peak, ended = TreePeak(), threading.Event()
     sampler = threading.Thread(target=_sample, args=(pid, interval_s, peak, ended), daemon=True)

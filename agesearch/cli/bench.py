@@ -13,13 +13,14 @@ from agesearch.cli.common import JsonOption, out, print_json, shown_progress, ta
 if TYPE_CHECKING:
     from agesearch.bench.ingest import Footprint, Throughput
 
-_MEMORY_RECORDS = (20_000, 200_000)
+_SPEED_RECORDS, _MEMORY_RECORDS = 1_200, 20_000
 
 
 def add_to(app: typer.Typer) -> None:
     """Register the ``bench`` group."""
     group = typer.Typer(no_args_is_help=True, help="Measure agesearch itself, on this machine.")
     group.command("overhead", epilog="Example: agesearch bench overhead --trials 20")(overhead)
+    group.command("search", epilog="Example: agesearch bench search --trials 1000,10000")(search)
     group.command("ingest", epilog="Example: agesearch bench ingest --records 1200")(ingest)
     app.add_typer(group, name="bench", rich_help_panel="Search")
 
@@ -54,6 +55,37 @@ def overhead(
     out.print(table(f"{found.trials} trials, {found.concurrency} at once", ["", "measured"], rows))
 
 
+def search(
+    trials: Annotated[
+        str, typer.Option("--trials", help="Finished trials that the search knows; with commas.")
+    ] = "100,1000,10000",
+    as_json: JsonOption = False,
+) -> None:
+    """How fast a search decides what to try, whom to stop and what the front is, on generated histories."""
+    from agesearch.bench.search import measure_search
+    from agesearch.cli.common import shown_progress
+    from agesearch.errors import InputError
+
+    sizes = [size.strip() for size in trials.split(",") if size.strip()]
+    if not all(size.isdecimal() for size in sizes):
+        raise InputError(f"--trials is '{trials}', but must be whole numbers with commas.")
+    with shown_progress() as listener:
+        found = measure_search([int(size) for size in sizes], on_progress=listener)
+    if as_json:
+        print_json([asdict(row) for row in found])
+        return
+    columns = ["finished trials", "suggestion, ms", "front, ms", "rung, ms", "tell, ms", "memory, MB"]
+    rows = [
+        [
+            f"{row.trials:,}",
+            *(f"{value:.1f}" for value in (row.suggest_ms, row.front_ms, row.rung_ms, row.tell_ms)),
+            f"{row.memory_mb:.0f}",
+        ]
+        for row in found
+    ]
+    out.print(table("Median times of a search", columns, rows))
+
+
 def ingest(
     records: Annotated[int, typer.Option("--records", min=64, help="Photographs to generate.")] = 1200,
     processes: Annotated[
@@ -61,7 +93,8 @@ def ingest(
     ] = None,
     turns: Annotated[int, typer.Option("--turns", min=1, help="Times that loop and ingest take turns.")] = 2,
     memory: Annotated[
-        bool, typer.Option("--memory", help="Measure memory over 20,000 and 200,000 tiny images instead.")
+        bool,
+        typer.Option("--memory", help="Measure memory instead, over so many tiny images and ten times more."),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -70,9 +103,10 @@ def ingest(
 
     with shown_progress() as listener:
         if memory:
-            prints = measure_memory(list(_MEMORY_RECORDS), processes, listener)
+            few = records or _MEMORY_RECORDS
+            prints = measure_memory([few, 10 * few], processes, listener)
         else:
-            found = measure_throughput(records, processes, turns, listener)
+            found = measure_throughput(records or _SPEED_RECORDS, processes, turns, listener)
     if as_json:
         print_json([asdict(row) for row in prints] if memory else asdict(found))
     elif memory:

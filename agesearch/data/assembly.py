@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from agesearch.data.index import run_script
 from agesearch.data.pieces import FACES, stage
 from agesearch.data.publishing import STAGING, Quarantine, next_shard, shard_name
 from agesearch.data.records import SCHEMA, SHARDS, Rejected
@@ -27,9 +28,9 @@ _AT_ONCE = 4096
 _MOST_SMALL = 16
 
 _PREPARE = """
-CREATE TABLE winners AS SELECT sample_id, MIN(position) AS position FROM records
-    WHERE sample_id IS NOT NULL GROUP BY sample_id;
-CREATE UNIQUE INDEX winners_by_id ON winners (sample_id);
+CREATE TABLE winners (sample_id TEXT PRIMARY KEY, position INTEGER) WITHOUT ROWID;
+INSERT INTO winners SELECT sample_id, MIN(position) FROM records WHERE sample_id IS NOT NULL
+    GROUP BY sample_id;
 CREATE UNIQUE INDEX winners_by_position ON winners (position);
 CREATE INDEX crops_by_container ON crops (container);
 CREATE TABLE placed (sample_id TEXT PRIMARY KEY, shard TEXT);
@@ -39,9 +40,9 @@ SELECT k.id, k.name, k.staged, MIN(r.position), COUNT(c.sample_id) FROM containe
 LEFT JOIN crops c ON c.container = k.id LEFT JOIN records r ON r.key = c.key GROUP BY k.id
 """
 _CHOOSE = """
-CREATE TABLE chosen AS SELECT sample_id, MIN(k.ordinal) AS ordinal FROM crops c
+CREATE TABLE chosen (sample_id TEXT PRIMARY KEY, ordinal INTEGER) WITHOUT ROWID;
+INSERT INTO chosen SELECT sample_id, MIN(k.ordinal) FROM crops c
     JOIN containers k ON k.id = c.container JOIN winners USING (sample_id) GROUP BY sample_id;
-CREATE UNIQUE INDEX chosen_by_id ON chosen (sample_id);
 """
 #: The rows of a container: the face, whether this container's crop is taken, whether its labels stay, and
 #: the record that it stands for.
@@ -122,13 +123,13 @@ class Assembly:
         """The containers in order (shards by name, then staged ones by their first record): id, name, whether
         it is staged, faces in it.
         """
-        self._index.executescript(_PREPARE)
+        run_script(self._index, _PREPARE)
         found = self._index.execute(_CONTAINERS).fetchall()
         found.sort(key=lambda row: (row[2], -1 if row[3] is None or not row[2] else row[3], row[1]))
         numbers = [(ordinal, row[0]) for ordinal, row in enumerate(found)]
         self._index.executemany("UPDATE containers SET ordinal = ? WHERE id = ?", numbers)
         self._index.execute("CREATE UNIQUE INDEX containers_in_order ON containers (ordinal)")
-        self._index.executescript(_CHOOSE)
+        run_script(self._index, _CHOOSE)
         lost = self._index.execute(
             "SELECT count(*) FROM winners WHERE sample_id NOT IN (SELECT sample_id FROM chosen)"
         ).fetchone()[0]

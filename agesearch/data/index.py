@@ -15,14 +15,26 @@ from agesearch.errors import AgeSearchError, first_line
 _CACHE_KIB = 32 * 1024
 
 
-def open_index(cache_kib: int = _CACHE_KIB) -> sqlite3.Connection:
-    """An empty database that holds at most ``cache_kib`` KiB in memory; closed, it is gone."""
+def open_index(tables: str, cache_kib: int = _CACHE_KIB) -> sqlite3.Connection:
+    """A database of empty ``tables`` that holds at most ``cache_kib`` KiB in memory; closed, it is gone.
+
+    It is one transaction from beginning to end, never committed: each would write its pages to the disk.
+    """
     # An empty name is SQLite's own way to say: temporary, on disk.
     index = sqlite3.connect("", isolation_level=None)
     index.execute(f"PRAGMA cache_size = -{cache_kib}")
     for setting in ("journal_mode = OFF", "synchronous = OFF", "temp_store = FILE"):
         index.execute(f"PRAGMA {setting}")
+    index.execute("BEGIN")
+    run_script(index, tables)
     return index
+
+
+def run_script(index: sqlite3.Connection, script: str) -> None:
+    """Run statements that end with semicolons (``executescript`` would commit first)."""
+    for statement in script.split(";"):
+        if statement.strip():
+            index.execute(statement)
 
 
 @contextmanager
@@ -41,8 +53,7 @@ class DiskSet:
     """A set of byte strings whose memory does not grow with their number."""
 
     def __init__(self, cache_kib: int = _CACHE_KIB) -> None:
-        self._index = open_index(cache_kib)
-        self._index.execute("CREATE TABLE seen (key BLOB PRIMARY KEY) WITHOUT ROWID")
+        self._index = open_index("CREATE TABLE seen (key BLOB PRIMARY KEY) WITHOUT ROWID", cache_kib)
         self._count = 0
 
     def add(self, key: bytes) -> bool:

@@ -55,8 +55,7 @@ class Roll:
     """
 
     def __init__(self) -> None:
-        self.index = open_index()
-        self.index.executescript(_TABLES)
+        self.index = open_index(_TABLES)
         self._waiting: list[tuple[Any, ...]] = []
         self._count = 0
 

@@ -9,13 +9,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import ingest_helpers
 import numpy as np
 import pytest
 from ingest_helpers import Source, content
 from PIL import Image
 
-from agesearch.data import crew, detectors
+from agesearch.data import crew, detectors, pieces
 from agesearch.data.ingest import ingest
 from agesearch.data.records import MANIFEST
 from agesearch.errors import AgeSearchError
@@ -29,7 +28,6 @@ sys.path.insert(0, {tests!r})
 from pathlib import Path
 from ingest_helpers import Source
 from agesearch.data import ingest as module
-from agesearch.cli.common import err
 from agesearch.errors import AgeSearchError
 
 source = Source(Path({root!r}))
@@ -55,7 +53,7 @@ def many_faces(root: Path, faces: int = 160) -> Source:
 
 def cut_by(signum: int, root: Path, out: Path) -> tuple[str, int]:
     """Ingest in a process of its own and cut it when some records are done; its last line and exit code."""
-    code = DRIVER.format(tests=str(Path(__file__).parent), root=str(root), out=str(out))
+    code = DRIVER.format(tests=str(Path(__file__).parents[1]), root=str(root), out=str(out))
     driver = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert driver.stdout is not None
     lines = []
@@ -128,15 +126,16 @@ def deadly(ray_local: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     from ray import cloudpickle
 
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    cloudpickle.register_pickle_by_value(ingest_helpers)
     do_piece = crew.do_piece
 
     def armed(work: object, job: object) -> object:
         detectors.DETECTORS["none"] = Deadly
+        pieces._detector.cache_clear()
         try:
             return do_piece(work, job)  # type: ignore[arg-type]
         finally:
             detectors.DETECTORS["none"] = detectors.WholeImage
+            pieces._detector.cache_clear()
 
     cloudpickle.register_pickle_by_value(crew)
     monkeypatch.setattr(crew, "do_piece", armed)
