@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agesearch.data.records import read_manifest
+from agesearch.errors import InputError
 from agesearch.measure.accuracy import AgeBin, Estimate, accuracy_by_decade, bias, cs, mae_estimate
 from agesearch.metrics import BIAS_YEARS, CS5, MAE_YEARS, on_split
+from agesearch.models.manifest import model_digest, read_model_manifest
 from agesearch.search.measurements import MEDIAN, TEACHER, Measurements, read_measurements
 from agesearch.search.records import StudyFolder, StudyHeader, TrialRecord
 from agesearch.storage import Location
@@ -66,6 +68,7 @@ def study_evidence(study: StudyFolder, trial: TrialRecord, dataset: Location) ->
     measured = read_measurements(study)
     accuracy = _accuracy(measured, trial.name) if measured else []
     data = read_manifest(dataset)
+    header = study.header()
     return Evidence(
         accuracy=accuracy,
         by_decade=_decades(measured, accuracy[0].split, trial.name) if measured and accuracy else [],
@@ -75,10 +78,23 @@ def study_evidence(study: StudyFolder, trial: TrialRecord, dataset: Location) ->
         robustness=[row.model_dump(mode="json") for row in measured.robustness if row.model == trial.name]
         if measured
         else [],
-        licences={"data": data.licence},
-        provenance=_study_provenance(study, study.header(), trial)
-        | {"dataset": _dataset_provenance(dataset)},
+        licences={"data": data.licence} | teacher_licences(header),
+        provenance=_study_provenance(study, header, trial) | {"dataset": _dataset_provenance(dataset)},
     )
+
+
+def teacher_licences(header: StudyHeader) -> dict[str, str]:
+    """The licences that a study's teacher names, by ``teacher NAME``; none where it is gone or another."""
+    place = Location.of(header.teacher.path)
+    if not place.exists():
+        return {}
+    try:
+        if model_digest(place) != header.teacher.content_digest:
+            return {}
+        licences = read_model_manifest(place).licences
+    except InputError:  # a teacher damaged since then does not keep its students from being published
+        return {}
+    return {f"teacher {name}": text for name, text in licences.items() if name != "data"}
 
 
 def folder_evidence(folder: Location, dataset: Location) -> Evidence:

@@ -56,3 +56,12 @@ def test_what_was_not_measured_is_said_and_names_are_no_markup() -> None:
     assert "mine (script)/, real ages; faces: 7 val" in card
     assert "<" not in card
     assert "trial 3 (0003-lcnet_035-48px), teacher big." in card
+
+
+def test_the_licences_of_foreign_teachers_stand_in_the_card() -> None:
+    licences = {"data": "CC0", "teacher faceapi": "MIT", "teacher faceres": "MIT"}
+    lines = render_card(manifest(licences=licences), Evidence()).splitlines()
+    at = lines.index("- Learnt from the teacher faceapi of other people, under: MIT")
+    assert lines[at + 1] == "- Learnt from the teacher faceres of other people, under: MIT"
+    assert lines[at - 1].endswith("Licence of the data: CC0")
+    assert lines[at + 2].startswith("- Study")

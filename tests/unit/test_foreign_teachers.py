@@ -15,6 +15,7 @@ from foreign_graphs import SIZE, mean_graph, write_teacher
 from onnx import TensorProto, helper
 
 from agesearch.ages import age_spread, expected_age
+from agesearch.deploy.evidence import teacher_licences
 from agesearch.errors import AgeSearchError, InputError
 from agesearch.measure.speed import Setting, TimedModel, side_by_side
 from agesearch.models.folder import write_model
@@ -24,6 +25,7 @@ from agesearch.models.predict import open_predictor
 from agesearch.models.scorers import scorer_of
 from agesearch.models.teacher_files import is_teacher_file
 from agesearch.models.zoo import build
+from agesearch.search.records import Source, StudyHeader
 from agesearch.specs import CropSpec, ModelSpec
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -254,3 +256,14 @@ def test_the_two_real_teachers_work_by_manifest_alone(shared: Path) -> None:
     }
     mixed = (by_name["faceapi"] + by_name["faceres"]) / 2
     np.testing.assert_allclose(by_name["ensemble"], mixed, atol=1e-6)
+
+
+def test_a_students_version_names_the_licences_of_its_teachers(tmp_path: Path) -> None:
+    where = write_teacher(tmp_path)
+    source = Source(path=str(where), content_digest=model_digest(str(where)))
+    header = StudyHeader.model_construct(teacher=source)
+    assert teacher_licences(header) == {"teacher mean": "CC0-1.0"}
+    other = header.model_copy(update={"teacher": source.model_copy(update={"content_digest": "0" * 16})})
+    assert teacher_licences(other) == {}
+    where.unlink()
+    assert teacher_licences(header) == {}
