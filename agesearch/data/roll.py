@@ -30,7 +30,8 @@ CREATE TABLE records (
     done INTEGER NOT NULL);
 CREATE TABLE known (
     key BLOB PRIMARY KEY, within TEXT, modified INTEGER, sample_id TEXT, split TEXT, reason TEXT, detail TEXT,
-    earlier INTEGER NOT NULL);
+    staged INTEGER NOT NULL);
+CREATE TABLE earlier (key BLOB PRIMARY KEY, within TEXT, sample_id TEXT, split TEXT, reason TEXT);
 CREATE TABLE crops (sample_id TEXT, container INTEGER, key BLOB);
 CREATE TABLE containers (
     id INTEGER PRIMARY KEY, name TEXT UNIQUE, staged INTEGER, ordinal INTEGER, shard TEXT);
@@ -90,10 +91,13 @@ class Roll:
         known, crops = [], []
         for row in rows.to_pylist():
             facts = [row[name] for name in ("path", "modified", "sample_id", "split", "reason", "detail")]
-            known.append((row["key"], *facts, not staged))
+            known.append((row["key"], *facts, staged))
             if row["shard"] is not None:
                 crops.append((row["sample_id"], self._container(row["shard"], staged=staged), row["key"]))
         self.index.executemany("INSERT OR REPLACE INTO known VALUES (?, ?, ?, ?, ?, ?, ?, ?)", known)
+        if not staged:
+            before = [(key, within, *facts[:3]) for key, within, _, *facts in known]
+            self.index.executemany("INSERT INTO earlier VALUES (?, ?, ?, ?, ?)", before)
         self.index.executemany("INSERT INTO crops VALUES (?, ?, ?)", crops)
 
     def match(self) -> None:
@@ -153,7 +157,7 @@ class Roll:
 
     def resumed(self) -> int:
         """Records that a run before this one had finished but not published."""
-        return self._number("SELECT count(*) FROM records JOIN known USING (key) WHERE NOT earlier AND done")
+        return self._number("SELECT count(*) FROM records JOIN known USING (key) WHERE staged AND done")
 
     def changes(self) -> Changes:
         """What differs from the dataset as it was."""
@@ -161,11 +165,11 @@ class Roll:
         self.index.execute("CREATE TABLE IF NOT EXISTS met (key BLOB PRIMARY KEY)")
         self.index.execute("DELETE FROM met")
         self.index.execute(
-            f"INSERT INTO met SELECT r.key FROM records r JOIN known k USING (key) WHERE earlier AND {same}"
+            f"INSERT INTO met SELECT r.key FROM records r JOIN earlier k USING (key) WHERE {same}"
         )
         kept = self._number("SELECT count(*) FROM met")
         fresh = "SELECT within FROM records WHERE key IS NOT NULL AND key NOT IN (SELECT key FROM met)"
-        stale = "SELECT within FROM known WHERE earlier AND key NOT IN (SELECT key FROM met)"
+        stale = "SELECT within FROM earlier WHERE key NOT IN (SELECT key FROM met)"
         changed = self._number(f"SELECT count(*) FROM ({fresh} AND within IN ({stale}))")
         new = self._number(f"SELECT count(*) FROM ({fresh})") - changed
         gone = self._number(f"SELECT count(*) FROM ({stale} AND within NOT IN ({fresh}))")
