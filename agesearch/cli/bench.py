@@ -63,7 +63,6 @@ def search(
 ) -> None:
     """How fast a search decides what to try, whom to stop and what the front is, on generated histories."""
     from agesearch.bench.search import measure_search
-    from agesearch.cli.common import shown_progress
     from agesearch.errors import InputError
 
     sizes = [size.strip() for size in trials.split(",") if size.strip()]

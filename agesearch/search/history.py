@@ -10,7 +10,7 @@ parameters may be suggested twice; such a trial is run again.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -123,6 +123,21 @@ class History:
         started = _utc(trial.datetime_start)
         self._records[number] = TrialRecord(number, State.RUNNING, name, dict(params), started=started)
         return self._records[number]
+
+    def add(self, records: Iterable[TrialRecord]) -> None:
+        """Take COMPLETE trials in that were run elsewhere; they get the next numbers."""
+        for record in records:
+            notes = {"name": record.name, "epochs": record.epochs, CURVE: list(record.curve)}
+            trial = create_trial(
+                state=TrialState.COMPLETE,
+                params=record.params,
+                distributions=self._space,
+                values=[record.val_mae_years or math.nan, record.latency_ms_p50 or math.nan],
+                user_attrs=notes,
+            )
+            number = self._storage.get_n_trials(self._study_id)
+            self._ids[number] = self._storage.create_new_trial(self._study_id, template_trial=trial)
+            self._records[number] = replace(record, number=number)
 
     def take_up(self, number: int) -> TrialRecord:
         """A RUNNING trial again. One that another tool began and left without parameters is given some."""

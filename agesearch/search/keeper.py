@@ -36,8 +36,9 @@ COMPLETED, FAILED = "completed", "failed"
 #: A trial whose process dies is taken up again this often, from its checkpoint.
 MAX_RETRIES = 1
 
-#: ``trials.parquet`` is rewritten at most this often while trials run.
+#: ``trials.parquet`` is rewritten at most this often while trials run, in at most this share of the time.
 _WRITE_INTERVAL_S = 2.0
+_WRITE_SHARE = 0.02
 
 
 class Keeper:
@@ -61,7 +62,7 @@ class Keeper:
         self._on_event = on_event
         self._again = deque(record.number for record in history.running)
         self._live: dict[int, int] = {}  # number -> epochs finished
-        self._written = 0.0
+        self._next_write = 0.0
         self._front = history.front()
         self._learning = Learning(folder, spec)
         self._verdicts: dict[int, tuple[State, str]] = {}
@@ -201,9 +202,11 @@ class Keeper:
         self._on_event(TrialFinished(record, self._history.finished, self.total, tuple(self._front)))
 
     def _write(self, *, force: bool = False) -> None:
-        if force or time.monotonic() - self._written >= _WRITE_INTERVAL_S:
+        if force or time.monotonic() >= self._next_write:
+            started = time.monotonic()
             self._folder.write_trials(self._history.records)
-            self._written = time.monotonic()
+            ended = time.monotonic()
+            self._next_write = ended + max(_WRITE_INTERVAL_S, (ended - started) / _WRITE_SHARE)
 
 
 def _fault(report: Mapping[str, Any]) -> str:

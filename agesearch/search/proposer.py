@@ -153,12 +153,13 @@ def visible(records: Sequence[TrialRecord], most: int = VISIBLE) -> list[TrialRe
 
 def _best(ended: Iterable[TrialRecord], most: int) -> list[TrialRecord]:
     """COMPLETE trials, front by front."""
-    left = [record for record in ended if record.state is State.COMPLETE]
-    found: list[TrialRecord] = []
-    while left and len(found) < most:
-        layer = set(front([_objectives(record) for record in left]))
-        found += [left[index] for index in sorted(layer)]
-        left = [record for index, record in enumerate(left) if index not in layer]
+    complete = [record for record in ended if record.state is State.COMPLETE]
+    points = np.array([_objectives(record) for record in complete]).reshape(-1, 2)
+    left, found = np.arange(len(complete)), list[TrialRecord]()
+    while len(left) and len(found) < most:
+        layer = front(points[left])
+        found += [complete[index] for index in sorted(left[layer])]
+        left = np.delete(left, layer)
     return found[:most]
 
 
