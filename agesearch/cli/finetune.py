@@ -11,7 +11,6 @@ from agesearch.cli.common import AddressOption, JsonOption, err, out, print_json
 from agesearch.cli.publish import RegistryOption
 
 if TYPE_CHECKING:
-    from agesearch.measure.scores import KindScores
     from agesearch.training.finetune import Finetuning
 
 _EXAMPLE = "Example: agesearch finetune teacher --data adience --protocol adience --out adience-teacher"
@@ -84,10 +83,15 @@ def finetune(
 
 
 def _show(record: Finetuning, folder: str) -> None:
-    from agesearch.reporting.finetunings import score_rows
+    from agesearch.reporting.finetunings import score_columns, score_rows
 
     for kind in record.kinds:
-        _print_scores(record, kind, score_rows(record, kind))
+        title = f"{record.protocol}: {len(kind.turns) or 1} of {len(record.turns)} turns, {kind.kind} labels"
+        grid = table(title, score_columns(kind), score_rows(record, kind))
+        for column in grid.columns[1:]:
+            column.no_wrap = True
+        out.print(grid)
+        _tell(f"Intervals: 95 %, bootstrap over {kind.resampled}.")
     for turn in record.turns:
         if turn.failure:
             _tell(f"[bold red]failed:[/bold red] {escape(turn.name)}: {escape(turn.failure)}")
@@ -98,14 +102,6 @@ def _show(record: Finetuning, folder: str) -> None:
     for note in record.notes:
         err.print(f"Note: {note}", style="yellow", highlight=False, markup=False)
     _tell(f"Written to {escape(folder)}.")
-
-
-def _print_scores(record: Finetuning, kind: KindScores, rows: list[list[str]]) -> None:
-    title = f"{record.protocol}: {len(kind.turns) or 1} of {len(record.turns)} turns, {kind.kind} labels"
-    grid = table(title, ["turn", *kind.scores, "faces"], rows)
-    for column in grid.columns[1:]:
-        column.no_wrap = True
-    out.print(grid)
 
 
 def _tell(words: str) -> None:

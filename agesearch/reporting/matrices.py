@@ -22,6 +22,7 @@ def write_matrix(record: Matrix, folder: str | Location) -> list[Location]:
         record=record,
         figure=Markup(figure),  # noqa: S704 - our own template's, which escapes all names
         rows=matrix_rows(record),
+        drawn=resampled(record),
     )
     (place / "matrix.svg").write_text(figure)
     (place / "matrix.html").write_text(page)
@@ -35,8 +36,14 @@ def matrix_svg(record: Matrix) -> str:
         [row.trained_on for row in record.rows],
         list(record.columns),
         record.values(MAE_YEARS),
-        note=f"{model}; 95 % bootstrap intervals over the faces tested",
+        note=f"{model}; 95 % bootstrap intervals over {resampled(record)}",
     )
+
+
+def resampled(record: Matrix) -> str:
+    """What the intervals' bootstrap draws: faces, persons, or both where datasets differ."""
+    kinds = {kind.resampled for row in record.rows for kind in row.tests.values()}
+    return " or ".join(sorted(kinds)) or "faces"
 
 
 def matrix_rows(record: Matrix) -> list[list[str]]:

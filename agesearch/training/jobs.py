@@ -8,7 +8,7 @@ is not done again; a job that fails says why, and the others go on.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -112,27 +112,35 @@ def run_jobs(jobs: Sequence[Job], slots: Plan, on_progress: Listener) -> dict[st
     """Do what is left of the jobs, ``slots.concurrency`` at once; returns why some failed, by their names.
 
     Ray must be running. A job's faces are decoded when a place is free for it, so that only those of running
-    jobs are held.
+    jobs are held. A job whose process dies is taken up once more.
     """
     import ray
 
     left = deque(job for job in jobs if not job.finished)
-    board = _Board(jobs, len(jobs) - len(left), on_progress)
-    work = ray.remote(num_cpus=slots.cpus_per_trial, num_gpus=slots.gpus_per_trial, max_retries=1)(_work)
+    board = _Board(jobs, left, on_progress)
+    work = ray.remote(num_cpus=slots.cpus_per_trial, num_gpus=slots.gpus_per_trial, max_retries=0)(_work)
     running: dict[Any, Job] = {}
+    died: set[str] = set()
     while left or running:
         while left and len(running) < slots.concurrency:
             job = left.popleft()
             try:
                 running[work.remote(job, *_faces(job))] = job
             except AgeSearchError as error:
-                board.failed(job, first_line(error))
+                board.over(job, first_line(error))
         if running:
             done, _ = ray.wait(list(running), timeout=_POLL_S)
             for ref in done:
                 job = running.pop(ref)
-                reason = _result(ref)
-                board.failed(job, reason) if reason else board.finished(job)
+                try:
+                    board.over(job, ray.get(ref))
+                except ray.exceptions.RayError as error:
+                    # Ray's own retries have no end where memory runs out
+                    if job.name in died:
+                        board.over(job, f"its process died twice: {first_line(error)}")
+                    else:
+                        died.add(job.name)
+                        left.append(job)
         board.tell(running.values())
     return board.failures
 
@@ -201,34 +209,26 @@ def _predict(job: Job) -> None:
         job.file(name).write_table(table.replace_schema_metadata({_KEY: test.key(digest).encode()}))
 
 
-def _result(ref: Any) -> str:
-    import ray
-
-    try:
-        reason: str = ray.get(ref)
-    except ray.exceptions.RayError as error:
-        return f"its process died twice: {first_line(error)}"
-    return reason
-
-
 class _Board:
     """Where all jobs stand, in epochs; one that is over counts with all of its own."""
 
-    def __init__(self, jobs: Sequence[Job], finished: int, on_progress: Listener) -> None:
+    def __init__(self, jobs: Sequence[Job], left: Collection[Job], on_progress: Listener) -> None:
         self.failures: dict[str, str] = {}
         self._jobs = len(jobs)
         self._total = sum(job.epochs + 1 for job in jobs)  # one more for its tests
-        self._over = {job.name: job.epochs + 1 for job in jobs if job.finished} if finished else {}
+        waiting = {job.name for job in left}
+        self._over = {job.name: job.epochs + 1 for job in jobs if job.name not in waiting}
         self._on_progress = on_progress
 
-    def failed(self, job: Job, reason: str) -> None:
-        self.failures[job.name] = reason
-        self.finished(job)
-
-    def finished(self, job: Job) -> None:
+    def over(self, job: Job, failure: str) -> None:
+        """A job ended, with a reason where it failed."""
         self._over[job.name] = job.epochs + 1
+        if failure:
+            self.failures[job.name] = failure
 
-    def tell(self, running: Any) -> None:
-        done = sum(self._over.values()) + sum(min(len(read_curve(t.model)), t.epochs) for t in running)
+    def tell(self, running: Iterable[Job]) -> None:
+        """Where the jobs that are running now stand, by their curves."""
+        epochs = (min(len(read_curve(job.model)), job.epochs) for job in running if job.training)
+        done = sum(self._over.values()) + sum(epochs)
         note = f"{len(self._over)} of {self._jobs} over"
         self._on_progress(Progress("training", done, self._total, failed=len(self.failures), note=note))
