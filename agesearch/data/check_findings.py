@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -180,7 +180,8 @@ def _shared(
 def copies_of(faces: Faces, group: Sequence[int], ties: Sequence[Match]) -> Copies:
     """A group of copies as a finding: the first face of every place comes first."""
     seen: set[str] = set()
-    firsts, rest = [], []
+    firsts: list[FaceRef] = []
+    rest: list[FaceRef] = []
     for index in group:
         face = faces.ref(index)
         (rest if face.place in seen else firsts).append(face)
@@ -218,7 +219,7 @@ def suspects_of(faces: Faces, copies: Sequence[Sequence[int]], predicted: Values
     return found
 
 
-def _or(age: float, unknown: float) -> float:
+def _or(age: Any, unknown: float) -> float:
     return unknown if np.isnan(age) else float(age)
 
 

@@ -48,7 +48,7 @@ def likeness(
         near = np.flatnonzero((a * b).sum((1, 2)) >= _MIN_RAW)
         if near.size:
             a, b = a[near], b[near]
-            tangents = _tangents((a + b) / 2)
+            tangents = _tangents(np.asarray((a + b) / 2, np.float32))
             found[start + near] = np.minimum(_explained(a, b, tangents), _explained(b, a, tangents))
     return found
 
@@ -56,7 +56,8 @@ def likeness(
 def _standard(images: Floats) -> Floats:
     """Zero mean, unit norm."""
     centred = images - images.mean((1, 2), keepdims=True)
-    return centred / np.maximum(np.sqrt((centred**2).sum((1, 2), keepdims=True)), 1e-6)
+    norms = np.maximum(np.sqrt((centred**2).sum((1, 2), keepdims=True)), 1e-6)
+    return np.asarray(centred / norms, np.float32)
 
 
 def _tangents(images: Floats) -> Floats:
@@ -110,7 +111,7 @@ class Registration:
     def views(self, grey: Sequence[Grey]) -> tuple[list[Grey], list[Grey]]:
         """Each crop as ``uint8 [32, 32]``: as it is, and registered."""
         sharp = [_small(face, _WORK, 0.7) for face in grey]
-        soft = [cv2.GaussianBlur(face, (0, 0), 1.7) for face in sharp]
+        soft = [np.asarray(cv2.GaussianBlur(face, (0, 0), 1.7), np.uint8) for face in sharp]
         motion = np.zeros((len(grey), 4), np.float32)
         limit = np.array([_MAX_SHIFT, _MAX_SHIFT, _MAX_ZOOM, _MAX_ZOOM], np.float32)
         for _ in range(_ITERATIONS):
@@ -132,7 +133,7 @@ def _small(grey: Grey, side: int, blur: float) -> Grey:
 def _inner(images: Floats) -> Floats:
     """Without the margin, flat and of zero mean: ``[n, pixels]``."""
     flat = images[:, _MARGIN:-_MARGIN, _MARGIN:-_MARGIN].reshape(len(images), -1)
-    return flat - flat.mean(1, keepdims=True)
+    return np.asarray(flat - flat.mean(1, keepdims=True), np.float32)
 
 
 def _moved(face: Grey, motion: Floats, side: int) -> Grey:

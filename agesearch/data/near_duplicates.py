@@ -150,13 +150,11 @@ class _Search:
         first, second = np.minimum(first, second), np.maximum(first, second)
         code = (first * len(self._thumbs) + second) * 2 + mirrored
         code, chosen = np.unique(code, return_index=True)
-        new = ~np.isin(code, self._refused, assume_unique=True)
+        apart = self._group[first[chosen]] != self._group[second[chosen]]
+        new = apart & ~np.isin(code, self._refused, assume_unique=True)
         code, chosen = code[new], chosen[new]
-        first, second, distance, mirrored = (values[chosen] for values in (first, second, distance, mirrored))
-        apart = self._group[first] != self._group[second]
-        code, first, second, distance, mirrored = (
-            values[apart] for values in (code, first, second, distance, mirrored)
-        )
+        first, second, distance = first[chosen], second[chosen], distance[chosen]
+        mirrored = mirrored[chosen]
         if not first.size:
             return
         alike = likeness(self._thumbs, first, second, mirrored)
