@@ -132,7 +132,7 @@ def test_unusable_files_give_one_line(tmp_path: Path, text: str, columns: dict, 
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["[1, 2]\n", "{broken\n", "[" * 100_000 + "\n"])
+@pytest.mark.parametrize("text", ["[1, 2]\n", "{broken\n", "[" * 100_000 + "\n", "9" * 5000 + "\n"])
 def test_json_lines_must_be_objects(tmp_path: Path, text: str) -> None:
     with pytest.raises(InputError, match="line 1 is not a JSON object"):
         _read(tmp_path / "f.jsonl", text)

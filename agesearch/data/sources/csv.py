@@ -97,7 +97,7 @@ def _json_rows(where: Location) -> Iterator[Row]:
 def _json_row(line: str, where: Location, number: int) -> dict[str, str]:
     try:
         value = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: a number of 5,000 digits, too
         raise InputError(f"'{where}', line {number} is not a JSON object: {error}.") from error
     if not isinstance(value, dict):
         raise InputError(f"'{where}', line {number} is not a JSON object but {type(value).__name__}.")
