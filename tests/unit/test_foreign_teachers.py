@@ -261,7 +261,8 @@ def test_the_two_real_teachers_work_by_manifest_alone(shared: Path) -> None:
 def test_a_students_version_names_the_licences_of_its_teachers(tmp_path: Path) -> None:
     where = write_teacher(tmp_path)
     source = Source(path=str(where), content_digest=model_digest(str(where)))
-    header = StudyHeader.model_construct(teacher=source)
+    known: dict[str, Any] = {"teacher": source}
+    header = StudyHeader.model_construct(**known)
     assert teacher_licences(header) == {"teacher mean": "CC0-1.0"}
     other = header.model_copy(update={"teacher": source.model_copy(update={"content_digest": "0" * 16})})
     assert teacher_licences(other) == {}
