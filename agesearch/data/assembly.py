@@ -32,7 +32,6 @@ CREATE TABLE winners (sample_id TEXT PRIMARY KEY, position INTEGER) WITHOUT ROWI
 INSERT INTO winners SELECT sample_id, MIN(position) FROM records WHERE sample_id IS NOT NULL
     GROUP BY sample_id;
 CREATE UNIQUE INDEX winners_by_position ON winners (position);
-CREATE INDEX crops_by_container ON crops (container);
 CREATE TABLE placed (sample_id TEXT PRIMARY KEY, shard TEXT);
 """
 _CONTAINERS = """

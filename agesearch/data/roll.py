@@ -32,7 +32,8 @@ CREATE TABLE known (
     key BLOB PRIMARY KEY, within TEXT, modified INTEGER, sample_id TEXT, split TEXT, reason TEXT, detail TEXT,
     staged INTEGER NOT NULL);
 CREATE TABLE earlier (key BLOB PRIMARY KEY, within TEXT, sample_id TEXT, split TEXT, reason TEXT);
-CREATE TABLE crops (sample_id TEXT, container INTEGER, key BLOB);
+CREATE TABLE crops (
+    container INTEGER, sample_id TEXT, key BLOB, PRIMARY KEY (container, sample_id)) WITHOUT ROWID;
 CREATE TABLE containers (
     id INTEGER PRIMARY KEY, name TEXT UNIQUE, staged INTEGER, ordinal INTEGER, shard TEXT);
 """
@@ -93,12 +94,12 @@ class Roll:
             facts = [row[name] for name in ("path", "modified", "sample_id", "split", "reason", "detail")]
             known.append((row["key"], *facts, staged))
             if row["shard"] is not None:
-                crops.append((row["sample_id"], self._container(row["shard"], staged=staged), row["key"]))
+                crops.append((self._container(row["shard"], staged=staged), row["sample_id"], row["key"]))
         self.index.executemany("INSERT OR REPLACE INTO known VALUES (?, ?, ?, ?, ?, ?, ?, ?)", known)
         if not staged:
             before = [(key, within, *facts[:3]) for key, within, _, *facts in known]
             self.index.executemany("INSERT INTO earlier VALUES (?, ?, ?, ?, ?)", before)
-        self.index.executemany("INSERT INTO crops VALUES (?, ?, ?)", crops)
+        self.index.executemany("INSERT OR REPLACE INTO crops VALUES (?, ?, ?)", crops)
 
     def match(self) -> None:
         """Settle every record that is known; of the rest, note the face that its file held before."""
@@ -144,9 +145,9 @@ class Roll:
             )
             if row["shard"] is not None:
                 container = self._container(row["shard"], staged=True)
-                self.index.execute(
-                    "INSERT INTO crops VALUES (?, ?, ?)", (row["sample_id"], container, row["key"])
-                )
+                # A piece that was done twice (its result was lost on the way) is there once.
+                crop = (container, row["sample_id"], row["key"])
+                self.index.execute("INSERT OR REPLACE INTO crops VALUES (?, ?, ?)", crop)
 
     def counts(self) -> tuple[int, int, int]:
         """Rows of the source, those that are done, and those among them that are left out."""
