@@ -9,6 +9,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from agesearch.data.check import CheckRecord, read_check
 from agesearch.data.images import ARCHIVE_FORMATS, MAX_IMAGE_BYTES, BadImage, decode_image
 from agesearch.data.inspect import Inspection, LeftOut, faces_by_decade, inspect_dataset
 from agesearch.data.records import Split
@@ -44,15 +45,19 @@ def write_datacard(
     """
     found = inspect_dataset(dataset)
     thumbnails = _thumbnails(found.left_out) if show_left_out else {}
-    Location.of(page).write_text(render_datacard(found, _sheet(dataset, faces), thumbnails))
+    check = read_check(dataset)
+    Location.of(page).write_text(render_datacard(found, _sheet(dataset, faces), thumbnails, check))
     return found
 
 
 def render_datacard(
-    found: Inspection, sheet: list[dict[str, object]], thumbnails: dict[str, bytes] | None = None
+    found: Inspection,
+    sheet: list[dict[str, object]],
+    thumbnails: dict[str, bytes] | None = None,
+    check: CheckRecord | None = None,
 ) -> str:
     """The page as text; ``sheet`` is a list of decades with their faces, ``thumbnails`` are JPEG bytes by
-    path.
+    path, ``check`` is what ``agesearch data check`` found in this very content.
     """
     template = environment().get_template("datacard.html.j2")
     return template.render(
@@ -63,6 +68,7 @@ def render_datacard(
         chart={"width": WIDTH, "height": HEIGHT},
         left_out=sum(item.count for item in found.left_out),
         thumbnails=thumbnails or {},
+        check=check,
         sheet=sheet,
     )
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from agesearch.data.inspect import inspect_dataset
-from agesearch.data.records import Rejected, Rotation
+from agesearch.data.pack import demo_pack
+from agesearch.data.records import Rejected, Rotation, read_manifest
 from agesearch.data.writing import DatasetWriter
 from agesearch.reporting.datacard import write_datacard
 from agesearch.reporting.histograms import histogram
@@ -106,3 +108,24 @@ def test_the_card_shows_notes_turns_and_left_out_pictures_by_wish(tmp_path: Path
     assert 'id="by-ethnicity"' not in plain, "one value tells nothing apart"
     write_datacard(dataset, tmp_path / "shown.html", faces=0, show_left_out=True)
     assert (tmp_path / "shown.html").read_text().count("data:image/jpeg;base64,") == 1
+
+
+def test_the_card_tells_what_the_check_of_this_content_found(tmp_path: Path) -> None:
+    pack = tmp_path / "faces"
+    shutil.copytree(demo_pack().local(), pack)
+    write_datacard(pack, tmp_path / "before.html", faces=0)
+    assert "Not checked since it was made" in (tmp_path / "before.html").read_text()
+    record = {
+        "dataset": "faces", "content_digest": read_manifest(pack).content_digest, "faces": 1500,
+        "verdict": "leaks", "subject_exclusive": False, "leaks": ["subject <anna> is in train and test"],
+        "counts": {"photographs_across": 0}, "created": "2026-01-01T00:00:00+00:00",
+        "ages": {"counts": {}, "lacking": {}, "largest": None, "largest_share": 0, "empty_splits": []},
+    }  # fmt: skip
+    Location.of(pack / "check.json").write_json(record)
+    write_datacard(pack, tmp_path / "after.html", faces=0)
+    page = (tmp_path / "after.html").read_text()
+    assert "No: it leaks" in page
+    assert "subject &lt;anna&gt; is in train and test" in page
+    Location.of(pack / "check.json").write_json(record | {"content_digest": "of another day"})
+    write_datacard(pack, tmp_path / "stale.html", faces=0)
+    assert "Not checked since it was made" in (tmp_path / "stale.html").read_text()
