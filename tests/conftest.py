@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+#: What the S3 server of the tests takes: anything.
+S3_CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -23,5 +31,7 @@ def ray_local() -> Iterator[None]:
     """One Ray on loopback for all Ray tests of the run."""
     from agesearch.session import ray_session
 
+    # The workers of an ingest from an object store need them, and inherit them when Ray starts.
+    os.environ |= S3_CREDENTIALS
     with ray_session(cpus=2):
         yield

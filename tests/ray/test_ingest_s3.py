@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow.fs as pafs
 import pytest
+from conftest import S3_CREDENTIALS
 from ingest_helpers import Source, content, small_source
 
 from agesearch import claims
@@ -22,21 +23,14 @@ from agesearch.errors import ConflictError, InputError
 from agesearch.specs import CropSpec, SplitSpec
 from agesearch.storage import Location, exclusive
 
-_CREDENTIALS = {
-    "AWS_ACCESS_KEY_ID": "testing",
-    "AWS_SECRET_ACCESS_KEY": "testing",
-    "AWS_DEFAULT_REGION": "us-east-1",
-    "AWS_EC2_METADATA_DISABLED": "true",
-}
-
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
-    """The options of a URI in an empty bucket ``faces``; Ray's workers inherit the credentials."""
+    """The options of a URI in an empty bucket ``faces``."""
     from moto.server import ThreadedMotoServer
 
     patch = pytest.MonkeyPatch()
-    for name, value in _CREDENTIALS.items():
+    for name, value in S3_CREDENTIALS.items():
         patch.setenv(name, value)
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -48,19 +42,6 @@ def bucket() -> Iterator[str]:
     yield options
     server.stop()
     patch.undo()
-
-
-@pytest.fixture(scope="module")
-def ray_with_credentials(bucket: str) -> Iterator[None]:
-    """Ray whose workers were started after the credentials were set."""
-    import ray
-
-    from agesearch.session import ray_session
-
-    if ray.is_initialized():
-        ray.shutdown()
-    with ray_session(cpus=2):
-        yield
 
 
 def upload(root: Path, where: Location) -> None:
@@ -83,7 +64,7 @@ def spec_of(where: Location) -> IngestSpec:
     )
 
 
-@pytest.mark.usefixtures("ray_with_credentials")
+@pytest.mark.usefixtures("ray_local")
 def test_from_a_bucket_into_a_bucket_grown_resumed_and_read(
     tmp_path: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
