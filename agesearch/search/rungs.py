@@ -33,6 +33,9 @@ from itertools import accumulate, count
 from agesearch.search.records import State
 from agesearch.specs import RungSpec
 
+#: What the reason of every stopped trial begins with.
+OUT_OF_REACH = "out of reach of the front"
+
 #: Errors below this (years) count as this: logarithms need a number above zero.
 _TINY = 1e-9
 
@@ -117,15 +120,11 @@ def decide(
     bound = trial.best[-1] * math.exp(-gain)
     goal, holder = _goal(rivals)
     if max_error is not None and max_error < goal:
-        goal, holder = max_error, "the study's limit"
+        goal, holder = max_error, "max_mae_years is"
     if bound <= goal:
         return KEEP
-    reached = (
-        f"{trial.best[-1]:.2f} years after epoch {epoch} of {trial.epochs}, at best {bound:.2f} in the end"
-    )
-    return Stop(
-        f"out of reach of the front at {trial.latency_ms:.2f} ms: {reached}; {holder}: {goal:.2f}", epoch
-    )
+    now = f"{trial.best[-1]:.2f} years after epoch {epoch} of {trial.epochs} at {trial.latency_ms:.2f} ms"
+    return Stop(f"{OUT_OF_REACH}: {now}, at best {bound:.2f} in the end; {holder} {goal:.2f}", epoch)
 
 
 def _rank(trial: Curve, rivals: Iterable[Curve]) -> int:
@@ -139,7 +138,7 @@ def _goal(rivals: Iterable[Curve]) -> tuple[float, str]:
     """The smallest error that is on the front, or will be if its trial lasts, and whose it is."""
     lasting = [rival for rival in rivals if rival.state is not State.PRUNED and rival.best]
     best = min(lasting, key=lambda rival: (rival.best[-1], rival.number), default=None)
-    return (best.best[-1], f"trial {best.number}") if best else (math.inf, "nobody")
+    return (best.best[-1], f"trial {best.number} has") if best else (math.inf, "nobody has")
 
 
 def _largest_gain(share: float, seen: Iterable[Curve], spec: RungSpec) -> float | None:

@@ -141,8 +141,8 @@ def test_hopeless_trials_are_stopped_at_a_rung_with_reason_and_epoch(tmp_path: P
         assert record.epochs in (2, 4)
         assert len(record.curve) == record.epochs
         assert record.reason.startswith(
-            f"out of reach of the front at {record.latency_ms_p50:.2f} ms: "
-            f"20.00 years after epoch {record.epochs} of 8"
+            f"out of reach of the front: 20.00 years after epoch {record.epochs} of 8 "
+            f"at {record.latency_ms_p50:.2f} ms"
         )
         assert frozen[record.number].state.name == "PRUNED"
         assert frozen[record.number].user_attrs["reason"] == record.reason

@@ -59,8 +59,8 @@ def test_a_hopeless_trial_is_stopped_with_the_reason_and_the_epoch() -> None:
     verdict = decide(Curve.of(0, 2.0, EPOCHS, [18.0] * 4), ALIKE, SPEC)
     assert isinstance(verdict, Stop)
     assert verdict.epoch == 4
-    assert verdict.reason.startswith("out of reach of the front at 2.00 ms: 18.00 years after epoch 4 of 16")
-    assert verdict.reason.endswith("trial 1: 6.10")
+    assert verdict.reason.startswith("out of reach of the front: 18.00 years after epoch 4 of 16 at 2.00 ms")
+    assert verdict.reason.endswith("trial 1 has 6.10")
 
 
 def test_the_same_curve_lives_where_only_slower_trials_beat_it() -> None:
