@@ -6,6 +6,7 @@ from pathlib import Path
 
 import public_trees as trees
 import pytest
+from public_datasets import assert_rows_are_the_readers_records, evaluated
 
 from agesearch.data.ingest import IngestSpec, ingest
 from agesearch.data.parts import Part
@@ -46,19 +47,23 @@ EXPECTED = {
 SPLITS = {"imdb_clean": (2, 1, 1), "lfw_plus": (0, 0, 5), "appa_real": (2, 1, 2), "adience": (3, 1, 1)}
 
 
-def _ingest(tree: str, tmp_path: Path) -> Manifest:
+def _spec(tree: str, tmp_path: Path) -> IngestSpec:
     source, variant, *_ = EXPECTED[tree]
     getattr(trees, tree)(tmp_path / tree, trees.small_images())
-    spec = IngestSpec(
+    return IngestSpec(
         source=source, root=str(tmp_path / tree), variant=variant, crop=CropSpec(detector="none", size=32)
     )
-    return ingest(spec, tmp_path / "ds").manifest
+
+
+def _ingest(tree: str, tmp_path: Path) -> Manifest:
+    return ingest(_spec(tree, tmp_path), tmp_path / "ds").manifest
 
 
 @pytest.mark.parametrize("tree", EXPECTED)
 def test_an_owners_layout_becomes_a_dataset(tree: str, tmp_path: Path) -> None:
     source, _, label_kind, faces, people, left_out = EXPECTED[tree]
-    manifest = _ingest(tree, tmp_path)
+    spec = _spec(tree, tmp_path)
+    manifest = ingest(spec, tmp_path / "ds").manifest
     assert (manifest.label_kind, manifest.faces, manifest.subjects) == (label_kind, faces, people)
     assert manifest.left_out == left_out
     assert manifest.notes == SOURCES[source].notes
@@ -67,6 +72,8 @@ def test_an_owners_layout_becomes_a_dataset(tree: str, tmp_path: Path) -> None:
         assert tuple(manifest.counts[split] for split in ("train", "val", "test")) == SPLITS[tree]
     if tree == "vggface2":
         assert manifest.counts["test"] == 3
+    assert_rows_are_the_readers_records(spec, tmp_path / "ds")
+    assert evaluated(source, tmp_path / "ds", tmp_path / "model").models[0].kinds
 
 
 def test_adiences_turns_select_its_folds(tmp_path: Path) -> None:

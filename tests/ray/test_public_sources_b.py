@@ -9,12 +9,13 @@ import numpy as np
 import public_trees_b as trees
 import pytest
 from PIL import Image
+from public_datasets import assert_rows_are_the_readers_records, evaluated
+from test_public_sources import EXPECTED as OTHERS
 
 from agesearch.data.ingest import IngestSpec, ingest
-from agesearch.data.records import Rotation, SourceRecord
+from agesearch.data.records import Rotation
 from agesearch.data.sources import SOURCES
 from agesearch.specs import CropSpec, SplitSpec
-from agesearch.storage import Location
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 
@@ -37,7 +38,6 @@ EXPECTED = {
 }  # fmt: skip
 #: The owners' own splits: train, val, test.
 SPLITS = {"cacd2000": (2, 2, 2), "fairface": (3, 2, 0), "paplham": (1, 1, 2)}
-LABELS = ("age", "age_std", "age_low", "age_high", "subject_id", "sex", "ethnicity", "source", "fold")
 
 
 def _put_images() -> Callable[[Path], None]:
@@ -48,11 +48,6 @@ def _put_images() -> Callable[[Path], None]:
         Image.fromarray(random.integers(0, 255, (60, 50, 3), np.uint8)).save(path, "PNG")
 
     return put
-
-
-def _records(spec: IngestSpec) -> list[SourceRecord]:
-    found = SOURCES[spec.source].read(spec.options())
-    return [item for item in found if isinstance(item, SourceRecord)]
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -75,12 +70,13 @@ def test_a_published_layout_becomes_a_dataset(name: str, tmp_path: Path) -> None
     if name in SPLITS:
         assert tuple(manifest.counts[split] for split in ("train", "val", "test")) == SPLITS[name]
 
-    rows = Location.of(tmp_path / "ds" / "shards").read_table().to_pylist()
-    records = _records(spec)
-    assert sorted(str([row[key] for key in LABELS]) for row in rows) == sorted(
-        str([getattr(record, key) for key in LABELS]) for record in records
-    )
+    assert_rows_are_the_readers_records(spec, tmp_path / "ds")
+    assert evaluated(name, tmp_path / "ds", tmp_path / "model").models[0].kinds
     assert not ingest(spec, tmp_path / "ds").is_new
+
+
+def test_every_reader_is_ingested_by_a_test() -> None:
+    assert {*EXPECTED, *(source for source, *_ in OTHERS.values()), "csv", "folder"} == set(SOURCES)
 
 
 def test_the_benchmarks_turns_go_into_the_manifest(tmp_path: Path) -> None:
