@@ -52,7 +52,9 @@ class History:
         self._space = optuna_distributions(spec.space)
         self._proposer = Proposer(spec, Fitting())
         self._records: dict[int, TrialRecord] = {}
-        for trial in study.get_trials(deepcopy=False):
+        trials = study.get_trials(deepcopy=False)
+        self._begun = len(trials)  # Optuna would read every trial from disk to count them
+        for trial in trials:
             if trial.state != TrialState.WAITING:
                 self._records[trial.number] = _record(trial, spec)
 
@@ -107,11 +109,11 @@ class History:
 
     def propose(self) -> tuple[Params, int]:
         """What ``suggest`` would begin, and how often it was drawn again for the study's limits."""
-        return self._proposer.propose(self._storage.get_n_trials(self._study_id), self.records)
+        return self._proposer.propose(self._begun, self.records)
 
     def begin(self, params: Params, notes: Mapping[str, Any] | None = None) -> TrialRecord:
         """Begin a new trial with these parameters: it is stored whole, or not at all."""
-        number = self._storage.get_n_trials(self._study_id)
+        number = self._begun
         name = trial_name(number, trial_spec(self._spec, params).model)
         trial = create_trial(
             state=TrialState.RUNNING,
@@ -119,7 +121,7 @@ class History:
             distributions=self._space,
             user_attrs={"name": name, **(notes or {})},
         )
-        self._ids[number] = self._storage.create_new_trial(self._study_id, template_trial=trial)
+        self._stored(number, trial)
         started = _utc(trial.datetime_start)
         self._records[number] = TrialRecord(number, State.RUNNING, name, dict(params), started=started)
         return self._records[number]
@@ -135,8 +137,8 @@ class History:
                 values=[record.val_mae_years or math.nan, record.latency_ms_p50 or math.nan],
                 user_attrs=notes,
             )
-            number = self._storage.get_n_trials(self._study_id)
-            self._ids[number] = self._storage.create_new_trial(self._study_id, template_trial=trial)
+            number = self._begun
+            self._stored(number, trial)
             self._records[number] = replace(record, number=number)
 
     def take_up(self, number: int) -> TrialRecord:
@@ -190,6 +192,10 @@ class History:
         self._noted(number, {"reason": reason, **asdict(spent or Spent())})
         self._study.tell(number, state=TrialState.FAIL)
         return self._ended(number, State.FAIL)
+
+    def _stored(self, number: int, trial: FrozenTrial) -> None:
+        self._ids[number] = self._storage.create_new_trial(self._study_id, template_trial=trial)
+        self._begun += 1
 
     def _noted(self, number: int, notes: dict[str, Any]) -> TrialRecord:
         trial_id = self._trial_id(number)

@@ -153,3 +153,13 @@ def test_yaml_off_turns_the_rungs_off() -> None:
     assert (kept.margin, kept.eta) == (0.8, 2.0)
     with pytest.raises(InputError, match=r"rungs.margin"):
         parse_spec(StudySpec, document | {"rungs": {"margin": 1.2}}, "test")
+
+
+def test_a_suggestion_reads_no_trial_from_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    history = History.open(tmp_path / "s.db", spec())
+
+    def read(*_: object, **__: object) -> list[object]:
+        raise AssertionError("every trial was read, which takes seconds once there are thousands")
+
+    monkeypatch.setattr("optuna.storages.RDBStorage.get_all_trials", read)
+    assert [history.suggest().number for _ in range(3)] == [0, 1, 2]
