@@ -12,8 +12,11 @@ import pyarrow as pa
 from agesearch.data.index import DiskSet
 from agesearch.data.records import Split
 
+_ALWAYS = ("age", "age_std", "age_low", "age_high", "subject_id", "split", "fold")
+#: Set in mixtures only; where they are not, the digest is what it was before there were any.
+_IN_MIXTURES = ("label_kind", "weight")
 #: The columns that enter the content digest, besides ``sample_id``.
-LABEL_COLUMNS = ("age", "age_std", "age_low", "age_high", "subject_id", "split", "fold")
+LABEL_COLUMNS = (*_ALWAYS, *_IN_MIXTURES)
 #: What ``Tally.add`` reads.
 TALLIED = ["sample_id", *LABEL_COLUMNS]
 
@@ -58,5 +61,7 @@ def short_hash(text: str) -> bytes:
 
 
 def _row_number(sample_id: str, label: Mapping[str, Any]) -> int:
-    content = "\x1f".join([sample_id, *(f"{label[name]}" for name in LABEL_COLUMNS)])
+    parts = [sample_id, *(f"{label[name]}" for name in _ALWAYS)]
+    parts += [f"{name}={label[name]}" for name in _IN_MIXTURES if label[name] is not None]
+    content = "\x1f".join(parts)
     return int.from_bytes(hashlib.sha256(content.encode("utf-8")).digest(), "big")

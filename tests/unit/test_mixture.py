@@ -120,6 +120,15 @@ def test_weights_average_one_over_the_training_faces(
     assert [part.weight for part in manifest.parts] == pytest.approx([expected["a"], expected["e"]])
 
 
+def test_another_weight_or_kind_is_another_content(tmp_path: Path, real: str) -> None:
+    other = _dataset(tmp_path / "other", [("e", "train", None)])
+    digests = {
+        mix(_spec({"data": real}, {"data": other, **change}), tmp_path / f"mixed{index}")[0].content_digest
+        for index, change in enumerate([{}, {"weight": 3}, {"label_kind": "apparent"}])
+    }
+    assert len(digests) == 3, "a teacher of one mixture must not pass for a teacher of another"
+
+
 def test_only_the_asked_splits_are_taken(tmp_path: Path, real: str, apparent: str) -> None:
     spec = _spec({"data": real}, {"data": apparent, "splits": ["train"], "label_kind": "teacher"})
     manifest, _ = mix(spec, tmp_path / "mixed")
