@@ -82,7 +82,7 @@ class Replayed:
             (e for e, reached in zip(self.epochs, self.volumes, strict=True) if reached >= volume), None
         )
 
-    def at(self, epochs: Sequence[float]) -> npt.NDArray[np.float64]:
+    def at(self, epochs: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """The hypervolume after each of these many epochs."""
         places = np.searchsorted(self.epochs, epochs, side="right") - 1
         return np.where(places >= 0, np.asarray(self.volumes)[np.maximum(places, 0)], 0.0)
