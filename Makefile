@@ -9,11 +9,11 @@ BIN := .venv/bin
 demo: .venv/installed
 	$(BIN)/agesearch demo
 
-test: .venv/installed-dev
-	$(BIN)/pytest tests
+test: unit
+	$(BIN)/pytest tests/ray tests/e2e
 
 unit: .venv/installed-dev
-	$(BIN)/pytest tests/unit
+	$(BIN)/pytest -n auto tests/unit
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

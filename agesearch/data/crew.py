@@ -7,6 +7,7 @@ for a fresh process, until the one image that does it is alone.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -49,32 +50,25 @@ def _streamed(work: list[Location], job: Job, cpus: int) -> Iterator[pa.Table]:
     pieces = [{"piece": number, "work": place.uri} for number, place in enumerate(work)]
     # One block a piece: Ray's own Parquet reader would pack many small files into a single task.
     parts = ray.data.from_items(pieces, override_num_blocks=len(pieces))
+    task: Any = _in_worker  # Ray's type knows no functions with keyword arguments
     outcomes = parts.map_batches(
-        _Worker,
+        task,
         batch_format="pyarrow",
         batch_size=None,
-        fn_constructor_kwargs={"job": asdict(job)},
-        num_cpus=1,
-        # Workers that live on and hold a piece in reserve: between tasks, a core would wait for the driver
-        # 0.1 to 0.25 s, a tenth of the time that a small piece takes.
-        compute=ray.data.ActorPoolStrategy(
-            size=max(1, min(cpus, len(pieces))), max_tasks_in_flight_per_actor=2
-        ),
+        fn_kwargs={"job": asdict(job)},
+        # One worker more than there are cores: between two tasks a worker waits 0.1 to 0.25 s for the driver,
+        # a tenth of a small piece's time, and another has the core meanwhile.
+        num_cpus=math.floor(1000 * cpus / (cpus + 1)) / 1000,
     )
     yield from cast(Iterator[pa.Table], outcomes.iter_batches(batch_format="pyarrow", batch_size=None))
 
 
-class _Worker:
-    """What a worker process of Ray Data does: the pieces that a block names."""
-
-    def __init__(self, job: dict[str, Any]) -> None:
-        _one_thread()
-        self._job = Job(**job)
-
-    def __call__(self, parts: pa.Table) -> Iterator[pa.Table]:
-        for part in parts.to_pylist():
-            found = _first_time(Location.of(part["work"]), self._job)
-            yield found.append_column("piece", pa.array([part["piece"]] * len(found), pa.int64()))
+def _in_worker(parts: pa.Table, *, job: dict[str, Any]) -> Iterator[pa.Table]:
+    """What a Ray task does: the pieces that its block names."""
+    _one_thread()
+    for part in parts.to_pylist():
+        found = _first_time(Location.of(part["work"]), Job(**job))
+        yield found.append_column("piece", pa.array([part["piece"]] * len(found), pa.int64()))
 
 
 def _first_time(place: Location, job: Job) -> pa.Table:
