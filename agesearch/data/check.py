@@ -6,7 +6,6 @@ face costs about a kilobyte of memory. The findings are a record, ``check.json``
 
 from __future__ import annotations
 
-import datetime
 import os
 from collections import Counter
 from collections.abc import Callable
@@ -38,6 +37,7 @@ from agesearch.data.records import Manifest, read_manifest
 from agesearch.data.shards import row_batches
 from agesearch.errors import InputError
 from agesearch.progress import Listener, Progress, silent
+from agesearch.provenance import now
 from agesearch.specs import Spec, parse_spec
 from agesearch.storage import Location
 
@@ -210,7 +210,7 @@ def _record(
             "max_subject_years": MAX_SUBJECT_YEARS,
             "max_copy_years": MAX_COPY_YEARS,
         },
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        created=now(),
     )
 
 

@@ -34,9 +34,10 @@ from agesearch.data.records import (
 from agesearch.data.roll import Changes, Roll
 from agesearch.data.sources import SourceOptions, source_named
 from agesearch.data.survey import Survey, in_chunks, survey
-from agesearch.data.writing import check_output, nothing_left, now, versions
+from agesearch.data.writing import check_output, nothing_left, versions
 from agesearch.errors import AgeSearchError
 from agesearch.progress import Listener, Progress, silent
+from agesearch.provenance import now
 from agesearch.session import ray_session
 from agesearch.specs import CropSpec, Spec, SplitSpec, digest_of
 from agesearch.storage import Location, exclusive

@@ -6,12 +6,10 @@ is killed leaves an earlier dataset as it was. Works the same on a local folder 
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import platform
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -41,6 +39,7 @@ from agesearch.data.records import (
 )
 from agesearch.data.tally import LABEL_COLUMNS, Tally, short_hash
 from agesearch.errors import ConflictError, InputError
+from agesearch.provenance import installed, now
 from agesearch.specs import CropSpec
 from agesearch.storage import Location
 
@@ -197,13 +196,8 @@ def check_output(out: Location, *, replace: bool) -> None:
 
 def versions() -> dict[str, str]:
     """The versions that decide the pixels of a crop."""
-    found = {"python": platform.python_version()}
-    for package in ("agesearch", "numpy", "pillow", "opencv-python-headless", "pyarrow"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:  # such as another build of OpenCV
-            continue
-    return found
+    packages = ("agesearch", "numpy", "pillow", "opencv-python-headless", "pyarrow")
+    return {"python": platform.python_version(), **installed(packages)}
 
 
 def sample_id_of(data: bytes, box: Sequence[float] | None = None) -> str:
@@ -217,11 +211,6 @@ def sample_id_of(data: bytes, box: Sequence[float] | None = None) -> str:
 def duplicate(path: str, sample_id: str, source: str) -> Rejected:
     """The rejection of a face that an earlier row has."""
     return Rejected(path, "duplicate", f"same face as an earlier row: {sample_id}", source)
-
-
-def now() -> str:
-    """The time as manifests write it."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def nothing_left(out: Location, reasons: Counter[str]) -> InputError:

@@ -22,11 +22,11 @@ from agesearch.models.manifest import (
     ModelManifest,
     library_versions,
     model_digest,
-    now,
     read_checked,
     read_model_manifest,
 )
 from agesearch.progress import Listener, Progress, silent
+from agesearch.provenance import now
 from agesearch.search.measurements import picked
 from agesearch.search.records import StudyFolder, TrialRecord
 from agesearch.specs import digest_of

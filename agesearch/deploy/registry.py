@@ -19,8 +19,9 @@ from dataclasses import dataclass, field
 from pydantic import Field
 
 from agesearch.errors import InputError, unknown_name
-from agesearch.models.manifest import MANIFEST, ModelManifest, now, read_model_manifest
+from agesearch.models.manifest import MANIFEST, ModelManifest, read_model_manifest
 from agesearch.models.teacher_files import is_teacher_file
+from agesearch.provenance import now
 from agesearch.specs import Spec, parse_spec
 from agesearch.storage import Location, exclusive
 

@@ -22,12 +22,12 @@ from agesearch.models.manifest import (
     ModelManifest,
     library_versions,
     model_digest,
-    now,
     read_model_manifest,
 )
 from agesearch.models.predict import Runtime, open_predictor
 from agesearch.models.teacher_files import is_teacher_file
 from agesearch.progress import Listener, Progress, silent
+from agesearch.provenance import now
 from agesearch.specs import CropSpec, Spec
 from agesearch.storage import Location
 

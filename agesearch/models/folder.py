@@ -15,11 +15,11 @@ from agesearch.models.manifest import (
     WEIGHTS,
     ModelManifest,
     library_versions,
-    now,
     read_checked,
     read_model_manifest,
 )
 from agesearch.models.zoo import AgeNet, build, untrained
+from agesearch.provenance import now
 from agesearch.storage import Location
 
 

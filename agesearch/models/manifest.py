@@ -8,13 +8,12 @@ networks themselves.
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
 from pydantic import Field
 
 from agesearch.errors import InputError
+from agesearch.provenance import installed
 from agesearch.specs import CropSpec, ModelSpec, Spec, TrainSpec, digest_of, parse_spec
 from agesearch.storage import Location
 
@@ -104,17 +103,6 @@ def model_digest(folder: str | Location) -> str:
     return digest_of([model, manifest.crop.model_dump(mode="json"), manifest.files.get(WEIGHTS, "")])
 
 
-def now() -> str:
-    """The time as records keep it: UTC, ISO 8601, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
 def library_versions() -> dict[str, str]:
     """The versions of the libraries that decide what a network computes."""
-    found = {}
-    for package in ("agesearch", "numpy", "timm", "torch"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    return installed(("agesearch", "numpy", "timm", "torch"))

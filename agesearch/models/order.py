@@ -16,8 +16,9 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from agesearch.errors import InputError
-from agesearch.models.manifest import MAX_WEIGHTS_BYTES, ORDER_TEACHER, WEIGHTS, library_versions, now
+from agesearch.models.manifest import MAX_WEIGHTS_BYTES, ORDER_TEACHER, WEIGHTS, library_versions
 from agesearch.models.zoo import AgeNet, build, untrained
+from agesearch.provenance import now
 from agesearch.specs import AugmentSpec, CropSpec, ModelSpec, OptimSpec, Spec, digest_of, parse_spec
 from agesearch.storage import Location
 

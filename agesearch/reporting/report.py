@@ -16,7 +16,7 @@ import yaml
 
 from agesearch import __version__
 from agesearch.errors import InputError
-from agesearch.models.manifest import now
+from agesearch.provenance import now
 from agesearch.reporting import tables
 from agesearch.reporting.figures import curves_figure, front_figure
 from agesearch.reporting.findings import Findings, read_findings

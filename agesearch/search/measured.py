@@ -30,9 +30,10 @@ from agesearch.measure.speed import (
     settings,
     side_by_side,
 )
-from agesearch.models.manifest import ModelManifest, model_digest, now, read_model_manifest
+from agesearch.models.manifest import ModelManifest, model_digest, read_model_manifest
 from agesearch.models.scorers import Scorer, scorer_of
 from agesearch.progress import Listener, silent
+from agesearch.provenance import now
 from agesearch.search.measurements import (
     FACES_FILE,
     FACES_SCHEMA,

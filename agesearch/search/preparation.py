@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 from agesearch.data.records import Manifest, Split, read_manifest
 from agesearch.errors import ConflictError, InputError, first_line
 from agesearch.measure.speed import LatencyTable, SpeedRow, hardware_name
-from agesearch.models.manifest import library_versions, model_digest, now, read_model_manifest
+from agesearch.models.manifest import library_versions, model_digest, read_model_manifest
 from agesearch.models.scorers import scorer_of
 from agesearch.models.teacher_files import is_teacher_file, wanting_align
 from agesearch.progress import Listener, Progress
+from agesearch.provenance import now
 from agesearch.search.events import EventListener, Note
 from agesearch.search.limits import Fitting, Latencies, fitting_networks, limits_of
 from agesearch.search.records import LATENCY_FILE, Source, StudyFolder, StudyHeader

@@ -24,10 +24,10 @@ from agesearch.models.manifest import (
     ModelManifest,
     library_versions,
     model_digest,
-    now,
     read_model_manifest,
 )
 from agesearch.progress import Listener, silent
+from agesearch.provenance import now
 from agesearch.session import ray_session
 from agesearch.specs import Spec, TrainSpec, digest_of
 from agesearch.storage import Location, exclusive

@@ -23,8 +23,9 @@ from agesearch.measure.scores import KindScores, scored
 from agesearch.measure.speed import cores, hardware_name
 from agesearch.metrics import MAE_YEARS
 from agesearch.models.architectures import architecture
-from agesearch.models.manifest import library_versions, model_digest, now, read_model_manifest
+from agesearch.models.manifest import library_versions, model_digest, read_model_manifest
 from agesearch.progress import Listener, silent
+from agesearch.provenance import now
 from agesearch.specs import CropSpec, Spec, TrainSpec
 from agesearch.storage import Location, exclusive
 from agesearch.training.finetune import (

@@ -19,6 +19,7 @@ ORDER = [
     "metrics",
     "ages",
     "progress",
+    "provenance",
     "claims",
     "storage",
     "specs",
