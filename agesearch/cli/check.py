@@ -32,7 +32,7 @@ def check(
 
     Exit code 1 where something leaks. The findings go to check.json in the dataset, for the data card.
     """
-    from agesearch.data.check import check_dataset
+    from agesearch.data.check import check_dataset, read_check
 
     ages_of = None
     if model is not None:
@@ -45,6 +45,10 @@ def check(
         print_json(record.model_dump(mode="json"))
     else:
         _tell(record)
+        kept = (
+            "the findings are in check.json" if read_check(dataset) == record else "the folder is read-only"
+        )
+        err.print(f"{record.faces} faces checked; {kept}.", **_PLAIN)
     if record.verdict == "leaks":
         raise typer.Exit(1)
 
@@ -74,4 +78,3 @@ def _tell(record: CheckRecord) -> None:
         share = f"{record.ages.largest_share:.0%} of the labelled faces"
         out.print(f"largest decade     {record.ages.largest} ({share})", **_PLAIN)
     out.print(f"verdict            {record.verdict}", **_PLAIN)
-    err.print(f"{record.faces} faces checked; the findings are in check.json.", **_PLAIN)

@@ -32,6 +32,8 @@ AddressOption = Annotated[
     typer.Option("--address", help="Join the Ray cluster at this address instead of starting one here."),
 ]
 
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+
 #: Seconds between plain progress lines of one stage where there is no terminal.
 _PLAIN_INTERVAL_S = 5.0
 
@@ -47,8 +49,15 @@ def table(title: str, columns: list[str], rows: list[list[str]], *, texts: int =
     for index, column in enumerate(columns):
         grid.add_column(column, justify="left" if index < texts else "right")
     for row in rows:
-        grid.add_row(*row)
+        grid.add_row(*map(harmless, row))
     return grid
+
+
+def harmless(text: str) -> str:
+    """The text without what a terminal would obey: file names and labels of a source may hold control
+    characters, which are written as ``\\xHH``.
+    """
+    return text.translate(_CONTROLS)
 
 
 @contextmanager
@@ -89,7 +98,7 @@ def _plain_listener() -> Listener:
         last[update.stage] = now
         total = f"/{update.total}" if update.total is not None else ""
         line = f"{update.stage}: {update.done}{total} {_with_failures(update)}".rstrip()
-        err.print(line, highlight=False, soft_wrap=True, markup=False)
+        err.print(harmless(line), highlight=False, soft_wrap=True, markup=False)
 
     return listen
 

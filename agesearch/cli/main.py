@@ -27,7 +27,7 @@ from agesearch.cli import (
     teacher,
     tune,
 )
-from agesearch.cli.common import err
+from agesearch.cli.common import err, harmless
 from agesearch.errors import AgeSearchError
 from agesearch.session import set_environment
 
@@ -124,7 +124,7 @@ def _end(kind: str, message: str, code: int) -> None:
     """Called while an exception is handled, which ``--debug`` lets through."""
     if "--debug" in sys.argv:
         raise  # noqa: PLE0704
-    err.print(f"[bold red]{kind}:[/bold red] {escape(message)}", highlight=False, soft_wrap=True)
+    err.print(f"[bold red]{kind}:[/bold red] {escape(harmless(message))}", highlight=False, soft_wrap=True)
     sys.exit(code)
 
 

@@ -11,6 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from agesearch.cli import data
+from agesearch.cli.common import harmless, table
 from agesearch.data.sources import SOURCES
 from agesearch.errors import InputError
 from agesearch.specs import CropSpec, SplitSpec
@@ -88,3 +89,13 @@ def test_defaults_are_those_of_the_specs() -> None:
     for spec in (CropSpec(), SplitSpec()):
         for name, value in spec.model_dump().items():
             assert given.get(name, value) == value
+
+
+def test_a_file_name_cannot_command_the_terminal(app: typer.Typer, tmp_path: Path) -> None:
+    (tmp_path / "30").mkdir()
+    (tmp_path / "30" / "\x1b[2J\x1b]0;owned\x07.txt").write_text("no image")
+    done = CliRunner().invoke(app, ["data", "ingest", "folder", str(tmp_path), "--out", str(tmp_path / "ds")])
+    message = harmless(str(done.exception))
+    assert "\\x1b[2J" in message
+    assert "\x1b" not in message
+    assert "\x1b" not in "".join(str(cell) for cell in table("t", ["name"], [["\x1b[2J"]]).columns[0].cells)
