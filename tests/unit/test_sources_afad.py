@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from public_trees_b import afad, put_nothing, read_tree
+from more_public_trees import afad, put_nothing, read_tree
 
 from agesearch.data.records import SourceRecord
 

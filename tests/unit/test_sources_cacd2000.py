@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from public_trees_b import cacd2000, put_nothing, read_tree
+from more_public_trees import cacd2000, put_nothing, read_tree
 from scipy.io import savemat
 
 from agesearch.data.records import SourceRecord, Split

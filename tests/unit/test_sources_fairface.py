@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from public_trees_b import fairface, put_nothing, read_tree
+from more_public_trees import fairface, put_nothing, read_tree
 
 from agesearch.data.records import SourceRecord, Split
 from agesearch.errors import InputError

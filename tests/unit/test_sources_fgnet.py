@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from public_trees_b import fgnet, put_nothing, read_tree
+from more_public_trees import fgnet, put_nothing, read_tree
 
 from agesearch.data.records import SourceRecord
 from agesearch.data.sources import SOURCES

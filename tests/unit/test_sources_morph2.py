@@ -6,7 +6,7 @@ import datetime
 from pathlib import Path
 
 import pytest
-from public_trees_b import MORPH_HEADER, morph2, put_nothing, read_tree
+from more_public_trees import MORPH_HEADER, morph2, put_nothing, read_tree
 
 from agesearch.data.records import SourceRecord
 from agesearch.data.sources.base import BadLabel

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 
 import pytest
-from public_trees_b import PAPLHAM, TURNS, benchmark_yaml, paplham, put_nothing, read_tree
+from more_public_trees import PAPLHAM, TURNS, benchmark_yaml, paplham, put_nothing, read_tree
 
 from agesearch.data.records import Rotation, SourceRecord, Split
 from agesearch.data.sources import SOURCES, SourceOptions

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from public_trees_b import put_nothing, read_tree, utkface
+from more_public_trees import put_nothing, read_tree, utkface
 
 from agesearch.data.records import SourceRecord
 from agesearch.data.sources import SOURCES

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import more_public_trees as trees
 import numpy as np
-import public_trees_b as trees
 import pytest
 from PIL import Image
 from public_datasets import assert_rows_are_the_readers_records, evaluated
