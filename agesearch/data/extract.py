@@ -6,12 +6,11 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from agesearch.data.detectors import Detector
 from agesearch.data.faces import crop_face, encode_crop, find_face
@@ -66,14 +65,6 @@ def outcomes_of(records: pa.Table, detector: Detector, crop: CropSpec, split: Sp
     return pa.Table.from_pylist(rows, schema=OUTCOME_SCHEMA)
 
 
-def split_outcomes(outcomes: pa.Table) -> tuple[pa.Table, list[str], list[Rejected]]:
-    """A table of outcomes -> the face rows, their paths, and what was left out."""
-    is_face = pc.is_null(outcomes["reason"])
-    faces = outcomes.filter(is_face)
-    rejected = outcomes.filter(pc.invert(is_face)).select([field.name for field in fields(Rejected)])
-    return faces.select(SCHEMA.names), faces["path"].to_pylist(), _rejections(rejected.to_pylist())
-
-
 def face_row(
     record: SourceRecord, detector: Detector, crop: CropSpec, split: SplitSpec
 ) -> dict[str, Any] | Rejected:
@@ -107,7 +98,3 @@ def _record_of(row: dict[str, Any]) -> SourceRecord:
     return SourceRecord(
         **row, split=None if split is None else Split(split), box=None if box is None else tuple(box)
     )
-
-
-def _rejections(rows: Iterable[dict[str, Any]]) -> list[Rejected]:
-    return [Rejected(row["path"], row["reason"], row["detail"] or "", row["source"] or "") for row in rows]

@@ -34,11 +34,6 @@ def onnx_bytes(net: AgeNet, input_size: int) -> bytes:
     return traced(net, input_size)
 
 
-def export_onnx(net: AgeNet, input_size: int, path: str | Location) -> None:
-    """Write ``onnx_bytes`` to a file, atomically."""
-    Location.of(path).write_bytes(onnx_bytes(net, input_size))
-
-
 def open_session(model: str | bytes | Location, threads: int = 1) -> Any:
     """An ``onnxruntime.InferenceSession`` on the CPU with ``threads`` threads, from a path or the bytes.
 

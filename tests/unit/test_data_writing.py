@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agesearch.data.extract import face_row, outcomes_of, record_table, split_outcomes
+from agesearch.data.extract import face_row, outcomes_of, record_table
 from agesearch.data.faces import decode_crop, encode_crop, open_detector
 from agesearch.data.inspect import faces_by_decade, inspect_dataset
 from agesearch.data.records import Manifest, Rejected, SourceRecord, read_manifest
@@ -126,10 +126,11 @@ def test_records_become_rows_or_rejections(tmp_path: Path) -> None:
         SourceRecord(str(tmp_path / "a.png"), "made", age=30.0, box=(5.0, 5.0, 20.0, 20.0)),
     ]
     outcomes = outcomes_of(record_table(records), open_detector("none"), CROP, SplitSpec())
-    faces, paths, left_out = split_outcomes(outcomes)
-    assert paths == [records[0].path, records[0].path]
-    assert [item.reason for item in left_out] == ["not_an_image", "missing_file", "not_a_file"]
-    first, boxed = faces.to_pylist()
+    faces = [row for row in outcomes.to_pylist() if row["reason"] is None]
+    left_out = [row for row in outcomes.to_pylist() if row["reason"] is not None]
+    assert [row["path"] for row in faces] == [records[0].path, records[0].path]
+    assert [row["reason"] for row in left_out] == ["not_an_image", "missing_file", "not_a_file"]
+    first, boxed = faces
     data = (tmp_path / "a.png").read_bytes()
     assert (first["sample_id"], boxed["sample_id"]) == (
         sample_id_of(data),
