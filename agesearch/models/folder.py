@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from agesearch.errors import InputError
 from agesearch.models.manifest import (
@@ -47,9 +47,16 @@ def load_net(folder: str | Location) -> AgeNet:
     manifest = read_model_manifest(where)
     content = read_checked(where, WEIGHTS, manifest=manifest)
     net = build(untrained(manifest.model))
+    fill(net, content, f"'{where / WEIGHTS}' does not fit {manifest.model.arch}")
+    return net.eval()
+
+
+def fill(net: nn.Module, content: bytes, misfit: str) -> None:
+    """Load safetensors bytes into a network; where they are not its tensors, an ``InputError`` says
+    ``misfit`` and why.
+    """
     try:
         net.load_state_dict(load(content))
     except (RuntimeError, SafetensorError) as error:
         last = (str(error).splitlines() or [""])[-1].strip()
-        raise InputError(f"'{where / WEIGHTS}' does not fit {manifest.model.arch}: {last}") from error
-    return net.eval()
+        raise InputError(f"{misfit}: {last}") from error

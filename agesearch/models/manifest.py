@@ -84,9 +84,16 @@ def read_checked(folder: str | Location, name: str, *, manifest: ModelManifest |
     known = (manifest or read_model_manifest(where)).files
     if name not in known:
         raise InputError(f"The model '{where}' has no file '{name}' in its manifest.")
-    content = (where / name).read_bytes(MAX_WEIGHTS_BYTES)
-    if hashlib.sha256(content).hexdigest() != known[name]:
-        raise InputError(f"'{where / name}' is damaged: its SHA-256 is not the one in {MANIFEST}.")
+    return read_known(where / name, known[name], MANIFEST)
+
+
+def read_known(file: Location, digest: str | None, record: str) -> bytes:
+    """A weights file, its SHA-256 checked against ``digest``, which the file ``record`` holds; a mismatch is
+    an ``InputError``.
+    """
+    content = file.read_bytes(MAX_WEIGHTS_BYTES)
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise InputError(f"'{file}' is damaged: its SHA-256 is not the one in {record}.")
     return content
 
 

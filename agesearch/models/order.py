@@ -11,12 +11,12 @@ from typing import Literal
 
 import torch
 from pydantic import Field
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from agesearch.errors import InputError
-from agesearch.models.manifest import MAX_WEIGHTS_BYTES, ORDER_TEACHER, WEIGHTS, library_versions
+from agesearch.models.folder import fill
+from agesearch.models.manifest import ORDER_TEACHER, WEIGHTS, library_versions, read_known
 from agesearch.models.zoo import AgeNet, build, untrained
 from agesearch.provenance import now
 from agesearch.specs import AugmentSpec, CropSpec, ModelSpec, OptimSpec, Spec, digest_of, parse_spec
@@ -132,15 +132,9 @@ def load_order(folder: str | Location) -> OrderNet:
     """The network of an order teacher with its weights, on the CPU, in evaluation mode."""
     where = Location.of(folder)
     manifest = read_order_manifest(where)
-    content = (where / WEIGHTS).read_bytes(MAX_WEIGHTS_BYTES)
-    if hashlib.sha256(content).hexdigest() != manifest.files.get(WEIGHTS):
-        raise InputError(f"'{where / WEIGHTS}' is damaged: its SHA-256 is not the one in {ORDER}.")
+    content = read_known(where / WEIGHTS, manifest.files.get(WEIGHTS), ORDER)
     net = build_order(untrained(manifest.model))
-    try:
-        net.load_state_dict(load(content))
-    except (RuntimeError, SafetensorError) as error:
-        last = (str(error).splitlines() or [""])[-1].strip()
-        raise InputError(f"'{where / WEIGHTS}' does not fit {manifest.model.arch}: {last}") from error
+    fill(net, content, f"'{where / WEIGHTS}' does not fit {manifest.model.arch}")
     return net.eval()
 
 
