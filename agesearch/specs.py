@@ -164,6 +164,29 @@ class OptimSpec(Spec):
     decay: float = Field(0.2, gt=0.0, le=1.0)
 
 
+class OrderSpec(Spec):
+    """What an order teacher learns from: sequences of ``length`` faces, their ages at least ``gap`` years
+    apart.
+
+    ``loss`` is a row of ``agesearch.distill.order.ORDER_LOSSES``, ``temperature`` that of its relaxation.
+    """
+
+    length: int = Field(8, ge=2, le=16)
+    gap: float = Field(1.0, ge=0.01, le=50.0)
+    loss: str = "softsort"
+    temperature: float = Field(1.0, gt=0.0, le=100.0)
+
+
+class OrderTrainSpec(Spec):
+    """All that decides how an order teacher is trained; ``optim.batch_size`` counts the faces of a step."""
+
+    model: ModelSpec
+    optim: OptimSpec = OptimSpec()
+    augment: AugmentSpec = AugmentSpec()
+    order: OrderSpec = OrderSpec()
+    seed: int = 0
+
+
 class TrainSpec(Spec):
     """All that decides how one network is trained, teacher or student."""
 

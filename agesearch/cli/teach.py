@@ -104,8 +104,7 @@ def teach(
 def _teach_order(document: dict[str, Any], data: str, to: str, workers: int, as_json: bool) -> None:
     from agesearch.errors import InputError
     from agesearch.measure.speed import cores
-    from agesearch.models.order import OrderTrainSpec
-    from agesearch.specs import parse_spec
+    from agesearch.specs import OrderTrainSpec, parse_spec
     from agesearch.training.order import teach_order
 
     if workers != 1:

@@ -23,12 +23,14 @@ from agesearch.specs import DistillSpec
 class Targets:
     """What a batch is trained towards; ``label_pmf`` rows are zero and ``age`` NaN where unknown.
 
-    ``weight`` [B] multiplies what a face adds to every loss (None: each counts once).
+    ``teacher_features`` [B, F] are an order teacher's, the targets of hints. ``weight`` [B] multiplies what a
+    face adds to every loss (None: each counts once).
     """
 
     age: Tensor
     label_pmf: Tensor
     teacher_pmf: Tensor | None = None
+    teacher_features: Tensor | None = None
     weight: Tensor | None = None
 
 

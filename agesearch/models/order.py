@@ -19,33 +19,10 @@ from agesearch.models.folder import fill
 from agesearch.models.manifest import ORDER_TEACHER, WEIGHTS, library_versions, read_known
 from agesearch.models.zoo import AgeNet, build, untrained
 from agesearch.provenance import now
-from agesearch.specs import AugmentSpec, CropSpec, ModelSpec, OptimSpec, Spec, digest_of, parse_spec
+from agesearch.specs import CropSpec, ModelSpec, OrderTrainSpec, Spec, digest_of, parse_spec
 from agesearch.storage import Location
 
 ORDER = ORDER_TEACHER
-
-
-class OrderSpec(Spec):
-    """What an order teacher learns from: sequences of ``length`` faces, their ages at least ``gap`` years
-    apart.
-
-    ``loss`` is a row of ``agesearch.distill.order.ORDER_LOSSES``, ``temperature`` that of its relaxation.
-    """
-
-    length: int = Field(8, ge=2, le=16)
-    gap: float = Field(1.0, ge=0.01, le=50.0)
-    loss: str = "softsort"
-    temperature: float = Field(1.0, gt=0.0, le=100.0)
-
-
-class OrderTrainSpec(Spec):
-    """All that decides how an order teacher is trained; ``optim.batch_size`` counts the faces of a step."""
-
-    model: ModelSpec
-    optim: OptimSpec = OptimSpec()
-    augment: AugmentSpec = AugmentSpec()
-    order: OrderSpec = OrderSpec()
-    seed: int = 0
 
 
 class OrderManifest(Spec):

@@ -25,8 +25,8 @@ Columns = Mapping[str, npt.NDArray[Any]]
 class Batch:
     """B faces: ``images`` uint8 [B, S, S, 3] RGB; ``age`` [B] in years (NaN: no exact age); PMFs [B, 101].
 
-    Rows of ``label_pmf`` are zero where a face has no label; ``teacher_pmf`` is None without a teacher;
-    ``weight`` [B] is 1 but in a mixture.
+    Rows of ``label_pmf`` are zero where a face has no label; ``teacher_pmf`` is None without a teacher,
+    ``teacher_features`` [B, F] without an order teacher; ``weight`` [B] is 1 but in a mixture.
     """
 
     sample_id: Sequence[str]
@@ -35,6 +35,7 @@ class Batch:
     label_pmf: FloatArray
     weight: FloatArray
     teacher_pmf: FloatArray | None
+    teacher_features: FloatArray | None = None
 
 
 class Source(Protocol):
@@ -139,7 +140,7 @@ def make_batch(images: Images, columns: Columns, spec: TrainSpec, augment: Augme
         images = np.stack(
             [augment(image, epoch, sample_id) for image, sample_id in zip(images, ids, strict=True)]
         )
-    teacher = columns.get("teacher_pmf")
+    teacher, features = columns.get("teacher_pmf"), columns.get("teacher_features")
     return Batch(
         sample_id=ids,
         images=images,
@@ -147,6 +148,7 @@ def make_batch(images: Images, columns: Columns, spec: TrainSpec, augment: Augme
         label_pmf=label_pmf(columns, spec.distill.label_sigma),
         weight=_weights(columns, len(ids)),
         teacher_pmf=None if teacher is None else _normalised(teacher),
+        teacher_features=None if features is None else features.astype(np.float32),
     )
 
 

@@ -150,14 +150,19 @@ class Trainer:
     def _to_device(self, batch: Batch) -> tuple[Tensor, Targets]:
         # uint8 [B, S, S, 3] seen as [B, 3, S, S] is already channels-last: no copy before the conversion
         images = torch.from_numpy(batch.images).to(self.device).permute(0, 3, 1, 2).float()
-        teacher = batch.teacher_pmf
         targets = Targets(
-            age=torch.from_numpy(batch.age).to(self.device),
-            label_pmf=torch.from_numpy(batch.label_pmf).to(self.device),
-            teacher_pmf=None if teacher is None else torch.from_numpy(teacher).to(self.device),
-            weight=torch.from_numpy(batch.weight).to(self.device),
+            age=self._on_device(batch.age),
+            label_pmf=self._on_device(batch.label_pmf),
+            teacher_pmf=None if batch.teacher_pmf is None else self._on_device(batch.teacher_pmf),
+            teacher_features=None
+            if batch.teacher_features is None
+            else self._on_device(batch.teacher_features),
+            weight=self._on_device(batch.weight),
         )
         return images, targets
+
+    def _on_device(self, values: FloatArray) -> Tensor:
+        return torch.from_numpy(values).to(self.device)
 
     def _answers(self) -> tuple[FloatArray, FloatArray]:
         """What the network says of each validation face, and what is true."""

@@ -18,8 +18,8 @@ from agesearch.data.sequences import Sequences
 from agesearch.distill.sorting import describe_order, probe
 from agesearch.errors import ConflictError, InputError
 from agesearch.models.manifest import read_model_manifest
-from agesearch.models.order import OrderSpec, OrderTrainSpec, load_order, read_order_manifest
-from agesearch.specs import AugmentSpec, CropSpec, ModelSpec, OptimSpec
+from agesearch.models.order import load_order, read_order_manifest
+from agesearch.specs import AugmentSpec, CropSpec, ModelSpec, OptimSpec, OrderSpec, OrderTrainSpec
 from agesearch.storage import Location
 from agesearch.training import order as training
 from agesearch.training.order import teach_order
