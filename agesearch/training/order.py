@@ -26,13 +26,13 @@ from agesearch.models.order import (
     ORDER,
     OrderManifest,
     OrderNet,
-    OrderTrainSpec,
     build_order,
     read_order_manifest,
     write_order,
 )
 from agesearch.models.prepare import resized
 from agesearch.progress import Listener, Progress, silent
+from agesearch.specs import OrderTrainSpec
 from agesearch.storage import Location, exclusive
 from agesearch.training.checkpoint import TrainState, delete_state, load_state, save_state
 from agesearch.training.curve import append_row, keep_epochs
