@@ -91,7 +91,9 @@ class FacePool:
 class PoolSource:
     """Epochs over a ``FacePool``: a new permutation of all faces each, cut into batches of equal size.
 
-    Of ``world`` workers, worker ``rank`` gets every ``world``-th face of the permutation, all equally many.
+    Of ``world`` workers, worker ``rank`` gets every ``world``-th face of the permutation, all equally many,
+    in as many batches as one worker alone would make of all: ``batch_size`` counts a step's faces of all
+    workers.
     Drawing 2,048 faces so takes 2 ms an epoch; Ray Data's shuffled iteration of the same takes 100 ms.
     """
 
@@ -103,7 +105,7 @@ class PoolSource:
         self._spec = spec
         self._rank, self._world = rank, world
         # batch normalisation cannot learn from one face: no batch may be that small
-        self.steps = max(1, min(-(-self.faces // spec.optim.batch_size), self.faces // 2))
+        self.steps = max(1, min(-(-len(pool) // spec.optim.batch_size), self.faces // 2))
         self._augment = Augmenter(spec.augment, spec.seed)
 
     def epoch(self, index: int) -> Iterator[Batch]:
@@ -118,9 +120,11 @@ class PoolSource:
 class StreamSource:
     """Epochs over faces that do not fit in memory: ``read(epoch)`` yields columns, shuffled by its seed."""
 
-    def __init__(self, read: Callable[[int], Iterator[Columns]], faces: int, spec: TrainSpec) -> None:
+    def __init__(
+        self, read: Callable[[int], Iterator[Columns]], faces: int, batch_size: int, spec: TrainSpec
+    ) -> None:
         self.faces = faces
-        self.steps = -(-faces // spec.optim.batch_size)
+        self.steps = -(-faces // batch_size)
         self._read = read
         self._spec = spec
         self._augment = Augmenter(spec.augment, spec.seed)

@@ -51,6 +51,19 @@ class Fitted:
     metrics: dict[str, float]
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a worker stands: its rank among ``world`` workers, and its device (None: ``pick_device``)."""
+
+    rank: int = 0
+    world: int = 1
+    device: torch.device | None = None
+
+
+#: The only worker.
+ALONE = Place()
+
+
 def pick_device() -> torch.device:
     """The GPU where there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

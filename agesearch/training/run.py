@@ -5,6 +5,7 @@ This is what a trial does inside its reused Tune actor: no process is started, n
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,9 @@ from agesearch.models.manifest import MANIFEST, ModelKind, ModelManifest, read_m
 from agesearch.models.zoo import AgeNet, build
 from agesearch.specs import CropSpec, TrainSpec
 from agesearch.storage import Location
-from agesearch.training.batches import FacePool, PoolSource, Source, StreamSource, label_prior
+from agesearch.training.batches import Columns, FacePool, PoolSource, Source, StreamSource, label_prior
 from agesearch.training.checkpoint import delete_state
-from agesearch.training.loop import Fitted, Report, Trainer, is_first_worker, use_threads
+from agesearch.training.loop import ALONE, Fitted, Place, Report, Trainer, is_first_worker, use_threads
 
 #: Faces up to this many bytes are drawn at random from the object store; more are streamed through it.
 RESIDENT_BYTES = 8 * 1024**3
@@ -35,6 +36,7 @@ def train_student(
     report: Report = lambda _: None,
     resume: bool = True,
     threads: int = 1,
+    place: Place = ALONE,
     data_digest: str = "",
     teacher_digest: str | None = None,
 ) -> dict[str, float]:
@@ -42,13 +44,14 @@ def train_student(
 
     ``train`` and ``val`` come from ``load_split``; with a ``teacher_pmf`` in ``train`` the student is
     distilled. ``report`` gets each epoch's metrics. With ``resume``, a finished run of the same spec is
-    returned as it is, and a killed one goes on from its last whole epoch. Raises ``TrainingDiverged``.
+    returned as it is, and a killed one goes on from its last whole epoch. ``place`` says which of several
+    workers this one is (see ``training.together``). Raises ``TrainingDiverged``.
     """
     done = _finished(out, spec) if resume else None
     if done is not None:
         return done.metrics
     use_threads(threads)
-    trainer = make_trainer(spec, train, val, out, resume=resume)
+    trainer = make_trainer(spec, train, val, out, resume=resume, place=place)
     fitted = trainer.fit(report)
     facts: dict[str, Any] = {"data_digest": data_digest, "teacher_digest": teacher_digest}
     facts["provenance"] = started_from(trainer.net, spec)
@@ -62,14 +65,12 @@ def make_trainer(
     out: Location,
     *,
     resume: bool = True,
-    rank: int = 0,
-    world: int = 1,
-    device: torch.device | None = None,
+    place: Place = ALONE,
 ) -> Trainer:
-    """A trainer for worker ``rank`` of ``world``: data, network from the spec's seed, and task."""
+    """A trainer for one worker: its data, the network from the spec's seed, and the task."""
     torch.manual_seed(spec.seed)
     net = build(spec.model)
-    source, labels = _source(train, spec, rank, world)
+    source, labels = _source(train, spec, place)
     prior = label_prior(labels, spec.distill.label_sigma)
     if prior is not None and not net.loaded.head:
         net.head.start_from(prior)
@@ -77,7 +78,7 @@ def make_trainer(
         net, spec.distill, has_labels=prior is not None, has_teacher="teacher_pmf" in train.schema().names
     )
     pool = FacePool(resident(val), spec.model.input_size)
-    return Trainer(net, task, source, pool, spec, out, device=device, resume=resume)
+    return Trainer(net, task, source, pool, spec, out, device=place.device, resume=resume)
 
 
 def started_from(net: AgeNet, spec: TrainSpec) -> dict[str, Any]:
@@ -120,14 +121,18 @@ def write_fitted(
     return written
 
 
-def _source(train: Any, spec: TrainSpec, rank: int, world: int) -> tuple[Source, dict[str, Any]]:
+def _source(train: Any, spec: TrainSpec, place: Place) -> tuple[Source, dict[str, Any]]:
     """The training faces, and the label columns of (a part of) them."""
     if train.size_bytes() <= RESIDENT_BYTES:
         pool = FacePool(resident(train), spec.model.input_size)
-        return PoolSource(pool, spec, rank=rank, world=world), pool.columns
-    mine = train.split(world, equal=True)[rank]
-    size, seed = spec.optim.batch_size, spec.seed
-    source = StreamSource(lambda epoch: streamed(mine, size, seed * 100_003 + epoch), mine.count(), spec)
+        return PoolSource(pool, spec, rank=place.rank, world=place.world), pool.columns
+    mine = train.split(place.world, equal=True)[place.rank]
+    size = max(2, spec.optim.batch_size // place.world)
+
+    def read(epoch: int) -> Iterator[Columns]:
+        return streamed(mine, size, spec.seed * 100_003 + epoch)
+
+    source = StreamSource(read, mine.count(), size, spec)
     return source, {name: np.asarray(column) for name, column in mine.take_batch(4096).items()}
 
 

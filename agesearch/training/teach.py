@@ -1,8 +1,4 @@
-"""Training a teacher on a dataset's labels with Ray Train, on one worker or several; run again to resume.
-
-One worker trains in this process (Ray Train's local mode): worker processes take half a minute to start on a
-laptop. Several train with DDP, one process each.
-"""
+"""Training a teacher on a dataset's labels with Ray Train, on one worker or several; run again to resume."""
 
 from __future__ import annotations
 
@@ -15,21 +11,20 @@ import numpy as np
 from agesearch import metrics
 from agesearch.data.loading import load_split, resident
 from agesearch.data.records import Manifest, Split, read_manifest
-from agesearch.errors import AgeSearchError, ConflictError, InputError, first_line
+from agesearch.errors import ConflictError, InputError
 from agesearch.measure.accuracy import mae
 from agesearch.models.architectures import architecture
 from agesearch.models.manifest import MANIFEST, ModelManifest, read_model_manifest
 from agesearch.progress import Listener, silent
-from agesearch.session import RaySession, ray_session
+from agesearch.session import ray_session
 from agesearch.specs import CropSpec, TrainSpec
 from agesearch.storage import Location, exclusive
 from agesearch.training.curve import followed
-from agesearch.training.loop import use_threads
+from agesearch.training.loop import Place, use_threads
 from agesearch.training.run import make_trainer, started_from, write_fitted
+from agesearch.training.together import check_workers, fit_together
 
 RUN = "run.json"
-#: Restarts of the workers after one of them died.
-MAX_RESTARTS = 2
 
 
 @dataclass(frozen=True)
@@ -71,7 +66,8 @@ def teach(
     with exclusive(target, "The teacher"):
         (target / RUN).write_json(identity)
         with ray_session(address) as session:
-            cores = _cores_for(workers, session)
+            cores = int(session.cpus)
+            check_workers(workers, cores)
             train, val = load_split(folder, Split.TRAIN), load_split(folder, Split.VAL)
             facts = {"data_digest": manifest.content_digest}
             job = Job(spec, train, val, target, manifest.crop, facts, max(1, cores // workers), session.gpus)
@@ -81,39 +77,20 @@ def teach(
 
 
 def _fit(job: Job, workers: int) -> None:
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
-    from ray.train.v2.api.exceptions import TrainingFailedError
-
-    scratch = job.out / ".train"
-    trainer = TorchTrainer(
+    shared = workers > 1 and job.gpus >= workers
+    fit_together(
         partial(_work, job),
-        scaling_config=ScalingConfig(
-            num_workers=0 if workers == 1 else workers, use_gpu=workers > 1 and job.gpus >= workers
-        ),
-        run_config=RunConfig(
-            name=f"teach-{job.spec.digest()}",
-            storage_path=str(scratch),
-            failure_config=FailureConfig(max_failures=MAX_RESTARTS),
-        ),
+        job.out / ".train",
+        f"teach-{job.spec.digest()}",
+        workers=workers,
+        gpus_per_worker=1.0 if shared else 0.0,
     )
-    try:
-        trainer.fit()
-    except TrainingFailedError as error:
-        raise _cause(error) from error
-    finally:
-        scratch.delete()
 
 
-def _work(job: Job) -> None:
+def _work(job: Job, place: Place) -> None:
     """One worker's whole training; the first writes the model folder."""
-    import ray.train
-
-    context = ray.train.get_context()
     use_threads(job.threads)
-    trainer = make_trainer(
-        job.spec, job.train, job.val, job.out, rank=context.get_world_rank(), world=context.get_world_size()
-    )
+    trainer = make_trainer(job.spec, job.train, job.val, job.out, place=place)
     fitted = trainer.fit(lambda _: None)
     if metrics.VAL_MAE_YEARS in fitted.metrics:  # with groups alone there is no median age
         fitted.metrics[metrics.VAL_MAE_MEDIAN_YEARS] = median_baseline(job.train, job.val)
@@ -152,23 +129,3 @@ def _refuse_empty(manifest: Manifest, folder: Location) -> None:
             raise InputError(
                 f"'{folder}' has no faces in its split '{split}': ingest it with a share for it."
             )
-
-
-def _cores_for(workers: int, session: RaySession) -> int:
-    cores = int(session.cpus)
-    if workers < 1:
-        raise InputError(f"The number of workers is {workers}, but must be >= 1.")
-    if workers > cores:
-        raise InputError(f"{workers} workers need {workers} CPUs, but Ray has {cores}: use fewer --workers.")
-    return cores
-
-
-def _cause(error: Any) -> AgeSearchError:
-    """The worker's own error where it is one of ours, else one line about what failed."""
-    failures = list(getattr(error, "worker_failures", {}).values())
-    for failure in failures:
-        inner = getattr(failure, "cause", failure)
-        if isinstance(inner, AgeSearchError):
-            return inner
-    first = first_line(failures[0] if failures else error)
-    return AgeSearchError(f"The training failed on its workers: {first}. Run the same command to go on.")

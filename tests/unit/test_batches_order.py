@@ -78,7 +78,7 @@ def test_one_face_is_too_few() -> None:
 
 def test_a_stream_gives_the_same_batches_as_a_pool() -> None:
     columns = block(0, 4, 48)
-    (streamed,) = StreamSource(lambda _: iter([columns]), 4, SPEC).epoch(0)
+    (streamed,) = StreamSource(lambda _: iter([columns]), 4, 4, SPEC).epoch(0)
     assert streamed.images.shape == (4, 32, 32, 3)
     np.testing.assert_array_equal(streamed.age, columns["age"])
 

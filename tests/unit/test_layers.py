@@ -47,7 +47,7 @@ RAY_FILES = {
     "distill/targets.py",
     "training/run.py",
     "training/jobs.py",
-    "training/teach.py",
+    "training/together.py",
     "search/measured.py",
     "search/scheduler.py",
     "search/searcher.py",

@@ -1,0 +1,111 @@
+"""[ray] One training on several worker processes with Ray Train: DDP, one process a CPU core or a GPU.
+
+A worker that dies is restarted with its whole group, which goes on from the last epoch's checkpoint. One
+worker trains in the calling process (Ray Train's local mode): processes of its own take half a minute to
+start on a laptop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from agesearch.errors import AgeSearchError, InputError, first_line
+from agesearch.storage import Location
+from agesearch.training.loop import ALONE, Place
+
+#: Restarts of the workers after one of them died.
+MAX_RESTARTS = 2
+
+_FAULT = "fault.json"
+
+
+def fit_together(
+    work: Callable[[Place], None],
+    scratch: Location,
+    name: str,
+    *,
+    workers: int,
+    gpus_per_worker: float = 0.0,
+    callbacks: Sequence[Any] = (),
+) -> None:
+    """Run ``work`` on every worker, in a process group of torch's where there are several.
+
+    ``scratch`` holds Ray Train's own records of the run ``name`` meanwhile, in a place that all nodes see.
+    Raises the workers' own ``AgeSearchError``, or one that says what failed.
+    """
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+    from ray.train.v2.api.exceptions import TrainingFailedError
+
+    local, fault = workers == 1, scratch / _FAULT
+    resources = {"CPU": 1.0} | ({"GPU": gpus_per_worker} if gpus_per_worker else {})
+    trainer = TorchTrainer(
+        (lambda: work(_place())) if local else partial(_guarded, work, fault),
+        scaling_config=ScalingConfig(
+            num_workers=0 if local else workers,
+            use_gpu=not local and gpus_per_worker > 0,
+            resources_per_worker=None if local else resources,
+        ),
+        run_config=RunConfig(
+            name=name,
+            storage_path=str(scratch),
+            failure_config=FailureConfig(max_failures=MAX_RESTARTS),
+            callbacks=list(callbacks),
+        ),
+    )
+    try:
+        trainer.fit()
+        if fault.exists():
+            raise _restored(fault.read_json())
+    except TrainingFailedError as error:
+        raise AgeSearchError(
+            f"The training failed on its workers: {_cause(error)}. Run the same command to go on."
+        ) from error
+    finally:
+        scratch.delete()
+
+
+def check_workers(workers: int, cpus: float) -> None:
+    """Refuse fewer workers than one, and more than there are CPUs."""
+    if workers < 1:
+        raise InputError(f"The number of workers is {workers}, but must be >= 1.")
+    if workers > cpus:
+        raise InputError(
+            f"{workers} workers need {workers} CPUs, but Ray has {cpus:g}: ask for fewer workers."
+        )
+
+
+def _place() -> Place:
+    import ray.train
+    from ray.train.torch import get_device
+
+    context = ray.train.get_context()
+    world = context.get_world_size()
+    if world == 1:  # local mode reserves no GPU, and takes one where there is one
+        return ALONE
+    return Place(context.get_world_rank(), world, get_device())
+
+
+def _guarded(work: Callable[[Place], None], fault: Location) -> None:
+    """A worker that keeps errors of ours for the driver: whoever restarts it would only meet them again."""
+    place = _place()
+    try:
+        work(place)
+    except AgeSearchError as error:
+        fault.write_json({"kind": type(error).__name__, "message": str(error)})
+
+
+def _restored(fault: dict[str, str]) -> AgeSearchError:
+    kinds, waiting = dict[str, type[AgeSearchError]](), [AgeSearchError]
+    while waiting:
+        kind = waiting.pop()
+        kinds[kind.__name__] = kind
+        waiting += kind.__subclasses__()
+    return kinds.get(fault["kind"], AgeSearchError)(fault["message"])
+
+
+def _cause(error: Any) -> str:
+    failures = list(getattr(error, "worker_failures", {}).values())
+    return first_line(failures[0] if failures else error)
