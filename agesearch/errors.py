@@ -17,6 +17,10 @@ class AgeSearchError(Exception):
     exit_code = 1
 
 
+class StorageFullError(AgeSearchError):
+    """A disk or quota is full: nothing more can be written, whatever is tried next."""
+
+
 class InputError(AgeSearchError):
     """An input (path, option, file content, name) that cannot be used."""
 

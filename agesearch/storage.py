@@ -8,6 +8,7 @@ rename; object stores publish an object only when its upload is complete.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -25,10 +26,13 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from agesearch.claims import claimed
-from agesearch.errors import AgeSearchError, ConflictError, InputError, first_line
+from agesearch.errors import AgeSearchError, ConflictError, InputError, StorageFullError, first_line
 
 #: Files that are read whole (manifests, specs) may not be larger than this.
 MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
+
+#: No room on the disk, none in the quota, or a limit on the size of a process's files.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _OBJECT_STORES = ("s3", "gs", "gcs")
 _OPTIONS = re.compile(r"\?\w+=[^?/]*$")
@@ -122,6 +126,8 @@ class Location:
         try:
             self.filesystem.create_dir(self.path, recursive=True)
         except OSError as error:
+            if error.errno in _FULL:
+                raise unwritten(self, error) from error
             raise InputError(f"The folder '{self}' cannot be made: {_reason(error)}") from error
         return self
 
@@ -197,10 +203,16 @@ class Location:
             if temporary is not self:
                 os.replace(temporary.path, self.path)
         except OSError as error:
-            raise AgeSearchError(f"'{self}' could not be written: {_reason(error)}") from error
+            raise unwritten(self, error) from error
         finally:
             if temporary is not self and temporary.exists():
                 temporary.delete()
+
+
+def unwritten(place: Location | Path, error: OSError) -> AgeSearchError:
+    """The error for a file that could not be written: a ``StorageFullError`` where there is no room."""
+    kind = StorageFullError if error.errno in _FULL else AgeSearchError
+    return kind(f"'{place}' could not be written: {_reason(error)}")
 
 
 @contextmanager
@@ -231,7 +243,7 @@ def exclusive(folder: Location, what: str) -> Iterator[Callable[[], None]]:
             handle.write(str(os.getpid()))
             handle.flush()
         except OSError as error:
-            raise AgeSearchError(f"'{path}' could not be written: {_reason(error)}") from error
+            raise unwritten(path, error) from error
         yield lambda: None
 
 
