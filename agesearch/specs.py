@@ -7,47 +7,50 @@ varies any field of ``TrainSpec`` by its dotted name (``model.arch``, ``distill.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from agesearch.ages import ADIENCE_GROUPS, MAX_AGE
-from agesearch.errors import InputError
-from agesearch.storage import Location
+from agesearch.documents import (
+    Spec,
+    SpecType,
+    describe_validation,
+    digest_of,
+    load_spec,
+    load_yaml,
+    parse_spec,
+)
 
-SpecType = TypeVar("SpecType", bound="Spec")
+__all__ = [
+    "AugmentSpec",
+    "Bounds",
+    "Choices",
+    "Condition",
+    "CropSpec",
+    "DistillSpec",
+    "ModelSpec",
+    "OptimSpec",
+    "OrderSpec",
+    "OrderTrainSpec",
+    "Range",
+    "RungSpec",
+    "Spec",
+    "SpecType",
+    "SplitSpec",
+    "StudySpec",
+    "TeachersSpec",
+    "TrainSpec",
+    "Variants",
+    "describe_validation",
+    "digest_of",
+    "load_spec",
+    "load_yaml",
+    "parse_spec",
+]
 
-
-class Spec(BaseModel):
-    """Base of all specs: immutable, strict about names, with a digest of its content."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    def digest(self) -> str:
-        """16 hex digits of the SHA-256 of the canonical JSON form."""
-        return digest_of(self.model_dump(mode="json"))
-
-    def with_values(self, values: dict[str, Any]) -> Self:
-        """A copy with dotted fields replaced, validated anew; an unknown field is an ``InputError``."""
-        document = self.model_dump(mode="python")
-        for dotted, value in values.items():
-            *parents, leaf = dotted.split(".")
-            node: Any = document
-            for part in parents:
-                node = node.get(part) if isinstance(node, dict) else None
-            if not isinstance(node, dict) or leaf not in node:
-                raise InputError(f"'{dotted}' is not a field of {type(self).__name__}.")
-            node[leaf] = value
-        return parse_spec(type(self), document, type(self).__name__)
-
-
-def digest_of(value: Any) -> str:
-    """16 hex digits of the SHA-256 of a JSON value in canonical form."""
-    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(canonical.encode("utf-8")).hexdigest()[:16]
+#: What a single-valued field holds.
+Scalar = str | int | float | bool
 
 
 class CropSpec(Spec):
@@ -121,10 +124,22 @@ class AugmentSpec(Spec):
     """Training-time augmentation; ``strength`` 0 leaves the faces as they are, 1 is the usual amount.
 
     ``policy`` is a row of ``agesearch.data.augment.POLICIES``; ``greco`` at strength 1 is that of Greco 2021.
+
+    With ``views`` 0 every epoch draws its changes anew. With K there are K fixed views of each face, and
+    epoch e trains on number e mod K: drawn by ``view_seed`` at the size of the stored crop, then resized.
+    Teacher and student then see the same pixels (Beyer 2022), and a teacher's answers are computed once for
+    all students (Shen & Xing 2022).
     """
 
     strength: float = Field(1.0, ge=0.0, le=3.0)
     policy: Literal["default", "greco"] = "default"
+    views: int = Field(0, ge=0, le=1000)
+    view_seed: int = Field(0, ge=-(2**63), lt=2**63)
+
+    @property
+    def fixed_views(self) -> int:
+        """How many fixed views there are; 0 where faces are drawn anew, or not changed at all."""
+        return self.views if self.strength > 0 else 0
 
 
 class DistillSpec(Spec):
@@ -178,38 +193,76 @@ class OrderSpec(Spec):
 
 
 class OrderTrainSpec(Spec):
-    """All that decides how an order teacher is trained; ``optim.batch_size`` counts the faces of a step."""
+    """All that decides how an order teacher is trained; ``optim.batch_size`` counts the faces of a step.
+
+    ``share_of_faces`` of the training faces are shown in an epoch.
+    """
 
     model: ModelSpec
     optim: OptimSpec = OptimSpec()
     augment: AugmentSpec = AugmentSpec()
     order: OrderSpec = OrderSpec()
+    share_of_faces: float = Field(1.0, gt=0.0, le=1.0)
     seed: int = 0
 
 
 class TrainSpec(Spec):
-    """All that decides how one network is trained, teacher or student."""
+    """All that decides how one network is trained, teacher or student.
+
+    ``share_of_faces`` of the training faces are trained on, the same ones for a seed; validation has all of
+    its own.
+    """
 
     model: ModelSpec
     optim: OptimSpec = OptimSpec()
     augment: AugmentSpec = AugmentSpec()
     distill: DistillSpec = DistillSpec()
+    share_of_faces: float = Field(1.0, gt=0.0, le=1.0)
     seed: int = 0
 
 
-class Choices(Spec):
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, dict | list | tuple | Bounds) else (value,)
+
+
+class Bounds(Spec):
+    """Numbers above one bound, below another, or both; the bounds themselves are out."""
+
+    above: float | None = Field(None, allow_inf_nan=False)
+    below: float | None = Field(None, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _bounds_something(self) -> Self:
+        if self.above is None and self.below is None:
+            raise ValueError("give 'above', 'below' or both")
+        if self.above is not None and self.below is not None and self.above >= self.below:
+            raise ValueError(f"above is {self.above:g}, but must be < below ({self.below:g})")
+        return self
+
+
+#: Fields or dimensions of a trial, and the values that all of them must have; a lone value is a list of one.
+Condition = dict[str, Annotated[tuple[Scalar, ...] | Bounds, BeforeValidator(_listed)]]
+
+
+class Conditional(Spec):
+    """Something a search varies; where ``when`` does not hold, a trial has no value of it."""
+
+    when: Condition = Field(default_factory=dict)
+
+
+class Choices(Conditional):
     """A parameter that takes one of a list of values."""
 
-    choices: tuple[str | int | float | bool, ...] = Field(min_length=1)
+    choices: tuple[Scalar, ...] = Field(min_length=1)
 
 
-class Range(Spec):
+class Range(Conditional):
     """A number between ``low`` and ``high``, both included; on a log scale, whole or in steps if said."""
 
-    low: float
-    high: float
+    low: float = Field(allow_inf_nan=False)
+    high: float = Field(allow_inf_nan=False)
     log: bool = False
-    step: float | None = Field(None, gt=0.0)
+    step: float | None = Field(None, gt=0.0, allow_inf_nan=False)
     integer: bool = False
 
     @model_validator(mode="after")
@@ -221,6 +274,23 @@ class Range(Spec):
         if self.log and self.step is not None:
             raise ValueError("step and log exclude each other")
         return self
+
+
+class Variants(Conditional):
+    """Named settings, one of which a trial takes: each gives values to several fields at once, or to none."""
+
+    variants: dict[str, dict[str, Scalar | None]] = Field(min_length=1)
+
+
+class TeachersSpec(Spec):
+    """The teachers of a study: specs of those to train for it, or the paths of those that are there.
+
+    ``age`` gives age distributions (a model folder or the YAML of a foreign teacher), ``order`` features that
+    sort faces by age (Zhao 2020).
+    """
+
+    age: TrainSpec | str | None = None
+    order: OrderTrainSpec | str | None = None
 
 
 class RungSpec(Spec):
@@ -242,7 +312,8 @@ class StudySpec(Spec):
 
     ``trials`` counts configurations; objectives are ``val_mae_years`` and ``latency_ms_p50``. ``weights``
     maps an architecture to the file its trials start from; the other architectures start as ``student.model``
-    says. ``rungs`` says when trials are stopped early (``off``: never).
+    says. ``rungs`` says when trials are stopped early (``off``: never). ``teachers`` are trained before the
+    first trial. ``sampler`` is ``tpe``, or ``grid``: every combination once, in the order of the file.
 
     Networks above ``max_latency_ms`` or ``max_params`` are known before they train, and never do. Above
     ``max_mae_years`` a trial is not on the front, and the sampler is told.
@@ -252,49 +323,17 @@ class StudySpec(Spec):
     seed: int = 0
     trials: int = Field(20, ge=1, le=1_000_000)
     startup_trials: int = Field(8, ge=1)
+    sampler: Literal["tpe", "grid"] = "tpe"
     rungs: RungSpec | None = RungSpec()
     max_latency_ms: float | None = Field(None, gt=0.0)
     max_params: int | None = Field(None, gt=0)
     max_mae_years: float | None = Field(None, gt=0.0)
+    teachers: TeachersSpec = TeachersSpec()
     student: TrainSpec
     weights: dict[str, str] = Field(default_factory=dict)
-    space: dict[str, Choices | Range] = Field(min_length=1)
+    space: dict[str, Choices | Range | Variants] = Field(min_length=1)
 
     @field_validator("rungs", mode="before")
     @classmethod
     def _off_means_never(cls, value: Any) -> Any:
         return None if value is False or value == "off" else value  # YAML reads a bare 'off' as false
-
-
-def parse_spec(kind: type[SpecType], document: Any, where: str) -> SpecType:
-    """A validated spec, or an ``InputError`` that names the field, its value and the rule it breaks."""
-    try:
-        return kind.model_validate(document)
-    except ValidationError as error:
-        raise InputError(f"{where}: {describe_validation(error)}") from error
-
-
-def describe_validation(error: ValidationError) -> str:
-    """One line for the first of pydantic's findings: field, rule and value."""
-    first = error.errors(include_url=False)[0]
-    field = ".".join(str(part) for part in first["loc"]) or "the document"
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    if first["type"] == "extra_forbidden":
-        return f"'{field}' is not a known field{more}."
-    value = "" if first["type"] == "missing" else f", but is {first['input']!r:.80}"
-    return f"'{field}': {first['msg']}{value}{more}."
-
-
-def load_yaml(where: str) -> Any:
-    """A YAML document (no tags, no code); an ``InputError`` names the line where it breaks."""
-    location = Location.of(where)
-    try:
-        return yaml.safe_load(location.read_text())
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise InputError(f"'{location}' is not valid YAML: line {line}: {error.problem}.") from error
-
-
-def load_spec(kind: type[SpecType], where: str) -> SpecType:
-    """A spec from a YAML file."""
-    return parse_spec(kind, load_yaml(where), f"'{where}'")

@@ -114,7 +114,8 @@ class _Sorter:
         self._state = self._restored()
         # A step's sequences hold the faces of a batch; an epoch shows as many faces as there are.
         self._count = max(1, spec.optim.batch_size // spec.order.length)
-        self._steps = max(1, self._sequences.faces // (self._count * spec.order.length))
+        shown = round(self._sequences.faces * spec.share_of_faces)
+        self._steps = max(1, shown // (self._count * spec.order.length))
 
     def fit(self, on_progress: Listener) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
         """Train what is left of the epochs; the best epoch's weights and metrics."""

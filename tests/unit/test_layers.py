@@ -22,6 +22,7 @@ ORDER = [
     "provenance",
     "claims",
     "storage",
+    "documents",
     "specs",
     "session",
     "data",

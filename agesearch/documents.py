@@ -1,0 +1,193 @@
+"""YAML documents as frozen data: the base of all specs, their digests, and errors that name file and line.
+
+A document is data: no tags, no code, no key twice, no more than ``MAX_NODES`` values however its anchors
+multiply them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Hashable, Sequence
+from typing import Any, NoReturn, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from agesearch.errors import InputError
+from agesearch.storage import Location
+
+SpecType = TypeVar("SpecType", bound="Spec")
+
+#: A YAML document may be this large: the longest of ours has 10 kB, a study's header with its spec 30.
+MAX_YAML_BYTES = 1024 * 1024
+#: ... with so many values, those of an anchor counted wherever it is used ...
+MAX_NODES = 100_000
+#: ... and so deep: pydantic and PyYAML recurse.
+MAX_DEPTH = 50
+
+
+class Spec(BaseModel):
+    """Base of all specs: immutable, strict about names, with a digest of its content."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def digest(self) -> str:
+        """16 hex digits of the SHA-256 of the canonical JSON form."""
+        return digest_of(self.model_dump(mode="json"))
+
+    def with_values(self, values: dict[str, Any]) -> Self:
+        """A copy with dotted fields replaced, validated anew; an unknown field is an ``InputError``."""
+        document = self.model_dump(mode="python")
+        for dotted, value in values.items():
+            *parents, leaf = dotted.split(".")
+            node: Any = document
+            for part in parents:
+                node = node.get(part) if isinstance(node, dict) else None
+            if not isinstance(node, dict) or leaf not in node:
+                raise InputError(f"'{dotted}' is not a field of {type(self).__name__}.")
+            node[leaf] = value
+        return parse_spec(type(self), document, type(self).__name__)
+
+
+def digest_of(value: Any) -> str:
+    """16 hex digits of the SHA-256 of a JSON value in canonical form."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode("utf-8")).hexdigest()[:16]
+
+
+def parse_spec(kind: type[SpecType], document: Any, where: str) -> SpecType:
+    """A validated spec, or an ``InputError`` that names the field, its value and the rule it breaks."""
+    try:
+        return kind.model_validate(document)
+    except ValidationError as error:
+        raise InputError(f"{where}: {describe_validation(error)}") from error
+
+
+def describe_validation(error: ValidationError) -> str:
+    """One line for the first of pydantic's findings: field, rule and value."""
+    first = error.errors(include_url=False)[0]
+    field = ".".join(str(part) for part in first["loc"]) or "the document"
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        return f"'{field}' is not a known field{more}."
+    value = "" if first["type"] == "missing" else f", but is {first['input']!r:.80}"
+    return f"'{field}': {first['msg']}{value}{more}."
+
+
+def load_yaml(where: str) -> Any:
+    """The value of a YAML file; an ``InputError`` names the line where it breaks."""
+    return Document(where).value
+
+
+def load_spec(kind: type[SpecType], where: str) -> SpecType:
+    """A spec from a YAML file; an ``InputError`` names the file and the line."""
+    return Document(where).spec(kind)
+
+
+class Document:
+    """A YAML file: its ``value``, and the line on which each of its keys stands."""
+
+    def __init__(self, where: str) -> None:
+        location = Location.of(where)
+        self._path = where
+        content = location.read_bytes()
+        if len(content) > MAX_YAML_BYTES:
+            raise InputError(f"'{where}' has {len(content)} bytes, a YAML file may have {MAX_YAML_BYTES}.")
+        text = location.read_text()
+        try:
+            self._root = yaml.compose(text, Loader=yaml.SafeLoader)
+            self._check(self._root)
+            self.value: Any = _constructed(text)
+        except RecursionError as error:
+            raise InputError(f"'{where}' is not valid YAML: it is nested too deeply.") from error
+        except yaml.YAMLError as error:
+            self._refuse(error, text)
+
+    def spec(self, kind: type[SpecType], value: Any = None) -> SpecType:
+        """The document (or ``value`` in its place) as a spec; an ``InputError`` names the line at fault."""
+        try:
+            return kind.model_validate(self.value if value is None else value)
+        except ValidationError as error:
+            place = self.at(error.errors(include_url=False)[0]["loc"])
+            raise InputError(f"{place}: {describe_validation(error)}") from error
+
+    def at(self, keys: Sequence[str | int]) -> str:
+        """``'file' line 12``: the line of the deepest part of ``keys`` that the document has."""
+        node, line = self._root, 1
+        for key in keys:
+            if isinstance(node, yaml.MappingNode):
+                found = [(name, value) for name, value in node.value if name.value == str(key)]
+                if found:
+                    name, node = found[0]
+                    line = name.start_mark.line + 1
+            elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
+                node = node.value[key]
+                line = node.start_mark.line + 1
+        return f"'{self._path}' line {line}"
+
+    def _check(self, root: yaml.Node | None) -> None:
+        """Refuse keys that are there twice, and anchors that multiply or contain themselves."""
+        sizes: dict[int, int] = {}
+
+        def size(node: yaml.Node, depth: int) -> int:
+            if depth > MAX_DEPTH:
+                self._fault(node, f"is nested deeper than {MAX_DEPTH} levels, or contains itself")
+            if id(node) not in sizes:
+                sizes[id(node)] = 1 + sum(size(child, depth + 1) for child in self._children(node))
+            if sizes[id(node)] > MAX_NODES:
+                self._fault(
+                    node, f"holds more than {MAX_NODES} values, counting an anchor wherever it is used"
+                )
+            return sizes[id(node)]
+
+        if root is not None:
+            size(root, 0)
+
+    def _children(self, node: yaml.Node) -> list[yaml.Node]:
+        if isinstance(node, yaml.SequenceNode):
+            return list(node.value)
+        if not isinstance(node, yaml.MappingNode):
+            return []
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                self._fault(key, "is a key that is no name")
+            if key.value in seen:
+                self._fault(key, f"names '{key.value}' a second time")
+            seen.add(key.value)
+        return [value for _, value in node.value]
+
+    def _fault(self, node: yaml.Node, what: str) -> NoReturn:
+        raise InputError(f"'{self._path}' line {node.start_mark.line + 1}: the document {what}.")
+
+    def _refuse(self, error: yaml.YAMLError, text: str) -> NoReturn:
+        line: int | str = "?"
+        problem = " ".join(str(error).split())
+        if isinstance(error, yaml.MarkedYAMLError):
+            mark = error.problem_mark or error.context_mark
+            line, problem = (mark.line + 1 if mark else "?"), str(error.problem or error.context)
+        elif isinstance(error, yaml.reader.ReaderError):
+            line = text.count("\n", 0, error.position) + 1
+            problem = f"the character {error.character!r} may not stand there"
+        raise InputError(f"'{self._path}' is not valid YAML: line {line}: {problem}.") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, whose constructors tell their faults by line like all others."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep=deep)  # type: ignore[no-untyped-call]
+        except (ValueError, TypeError, LookupError, ArithmeticError) as error:
+            problem = f"'{node.value!s:.40}' is not what it looks like: {error}"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """A mapping whose keys are names as they are written, such as ``96`` or ``on``."""
+        self.flatten_mapping(node)
+        return {key.value: self.construct_object(value, deep=deep) for key, value in node.value}
+
+
+def _constructed(text: str) -> Any:
+    return yaml.load(text, Loader=_Loader)  # noqa: S506  (a subclass of the safe loader)
