@@ -90,17 +90,24 @@ class ModelSpec(Spec):
 
     ``init`` is ``random``, ``pretrained`` (downloaded by timm), ``file`` (``weights``: safetensors, or a
     ``.pth`` state dict read with ``weights_only``; the backbone alone) or ``model`` (``weights``: a model
-    folder; the head too, where it is the same). ``head`` is a row of ``agesearch.models.heads.HEADS``;
-    ``groups`` are the age groups in years of the head ``groups``, both ends included, and without a meaning
-    for the others; ``dropout`` is the share of features that the head drops while training.
+    folder; the head too, where it is the same). ``pixels`` is the normalisation, which is part of the graph:
+    ``imagenet`` (what timm's weights of this architecture expect) or ``vggface2`` (Greco 2021: the mean
+    colour of VGGFace2 subtracted, no scaling).
+
+    ``head`` is a row of ``agesearch.models.heads.HEADS``. ``groups`` are the age groups in years of the head
+    ``groups``, both ends included. ``head_sigma`` in years is the width of the PMF of the head ``clipped``,
+    and the width that the head ``gaussian`` starts from. Both have no meaning for the other heads.
+    ``dropout`` is the share of features that the head drops while training.
     """
 
     arch: str
     input_size: int = Field(96, ge=32, le=512)
     init: Literal["random", "pretrained", "file", "model"] = "random"
     weights: str | None = None
-    head: Literal["softmax", "groups"] = "softmax"
+    pixels: Literal["imagenet", "vggface2"] = "imagenet"
+    head: Literal["softmax", "groups", "coral", "corn", "gaussian", "clipped"] = "softmax"
     groups: tuple[tuple[int, int], ...] = Field(ADIENCE_GROUPS, min_length=2)
+    head_sigma: float = Field(2.0, ge=0.5, le=20.0)
     dropout: float = Field(0.0, ge=0.0, lt=1.0)
 
     @model_validator(mode="after")
@@ -143,11 +150,29 @@ class AugmentSpec(Spec):
 
 
 class DistillSpec(Spec):
-    """Weights of the named losses, the label width in years and the softening temperature.
+    """Weights of the named losses (a loss of weight 0 is off), and what they are tuned by.
 
-    ``label``: KL to the label's Gaussian; ``mean``: absolute error of the expectation (DLDL-v2, Gao 2018);
-    ``mse``: its squared error (Greco 2021); ``kd``: T^2 KL to the teacher's softened PMF (Hinton 2015);
-    ``cdf``: Wasserstein-1 to the teacher in years.
+    Towards labels: ``label`` is the head's own label loss (see ``agesearch.models.heads``), ``label_sigma``
+    the width in years of the label distributions that it and others are given; ``mean``: absolute error of
+    the expectation (DLDL-v2, Gao 2018); ``mse``: its squared error.
+
+    Towards a teacher's PMF: ``kd``: T^2 KL of the softened PMFs (Hinton 2015); ``dkd``: the same decoupled
+    (Zhao 2022) into target and other ages, weighed by ``dkd_alpha`` and ``dkd_beta``, the target being the
+    ages within ``dkd_window`` years of the teacher's; ``dist``: one minus Pearson's correlation (Huang 2022),
+    of a face's ages weighed by ``dist_between`` and of an age's faces in the batch by ``dist_within``;
+    ``cdf``: Wasserstein-1 in years; ``scalar``: squared error to the teacher's expected age (Greco 2021).
+    ``temperature`` softens ``kd``, ``dkd`` and ``dist``; ``standardise`` z-scores the logits of student and
+    teacher before it does, in ``kd`` and ``dkd`` (Sun 2024).
+
+    ``teacher_bound`` takes those terms back where the teacher's age is further from the label than the
+    student's by more than ``teacher_bound_years``: ``drop`` leaves them out, ``weight`` multiplies them by
+    (student's error + ``teacher_bound_years``) / teacher's error. Without a label nothing is taken back.
+
+    Towards an order teacher's features (Zhao 2020): ``hint`` (FitNets, Romero 2015) brings the student's
+    stage ``hint_stage``, pooled and projected, close to them by ``hint_loss``. A stage is a module of the
+    backbone (``blocks.3``, ``layer2``), the last map at a stride (``stride16``), or ``pooled``, what the head
+    is given. ``rkd_distance`` and ``rkd_angle`` compare the relations between the faces of a batch (RKD, Park
+    2019), with those of the order teacher's features, or of the teacher's PMFs where there are none.
     """
 
     label_sigma: float = Field(2.0, ge=0.1, le=20.0)
@@ -155,8 +180,29 @@ class DistillSpec(Spec):
     mean_weight: float = Field(0.1, ge=0.0)
     mse_weight: float = Field(0.0, ge=0.0)
     kd_weight: float = Field(1.0, ge=0.0)
+    dkd_weight: float = Field(0.0, ge=0.0)
+    dkd_alpha: float = Field(1.0, ge=0.0)
+    dkd_beta: float = Field(8.0, ge=0.0)
+    dkd_window: int = Field(2, ge=0, le=50)
+    dist_weight: float = Field(0.0, ge=0.0)
+    dist_between: float = Field(1.0, ge=0.0)
+    dist_within: float = Field(1.0, ge=0.0)
     cdf_weight: float = Field(0.0, ge=0.0)
+    scalar_weight: float = Field(0.0, ge=0.0)
     temperature: float = Field(2.0, gt=0.0, le=100.0)
+    standardise: bool = False
+    teacher_bound: Literal["off", "drop", "weight"] = "off"
+    teacher_bound_years: float = Field(2.0, ge=0.0, le=100.0)
+    hint_weight: float = Field(0.0, ge=0.0)
+    hint_stage: str = "pooled"
+    hint_loss: Literal["mse", "cosine"] = "mse"
+    rkd_distance_weight: float = Field(0.0, ge=0.0)
+    rkd_angle_weight: float = Field(0.0, ge=0.0)
+
+    @field_validator("teacher_bound", mode="before")
+    @classmethod
+    def _off_is_a_name(cls, value: Any) -> Any:
+        return "off" if value is False else value  # YAML reads a bare 'off' as false
 
 
 class OptimSpec(Spec):
