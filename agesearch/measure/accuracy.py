@@ -119,11 +119,28 @@ def bootstrap_interval(
     person's faces are alike and faces alone would promise too much (cluster bootstrap, Davison & Hinkley
     1997).
     """
+    if not 0.0 < level < 1.0:
+        raise InputError(f"The interval level is {level:g}, but must lie between 0 and 1.")
+    means = bootstrap_means(values, resamples=resamples, seed=seed, persons=persons)
+    low, high = np.quantile(means, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
+    return float(low), float(high)
+
+
+def bootstrap_means(
+    values: npt.ArrayLike,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    persons: npt.NDArray[np.int64] | None = None,
+) -> Values:
+    """Means ``[resamples]`` of ``values`` ``[n]`` over faces (or ``persons``) drawn with replacement.
+
+    The draws depend on the seed and on the faces alone, so that two lists of values of the same faces are
+    resampled alike.
+    """
     sample = np.asarray(values, dtype=np.float64)
     if sample.ndim != 1 or sample.size == 0:
         raise InputError(f"A bootstrap needs a list of at least one value, but got shape {sample.shape}.")
-    if not 0.0 < level < 1.0:
-        raise InputError(f"The interval level is {level:g}, but must lie between 0 and 1.")
     generator = np.random.default_rng(seed)
     if persons is None:
         blocks = _resampled_means(sample, resamples, generator)
@@ -132,9 +149,7 @@ def bootstrap_interval(
         sums: Values = np.bincount(codes, sample).astype(np.float64)
         counts: Values = np.bincount(codes).astype(np.float64)
         blocks = _resampled_ratios(sums, counts, resamples, generator)
-    means = np.concatenate(list(blocks))
-    low, high = np.quantile(means, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
-    return float(low), float(high)
+    return np.concatenate(list(blocks))
 
 
 def _resampled_means(sample: Values, resamples: int, generator: np.random.Generator) -> Iterator[Values]:
