@@ -1,8 +1,14 @@
-"""Where a training stands after an epoch, in one file: what a killed run needs to go on undisturbed."""
+"""Where a training stands after an epoch, in one file: what a killed run needs to go on undisturbed.
+
+The state of the epoch before is kept beside it, for the day that a disk damages the last one. What could not
+be used is told to this module's logger, and costs its epochs, never the run.
+"""
 
 from __future__ import annotations
 
 import io
+import logging
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,14 +22,17 @@ from agesearch.storage import Location
 _MAX_BYTES = 4 * MAX_WEIGHTS_BYTES
 
 FILE = "checkpoint/state.pt"
+BEFORE = "checkpoint/before.pt"
+
+_log = logging.getLogger(__name__)
 
 StateDict = dict[str, Tensor]
 
 
 @dataclass
 class TrainState:
-    """After ``epochs`` whole epochs: the weights, the optimiser, torch's random state, and the best epoch so
-    far with its weights and metrics.
+    """After ``epochs`` whole epochs: the weights, the optimiser, torch's random state, the best epoch so far
+    with its weights and metrics, and the learning curve's rows.
     """
 
     spec_digest: str
@@ -33,26 +42,47 @@ class TrainState:
     random: Tensor | None = None
     best: StateDict = field(default_factory=dict)
     best_metrics: dict[str, float] = field(default_factory=dict)
+    curve: list[dict[str, float]] = field(default_factory=list)
 
 
 def save_state(folder: Location, state: TrainState) -> None:
-    """Write the state atomically: a kill leaves the earlier one."""
+    """Write the state atomically: a kill leaves an earlier one. Raises ``StorageFullError`` without room."""
     buffer = io.BytesIO()
     torch.save(dict(vars(state)), buffer)
-    (folder / FILE).write_bytes(buffer.getvalue())
+    last = folder / FILE
+    with last.staged() as written:
+        with written.filesystem.open_output_stream(written.path) as stream:
+            stream.write(buffer.getbuffer())
+        if last.is_local and last.exists():
+            os.replace(last.path, (folder / BEFORE).path)
 
 
 def load_state(folder: Location, spec_digest: str) -> TrainState | None:
-    """The state of a run with the same spec; None where there is none, or what is there cannot be used."""
-    file = folder / FILE
-    if not file.exists():
-        return None
-    try:
-        content = torch.load(io.BytesIO(file.read_bytes(_MAX_BYTES)), map_location="cpu", weights_only=True)
-        state = TrainState(**content)
-    except Exception:  # a damaged checkpoint costs its epochs, never the run
-        return None
-    return state if state.spec_digest == spec_digest else None
+    """The last state of a run with the same spec that can be read; None where there is none."""
+    damaged = False
+    for name in (FILE, BEFORE):
+        file = folder / name
+        if not file.exists():
+            continue
+        try:
+            state = _read(file)
+        except Exception as error:  # torch, zip and pickle raise a dozen kinds for a damaged file
+            damaged = True
+            _log.debug("%s: %s", file, error)
+            continue
+        if state.spec_digest != spec_digest:
+            return None
+        if damaged:
+            _log.warning("its last checkpoint is damaged: going on after epoch %d", state.epochs)
+        return state
+    if damaged:
+        _log.warning("its checkpoint is damaged: starting over")
+    return None
+
+
+def _read(file: Location) -> TrainState:
+    content = torch.load(io.BytesIO(file.read_bytes(_MAX_BYTES)), map_location="cpu", weights_only=True)
+    return TrainState(**content)
 
 
 def delete_state(folder: Location) -> None:

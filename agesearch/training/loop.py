@@ -108,7 +108,7 @@ class Trainer:
         Raises ``TrainingDiverged`` where the loss stops being a number.
         """
         if is_first_worker():
-            keep_epochs(self.out, self.state.epochs)
+            self.state.curve = keep_epochs(self.out, self.state.epochs, self.state.curve)
         for epoch in range(self.state.epochs, self.spec.optim.epochs):
             started = time.perf_counter()
             losses = self._train_epoch(epoch)
@@ -116,10 +116,13 @@ class Trainer:
             scores = self.validate()
             row = {metrics.EPOCH: float(epoch + 1), **losses, **scores}
             row[metrics.EPOCH_SECONDS] = round(time.perf_counter() - started, 3)
+            self.state.curve.append(row)
             self._keep(epoch, scores)
             if is_first_worker():
                 append_row(self.out, row)
             report(row)
+        if not self.state.best:
+            raise TrainingDiverged(f"No epoch of {self.spec.model.arch} has a finite {self.target.best_by}.")
         return Fitted(self.state.best, self.state.best_metrics)
 
     @cached_property

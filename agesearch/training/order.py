@@ -119,7 +119,7 @@ class _Sorter:
 
     def fit(self, on_progress: Listener) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
         """Train what is left of the epochs; the best epoch's weights and metrics."""
-        keep_epochs(self._out, self._state.epochs)
+        self._state.curve = keep_epochs(self._out, self._state.epochs, self._state.curve)
         total = self._spec.optim.epochs
         note = ""
         for epoch in range(self._state.epochs, total):
@@ -128,10 +128,12 @@ class _Sorter:
             loss = self._epoch(epoch)
             tau, exact = self._sorted()
             scores = {metrics.VAL_KENDALL_TAU: tau, metrics.VAL_EXACT_MATCH: exact}
-            self._keep(epoch, scores)
             seconds = round(time.perf_counter() - started, 3)
             row = {metrics.EPOCH: float(epoch + 1), metrics.TRAIN_LOSS: loss, **scores}
-            append_row(self._out, {**row, metrics.EPOCH_SECONDS: seconds})
+            row[metrics.EPOCH_SECONDS] = seconds
+            self._state.curve.append(row)
+            self._keep(epoch, scores)
+            append_row(self._out, row)
             best = self._state.best_metrics[metrics.VAL_KENDALL_TAU]
             note = f"val Kendall tau {tau:.3f}, best {best:.3f}, {seconds * (total - epoch - 1):.0f} s left"
         on_progress(Progress("training", total, total, note=note))

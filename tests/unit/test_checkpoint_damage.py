@@ -1,0 +1,108 @@
+"""What a kill or a disk leaves of a checkpoint: the epoch before, or a new start, never a crash."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from agesearch.errors import StorageFullError
+from agesearch.storage import Location
+from agesearch.training.checkpoint import BEFORE, FILE, TrainState, load_state, save_state
+from agesearch.training.curve import CURVE, append_row, keep_epochs, read_curve
+
+SPEC = "5" * 16
+
+
+def state(epochs: int) -> TrainState:
+    rows = [{"epoch": float(epoch), "val_mae_years": 9.0 - epoch} for epoch in range(1, epochs + 1)]
+    return TrainState(SPEC, epochs, {"w": torch.full((64,), float(epochs))}, curve=rows)
+
+
+def saved(folder: Path, *, epochs: int = 3) -> Location:
+    place = Location.of(folder)
+    for epoch in range(1, epochs + 1):
+        save_state(place, state(epoch))
+    return place
+
+
+def tear(file: Path) -> None:
+    """Leave the first half of a file, as a disk that lost power does."""
+    os.truncate(file, file.stat().st_size // 2)
+
+
+def test_a_damaged_checkpoint_costs_one_epoch_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = saved(tmp_path)
+    whole = load_state(place, SPEC)
+    assert whole is not None
+    assert (whole.epochs, caplog.messages) == (3, [])
+    tear(tmp_path / FILE)
+    with caplog.at_level(logging.WARNING):
+        found = load_state(place, SPEC)
+    assert found is not None
+    assert (found.epochs, found.student["w"][0]) == (2, 2.0)
+    assert caplog.messages == ["its last checkpoint is damaged: going on after epoch 2"]
+
+
+@pytest.mark.parametrize(
+    "damage", [tear, lambda file: file.write_bytes(b""), lambda file: file.write_bytes(b"no")]
+)
+def test_with_both_damaged_a_training_starts_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: object
+) -> None:
+    place = saved(tmp_path)
+    for name in (FILE, BEFORE):
+        damage(tmp_path / name)  # type: ignore[operator]
+    assert load_state(place, SPEC) is None
+    assert caplog.messages == ["its checkpoint is damaged: starting over"]
+
+
+def test_a_kill_between_the_two_renames_leaves_the_epoch_before(tmp_path: Path) -> None:
+    place = saved(tmp_path)
+    (tmp_path / FILE).rename(tmp_path / BEFORE)
+    found = load_state(place, SPEC)
+    assert found is not None
+    assert found.epochs == 3
+
+
+def test_the_state_of_another_spec_is_not_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert load_state(saved(tmp_path), "6" * 16) is None
+    assert caplog.messages == []
+
+
+def test_a_full_disk_keeps_the_checkpoint_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = saved(tmp_path)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("agesearch.training.checkpoint.os.replace", full)
+    with pytest.raises(StorageFullError, match=r"state.pt' could not be written: No space left on device\.$"):
+        save_state(place, state(4))
+    found = load_state(place, SPEC)
+    assert found is not None
+    assert found.epochs == 3
+    assert sorted(os.listdir(tmp_path / "checkpoint")) == ["before.pt", "state.pt"]
+
+
+def test_a_curve_is_made_whole_from_the_checkpoint(tmp_path: Path) -> None:
+    place = saved(tmp_path)
+    (tmp_path / CURVE).write_bytes(b'{"epoch": 1}\n\xff\xfe null\nnull\n7\n{"epoch": 4, "val_')
+    assert read_curve(place) == [{"epoch": 1}]
+    found = load_state(place, SPEC)
+    assert found is not None
+    keep_epochs(place, 2, found.curve)
+    assert [row["epoch"] for row in read_curve(place)] == [1, 2]
+
+
+def test_figures_that_are_no_numbers_are_null_in_the_curve(tmp_path: Path) -> None:
+    append_row(Location.of(tmp_path), {"epoch": 1.0, "val_mae_years": float("nan"), "loss": float("inf")})
+    assert json.loads((tmp_path / CURVE).read_text()) == {"epoch": 1.0, "loss": None, "val_mae_years": None}
