@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 #: Tune's own record of the run, which nothing reads; removed when the run ends.
 _TUNE_FOLDER = ".tune"
 
+_HELD_BYTES = 64 * 1024**2
+
 _TUNE_ENVIRONMENT = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
@@ -59,11 +61,14 @@ _TUNE_ENVIRONMENT = {
 class Limits:
     """How much a run may use; without a limit, what the study and the machine give.
 
-    ``minutes`` counts from the start of the run, its preparation included.
+    ``minutes`` counts from the start of the run, its preparation included. ``workers_per_trial`` processes
+    train one student together; ``gpus_per_trial`` are a share of a GPU, or one for each worker.
     """
 
     minutes: float | None = None
     concurrency: int | None = None
+    workers_per_trial: int = 1
+    gpus_per_trial: float | None = None
     address: str | None = None
     dashboard: bool = True
 
@@ -145,7 +150,7 @@ def _run(
 ) -> StudyResult:
     deadline = _deadline(limits.minutes)
     if limits.address is None:  # before minutes are spent on timing networks
-        plan(cores(), 0, concurrency=limits.concurrency)
+        plan(cores(), 0, concurrency=limits.concurrency, workers=limits.workers_per_trial)
     total = header.spec.trials
     history = History.open(folder.database, header.spec)
     if history.finished >= total:
@@ -159,9 +164,16 @@ def _run(
         history.suggest_only(fitting_study(header.spec, latencies, workshop, on_event))
         keeper = Keeper(folder, history, header.spec, latencies=latencies, on_event=on_event)
         session = session or stack.enter_context(ray_session(dashboard=limits.dashboard))
-        slots = plan(session.cpus, session.gpus, concurrency=limits.concurrency, trials=total)
+        slots = plan(
+            session.cpus,
+            session.gpus,
+            concurrency=limits.concurrency,
+            workers=limits.workers_per_trial,
+            gpus_per_trial=limits.gpus_per_trial,
+            trials=total,
+        )
         check_shared(folder.root, "the study")
-        inputs = workshop.inputs(header, on_event)
+        inputs = workshop.inputs(header, on_event).on_workers(slots.workers, slots.gpus_per_worker)
         folder.write_header(header)
         on_event(_started(folder, keeper, slots, session))
         outcome = _search(folder, keeper, inputs, slots, session, deadline)
@@ -205,9 +217,11 @@ def _search(
 
     board = Board() if session.dashboard_url else None
     searcher = StudySearcher(keeper, folder, concurrency=slots.concurrency, board=board)
+    alone = slots.workers == 1
     trainable = tune.with_resources(
         tune.with_parameters(run_trial, inputs=inputs),
-        {"cpu": slots.cpus_per_trial, "gpu": slots.gpus_per_trial},
+        # Where a trial is not its own worker, the workers hold its CPUs and GPUs; Tune wants it to hold something.
+        {"cpu": 1, "gpu": slots.gpus_per_trial} if alone else {"memory": _HELD_BYTES},
     )
     scratch = folder.root / _TUNE_FOLDER
     scratch.delete()
@@ -217,7 +231,7 @@ def _search(
             search_alg=searcher,
             scheduler=RungScheduler(searcher),
             num_samples=-1,
-            reuse_actors=True,
+            reuse_actors=alone,  # stopping an actor is what takes a trial's workers down
             trial_name_creator=lambda trial: trial.config["name"],
             trial_dirname_creator=lambda trial: f"{trial.config['name']}-{trial.trial_id}",
         ),

@@ -10,7 +10,7 @@ import contextlib
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import ray
@@ -20,6 +20,7 @@ from agesearch.metrics import EPOCH, EPOCH_SECONDS
 from agesearch.search.keeper import COMPLETED, FAILED, OUTCOME, REASON, SECONDS
 from agesearch.specs import CropSpec, TrainSpec
 from agesearch.storage import Location
+from agesearch.training.loop import Place
 
 Report = Callable[[dict[str, float]], None]
 
@@ -40,17 +41,27 @@ class Trainer(Protocol):
         *,
         report: Report = ...,
         resume: bool = True,
+        place: Place = ...,
     ) -> dict[str, float]: ...
 
 
 @dataclass(frozen=True)
 class TrialInputs:
-    """What all trials of a study share; the datasets lie in Ray's object store, once."""
+    """What all trials of a study share; the datasets lie in Ray's object store, once.
+
+    ``workers`` processes train a trial together, each with so many GPUs; one is the trial's actor itself.
+    """
 
     trainer: Trainer
     train: Any
     val: Any
     crop: CropSpec
+    workers: int = 1
+    gpus_per_worker: float = 0.0
+
+    def on_workers(self, workers: int, gpus: float) -> TrialInputs:
+        """The same, for trials on so many workers with so many GPUs each."""
+        return replace(self, workers=workers, gpus_per_worker=gpus)
 
 
 def run_trial(config: dict[str, Any], inputs: TrialInputs) -> None:
@@ -61,7 +72,8 @@ def run_trial(config: dict[str, Any], inputs: TrialInputs) -> None:
     spec = TrainSpec.model_validate_json(config["spec"])
     out = Location.of(config["folder"]).make_dir()
     (out / "spec.json").write_json(spec.model_dump(mode="json"))
-    started, epoch = time.perf_counter() - _trained_before(out), 0
+    before, epoch = _trained_before(out), 0
+    started = time.perf_counter() - before
 
     def report(metrics: dict[str, float]) -> None:
         nonlocal epoch
@@ -69,7 +81,14 @@ def run_trial(config: dict[str, Any], inputs: TrialInputs) -> None:
         tune.report({**metrics, SECONDS: time.perf_counter() - started})
 
     try:
-        final = inputs.trainer(spec, inputs.train, inputs.val, out, inputs.crop, report=report, resume=True)
+        if inputs.workers > 1:
+            from agesearch.search.together import train_together
+
+            final = train_together(spec, inputs, out, before)
+        else:
+            final = inputs.trainer(
+                spec, inputs.train, inputs.val, out, inputs.crop, report=report, resume=True
+            )
         # The best epoch's metrics, but the epochs trained: those were the trial's budget.
         last: dict[str, Any] = {**final, EPOCH: epoch or spec.optim.epochs, OUTCOME: COMPLETED}
     except Exception as error:  # anything a configuration can provoke: divergence, memory, a bad weights file

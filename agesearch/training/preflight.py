@@ -18,11 +18,17 @@ TRIALS_PER_GPU = 4
 
 @dataclass(frozen=True)
 class Plan:
-    """How many trials run at once and what each of them holds."""
+    """How many trials run at once and what each of them holds, with all of its workers."""
 
     concurrency: int
     cpus_per_trial: float
     gpus_per_trial: float
+    workers: int = 1
+
+    @property
+    def gpus_per_worker(self) -> float:
+        """The GPUs, or the share of one, that each worker of a trial has."""
+        return self.gpus_per_trial / self.workers
 
 
 def plan(
@@ -30,39 +36,71 @@ def plan(
     gpus: float,
     *,
     concurrency: int | None = None,
-    cpus_per_trial: float = 1.0,
+    workers: int = 1,
+    gpus_per_trial: float | None = None,
     data_cpus: float = 0.0,
     trials: int | None = None,
     what: str = "trial",
 ) -> Plan:
     """Fit the trials into a cluster of ``cpus`` and ``gpus``, leaving ``data_cpus`` for Ray Data.
 
-    Without ``concurrency`` as many trials run at once as fit, but no more than there are ``trials``. A
-    ``concurrency`` that does not fit is an ``InputError`` that says what would. Data that is already
-    materialised needs no CPU. ``what`` is what errors call a trial.
+    A trial holds one CPU for each of its ``workers``. Without ``concurrency`` as many trials run at once as
+    fit, but no more than there are ``trials``. ``gpus_per_trial`` is 0, a share of one GPU, or one GPU for
+    each worker; None: what lets the trials fit. What does not fit is an ``InputError`` that says what would.
+    Data that is already materialised needs no CPU. ``what`` is what errors call a trial.
     """
-    if concurrency is not None and concurrency < 1:
-        raise InputError(f"--concurrency is {concurrency}, but must be >= 1.")
-    room = math.floor((cpus - data_cpus) / cpus_per_trial + 1e-9)
+    for name, value in (("--concurrency", concurrency), ("--workers-per-trial", workers)):
+        if value is not None and value < 1:
+            raise InputError(f"{name} is {value}, but must be >= 1.")
+    _check_gpus(gpus_per_trial, workers, gpus)
+    room = math.floor((cpus - data_cpus) / workers + 1e-9)
     holding = f"{data_cpus:g} for reading data and " if data_cpus else ""
     if room < 1:
         raise InputError(
-            f"The cluster offers {cpus:g} CPUs, but {holding}{cpus_per_trial:g} for a {what} are needed: "
-            f"none could ever start. Offer at least {math.ceil(data_cpus + cpus_per_trial)} CPUs."
+            f"The cluster offers {cpus:g} CPUs, but {holding}{workers} for a {what} are needed: "
+            f"none could ever start. Offer at least {math.ceil(data_cpus + workers)} CPUs."
         )
     if concurrency is not None and concurrency > room:
         raise InputError(
-            f"{concurrency} {what}s at once need {holding}{concurrency * cpus_per_trial:g} CPUs, but the "
+            f"{concurrency} {what}s at once need {holding}{concurrency * workers} CPUs, but the "
             f"cluster offers {cpus:g}: some could wait for ever. Ask for --concurrency {room} or less."
         )
-    wanted = concurrency or (min(room, int(gpus) * TRIALS_PER_GPU) if gpus >= 1 else room)
+    most = _room_on_gpus(gpus, workers, gpus_per_trial)
+    if gpus_per_trial and most is not None and (concurrency or 0) > most:
+        raise InputError(
+            f"{concurrency} {what}s at once with {gpus_per_trial:g} GPUs each do not fit into the cluster's "
+            f"{gpus:g}: some could wait for ever. Ask for --concurrency {most} or less."
+        )
+    wanted = concurrency or (room if most is None else min(room, most))
     wanted = min(wanted, trials) if trials else wanted
-    return Plan(wanted, cpus_per_trial, _gpu_share(gpus, wanted))
+    share = _gpu_share(gpus, wanted, workers) if gpus_per_trial is None else gpus_per_trial
+    return Plan(wanted, float(workers), share, workers)
 
 
-def _gpu_share(gpus: float, concurrency: int) -> float:
-    """Whole GPUs never split between two: a trial gets one, or the share that lets all of them fit."""
+def _check_gpus(asked: float | None, workers: int, gpus: float) -> None:
+    if not asked:
+        return
+    if not (asked == workers or (workers == 1 and 0 < asked < 1)):
+        rule = "0, a share of one GPU, or 1" if workers == 1 else f"0, or {workers}: one for each worker"
+        raise InputError(f"--gpus-per-trial is {asked:g}, but must be {rule}.")
+    if asked > gpus:
+        raise InputError(f"--gpus-per-trial is {asked:g}, but the cluster offers {gpus:g} GPUs.")
+
+
+def _room_on_gpus(gpus: float, workers: int, asked: float | None) -> int | None:
+    """How many trials fit on the GPUs; None where they need none."""
+    if asked == 0 or math.floor(gpus) < (workers if asked is None else 1):
+        return None
+    if workers > 1:
+        return math.floor(gpus) // workers
+    return math.floor(gpus) * (TRIALS_PER_GPU if asked is None else math.floor(1 / asked + 1e-9))
+
+
+def _gpu_share(gpus: float, concurrency: int, workers: int) -> float:
+    """Whole GPUs never split between two: a worker gets one, or the share that lets all trials fit."""
     whole = math.floor(gpus)
+    if workers > 1:
+        return float(workers) if whole >= workers * concurrency else 0.0
     if whole < 1:
         return 0.0
     sharers = math.ceil(concurrency / whole)

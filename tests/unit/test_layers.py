@@ -53,6 +53,7 @@ RAY_FILES = {
     "search/scheduler.py",
     "search/searcher.py",
     "search/study.py",
+    "search/together.py",
     "search/trial.py",
     "serving/app.py",
 }

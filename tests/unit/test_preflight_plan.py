@@ -33,6 +33,31 @@ def test_gpus_are_shared_but_never_split_across() -> None:
     assert plan(16, 2, concurrency=3).gpus_per_trial == 0.5
 
 
+def test_workers_hold_a_cpu_each_and_a_gpu_each_or_none() -> None:
+    assert plan(4, 0, workers=2) == Plan(2, 2.0, 0.0, 2)
+    assert plan(16, 4, workers=2) == Plan(2, 2.0, 2.0, 2)
+    assert plan(16, 4, workers=2).gpus_per_worker == 1.0
+    assert plan(16, 1, workers=2) == Plan(8, 2.0, 0.0, 2)  # two cannot share one: they train on the CPU
+    with pytest.raises(InputError, match="offers 2 CPUs, but 4 for a trial are needed"):
+        plan(2, 0, workers=4)
+    with pytest.raises(InputError, match="--workers-per-trial is 0"):
+        plan(2, 0, workers=0)
+
+
+def test_gpus_are_given_as_asked_or_refused() -> None:
+    assert plan(16, 2, gpus_per_trial=0.25) == Plan(8, 1.0, 0.25)
+    assert plan(16, 2, gpus_per_trial=1) == Plan(2, 1.0, 1)
+    assert plan(16, 2, gpus_per_trial=0) == Plan(16, 1.0, 0)
+    with pytest.raises(InputError, match="3 trials at once with 1 GPUs each do not fit"):
+        plan(16, 2, gpus_per_trial=1, concurrency=3)
+    with pytest.raises(InputError, match="is 2, but must be 0, a share of one GPU, or 1"):
+        plan(16, 2, gpus_per_trial=2)
+    with pytest.raises(InputError, match="is 0.5, but must be 0, or 2: one for each worker"):
+        plan(16, 2, workers=2, gpus_per_trial=0.5)
+    with pytest.raises(InputError, match="but the cluster offers 0 GPUs"):
+        plan(16, 0, gpus_per_trial=1)
+
+
 @given(st.integers(1, 64), st.integers(0, 8), st.integers(0, 3), st.integers(1, 64))
 def test_a_plan_always_fits(cpus: int, gpus: int, data: int, wanted: int) -> None:
     try:
