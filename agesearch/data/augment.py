@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import random
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from agesearch.specs import AugmentSpec
+from agesearch.provenance import installed
+from agesearch.specs import AugmentSpec, digest_of
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -21,6 +22,9 @@ Change = Callable[[Pixels], Pixels]
 
 #: What a policy draws from: reseeded for each face, so that a draw depends on nothing before it.
 Numbers = np.random.Generator
+
+#: Raise it whenever a policy or the way seeds are drawn changes what a view looks like.
+_VIEWS_RECIPE = 1
 
 
 class Augmenter:
@@ -44,6 +48,12 @@ class Augmenter:
         self._reseed(epoch, sample_id)
         return self._change(image)
 
+    def each(self, images: Sequence[Pixels], epoch: int, ids: Sequence[str]) -> Sequence[Pixels]:
+        """The faces of a batch, changed one by one."""
+        if self._change is None:
+            return images
+        return [self(image, epoch, sample_id) for image, sample_id in zip(images, ids, strict=True)]
+
     def _reseed(self, epoch: int, sample_id: str) -> None:
         key = struct.pack("<qq", self._seed, epoch) + sample_id.encode("utf-8")
         digest = hashlib.blake2b(key, digest_size=40).digest()
@@ -58,6 +68,22 @@ class Augmenter:
             "uinteger": 0,
         }
         self._choices.seed(int.from_bytes(digest[32:], "little"))
+
+
+def augmenter_of(spec: AugmentSpec, seed: int) -> Augmenter:
+    """What changes the faces of a training with this seed; fixed views have their own, shared by all."""
+    return Augmenter(spec, spec.view_seed if spec.fixed_views else seed)
+
+
+def views_key(spec: AugmentSpec) -> str:
+    """16 hex digits that name the pixels of the fixed views of ``spec``, whatever their number.
+
+    The versions of the libraries that draw and warp belong to them: another may round otherwise.
+    """
+    versions = {"cv2": cv2.__version__}
+    if spec.policy == "default":
+        versions |= installed(("albumentations",))
+    return digest_of([_VIEWS_RECIPE, spec.policy, spec.strength, spec.view_seed, versions])
 
 
 def default_policy(strength: float, numbers: Numbers, choices: random.Random) -> Change:

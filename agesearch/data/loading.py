@@ -1,19 +1,21 @@
 """A split as a Ray Dataset that every trial shares: decoded once and held in the object store.
 
 Rows: ``sample_id``, ``image`` uint8 [S, S, 3] RGB, ``age``, ``age_std``, ``age_low``, ``age_high``,
-``weight`` (NaN where unknown), and with targets ``teacher_pmf`` float16 [101].
+``weight`` (NaN where unknown), with targets ``teacher_pmf`` float16 [V, 101] and with an order teacher's
+``teacher_features`` float16 [V, F], for V views of each face.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from agesearch.ages import BINS
+from agesearch.data.answers import StoredAnswers
 from agesearch.data.arrays import NUMBERS, decode_column, numbers
 from agesearch.data.parts import Part
 from agesearch.data.records import Split, read_manifest
@@ -26,14 +28,38 @@ RawBatch = dict[str, npt.NDArray[Any]]
 #: Up to so many faces the driver decodes them itself: 2,048 take 1 s, starting Ray Data's workers 3 to 9 s.
 FACES_DECODED_HERE = 8192
 
+_ROWS_AT_ONCE = 256
 _COLUMNS = ["sample_id", "image", *NUMBERS]
 
 
-def load_split(dataset: str | Location, part: Split | Part | None, *, targets: Location | None = None) -> Any:
+@dataclass(frozen=True)
+class _Join:
+    """Answers that become a column: ``files`` has one file a view, ``stored`` is their column."""
+
+    name: str
+    stored: str
+    files: tuple[Location, ...]
+
+    def check(self, folder: Location, ids: npt.NDArray[Any]) -> None:
+        """An ``InputError`` where a face has no answer."""
+        for file in self.files:
+            if not np.isin(ids, StoredAnswers(file, self.stored).ids()).all():
+                raise InputError(
+                    f"The teacher targets '{file}' lack faces of '{folder}': remove them, and retry."
+                )
+
+
+def load_split(
+    dataset: str | Location,
+    part: Split | Part | None,
+    *,
+    targets: Location | Sequence[Location] | None = None,
+    features: Location | Sequence[Location] | None = None,
+) -> Any:
     """A ``ray.data.MaterializedDataset`` of the faces of a split or another part (None: of every split).
 
-    ``targets`` is a Parquet file of ``agesearch.distill.targets``; a face that it does not hold is an
-    ``InputError``, as is a part without faces.
+    ``targets`` and ``features`` are files of ``agesearch.distill.targets``, one a view; a face that one does
+    not hold is an ``InputError``, as is a part without faces. Answers are read shard by shard.
     """
     folder = Location.of(dataset)
     size = read_manifest(folder).crop.size
@@ -41,12 +67,19 @@ def load_split(dataset: str | Location, part: Split | Part | None, *, targets: L
     ids = _strings(read_rows(folder, rows, ["sample_id"]))
     if len(ids) == 0:
         raise InputError(f"'{folder}' has no faces in {rows}.")
-    known = None if targets is None else _sorted_targets(targets)
-    if known is not None and not np.isin(ids, known[0]).all():
-        raise InputError(f"The teacher targets '{targets}' lack faces of '{folder}': remove them, and retry.")
+    joins = [
+        _Join(name, stored, (where,) if isinstance(where, Location) else tuple(where))
+        for name, stored, where in (
+            ("teacher_pmf", "pmf", targets),
+            ("teacher_features", "features", features),
+        )
+        if where is not None
+    ]
+    for join in joins:
+        join.check(folder, ids)
     if len(ids) <= FACES_DECODED_HERE:
-        return _decoded_here(folder, rows, size, known)
-    return _decoded_by_workers(folder, rows, size, known)
+        return _decoded_here(folder, rows, size, joins)
+    return _decoded_by_workers(folder, rows, size, joins)
 
 
 def resident(dataset: Any) -> list[RawBatch]:
@@ -70,48 +103,49 @@ def streamed(dataset: Any, batch_size: int, seed: int, *, buffer: int = 4096) ->
     )
 
 
-def _decoded_here(folder: Location, part: Part, size: int, known: Any) -> Any:
+def _decoded_here(folder: Location, part: Part, size: int, joins: Sequence[_Join]) -> Any:
     import ray.data
     from ray.data.extensions import ArrowTensorArray
 
-    batch = _decode(read_rows(folder, part, _COLUMNS), size, known)
-    tensors = ("image", "teacher_pmf")
-    columns = {k: ArrowTensorArray.from_numpy(v) if k in tensors else pa.array(v) for k, v in batch.items()}
-    return ray.data.from_arrow(pa.table(columns))
+    def table(block: RawBatch) -> pa.Table:
+        return pa.table(
+            {k: ArrowTensorArray.from_numpy(v) if v.ndim > 1 else pa.array(v) for k, v in block.items()}
+        )
+
+    names = shard_names(folder)
+    tables = [table(block) for name in names for block in _blocks(folder, part, size, joins, name)]
+    return ray.data.from_arrow(pa.concat_tables(tables))
 
 
-def _decoded_by_workers(folder: Location, part: Part, size: int, known: Any) -> Any:
-    import ray
+def _decoded_by_workers(folder: Location, part: Part, size: int, joins: Sequence[_Join]) -> Any:
     import ray.data
 
     names = shard_names(folder)
     shards = ray.data.from_items([{"shard": name} for name in names], override_num_blocks=len(names))
-    shared = None if known is None else ray.put(known)
 
     def decode(named: Any) -> Iterator[RawBatch]:
-        targets = None if shared is None else ray.get(shared)
-        for batch in row_batches(folder, part, _COLUMNS, rows=256, shards=named["shard"].to_pylist()):
-            yield _decode(pa.Table.from_batches([batch]), size, targets)
+        for name in named["shard"].to_pylist():
+            yield from _blocks(folder, part, size, joins, name)
 
     return shards.map_batches(decode, batch_format="pyarrow", batch_size=None).materialize()
 
 
-def _decode(table: pa.Table, size: int, known: Any) -> RawBatch:
-    ids = _strings(table)
-    batch: RawBatch = {"sample_id": ids, "image": decode_column(table.column("image"), size)}
-    batch |= {name: numbers(table.column(name)) for name in NUMBERS}
-    if known is not None:
-        batch["teacher_pmf"] = known[1][np.searchsorted(known[0], ids)]
-    return batch
-
-
-def _sorted_targets(targets: Location) -> tuple[npt.NDArray[Any], npt.NDArray[np.float16]]:
-    """Sample ids in ascending order, and their PMFs [N, 101]."""
-    table = targets.read_table(["sample_id", "pmf"])
-    ids = _strings(table)
-    pmf = table.column("pmf").combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    order = np.argsort(ids)
-    return ids[order], pmf.reshape(-1, BINS).astype(np.float16)[order]
+def _blocks(
+    folder: Location, part: Part, size: int, joins: Sequence[_Join], shard: str
+) -> Iterator[RawBatch]:
+    """The faces of one shard, decoded, a few at a time."""
+    known: dict[str, list[StoredAnswers]] = {}
+    for batch in row_batches(folder, part, _COLUMNS, rows=_ROWS_AT_ONCE, shards=[shard]):
+        table = pa.Table.from_batches([batch])
+        ids = _strings(table)
+        block: RawBatch = {"sample_id": ids, "image": decode_column(table.column("image"), size)}
+        block |= {name: numbers(table.column(name)) for name in NUMBERS}
+        for join in joins:
+            if join.name not in known:
+                known[join.name] = [StoredAnswers(file, join.stored) for file in join.files]
+            answers = [stored.of(shard, ids) for stored in known[join.name]]
+            block[join.name] = np.stack(answers, axis=1)
+        yield block
 
 
 def _strings(table: pa.Table) -> npt.NDArray[Any]:

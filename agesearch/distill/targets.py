@@ -1,114 +1,382 @@
-"""A teacher's age distribution for every face of a dataset, computed once and shared by all students.
+"""What a frozen teacher says of every face of a dataset, computed once and shared by all students.
 
-As in Fast Knowledge Distillation (Shen & Xing 2022): a frozen teacher's PMF of an image never changes, so it
-is stored beside the dataset, ``targets/<teacher digest>/plain.parquet`` (``sample_id``, ``pmf`` float16
-[101]). ``plain`` is the view: the crop as it is stored, without augmentation.
+As in Fast Knowledge Distillation (Shen & Xing 2022): a teacher's answer for (face, view) is a pure function,
+so it is stored beside the dataset. ``targets/<teacher digest>/plain.parquet`` has the PMFs (``sample_id``,
+``pmf`` float16 [101]) of the crops as they are stored, ``<views' key>/view-003.parquet`` in the same folder
+those of a fixed view (``AugmentSpec.views``). An order teacher's files have ``features`` float16 [F] instead.
+
+Work is cut into pieces of at most ``PIECE_FACES`` faces of one shard and one view; each is stored when it is
+done, so a killed run goes on where it stopped. Memory does not grow with the dataset.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from agesearch.ages import BINS
+from agesearch.ages import FloatArray
+from agesearch.data.answers import AnswersWriter, answered, answers_table, data_key
 from agesearch.data.arrays import decode_column
-from agesearch.data.records import SHARDS, Manifest, read_manifest
+from agesearch.data.augment import augmenter_of, views_key
+from agesearch.data.records import SHARDS, read_manifest
 from agesearch.data.shards import shard_names
+from agesearch.errors import ConflictError, InputError
 from agesearch.measure.speed import cores
-from agesearch.models.manifest import model_digest
+from agesearch.models.manifest import model_digest, read_model_manifest
+from agesearch.models.prepare import Images
 from agesearch.models.scorers import Scorer, scorer_of
 from agesearch.progress import Listener, Progress, silent
-from agesearch.specs import digest_of
-from agesearch.storage import Location
+from agesearch.specs import AugmentSpec
+from agesearch.storage import Location, exclusive
 
+TARGETS = "targets"
 PLAIN_VIEW = "plain"
 
-SCHEMA = pa.schema([pa.field("sample_id", pa.string()), pa.field("pmf", pa.list_(pa.float16(), BINS))])
-
-#: Up to so many faces are scored in this process: a Ray worker takes 3 s to start, as long as 1,500 faces.
+#: Up to so many answers are computed in this process: a Ray worker takes 3 s to start.
 FACES_SCORED_HERE = 4096
+#: Faces of one piece of work: what a kill may cost, and the unit of progress.
+PIECE_FACES = 512
 
-_DATA_KEY = b"agesearch.dataset"
+_DECODED_AT_ONCE = 64
+_POLL_S = 1.0
+
+Answer = Callable[[Images | Sequence[Images]], FloatArray]
+
+
+class Teacher(Protocol):
+    """A frozen model whose answers are stored; it travels to Ray's workers, so it can be pickled."""
+
+    name: str
+    digest: str
+    column: str
+    stage: str
+
+    def open(self, threads: int) -> Answer:
+        """What answers crops of any size with ``float32 [N, W]``."""
+        ...
+
+
+@dataclass(frozen=True)
+class AgeTeacher:
+    """A teacher of ages: its answers are PMFs [101]."""
+
+    name: str
+    digest: str
+    scorer: Scorer = field(repr=False)
+    column: str = "pmf"
+    stage: str = "teacher targets"
+
+    def open(self, threads: int) -> Answer:
+        """The teacher's PMFs."""
+        return self.scorer.open(threads).pmf
+
+
+@dataclass(frozen=True)
+class OrderTeacher:
+    """A teacher of order: its answers are its pooled features [F] (Zhao 2020)."""
+
+    name: str
+    digest: str
+    net: Any = field(repr=False)
+    input_size: int = 0
+    column: str = "features"
+    stage: str = "order features"
+
+    def open(self, threads: int) -> Answer:
+        """The teacher's features; torch's own number of threads counts."""
+        from agesearch.distill.sorting import answers
+
+        return lambda images: answers(self.net, list(images), self.input_size)[1]
+
+
+@dataclass(frozen=True)
+class Computed:
+    """The files of a teacher's answers, one a view; ``answers`` of them were computed by this run."""
+
+    files: list[Location]
+    faces: int
+    answers: int
+    seconds: float
+
+    @property
+    def bytes(self) -> int:
+        """The size of all files."""
+        return sum(file.filesystem.get_file_info(file.path).size or 0 for file in self.files)
+
+
+@dataclass(frozen=True)
+class _View:
+    """One file to be made; ``number`` None is the crop as it is stored."""
+
+    file: Location
+    parts: Location
+    number: int | None
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Faces ``start`` to ``start + faces`` of a shard, as a view shows them."""
+
+    view: _View
+    shard: str
+    start: int
+    faces: int
+
+    @property
+    def file(self) -> Location:
+        return self.view.parts / f"{self.shard}.{self.start:07d}"
+
+    @property
+    def is_done(self) -> bool:
+        if not self.file.exists():
+            return False
+        try:
+            rows = pq.ParquetFile(self.file.path, filesystem=self.file.filesystem).metadata.num_rows
+        except (pa.ArrowInvalid, OSError):
+            return False
+        return bool(rows == self.faces)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What every piece of work needs besides the teacher."""
+
+    dataset: Location
+    crop_size: int
+    augment: AugmentSpec | None
+    data: str
 
 
 def teacher_targets(
-    teacher: str | Location, dataset: str | Location, on_progress: Listener = silent
-) -> Location:
-    """The Parquet file with the teacher's PMFs for all faces of a dataset; computed where it is missing.
+    teacher: str | Location,
+    dataset: str | Location,
+    augment: AugmentSpec | None = None,
+    on_progress: Listener = silent,
+) -> list[Location]:
+    """The Parquet files with a teacher's PMFs for all faces of a dataset, computed where they are missing.
 
-    Each shard is stored when it is done, so a killed run goes on where it stopped. Ray must be running where
-    the dataset is large.
+    One file for each of the fixed views of ``augment``; without any, the one of the stored crops. Large work
+    runs on Ray. Where another run computes the same, this one waits for it and shares the result.
     """
+    return compute(age_teacher(teacher, dataset), dataset, augment, on_progress).files
+
+
+def order_features(
+    order_teacher: str | Location,
+    dataset: str | Location,
+    augment: AugmentSpec | None = None,
+    on_progress: Listener = silent,
+) -> list[Location]:
+    """The same for an order teacher: files with its pooled features."""
+    return compute(order_model(order_teacher), dataset, augment, on_progress).files
+
+
+def age_teacher(where: str | Location, dataset: str | Location) -> AgeTeacher:
+    """A model folder, a foreign teacher or an ensemble, for the crops of a dataset; an ``InputError`` where
+    it cannot take them.
+    """
+    scorer = scorer_of(where, read_manifest(dataset).crop)
+    return AgeTeacher(read_model_manifest(where).model.arch, model_digest(where), scorer)
+
+
+def order_model(where: str | Location) -> OrderTeacher:
+    """The folder of an order teacher."""
+    from agesearch.models.order import load_order, order_digest, read_order_manifest
+
+    model = read_order_manifest(where).model
+    return OrderTeacher(model.arch, order_digest(where), load_order(where), model.input_size)
+
+
+def compute(
+    teacher: Teacher, dataset: str | Location, augment: AugmentSpec | None, on_progress: Listener = silent
+) -> Computed:
+    """Store a teacher's answers for a dataset and its views; what is stored already is not computed again."""
     folder = Location.of(dataset)
     manifest = read_manifest(folder)
-    data = digest_of([manifest.content_digest, manifest.crop.model_dump(mode="json")])
-    place = folder / "targets" / model_digest(teacher)
-    out = place / f"{PLAIN_VIEW}.parquet"
-    if _belongs(out, data):
-        return out
-    parts = place / f".{PLAIN_VIEW}.{data}"
-    shards = [folder / SHARDS / name for name in shard_names(folder)]
-    missing = [shard for shard in shards if not (parts / shard.name).exists()]
-    _score(teacher, manifest, missing, parts, len(shards), on_progress)
-    tables = [(parts / shard.name).read_table() for shard in shards]
-    out.write_table(pa.concat_tables(tables).cast(SCHEMA).replace_schema_metadata({_DATA_KEY: data.encode()}))
-    parts.delete()
-    return out
+    data, faces = data_key(manifest), manifest.faces
+    started = time.perf_counter()
+    views = _views(folder / TARGETS / teacher.digest, augment, data)
+    files = [view.file for view in views]
+    if all(answered(file, data, faces) for file in files):
+        return Computed(files, faces, 0, 0.0)
+    job = _Job(folder, manifest.crop.size, augment, data)
+    with _held(files[0].parent, teacher.stage, on_progress):
+        missing = [view for view in views if not answered(view.file, data, faces)]
+        _forget_others(files[0].parent, data)
+        pieces = _pieces(job, missing)
+        wanted = [piece for piece in pieces if not piece.is_done]
+        done = sum(piece.faces for piece in pieces) - sum(piece.faces for piece in wanted)
+        pace = _Pace(teacher.stage, faces * len(missing), done, on_progress)
+        for piece in _answer(teacher, job, wanted):
+            pace.add(piece.faces)
+        for view in missing:
+            _join(view, [piece for piece in pieces if piece.view is view], job, teacher)
+        (files[0].parent / _parts_name(data)).delete()
+    return Computed(files, faces, pace.added, time.perf_counter() - started)
 
 
-def score_shard(shard: Location, teacher: Scorer, crop_size: int, threads: int = 1) -> pa.Table:
-    """The PMFs of one shard's faces."""
-    table = shard.read_table(["sample_id", "image"])
-    predictor = teacher.open(threads)
-    pmf = predictor.pmf(decode_column(table.column("image"), crop_size)).astype(np.float16)
-    masses = pa.FixedSizeListArray.from_arrays(pa.array(pmf.reshape(-1)), BINS)
-    return pa.table({"sample_id": table.column("sample_id"), "pmf": masses}, schema=SCHEMA)
+def answer_piece(piece: _Piece, job: _Job, answer: Answer, column: str) -> None:
+    """Compute and store one piece, a few faces in memory at a time."""
+    table = (job.dataset / SHARDS / piece.shard).read_table(["sample_id", "image"])
+    table = table.slice(piece.start, piece.faces)
+    ids = table.column("sample_id").to_pylist()
+    number = piece.view.number
+    augment = None if job.augment is None or number is None else augmenter_of(job.augment, 0)
+    found = []
+    for start in range(0, len(ids), _DECODED_AT_ONCE):
+        some = slice(start, start + _DECODED_AT_ONCE)
+        crops = decode_column(table.column("image")[some], job.crop_size)
+        seen = crops if augment is None else augment.each(list(crops), number or 0, ids[some])
+        found.append(answer(seen))
+    values = np.concatenate(found)
+    if not np.isfinite(values).all():
+        bad = ids[int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])]
+        raise InputError(f"The teacher's answer for the face '{bad}' of '{job.dataset}' is not a number.")
+    piece.file.write_table(answers_table(ids, column, values))
 
 
-def _score(
-    teacher: str | Location,
-    manifest: Manifest,
-    shards: list[Location],
-    parts: Location,
-    total: int,
-    on_progress: Listener,
-) -> None:
-    scorer, size = scorer_of(teacher, manifest.crop), manifest.crop.size
-    done = total - len(shards)
-    on_progress(Progress("teacher targets", done, total))
-    if manifest.faces <= FACES_SCORED_HERE:
-        threads = cores()
-        for shard in shards:
-            (parts / shard.name).write_table(score_shard(shard, scorer, size, threads))
-            done += 1
-            on_progress(Progress("teacher targets", done, total))
+def _views(place: Location, augment: AugmentSpec | None, data: str) -> list[_View]:
+    if augment is None or not augment.fixed_views:
+        return [_View(place / f"{PLAIN_VIEW}.parquet", place / _parts_name(data) / PLAIN_VIEW, None)]
+    place = place / views_key(augment)
+    names = [(number, f"view-{number:03d}") for number in range(augment.fixed_views)]
+    return [_View(place / f"{name}.parquet", place / _parts_name(data) / name, n) for n, name in names]
+
+
+def _parts_name(data: str) -> str:
+    return f".parts.{data}"
+
+
+def _forget_others(place: Location, data: str) -> None:
+    """Remove what killed runs left of other states of the dataset."""
+    for child in place.children():
+        if child.name.startswith(".parts.") and child.name != _parts_name(data):
+            child.delete()
+
+
+def _pieces(job: _Job, views: Sequence[_View]) -> list[_Piece]:
+    """All pieces, view by view, in the order of the dataset's rows."""
+    sizes: dict[str, int] = {}
+    for name in shard_names(job.dataset):
+        shard = job.dataset / SHARDS / name
+        try:
+            sizes[name] = pq.ParquetFile(shard.path, filesystem=shard.filesystem).metadata.num_rows
+        except (pa.ArrowInvalid, OSError) as error:
+            raise InputError(f"'{shard}' is damaged: ingest the dataset again.") from error
+    return [
+        _Piece(view, name, start, min(PIECE_FACES, rows - start))
+        for view in views
+        for name, rows in sizes.items()
+        for start in range(0, rows, PIECE_FACES)
+    ]
+
+
+def _join(view: _View, pieces: Sequence[_Piece], job: _Job, teacher: Teacher) -> None:
+    """Put a view's pieces into its file, one row group a shard."""
+    about: dict[str, Any] = {"teacher": teacher.name, "digest": teacher.digest, "answers": teacher.column}
+    if view.number is not None and job.augment is not None:
+        drawn: Mapping[str, Any] = job.augment.model_dump(
+            mode="json", include={"policy", "strength", "view_seed"}
+        )
+        about |= {"view": view.number, **drawn}
+    with AnswersWriter(view.file) as out:
+        for shard, some in groupby(pieces, key=lambda piece: piece.shard):
+            out.write(shard, pa.concat_tables(piece.file.read_table() for piece in some))
+        out.finish(job.data, about)
+    view.parts.delete()
+
+
+def _answer(teacher: Teacher, job: _Job, pieces: Sequence[_Piece]) -> Iterator[_Piece]:
+    """Compute pieces here or on Ray; yields each when it is stored."""
+    if sum(piece.faces for piece in pieces) > FACES_SCORED_HERE:
+        yield from _answered_by_workers(teacher, job, pieces)
         return
-    for _ in _scored_by_workers(shards, parts, scorer, size):
-        done += 1
-        on_progress(Progress("teacher targets", done, total))
+    answer = teacher.open(cores()) if pieces else None
+    for piece in pieces:
+        assert answer is not None
+        answer_piece(piece, job, answer, teacher.column)
+        yield piece
 
 
-def _scored_by_workers(shards: list[Location], parts: Location, teacher: Scorer, size: int) -> Any:
-    import ray
-
-    shared = ray.put(teacher)
-
-    @ray.remote(num_cpus=1)
-    def score(shard: Location, teacher: Scorer) -> None:
-        (parts / shard.name).write_table(score_shard(shard, teacher, size))
-
-    waiting = [score.remote(shard, shared) for shard in shards]
-    while waiting:
-        finished, waiting = ray.wait(waiting)
-        ray.get(finished)
-        yield from finished
+#: The teacher that a worker process has open: opening one for each piece would take as long as many faces.
+_OPEN: dict[tuple[str, str], Answer] = {}
 
 
-def _belongs(file: Location, data: str) -> bool:
-    """Whether the file holds the targets of this very dataset."""
-    if not file.exists():
-        return False
-    metadata = file.read_table(["sample_id"]).schema.metadata or {}
-    return bool(metadata.get(_DATA_KEY) == data.encode())
+def _opened(teacher: Teacher, data: str) -> Answer:
+    key = (teacher.digest, data)
+    if key not in _OPEN:
+        _OPEN.clear()
+        _OPEN[key] = teacher.open(1)
+    return _OPEN[key]
+
+
+def _answered_by_workers(teacher: Teacher, job: _Job, pieces: Sequence[_Piece]) -> Iterator[_Piece]:
+    from agesearch.session import ray_session
+
+    with ray_session() as session:
+        import ray
+
+        shared = ray.put(teacher)
+
+        @ray.remote(num_cpus=1)
+        def answer(piece: _Piece, teacher: Teacher) -> None:
+            answer_piece(piece, job, _opened(teacher, job.data), teacher.column)
+
+        waiting, left = {}, iter(pieces)
+        try:
+            while True:
+                for piece in left:
+                    waiting[answer.remote(piece, shared)] = piece
+                    if len(waiting) >= 2 * max(1, int(session.cpus)):
+                        break
+                if not waiting:
+                    return
+                finished, _ = ray.wait(list(waiting))
+                for reference in finished:
+                    ray.get(reference)
+                    yield waiting.pop(reference)
+        except ray.exceptions.RayTaskError as error:
+            raise getattr(error, "cause", None) or error from error
+        finally:
+            for reference in waiting:
+                ray.cancel(reference)
+
+
+@contextmanager
+def _held(place: Location, stage: str, on_progress: Listener) -> Iterator[None]:
+    """Hold a folder of targets; where another run has it, wait for that one to end."""
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(exclusive(place, "The folder of targets"))
+                break
+            except ConflictError:
+                on_progress(Progress(stage, 0, None, note="another run computes them: waiting for it"))
+                time.sleep(_POLL_S)
+        yield
+
+
+class _Pace:
+    """Tells how many answers are there, how fast they come, and how long the rest will take."""
+
+    def __init__(self, stage: str, total: int, done: int, on_progress: Listener) -> None:
+        self.added = 0
+        self._stage, self._total, self._before, self._tell = stage, total, done, on_progress
+        self._began = time.perf_counter()
+        on_progress(Progress(stage, done, total))
+
+    def add(self, faces: int) -> None:
+        """So many more are stored."""
+        self.added += faces
+        rate = self.added / max(1e-9, time.perf_counter() - self._began)
+        left = (self._total - self._before - self.added) / rate
+        note = f"{rate:,.0f} faces/s" + (f", {left:,.0f} s left" if left else "")
+        self._tell(Progress(self._stage, self._before + self.added, self._total, note=note))

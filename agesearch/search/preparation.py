@@ -106,7 +106,7 @@ def _default_inputs(header: StudyHeader, on_progress: Listener) -> TrialInputs:
     from agesearch.training.run import train_student
 
     dataset, teacher = Location.of(header.dataset.path), Location.of(header.teacher.path)
-    targets = teacher_targets(teacher, dataset, on_progress)
+    targets = teacher_targets(teacher, dataset, header.spec.student.augment, on_progress)
     train = load_split(dataset, Split.TRAIN, targets=targets)
     trainer = partial(
         train_student,

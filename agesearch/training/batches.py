@@ -239,8 +239,8 @@ def refuse_other_views(spec: AugmentSpec, views: int) -> None:
     wanted = max(1, spec.fixed_views)
     if views != wanted:
         raise InputError(
-            f"The teacher's targets are for {views} view(s) of each face, but augment.views asks for {wanted}: "
-            "compute them for the same augmentation ('agesearch targets --views')."
+            f"The teacher's targets are for {views} view(s) of each face, but augment.views asks for "
+            f"{wanted}: compute them for the same augmentation ('agesearch targets --views')."
         )
 
 

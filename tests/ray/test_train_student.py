@@ -67,8 +67,8 @@ def test_targets_are_computed_once_and_resumed(
     monkeypatch.setattr(targets_module, "FACES_SCORED_HERE", here)
     copy = write_faces(tmp_path / "faces")
     seen: list[Progress] = []
-    where = teacher_targets(str(trained), str(copy), seen.append)
-    assert (seen[0].done, seen[-1].done, seen[-1].total) == (0, 2, 2)
+    (where,) = teacher_targets(str(trained), str(copy), on_progress=seen.append)
+    assert (seen[0].done, seen[-1].done, seen[-1].total) == (0, 60, 60)
     table = where.read_table()
     pmf = np.array(table["pmf"].to_pylist(), dtype=np.float32)
     assert pmf.shape == (60, 101)
@@ -80,8 +80,8 @@ def test_targets_are_computed_once_and_resumed(
     def refuse(*_: Any) -> None:
         raise AssertionError("scored again")
 
-    monkeypatch.setattr(targets_module, "score_shard", refuse)
-    assert teacher_targets(str(trained), str(copy)) == where
+    monkeypatch.setattr(targets_module, "answer_piece", refuse)
+    assert teacher_targets(str(trained), str(copy)) == [where]
     write_faces(copy, 61)  # another dataset in the same place
     with pytest.raises(Exception, match="scored again"):
         teacher_targets(str(trained), str(copy))
@@ -89,7 +89,7 @@ def test_targets_are_computed_once_and_resumed(
 
 def test_unlabelled_faces_are_learnt_from_the_teacher_alone(trained: Path, tmp_path: Path) -> None:
     blank = write_faces(tmp_path / "blank", name="blank", labelled=False)
-    where = teacher_targets(str(trained), str(blank))
+    (where,) = teacher_targets(str(trained), str(blank))
     reports: list[dict[str, float]] = []
     final = _train(blank, tmp_path / "student", targets=where, report=reports.append)
     assert final["epoch"] >= 1

@@ -94,7 +94,7 @@ def test_the_command_prints_a_page_or_json(faces: Path, teacher: Path) -> None:
 
 
 def test_its_targets_are_kept_by_its_digest_for_the_crops_it_wants(faces: Path, teacher: Path) -> None:
-    targets = teacher_targets(str(teacher), str(faces))
+    (targets,) = teacher_targets(str(teacher), str(faces))
     assert targets.parent.name == model_digest(str(teacher))
     kept = {row["sample_id"]: row["pmf"] for row in targets.read_table().to_pylist()}
     images = [np.full((32, 32, 3), grey, dtype=np.uint8) for grey in (12, 18, 40, 90)]
