@@ -220,7 +220,7 @@ def _search(
     alone = slots.workers == 1
     trainable = tune.with_resources(
         tune.with_parameters(run_trial, inputs=inputs),
-        # Where a trial is not its own worker, the workers hold its CPUs and GPUs; Tune wants it to hold something.
+        # Where a trial is not its own worker, the workers hold its CPUs and GPUs; Tune wants it to hold a thing.
         {"cpu": 1, "gpu": slots.gpus_per_trial} if alone else {"memory": _HELD_BYTES},
     )
     scratch = folder.root / _TUNE_FOLDER
