@@ -252,6 +252,18 @@ class OrderTrainSpec(Spec):
     seed: int = 0
 
 
+class ComputeSpec(Spec):
+    """How the steps of a training are computed.
+
+    ``precision``: ``bfloat16`` computes the network in it by autocast, its head and the losses in float32;
+    ``auto`` does so on a GPU. ``compile`` runs the backbone through ``torch.compile``: worth its minute only
+    where an epoch takes long. Images are channels-last always.
+    """
+
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    compile: bool = False
+
+
 class TrainSpec(Spec):
     """All that decides how one network is trained, teacher or student.
 
@@ -263,6 +275,7 @@ class TrainSpec(Spec):
     optim: OptimSpec = OptimSpec()
     augment: AugmentSpec = AugmentSpec()
     distill: DistillSpec = DistillSpec()
+    compute: ComputeSpec = ComputeSpec()
     share_of_faces: float = Field(1.0, gt=0.0, le=1.0)
     seed: int = 0
 

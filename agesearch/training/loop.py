@@ -100,6 +100,8 @@ class Trainer:
         self.out = out
         self.optimiser = make_optimiser(self.net, spec.optim)
         self.state = self._restored() if resume else TrainState(spec.digest())
+        if spec.compute.compile:
+            self.net.backbone.compile()
         self.task: nn.Module = DistributedDataParallel(task) if dist.is_initialized() else task
 
     def fit(self, report: Report) -> Fitted:
@@ -155,13 +157,18 @@ class Trainer:
 
     def _step(self, batch: Batch) -> dict[str, Tensor]:
         inputs, targets = self._to_device(batch)
-        with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._in_bfloat16):
             terms: dict[str, Tensor] = self.task(inputs, targets)
         self.optimiser.zero_grad(set_to_none=True)
         terms["loss"].backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.net.parameters(), MAX_GRADIENT_NORM)
         self.optimiser.step()
         return terms
+
+    @property
+    def _in_bfloat16(self) -> bool:
+        wanted = self.spec.compute.precision
+        return wanted == "bfloat16" or (wanted == "auto" and self.device.type == "cuda")
 
     def _to_device(self, batch: Batch) -> tuple[Tensor, Targets]:
         # uint8 [B, S, S, 3] seen as [B, 3, S, S] is already channels-last: no copy before the conversion
