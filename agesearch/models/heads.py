@@ -1,54 +1,41 @@
-"""What turns a backbone's features into a probability mass over the ages 0..100.
+"""What turns a backbone's features into a probability mass over the ages 0..100: the table of heads.
 
-A head returns its own raw outputs (``forward``), and ``logits`` maps these to 101 values whose softmax is the
-PMF. So every loss, export and metric sees the same thing, whatever a head trains on.
+A head returns its own raw outputs (``forward``); ``logits`` maps these to 101 values whose softmax is the
+PMF, and ``label_loss`` is what the head's authors train the raw outputs with. So every export, metric and
+teacher's loss sees the same thing, whatever a head trains on. Logits are made in the log domain: none, and
+none of their gradients, becomes infinite, however far off a raw output is.
+
+Adding a head is a class, a row of ``HEADS``, and its name in ``ModelSpec.head``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from agesearch.ages import BINS, FloatArray, group_cells
 from agesearch.errors import unknown_name
+from agesearch.models.head_base import Head, LinearHead, kept_mass
+from agesearch.models.ordinal_heads import CoralHead, CornHead
+from agesearch.models.regression_heads import ClippedHead, GaussianHead
 from agesearch.specs import ModelSpec
 
-
-class Head(nn.Module):
-    """Base of all heads: features ``[B, F]`` -> raw outputs -> logits ``[B, 101]``."""
-
-    def logits(self, raw: Tensor) -> Tensor:
-        """Raw outputs -> ``[B, 101]`` whose softmax is the PMF."""
-        raise NotImplementedError
-
-    def start_from(self, prior: FloatArray) -> None:
-        """Set the biases so that an untrained head answers about ``prior`` ``[101]`` for every face."""
-        raise NotImplementedError
-
-
-class _LinearHead(Head):
-    """Dropout, then one linear layer with ``units`` outputs, small at first so that the biases decide."""
-
-    def __init__(self, spec: ModelSpec, features: int, units: int) -> None:
-        super().__init__()
-        self.dropout = nn.Dropout(spec.dropout)
-        self.linear = nn.Linear(features, units)
-        nn.init.normal_(self.linear.weight, std=0.01)
-        nn.init.zeros_(self.linear.bias)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Features ``[B, F]`` -> raw outputs ``[B, units]``."""
-        raw: Tensor = self.linear(self.dropout(features))
-        return raw
-
-    def _start(self, mass: Tensor) -> None:
-        """The biases become the log of a mass [units], with a little kept for every unit."""
-        kept = mass + 1e-3
-        with torch.no_grad():
-            self.linear.bias.copy_(torch.log(kept / kept.sum()))
+__all__ = [
+    "HEADS",
+    "ClippedHead",
+    "CoralHead",
+    "CornHead",
+    "GaussianHead",
+    "GroupsHead",
+    "Head",
+    "SoftmaxHead",
+    "build_head",
+]
 
 
-class SoftmaxHead(_LinearHead):
+class SoftmaxHead(LinearHead):
     """One linear unit an age, softmax over them (label distribution learning, Gao 2017)."""
 
     def __init__(self, spec: ModelSpec, features: int) -> None:
@@ -60,10 +47,10 @@ class SoftmaxHead(_LinearHead):
 
     def start_from(self, prior: FloatArray) -> None:
         """The bias becomes the log of the prior, with a little mass kept at every age."""
-        self._start(torch.from_numpy(prior))
+        self._start(torch.log(kept_mass(torch.from_numpy(prior))))
 
 
-class GroupsHead(_LinearHead):
+class GroupsHead(LinearHead):
     """One linear unit an age group, softmax over the groups: the classifier of Adience (Levi 2015).
 
     A group's probability is spread evenly over its cell, the ages that are nearest to the group, so that the
@@ -88,10 +75,19 @@ class GroupsHead(_LinearHead):
     def start_from(self, prior: FloatArray) -> None:
         """The bias becomes the log of the prior's mass in each cell."""
         mass = torch.zeros(self.linear.out_features)
-        self._start(mass.index_add(0, self.cells.cpu(), torch.from_numpy(prior).float()))
+        self._start(
+            torch.log(kept_mass(mass.index_add(0, self.cells.cpu(), torch.from_numpy(prior).float())))
+        )
 
 
-HEADS: dict[str, type[SoftmaxHead] | type[GroupsHead]] = {"softmax": SoftmaxHead, "groups": GroupsHead}
+HEADS: dict[str, Callable[[ModelSpec, int], Head]] = {
+    "softmax": SoftmaxHead,
+    "groups": GroupsHead,
+    "coral": CoralHead,
+    "corn": CornHead,
+    "gaussian": GaussianHead,
+    "clipped": ClippedHead,
+}
 
 
 def build_head(spec: ModelSpec, features: int) -> Head:

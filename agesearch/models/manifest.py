@@ -98,7 +98,7 @@ def read_known(file: Location, digest: str | None, record: str) -> bytes:
 
 
 def model_digest(folder: str | Location) -> str:
-    """16 hex digits that name what the model computes: its architecture, input size, head, crop, weights."""
+    """16 hex digits that name what the model computes: its architecture, pixels, head, crop, weights."""
     from agesearch.models.teacher_files import file_digest, is_teacher_file
 
     if is_teacher_file(folder):
@@ -107,6 +107,10 @@ def model_digest(folder: str | Location) -> str:
     model: dict[str, Any] = {"arch": manifest.model.arch, "input_size": manifest.model.input_size}
     if manifest.model.head != "softmax":  # the one head there was at first: its models keep their names
         model |= {"head": manifest.model.head, "groups": manifest.model.groups}
+    if manifest.model.head == "clipped":  # of the other heads, the weights tell the width
+        model["head_sigma"] = manifest.model.head_sigma
+    if manifest.model.pixels != "imagenet":
+        model["pixels"] = manifest.model.pixels
     return digest_of([model, manifest.crop.model_dump(mode="json"), manifest.files.get(WEIGHTS, "")])
 
 

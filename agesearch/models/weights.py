@@ -90,6 +90,11 @@ def load_model_tensors(net: nn.Module, folder: str, spec: ModelSpec) -> Loaded:
         raise InputError(
             f"The model '{folder}' is a {manifest.model.arch}, but the network to start is a {spec.arch}."
         )
+    if manifest.model.pixels != spec.pixels:
+        raise InputError(
+            f"The model '{folder}' learnt from pixels: {manifest.model.pixels}, but the network to start has "
+            f"pixels: {spec.pixels}."
+        )
     try:
         tensors = load(read_checked(folder, WEIGHTS, manifest=manifest))
     except SafetensorError as error:

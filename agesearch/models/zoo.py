@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,22 +16,28 @@ from agesearch.specs import ModelSpec
 
 __all__ = ["ARCHITECTURES", "AgeNet", "Architecture", "architecture", "build", "untrained"]
 
+#: The mean colour of VGGFace2 in 0..255, as RGB (Greco 2021 names it as BGR: 91.4953, 103.8827, 131.0912).
+VGGFACE2_RGB = (131.0912, 103.8827, 91.4953)
+
 
 class AgeNet(nn.Module):
     """``float32 [B, 3, S, S]`` RGB in 0..255 -> logits ``[B, 101]`` whose softmax is the age PMF.
 
-    The normalisation that the backbone's ImageNet weights expect is the first step of the graph. ``loaded``
-    tells what was read into it when it was built.
+    The normalisation ``(pixel / 255 - mean) / std`` is the first step of the graph, so that the export and
+    the service are given raw pixels. ``loaded`` tells what was read into it when it was built.
     """
 
     scale: Tensor
     shift: Tensor
     loaded = Loaded()
 
-    def __init__(self, backbone: nn.Module, head: Head, mean: list[float], std: list[float]) -> None:
+    def __init__(
+        self, backbone: nn.Module, head: Head, mean: Sequence[float], std: Sequence[float], input_size: int
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
+        self.input_size = input_size
         scale = 1.0 / (255.0 * torch.tensor(std).view(1, 3, 1, 1))
         self.register_buffer("scale", scale, persistent=False)
         self.register_buffer("shift", -255.0 * torch.tensor(mean).view(1, 3, 1, 1) * scale, persistent=False)
@@ -41,8 +48,10 @@ class AgeNet(nn.Module):
         return features
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images -> logits ``[B, 101]``."""
-        return self.head.logits(self.head(self.features(images)))
+        """Images -> logits ``[B, 101]``; the head works in float32, also under autocast."""
+        features = self.features(images)
+        with torch.autocast(features.device.type, enabled=False):
+            return self.head.logits(self.head(features))
 
     @property
     def parameter_count(self) -> int:
@@ -62,9 +71,8 @@ def build(spec: ModelSpec) -> AgeNet:
             f"{spec.arch} needs an input of at least {row.min_size} px, but input_size is {spec.input_size}."
         )
     backbone = _backbone(row, pretrained=spec.init == "pretrained")
-    config: dict[str, Any] = backbone.pretrained_cfg  # type: ignore[assignment]
     head = build_head(spec, _feature_count(backbone))
-    net = AgeNet(backbone, head, list(config["mean"]), list(config["std"]))
+    net = AgeNet(backbone, head, *_pixels(spec, backbone), spec.input_size)
     if spec.init == "file":
         net.loaded = Loaded(load_backbone_file(backbone, str(spec.weights), spec.arch))
     elif spec.init == "model":
@@ -75,6 +83,14 @@ def build(spec: ModelSpec) -> AgeNet:
 def untrained(spec: ModelSpec) -> ModelSpec:
     """The same network from random weights: what is built before stored weights are loaded into it."""
     return spec.model_copy(update={"init": "random", "weights": None})
+
+
+def _pixels(spec: ModelSpec, backbone: nn.Module) -> tuple[Sequence[float], Sequence[float]]:
+    """Mean and deviation of RGB pixels in 0..1: what is subtracted, and what is divided by."""
+    if spec.pixels == "vggface2":
+        return [value / 255 for value in VGGFACE2_RGB], [1 / 255] * 3
+    config: dict[str, Any] = backbone.pretrained_cfg  # type: ignore[assignment]
+    return config["mean"], config["std"]
 
 
 def _backbone(row: Architecture, *, pretrained: bool) -> nn.Module:

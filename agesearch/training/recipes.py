@@ -19,7 +19,7 @@ from agesearch.storage import Location
 Values = Mapping[str, Any]
 
 #: What the model that is fine-tuned decides, so that no value may.
-_FIXED = ("model.arch", "model.init", "model.weights")
+_FIXED = ("model.arch", "model.init", "model.weights", "model.pixels")
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,9 @@ def finetune_spec(
         input_size=manifest.model.input_size,
         init="model",
         weights=str(model),
+        pixels=manifest.model.pixels,
         groups=manifest.model.groups,
+        head_sigma=manifest.model.head_sigma,
     )
     values = {**recipe.values, **recipe.by_arch.get(start.arch, {})}
     return scaled(TrainSpec(model=start).with_values(values), scale).with_values(dict(changes))

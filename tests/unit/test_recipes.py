@@ -60,8 +60,8 @@ def test_what_cannot_be_set_is_refused_by_name() -> None:
         _spec("adience", **{"model.arch": "vgg16"})
     with pytest.raises(InputError, match="'optim.rate' is not a field of TrainSpec"):
         _spec("adience", **{"optim.rate": 1})
-    with pytest.raises(InputError, match=r"'model.head': Input should be 'softmax' or 'groups'"):
-        _spec("adience", **{"model.head": "coral"})
+    with pytest.raises(InputError, match=r"'model.head': Input should be 'softmax', 'groups', 'coral'"):
+        _spec("adience", **{"model.head": "corral"})
 
 
 def test_changes_are_read_as_yaml_values() -> None:
