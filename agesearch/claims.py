@@ -146,10 +146,11 @@ def _withdraw(filesystem: pafs.FileSystem, path: str) -> None:
 
 def _myself() -> dict[str, Any]:
     """Who holds a claim. ``machine`` is this boot and process namespace: there the pid means something."""
-    return {"pid": os.getpid(), "host": socket.gethostname(), "machine": _machine()}
+    return {"pid": os.getpid(), "host": socket.gethostname(), "machine": machine_id()}
 
 
-def _machine() -> str:
+def machine_id() -> str:
+    """This boot and process namespace, where a pid means something; empty where nothing tells (not Linux)."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
@@ -158,7 +159,7 @@ def _machine() -> str:
 
 
 def _has_ended(owner: dict[str, Any]) -> bool:
-    machine, pid = _machine(), owner.get("pid")
+    machine, pid = machine_id(), owner.get("pid")
     if not machine or owner.get("machine") != machine or not isinstance(pid, int):
         return False
     return not Path(f"/proc/{pid}").exists()

@@ -1,34 +1,41 @@
-"""How a running study looks: live tables on a terminal, quiet lines elsewhere."""
+"""How a running study looks: a live screen on a terminal, quiet lines elsewhere."""
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Self
 
-from rich.console import Group, RenderableType
 from rich.live import Live
-from rich.text import Text
 
-from agesearch.cli.common import err, shown_progress, table
+from agesearch.cli.common import err, harmless, shown_progress
+from agesearch.cli.study_screen import Screen, cell, headline, told
 from agesearch.progress import Listener, Progress
 from agesearch.search.events import (
     EventListener,
     Note,
     StudyEvent,
     StudyStarted,
+    StudyStopping,
     TrialFinished,
+    TrialParked,
     TrialProgress,
     TrialRetried,
     TrialStarted,
 )
 from agesearch.search.records import State, TrialRecord
+from agesearch.search.standing import Pace, Running, Standing, Tally, points_of
 
-_FRONT_ROWS = 8
-_ENDED_ROWS = 5
-_BAR = 12
+_LAST = 3
+
+#: The screen is drawn this often; each time costs a few milliseconds.
+_FRAMES_PER_S = 2
+
+#: Without a terminal, how a study stands is told this often at most.
+_PLAIN_INTERVAL_S = 60.0
 
 
 def front_row(record: TrialRecord) -> list[str]:
@@ -37,15 +44,17 @@ def front_row(record: TrialRecord) -> list[str]:
         f"{record.number:04d}",
         record.arch,
         str(record.input_size),
-        _cell(record.val_mae_years),
-        _cell(record.latency_ms_p50),
+        cell(record.val_mae_years),
+        cell(record.latency_ms_p50),
     ]
 
 
 @contextmanager
 def shown_study() -> Iterator[EventListener]:
-    """Live tables on a terminal, one line a finished trial elsewhere."""
-    if not err.is_terminal:
+    """A live screen on a terminal; elsewhere (and on one that cannot move its cursor) one line a finished
+    trial.
+    """
+    if not err.is_interactive:
         with plain_view() as listener:
             yield listener
         return
@@ -55,31 +64,126 @@ def shown_study() -> Iterator[EventListener]:
 
 @contextmanager
 def plain_view() -> Iterator[EventListener]:
-    """A listener that writes one line a finished trial, and the progress of what comes before."""
+    """A listener that writes one line a finished trial, now and then how the study stands, and the progress
+    of what comes before.
+    """
+    watched = Watched()
+    next_line = time.monotonic() + _PLAIN_INTERVAL_S
     with shown_progress() as progress:
 
         def listen(event: StudyEvent) -> None:
+            nonlocal next_line
             if isinstance(event, Progress):
                 progress(event)
+                return
+            watched.take(event)
             for line in _lines(event):
                 _line(line)
+            if isinstance(event, TrialFinished) and time.monotonic() >= next_line:
+                _line(headline(watched.standing()))
+                next_line = time.monotonic() + _PLAIN_INTERVAL_S
 
         yield listen
 
 
+class Watched:
+    """A running study as its events tell it."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._start: StudyStarted | None = None
+        self._began = clock()
+        self._tally = Tally()
+        self._before = 0
+        self._running: dict[int, tuple[TrialRecord, int, float]] = {}
+        self._curves: dict[int, dict[int, float]] = {}
+        self._epochs: dict[int, int] = {}
+        self._waiting: set[int] = set()
+        self._front: tuple[TrialRecord, ...] = ()
+        self._points: list[tuple[float, float]] = []
+        self._last: tuple[TrialRecord, ...] = ()
+        self._stopping = ""
+
+    def take(self, event: StudyEvent) -> None:
+        """Remember what an event tells."""
+        if isinstance(event, StudyStarted):
+            self._open(event)
+        elif isinstance(event, TrialStarted):
+            number = event.record.number
+            self._running[number] = (event.record, event.epochs, self._clock())
+            self._waiting.discard(number)
+        elif isinstance(event, TrialProgress):
+            self._epochs[event.number] = event.epoch
+            if event.val_mae_years is not None:
+                self._curves.setdefault(event.number, {})[event.epoch] = event.val_mae_years
+        elif isinstance(event, TrialRetried | TrialParked):
+            self._running.pop(event.record.number, None)
+            self._waiting.add(event.record.number)
+        elif isinstance(event, TrialFinished):
+            self._end(event)
+        elif isinstance(event, StudyStopping):
+            self._stopping = stopping_words(event)
+
+    def standing(self) -> Standing:
+        """How the study stands now."""
+        elapsed = self._clock() - self._began
+        start = self._start
+        limit = None if start is None or start.seconds is None else start.seconds - elapsed
+        return Standing(
+            folder=start.folder if start else "",
+            total=start.total if start else 0,
+            tally=self._tally,
+            front=self._front,
+            running=tuple(self._runs(number) for number in self._running),
+            waiting=len(self._waiting),
+            points=tuple(self._points),
+            last=self._last,
+            pace=Pace(self._tally.finished - self._before, elapsed),
+            limit=limit,
+            dashboard=start.dashboard_url if start else None,
+            stopping=self._stopping,
+        )
+
+    def _open(self, event: StudyStarted) -> None:
+        self._start, self._began = event, self._clock()
+        self._tally = Tally.of(event.records, event.header.spec)
+        self._before = self._tally.finished
+        self._front = event.front
+        self._points = list(points_of(event.records))
+        self._waiting = {record.number for record in event.records if record.state is State.RUNNING}
+
+    def _runs(self, number: int) -> Running:
+        record, epochs, began = self._running[number]
+        curve = self._curves.get(number, {})
+        return Running(
+            record=record,
+            epoch=self._epochs.get(number, 0),
+            epochs=epochs,
+            curve=tuple(curve[epoch] for epoch in sorted(curve)),
+            age=self._clock() - began,
+        )
+
+    def _end(self, event: TrialFinished) -> None:
+        record = event.record
+        _, epochs, _ = self._running.pop(record.number, (None, record.epochs, None))
+        self._curves.pop(record.number, None)
+        self._epochs.pop(record.number, None)
+        self._waiting.discard(record.number)
+        self._tally.add(record, epochs)
+        self._front = event.front
+        self._points += points_of([record])
+        self._last = (*self._last, record)[-_LAST:]
+
+
 class LiveView:
-    """The view of a terminal: progress bars while the study is prepared, then live tables until it ends."""
+    """The view of a terminal: progress bars while the study is prepared, then a screen until it ends."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()
         self._progress: Listener | None = None
         self._live: Live | None = None
-        self._start: StudyStarted | None = None
-        self._began = 0.0
-        self._running: dict[int, tuple[TrialRecord, int, int, float | None]] = {}
-        self._ended: list[TrialRecord] = []
-        self._front: tuple[TrialRecord, ...] = ()
-        self._finished = 0
+        self._watched = Watched()
+        self._lock = threading.Lock()  # the screen is drawn by a thread of its own
 
     def __enter__(self) -> Self:
         self._progress = self._stack.enter_context(shown_progress())
@@ -91,81 +195,63 @@ class LiveView:
         self._stack.close()
 
     def listen(self, event: StudyEvent) -> None:
-        """Take an event in and draw it."""
+        """Take an event in; the screen shows it when it is drawn next."""
         if isinstance(event, Progress):
             if self._progress:
                 self._progress(event)
-        elif isinstance(event, StudyStarted):
+            return
+        with self._lock:
+            self._watched.take(event)
+        if isinstance(event, StudyStarted):
             self._open(event)
-        else:
-            for line in [] if isinstance(event, TrialFinished) else _lines(event):
+        elif not isinstance(event, TrialFinished | StudyStopping | TrialParked):
+            for line in _lines(event):
                 _line(line)
-            self._update(event)
-        if self._live:
-            self._live.update(self._drawn())
+
+    def screen(self) -> Screen:
+        """The screen as it is to be drawn now."""
+        with self._lock:
+            return Screen(self._watched.standing())
 
     def _open(self, event: StudyStarted) -> None:
         self._stack.close()  # the bars: two live displays cannot share a terminal
         self._progress = None
-        for line in _lines(event):
+        for line in _lines(event)[:-1] if event.dashboard_url else _lines(event):
             _line(line)
-        self._start, self._began = event, time.monotonic()
-        self._finished = sum(record.state is not State.RUNNING for record in event.records)
         self._live = self._stack.enter_context(
-            Live(console=err, refresh_per_second=4, transient=True, vertical_overflow="crop")
+            Live(
+                console=err,
+                get_renderable=self.screen,
+                refresh_per_second=_FRAMES_PER_S,
+                transient=True,
+                vertical_overflow="crop",
+            )
         )
 
-    def _update(self, event: StudyEvent) -> None:
-        if isinstance(event, TrialStarted):
-            self._running[event.record.number] = (event.record, 0, event.epochs, None)
-        elif isinstance(event, TrialProgress) and event.number in self._running:
-            record = self._running[event.number][0]
-            self._running[event.number] = (record, event.epoch, event.epochs, event.val_mae_years)
-        elif isinstance(event, TrialRetried):
-            self._running.pop(event.record.number, None)
-        elif isinstance(event, TrialFinished):
-            self._running.pop(event.record.number, None)
-            self._ended.append(event.record)
-            self._front, self._finished = event.front, event.finished
 
-    def _drawn(self) -> RenderableType:
-        front = [front_row(record) for record in self._front[:_FRONT_ROWS]]
-        more = f" ({len(self._front)} trials)" if len(self._front) > _FRONT_ROWS else ""
-        running = [
-            [f"{record.number:04d}", record.arch, str(record.input_size), _bar(epoch, epochs), _cell(mae)]
-            for record, epoch, epochs, mae in self._running.values()
-        ]
-        last = [Text(_told(record), style=_STYLES[record.state]) for record in self._ended[-_ENDED_ROWS:]]
-        return Group(
-            Text(self._headline(), style="bold"),
-            table(f"Front so far{more}", ["trial", "architecture", "px", "val MAE, years", "ms"], front),
-            table("Running", ["trial", "architecture", "px", "epoch", "val MAE, years"], running),
-            *last,
-        )
-
-    def _headline(self) -> str:
-        if self._start is None:
-            return ""
-        total, elapsed = self._start.total, time.monotonic() - self._began
-        line = f"{self._finished} of {total} trials, {_clock(elapsed)} so far"
-        if self._ended and self._finished < total:
-            line += f", about {_clock(elapsed / len(self._ended) * (total - self._finished))} left"
-        failed = sum(record.state is State.FAIL for record in self._ended)
-        return line + (f", {failed} failed" if failed else "")
+def stopping_words(event: StudyStopping) -> str:
+    """What a study that was asked to stop is waiting for."""
+    if event.at_once:
+        return f"Stopping now ({event.by})."
+    if not event.waiting:
+        return f"Stopping ({event.by})."
+    trials = f"{event.waiting} running trial{'' if event.waiting == 1 else 's'}"
+    return f"Stopping ({event.by}) once the epoch of {trials} is over; Ctrl-C stops now."
 
 
 def _lines(event: StudyEvent) -> list[str]:
-    """What is worth a line of its own without live tables."""
+    """What is worth a line of its own without a screen."""
     if isinstance(event, StudyStarted):
         return _opening(event)
     if isinstance(event, TrialFinished):
-        return [f"{_told(event.record)} [{event.finished}/{event.total}]"]
+        return [f"{told(event.record)} [{event.finished}/{event.total}]"]
     if isinstance(event, TrialRetried):
         return [f"{event.record.name}: {event.reason}; going on from its checkpoint"]
+    if isinstance(event, TrialParked):
+        return [f"{event.record.name} cut short after epoch {event.epoch}, to be taken up again"]
+    if isinstance(event, StudyStopping):
+        return [stopping_words(event)]
     return [event.text] if isinstance(event, Note) else []
-
-
-_STYLES = {State.COMPLETE: "green", State.PRUNED: "yellow", State.FAIL: "red", State.RUNNING: ""}
 
 
 def _opening(event: StudyStarted) -> list[str]:
@@ -178,30 +264,5 @@ def _opening(event: StudyStarted) -> list[str]:
     return lines
 
 
-def _told(record: TrialRecord) -> str:
-    told = f"{record.name} {record.state.value}"
-    if record.state is State.FAIL:
-        return f"{told} after epoch {record.epochs}: {record.reason}"
-    told += (
-        f" MAE {_cell(record.val_mae_years)} years, {_cell(record.latency_ms_p50)} ms, {record.seconds:.0f} s"
-    )
-    return f"{told}: {record.reason}" if record.reason else told
-
-
-def _bar(epoch: int, epochs: int) -> str:
-    filled = round(_BAR * epoch / max(epochs, 1))
-    return f"{'━' * filled}{'╌' * (_BAR - filled)} {epoch}/{epochs}"
-
-
-def _cell(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
 def _line(text: str) -> None:
-    err.print(text, highlight=False, soft_wrap=True, markup=False)
+    err.print(harmless(text), highlight=False, soft_wrap=True, markup=False)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from agesearch.progress import Progress
-from agesearch.search.records import TrialRecord
+from agesearch.search.records import StudyHeader, TrialRecord
 
 
 class Outcome(StrEnum):
@@ -20,7 +20,10 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class StudyStarted:
-    """Preparation is over: ``done`` of ``total`` trials are finished, ``resumed`` are taken up again."""
+    """Preparation is over: ``records`` are there already, ``resumed`` of them are taken up again.
+
+    ``seconds`` are left until the run's time is up, where it has a limit.
+    """
 
     folder: str
     total: int
@@ -28,6 +31,9 @@ class StudyStarted:
     resumed: int
     concurrency: int
     dashboard_url: str | None
+    header: StudyHeader
+    front: tuple[TrialRecord, ...] = ()
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -40,12 +46,13 @@ class TrialStarted:
 
 @dataclass(frozen=True)
 class TrialProgress:
-    """A trial finished an epoch."""
+    """A trial finished an epoch; ``metrics`` are all figures of it, losses and seconds too."""
 
     number: int
     epoch: int
     epochs: int
     val_mae_years: float | None
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -67,13 +74,52 @@ class TrialRetried:
 
 
 @dataclass(frozen=True)
+class TrialParked:
+    """A trial was interrupted after ``epoch`` epochs; it stays RUNNING in the records, to be taken up
+    again.
+    """
+
+    record: TrialRecord
+    epoch: int
+
+
+@dataclass(frozen=True)
+class StudyStopping:
+    """The study was asked to stop: ``waiting`` trials finish their epoch first, or none where it is
+    ``at_once``.
+    """
+
+    by: str
+    waiting: int
+    at_once: bool = False
+
+
+@dataclass(frozen=True)
+class StudyEnded:
+    """The run of the study is over; nothing comes after."""
+
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
 class Note:
     """Something worth a line that is no error."""
 
     text: str
 
 
-StudyEvent = Progress | StudyStarted | TrialStarted | TrialProgress | TrialFinished | TrialRetried | Note
+StudyEvent = (
+    Progress
+    | StudyStarted
+    | TrialStarted
+    | TrialProgress
+    | TrialFinished
+    | TrialRetried
+    | TrialParked
+    | StudyStopping
+    | StudyEnded
+    | Note
+)
 EventListener = Callable[[StudyEvent], None]
 
 

@@ -13,10 +13,12 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from agesearch.metrics import EPOCH, VAL_CS5, VAL_MAE_YEARS
+from agesearch.metrics import EPOCH, EPOCH_SECONDS, VAL_CS5, VAL_MAE_YEARS
 from agesearch.search.events import (
     EventListener,
+    StudyStopping,
     TrialFinished,
+    TrialParked,
     TrialProgress,
     TrialRetried,
     TrialStarted,
@@ -32,6 +34,9 @@ from agesearch.specs import StudySpec, TrainSpec
 #: Keys of a trial's last report besides its metrics.
 OUTCOME, REASON, SECONDS = "outcome", "reason", "train_s"
 COMPLETED, FAILED = "completed", "failed"
+
+#: What the names of a report's figures begin with.
+_METRICS = ("train_", "val_", EPOCH_SECONDS)
 
 #: A trial whose process dies is taken up again this often, from its checkpoint.
 MAX_RETRIES = 1
@@ -55,6 +60,7 @@ class Keeper:
     ) -> None:
         self.total = spec.trials
         self.stop_reason: str | None = None
+        self.pausing = False
         self._folder = folder
         self._history = history
         self._spec = spec
@@ -75,8 +81,13 @@ class Keeper:
     @property
     def exhausted(self) -> bool:
         """Whether nothing runs and nothing is left to run."""
-        stopped = self.stop_reason is not None
+        stopped = self.stop_reason is not None or self.pausing
         return not self._live and (stopped or (not self._again and self._history.finished >= self.total))
+
+    @property
+    def complete(self) -> bool:
+        """Whether every trial of the study is finished."""
+        return not self._again and self._history.finished >= self.total
 
     @property
     def records(self) -> list[TrialRecord]:
@@ -92,7 +103,7 @@ class Keeper:
 
         A trial whose network has no latency FAILs at once, and the next is handed out.
         """
-        while self.stop_reason is None:
+        while self.stop_reason is None and not self.pausing:
             if self._again:
                 record = self._history.take_up(self._again.popleft())
                 self._learning.go_on(record.number)
@@ -125,7 +136,8 @@ class Keeper:
             return
         epochs = self.spec_of(self._history.record(number)).optim.epochs
         self._live[number] = int(report[EPOCH])
-        self._on_event(TrialProgress(number, self._live[number], epochs, report.get(VAL_MAE_YEARS)))
+        metrics = {name: float(report[name]) for name in report if _is_metric(name, report[name])}
+        self._on_event(TrialProgress(number, self._live[number], epochs, report.get(VAL_MAE_YEARS), metrics))
 
     def judged(self, number: int, report: Mapping[str, Any]) -> bool:
         """Whether a trial ends with this epoch: it has no error in years, or cannot reach the front any
@@ -151,6 +163,7 @@ class Keeper:
 
     def ended(self, number: int, report: Mapping[str, Any]) -> None:
         """A trial is over; ``report`` is the last it gave."""
+        self._tell_last_epoch(number, report)
         self._live.pop(number, None)
         self._hear(number, report)
         curve = self._learning.end(number)
@@ -185,6 +198,28 @@ class Keeper:
             again = " again" if record.retries else ""
             self._told(self._history.fail(number, f"{reason}{again}", Spent(epochs, curve=curve)))
 
+    def pause(self, by: str, *, at_once: bool = False) -> None:
+        """Hand out no more trials: those that run are to be parked, for a later run to take up."""
+        self.pausing = True
+        self._on_event(StudyStopping(by, 0 if at_once else self.live, at_once))
+
+    def parked(self, number: int, report: Mapping[str, Any] | None = None) -> None:
+        """A running trial was interrupted after its last report; it stays RUNNING, with its checkpoint."""
+        self._tell_last_epoch(number, report or {})
+        self._learning.end(number)
+        self._verdicts.pop(number, None)
+        self._on_event(TrialParked(self._history.record(number), self._live.pop(number, 0)))
+
+    def park_all(self) -> None:
+        """Park whatever still runs."""
+        for number in list(self._live):
+            self.parked(number)
+
+    def _tell_last_epoch(self, number: int, report: Mapping[str, Any]) -> None:
+        """Whoever stops a trial at an epoch tells of that epoch here only."""
+        if int(report.get(EPOCH, 0)) > self._live.get(number, 0):
+            self.progressed(number, report)
+
     def close(self) -> None:
         """Write the records as they are now."""
         self._write(force=True)
@@ -207,6 +242,11 @@ class Keeper:
             self._folder.write_trials(self._history.records)
             ended = time.monotonic()
             self._next_write = ended + max(_WRITE_INTERVAL_S, (ended - started) / _WRITE_SHARE)
+
+
+def _is_metric(name: str, value: Any) -> bool:
+    """Whether a report's entry is a figure of training, and not one of those that Tune adds."""
+    return name.startswith(_METRICS) and isinstance(value, int | float) and math.isfinite(value)
 
 
 def _fault(report: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
+from agesearch.search.driver import Stopping, Urgency
 from agesearch.search.keeper import Keeper
 from agesearch.search.records import StudyFolder
 from agesearch.search.trial import Board
@@ -38,9 +39,18 @@ class StudySearcher(NotKept, Searcher):
     """Hands the keeper's trials to Tune, at most ``concurrency`` at once."""
 
     def __init__(
-        self, keeper: Keeper, folder: StudyFolder, *, concurrency: int, board: Board | None = None
+        self,
+        keeper: Keeper,
+        folder: StudyFolder,
+        *,
+        concurrency: int,
+        board: Board | None = None,
+        stopping: Stopping | None = None,
     ) -> None:
         super().__init__()
+        self._stopping = stopping or Stopping()
+        self._heeded = Urgency.NOT
+        self._parked: set[int] = set()
         self._keeper = keeper
         self._folder = folder
         self._concurrency = concurrency
@@ -82,7 +92,10 @@ class StudySearcher(NotKept, Searcher):
             return
         number = self._numbers.pop(trial_id)
         report = result or {}
-        self._keeper.ended(number, report)
+        if number in self._parked:
+            self._keeper.parked(number, report)
+        else:
+            self._keeper.ended(number, report)
         self._take_card_down(number, str(report.get("reason", "")))
 
     def settle_lost(self, trials: list[Trial]) -> None:
@@ -104,9 +117,28 @@ class StudySearcher(NotKept, Searcher):
         return number is not None and self._keeper.may_stop(number, result)
 
     def ends(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Whether the trial ends with this result, be it hopeless or without an error in years."""
+        """Whether the trial ends with this result: hopeless, without an error in years, or because the study
+        was asked to stop.
+        """
         number = self._numbers.get(trial_id)
-        return number is not None and self._keeper.judged(number, result)
+        if number is None:
+            return False
+        if self._keeper.judged(number, result):
+            return True
+        if self._stopping.urgency and self._keeper.may_stop(number, result):
+            self._parked.add(number)
+        return number in self._parked
+
+    def heed(self) -> None:
+        """Obey what the study was asked since the last time: to stop, or to stop now."""
+        if self._stopping.urgency > self._heeded:
+            self._heeded = self._stopping.urgency
+            self._keeper.pause(self._stopping.by, at_once=self.stops_now)
+
+    @property
+    def stops_now(self) -> bool:
+        """Whether the study is to end without waiting for the running epochs."""
+        return self._stopping.urgency is Urgency.NOW
 
     def stop(self, reason: str) -> None:
         """Start no more trials; those that run end as PRUNED with this reason."""
@@ -136,6 +168,7 @@ class Watcher(NotKept, Callback):
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """One turn of Tune's loop is over."""
         self._searcher.settle_lost(trials)
+        self._searcher.heed()
 
 
 class Deadline(NotKept, Stopper):
@@ -153,9 +186,11 @@ class Deadline(NotKept, Stopper):
         return self._passed() and self._searcher.may_stop(trial_id, result)
 
     def stop_all(self) -> bool:
-        """Never all at once: Tune would not tell the searcher. Only notes that the time is up."""
+        """Only where the study is to stop now: Tune does not tell the searcher of these trials, which stay
+        RUNNING for a later run. Notes when the time is up.
+        """
         self._passed()
-        return False
+        return self._searcher.stops_now
 
     def _passed(self) -> bool:
         if self._end is None or self._clock() < self._end:

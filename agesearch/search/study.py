@@ -19,7 +19,8 @@ from agesearch.data.records import read_manifest
 from agesearch.errors import InputError
 from agesearch.measure.speed import cores
 from agesearch.models.manifest import model_digest
-from agesearch.search.events import EventListener, Outcome, StudyStarted, unheard
+from agesearch.search.driver import Stopping, driving, signals_ask
+from agesearch.search.events import EventListener, Outcome, StudyEnded, StudyStarted, unheard
 from agesearch.search.history import History
 from agesearch.search.keeper import Keeper
 from agesearch.search.preparation import (
@@ -54,6 +55,7 @@ _TUNE_ENVIRONMENT = {
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
     "TUNE_FORCE_TRIAL_CLEANUP_S": "5",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours: Tune's would cut the running epochs
 }
 
 
@@ -157,6 +159,7 @@ def _run(
         return StudyResult(folder, Outcome.COMPLETE, history.records, history.front(), total)
     workshop = workshop or default_workshop()
     with ExitStack() as stack:
+        wheel = stack.enter_context(driving(folder.root, deadline))
         # A cluster is joined first, since its address may be wrong; a Ray of our own starts only when the
         # networks have been timed, on a machine that does nothing else.
         session = stack.enter_context(ray_session(limits.address)) if limits.address else None
@@ -175,13 +178,25 @@ def _run(
         check_shared(folder.root, "the study")
         inputs = workshop.inputs(header, on_event).on_workers(slots.workers, slots.gpus_per_worker)
         folder.write_header(header)
-        on_event(_started(folder, keeper, slots, session))
-        outcome = _search(folder, keeper, inputs, slots, session, deadline)
+        wheel.searches(
+            finished=history.finished, concurrency=slots.concurrency, dashboard=session.dashboard_url
+        )
+        on_event(_started(folder, header, keeper, slots, session, deadline))
+        outcome = _search(folder, keeper, inputs, slots, session, deadline, wheel.stopping)
         keeper.close()
+        wheel.outcome = outcome.value
+        on_event(StudyEnded(outcome))
     return StudyResult(folder, outcome, keeper.records, keeper.front, total)
 
 
-def _started(folder: StudyFolder, keeper: Keeper, slots: Plan, session: RaySession) -> StudyStarted:
+def _started(
+    folder: StudyFolder,
+    header: StudyHeader,
+    keeper: Keeper,
+    slots: Plan,
+    session: RaySession,
+    deadline: float | None,
+) -> StudyStarted:
     records = keeper.records
     return StudyStarted(
         folder=str(folder.root),
@@ -190,6 +205,9 @@ def _started(folder: StudyFolder, keeper: Keeper, slots: Plan, session: RaySessi
         resumed=sum(record.state is State.RUNNING for record in records),
         concurrency=slots.concurrency,
         dashboard_url=session.dashboard_url,
+        header=header,
+        front=tuple(keeper.front),
+        seconds=None if deadline is None else deadline - time.monotonic(),
     )
 
 
@@ -208,6 +226,7 @@ def _search(
     slots: Plan,
     session: RaySession,
     deadline: float | None,
+    stopping: Stopping,
 ) -> Outcome:
     from ray import tune
 
@@ -216,7 +235,7 @@ def _search(
     from agesearch.search.trial import Board, run_trial
 
     board = Board() if session.dashboard_url else None
-    searcher = StudySearcher(keeper, folder, concurrency=slots.concurrency, board=board)
+    searcher = StudySearcher(keeper, folder, concurrency=slots.concurrency, board=board, stopping=stopping)
     alone = slots.workers == 1
     trainable = tune.with_resources(
         tune.with_parameters(run_trial, inputs=inputs),
@@ -244,12 +263,16 @@ def _search(
             verbose=0,
         ),
     )
-    with _environment(_TUNE_ENVIRONMENT | {"TUNE_MAX_PENDING_TRIALS_PG": str(slots.concurrency)}):
+    environment = _TUNE_ENVIRONMENT | {"TUNE_MAX_PENDING_TRIALS_PG": str(slots.concurrency)}
+    with signals_ask(stopping), _environment(environment):
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failed trials are told by our own records
         tuner.fit()
     if board:
         board.close()
     scratch.delete()
+    keeper.park_all()
+    if keeper.pausing and not keeper.complete:
+        return Outcome.INTERRUPTED
     if keeper.stop_reason is not None:
         return Outcome.TIME_UP
     return Outcome.COMPLETE if keeper.exhausted else Outcome.INTERRUPTED

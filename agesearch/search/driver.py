@@ -1,0 +1,275 @@
+"""Who runs a study, and how it is asked to stop: two small files in the study folder; no Ray.
+
+``driver.json`` says which process runs the study (or ran it last, and how that ended); it is renewed while
+the process lives. ``stop.json`` is a request to stop, which the driver sees within a second: it is how
+``agesearch stop`` reaches a driver of another terminal, or of another host that shares the folder.
+"""
+
+from __future__ import annotations
+
+import _thread
+import math
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from enum import IntEnum
+from types import FrameType
+
+import psutil
+
+from agesearch.claims import machine_id
+from agesearch.errors import AgeSearchError, first_line
+from agesearch.provenance import now
+from agesearch.specs import Spec, parse_spec
+from agesearch.storage import Location
+
+DRIVER_FILE = "driver.json"
+STOP_FILE = "stop.json"
+
+#: A driver on another host that has not renewed its file for this long counts as gone.
+EXPIRY_S = 60.0
+_RENEW_S = 10.0
+_POLL_S = 0.5
+
+#: The start of a process as two sources tell it may differ by this much.
+_SAME_START_S = 2.0
+
+
+class Driver(Spec):
+    """The process that runs a study. Times are UTC in ISO 8601.
+
+    ``searching`` is when preparation was over, with ``finished_before`` trials finished by earlier runs;
+    ``deadline`` is when its time is up; ``outcome`` and ``ended`` are empty while it runs, and stay so where
+    it was killed.
+    """
+
+    pid: int
+    host: str
+    machine: str = ""
+    born: float = 0.0
+    began: str
+    beat: str
+    searching: str = ""
+    finished_before: int = 0
+    concurrency: int = 0
+    dashboard: str | None = None
+    deadline: str = ""
+    outcome: str = ""
+    ended: str = ""
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the process still runs: asked of this machine, or told by how lately it renewed its
+        file.
+        """
+        if self.outcome:
+            return False
+        if self.machine and self.machine == machine_id():
+            return _is_process(self.pid, self.born)
+        return seconds_since(self.beat) < EXPIRY_S
+
+    @property
+    def words(self) -> str:
+        """Who it is, for a person."""
+        return f"process {self.pid} on '{self.host}'"
+
+
+class StopRequest(Spec):
+    """Somebody asks the driver to stop: after the running epochs, or ``now``."""
+
+    now: bool = False
+    asked: str
+    by: str
+
+
+class Urgency(IntEnum):
+    """How soon a run is to stop. Whichever it is, no finished epoch is lost."""
+
+    NOT = 0
+    AFTER_EPOCH = 1
+    NOW = 2
+
+
+class Stopping:
+    """Whether a run is asked to stop, and by whom. Signals and threads ask; the run looks."""
+
+    def __init__(self) -> None:
+        self.urgency = Urgency.NOT
+        self.by = ""
+
+    def ask(self, urgency: Urgency, by: str) -> None:
+        """Stop at least this soon; a request is never taken back."""
+        if urgency > self.urgency:
+            self.urgency, self.by = urgency, by
+
+
+class Wheel:
+    """The driver's side of both files: renews ``driver.json``, watches for ``stop.json``."""
+
+    def __init__(self, folder: Location, deadline: float | None = None) -> None:
+        self.stopping = Stopping()
+        self.outcome = "ended"
+        self._folder = folder
+        began = now()
+        self._driver = Driver(
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            machine=machine_id(),
+            born=psutil.Process().create_time(),
+            began=began,
+            beat=began,
+            deadline="" if deadline is None else _moment(deadline - time.monotonic()),
+        )
+        self._searching = False
+        self._in_main = threading.current_thread() is threading.main_thread()
+        self._over = threading.Event()
+        self._writing = threading.Lock()
+        self._thread = threading.Thread(target=self._watch, name="study driver", daemon=True)
+
+    def start(self) -> None:
+        """Take the wheel; a request meant for an earlier run is forgotten."""
+        (self._folder / STOP_FILE).delete()
+        self._write()
+        self._thread.start()
+
+    def searches(self, *, finished: int, concurrency: int, dashboard: str | None) -> None:
+        """Preparation is over; from here on a request to stop only asks, and interrupts nothing."""
+        self._searching = True
+        self._write(searching=now(), finished_before=finished, concurrency=concurrency, dashboard=dashboard)
+
+    def end(self) -> None:
+        """Let go of the wheel, and say how the run ended (``outcome``)."""
+        self._over.set()
+        self._thread.join()
+        self._write(outcome=self.outcome, ended=now())
+        (self._folder / STOP_FILE).delete()
+
+    def _watch(self) -> None:
+        next_beat = time.monotonic() + _RENEW_S
+        while not self._over.wait(_POLL_S):
+            request = read_request(self._folder)
+            if request is not None:
+                self._obey(request)
+            if time.monotonic() >= next_beat:
+                self._write()
+                next_beat = time.monotonic() + _RENEW_S
+
+    def _obey(self, request: StopRequest) -> None:
+        urgency = Urgency.NOW if request.now else Urgency.AFTER_EPOCH
+        first = self.stopping.urgency is Urgency.NOT
+        self.stopping.ask(urgency, request.by)
+        if first and not self._searching and self._in_main:
+            _thread.interrupt_main()  # nothing is trained yet: as Ctrl-C does
+
+    def _write(self, **changes: object) -> None:
+        with self._writing, suppress(AgeSearchError):  # a full disk must not end the study over this file
+            self._driver = self._driver.model_copy(update={"beat": now(), **changes})
+            (self._folder / DRIVER_FILE).write_json(self._driver.model_dump(mode="json"))
+
+
+@contextmanager
+def driving(folder: Location, deadline: float | None = None) -> Iterator[Wheel]:
+    """Hold a study's wheel for the length of the block; ``deadline`` is by ``time.monotonic``."""
+    wheel = Wheel(folder, deadline)
+    wheel.start()
+    try:
+        yield wheel
+    except KeyboardInterrupt:
+        wheel.outcome = "interrupted"
+        raise
+    except BaseException as error:
+        wheel.outcome = f"{type(error).__name__}: {first_line(error)}"[:300]
+        raise
+    finally:
+        wheel.end()
+
+
+@contextmanager
+def signals_ask(stopping: Stopping) -> Iterator[None]:
+    """Within the block the first Ctrl-C (or SIGTERM) asks to stop after the running epochs, the second to
+    stop now, and the third raises ``KeyboardInterrupt``. Outside the main thread nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def heard(number: int, _: FrameType | None) -> None:
+        if stopping.urgency is Urgency.NOW:
+            raise KeyboardInterrupt
+        by = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        stopping.ask(Urgency(stopping.urgency + 1), by)
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, heard) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def read_driver(folder: Location) -> Driver | None:
+    """Who runs the study or ran it last; None where no file says so."""
+    file = folder / DRIVER_FILE
+    return parse_spec(Driver, file.read_json(), f"'{file}'") if file.exists() else None
+
+
+def read_request(folder: Location) -> StopRequest | None:
+    """A request to stop that waits; one that cannot be read asks for nothing."""
+    file = folder / STOP_FILE
+    with suppress(AgeSearchError):
+        if file.exists():
+            return parse_spec(StopRequest, file.read_json(), f"'{file}'")
+    return None
+
+
+def ask_to_stop(folder: Location, *, at_once: bool = False) -> Driver | None:
+    """Ask the study's driver to stop; None where none runs (and nothing is written)."""
+    driver = read_driver(folder)
+    if driver is None or not driver.is_live:
+        return None
+    request = StopRequest(now=at_once, asked=now(), by=f"agesearch stop on '{socket.gethostname()}'")
+    (folder / STOP_FILE).write_json(request.model_dump(mode="json"))
+    return driver
+
+
+def wait_until_stopped(
+    folder: Location, driver: Driver, seconds: float, sleep: Callable[[float], None] = time.sleep
+) -> bool:
+    """Whether this driver ended within so many seconds."""
+    end = time.monotonic() + seconds
+    while True:
+        current = read_driver(folder)
+        if current is None or (current.pid, current.began) != (driver.pid, driver.began):
+            return True
+        if not current.is_live:
+            return True
+        if time.monotonic() >= end:
+            return False
+        sleep(_POLL_S)
+
+
+def seconds_since(moment: str) -> float:
+    """Seconds from a UTC time in ISO 8601 until now: negative for one to come, infinite for no such time."""
+    try:
+        return (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()
+    except (TypeError, ValueError):
+        return math.inf
+
+
+def _moment(seconds_from_now: float) -> str:
+    return datetime.fromtimestamp(time.time() + seconds_from_now, UTC).isoformat(timespec="seconds")
+
+
+def _is_process(pid: int, born: float) -> bool:
+    """Whether the process lives, and is no later one of the same number."""
+    try:
+        process = psutil.Process(pid)
+        return abs(process.create_time() - born) < _SAME_START_S and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
