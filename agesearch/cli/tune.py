@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agesearch.cli.common import AddressOption, JsonOption, err, out, print_json, table
-from agesearch.errors import AgeSearchError, InputError
+from agesearch.cli.common import AddressOption, JsonOption
+from agesearch.cli.study_run import (
+    ConcurrencyOption,
+    DashboardOption,
+    LogOption,
+    MinutesOption,
+    TrialsOption,
+    go_on,
+    watch,
+)
+from agesearch.errors import InputError
 
 if TYPE_CHECKING:
+    from agesearch.search.events import EventListener
     from agesearch.search.study import StudyResult
-
-#: What a shell expects of a program that Ctrl-C ended.
-EXIT_INTERRUPTED = 130
 
 
 def add_to(app: typer.Typer) -> None:
@@ -40,13 +45,9 @@ def tune(
     resume: Annotated[
         str | None, typer.Option("--resume", metavar="STUDY", help="Go on with this study.")
     ] = None,
-    trials: Annotated[int | None, typer.Option("--trials", help="Finished trials to reach.")] = None,
-    minutes: Annotated[
-        float | None, typer.Option("--minutes", help="Stop after this time; running trials end PRUNED.")
-    ] = None,
-    concurrency: Annotated[
-        int | None, typer.Option("--concurrency", help="Trials at once (default: one a CPU).")
-    ] = None,
+    trials: TrialsOption = None,
+    minutes: MinutesOption = None,
+    concurrency: ConcurrencyOption = None,
     address: AddressOption = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the suggestions.")] = None,
     max_latency_ms: Annotated[
@@ -62,17 +63,17 @@ def tune(
         bool | None,
         typer.Option("--rungs/--no-rungs", help="Stop hopeless trials early (default: as SPACE.yaml says)."),
     ] = None,
-    dashboard: Annotated[bool, typer.Option(help="Start the Ray dashboard on loopback.")] = True,
+    dashboard: DashboardOption = True,
+    log: LogOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Search for small students: train many under a spec, keep those that no other beats in error and
     latency.
 
-    Latency is measured before anything trains. Ctrl-C stops cleanly; --resume goes on after that, or after
-    any kind of kill, and repeats no finished trial.
+    Latency is measured before anything trains. Ctrl-C lets the running epochs end, a second one stops at
+    once; 'agesearch resume' goes on after that, or after any kind of kill, and repeats no finished trial.
     """
-    from agesearch.cli.tune_view import shown_study
-    from agesearch.search.study import Limits, resume_study, run_study
+    from agesearch.search.study import Limits, run_study
 
     asked = {
         "--seed": seed,
@@ -82,18 +83,18 @@ def tune(
         "--rungs": rungs,
     }
     limits = Limits(minutes=minutes, concurrency=concurrency, address=address, dashboard=dashboard)
-    with _stopped_cleanly(resume or to), shown_study() as listener:
-        if resume is not None:
-            _refuse("--resume", {"SPACE.yaml": space, "--out": to, **asked})
-            result = resume_study(
-                resume, dataset=data, teacher=teacher, trials=trials, limits=limits, on_event=listener
-            )
-        else:
-            given = {"SPACE.yaml": space, "--data": data, "--teacher": teacher, "--out": to}
-            file, dataset, model, folder = _required(given)
-            study = _study_spec(file, {"--trials": trials, **asked})
-            result = run_study(study, dataset, model, folder, limits=limits, on_event=listener)
-    _conclude(result, as_json)
+    if resume is not None:
+        _refuse("--resume", {"SPACE.yaml": space, "--out": to, **asked})
+        go_on(resume, data=data, teacher=teacher, trials=trials, limits=limits, log=log, as_json=as_json)
+        return
+    given = {"SPACE.yaml": space, "--data": data, "--teacher": teacher, "--out": to}
+    file, dataset, model, folder = _required(given)
+    study = _study_spec(file, {"--trials": trials, **asked})
+
+    def run(listener: EventListener) -> StudyResult:
+        return run_study(study, dataset, model, folder, limits=limits, on_event=listener)
+
+    watch(folder, run, log=log, as_json=as_json)
 
 
 def _required(given: dict[str, str | None]) -> list[str]:
@@ -124,72 +125,3 @@ def _study_spec(space: str, asked: dict[str, Any]) -> Any:
     if rungs is not None:
         given["rungs"] = ((study.rungs or RungSpec()).model_dump()) if rungs else None
     return study.with_values(given)
-
-
-@contextmanager
-def _stopped_cleanly(study: str | None) -> Iterator[None]:
-    """A second Ctrl-C, or one during preparation, ends at once."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        err.print(f"Stopped. {_how_to_resume(study)}", highlight=False, soft_wrap=True, markup=False)
-        raise typer.Exit(EXIT_INTERRUPTED) from None
-
-
-def _how_to_resume(study: str | None) -> str:
-    return f"Nothing finished is lost; go on with: agesearch tune --resume {study}"
-
-
-def _conclude(result: StudyResult, as_json: bool) -> None:
-    from agesearch.search.events import Outcome
-    from agesearch.search.records import State
-
-    counts = {state.value: sum(record.state is state for record in result.records) for state in State}
-    if as_json:
-        print_json(
-            {
-                "study": str(result.folder.root),
-                "outcome": result.outcome.value,
-                "trials": counts,
-                "front": [record.as_json() for record in result.front],
-            }
-        )
-    else:
-        _print_front(result, counts)
-    if result.outcome is Outcome.INTERRUPTED:
-        err.print(_how_to_resume(str(result.folder.root)), highlight=False, soft_wrap=True, markup=False)
-        raise typer.Exit(EXIT_INTERRUPTED)
-    if not result.front:
-        raise AgeSearchError(_why_no_front(result))
-
-
-def _why_no_front(result: StudyResult) -> str:
-    from agesearch.search.records import State
-
-    errors = [
-        record.val_mae_years
-        for record in result.records
-        if record.state is State.COMPLETE and record.val_mae_years is not None
-    ]
-    if errors:
-        return f"No COMPLETE trial is within the study's max_mae_years; the best has {min(errors):.2f}."
-    reasons = [record.reason for record in result.records if record.reason]
-    why = f" The last one's reason: {reasons[-1]}." if reasons else " The time was up before one could."
-    return f"No trial completed.{why}"
-
-
-def _print_front(result: StudyResult, counts: dict[str, int]) -> None:
-    from agesearch.cli.tune_view import front_row
-    from agesearch.search.records import State, knee_of
-
-    knee = knee_of(result.front).number if result.front else None
-    rows = [[*front_row(record), "knee" if record.number == knee else ""] for record in result.front]
-    columns = ["trial", "architecture", "px", "val MAE, years", "latency, ms", ""]
-    out.print(table(f"Front of {result.folder.root}", columns, rows), highlight=False)
-    words = {State.RUNNING.value: "cut short, to be taken up again"}
-    told = ", ".join(f"{count} {words.get(name, name)}" for name, count in counts.items() if count)
-    err.print(f"{result.outcome.value}: {told}", highlight=False, soft_wrap=True, markup=False)
-    if result.front:
-        err.print(
-            f"Next: agesearch report {result.folder.root} --out report.html", highlight=False, soft_wrap=True
-        )

@@ -1,0 +1,146 @@
+"""What ``tune`` and ``resume`` share: their options, the view of a running study, and how it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from agesearch.cli.common import err, out, print_json, table
+from agesearch.errors import AgeSearchError
+
+if TYPE_CHECKING:
+    from agesearch.search.events import EventListener
+    from agesearch.search.study import Limits, StudyResult
+
+#: What a shell expects of a program that Ctrl-C ended.
+EXIT_INTERRUPTED = 130
+
+TrialsOption = Annotated[int | None, typer.Option("--trials", help="Finished trials to reach.")]
+MinutesOption = Annotated[
+    float | None, typer.Option("--minutes", help="Stop after this time; running trials end PRUNED.")
+]
+ConcurrencyOption = Annotated[
+    int | None, typer.Option("--concurrency", help="Trials at once (default: one a CPU).")
+]
+DashboardOption = Annotated[bool, typer.Option(help="Start the Ray dashboard on loopback.")]
+LogOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--log",
+        metavar="NAME=WHERE",
+        help="Also log to mlflow=URI, mlflow=FOLDER or tensorboard=FOLDER; may be given again.",
+    ),
+]
+
+
+def watch(
+    folder: str, run: Callable[[EventListener], StudyResult], *, log: list[str] | None, as_json: bool
+) -> None:
+    """Run a study under its view and loggers, then print its front; the exit code tells how it ended."""
+    from agesearch.cli.tune_view import shown_study
+    from agesearch.search.tracking import tracked
+
+    with _stopped(folder), shown_study() as view, tracked(log or [], view) as listener:
+        result = run(listener)
+    _conclude(result, as_json)
+
+
+def go_on(
+    study: str,
+    *,
+    data: str | None,
+    teacher: str | None,
+    trials: int | None,
+    limits: Limits,
+    log: list[str] | None,
+    as_json: bool,
+) -> None:
+    """Take a study up again."""
+    from agesearch.search.study import resume_study
+
+    def run(listener: EventListener) -> StudyResult:
+        return resume_study(
+            study, dataset=data, teacher=teacher, trials=trials, limits=limits, on_event=listener
+        )
+
+    watch(study, run, log=log, as_json=as_json)
+
+
+@contextmanager
+def _stopped(folder: str) -> Iterator[None]:
+    """Ctrl-C during preparation, or a third one while the study stops, ends at once."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _say(f"Stopped. {_how_to_go_on(folder)}")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def _how_to_go_on(folder: str) -> str:
+    from agesearch.search.records import StudyFolder
+    from agesearch.storage import Location
+
+    if not StudyFolder(Location.of(folder)).exists():
+        return "No trial has started; run the same command again (timings and targets are kept)."
+    return f"Nothing finished is lost; go on with: agesearch resume {folder}"
+
+
+def _conclude(result: StudyResult, as_json: bool) -> None:
+    from agesearch.search.events import Outcome
+    from agesearch.search.records import State
+
+    counts = {state.value: sum(record.state is state for record in result.records) for state in State}
+    if as_json:
+        print_json(
+            {
+                "study": str(result.folder.root),
+                "outcome": result.outcome.value,
+                "trials": counts,
+                "front": [record.as_json() for record in result.front],
+            }
+        )
+    else:
+        _print_front(result, counts)
+    if result.outcome is Outcome.INTERRUPTED:
+        _say(_how_to_go_on(str(result.folder.root)))
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if not result.front:
+        raise AgeSearchError(_why_no_front(result))
+
+
+def _why_no_front(result: StudyResult) -> str:
+    from agesearch.search.records import State
+
+    errors = [
+        record.val_mae_years
+        for record in result.records
+        if record.state is State.COMPLETE and record.val_mae_years is not None
+    ]
+    if errors:
+        return f"No COMPLETE trial is within the study's max_mae_years; the best has {min(errors):.2f}."
+    reasons = [record.reason for record in result.records if record.reason]
+    why = f" The last one's reason: {reasons[-1]}." if reasons else " The time was up before one could."
+    return f"No trial completed.{why}"
+
+
+def _print_front(result: StudyResult, counts: dict[str, int]) -> None:
+    from agesearch.cli.tune_view import front_row
+    from agesearch.search.records import State, knee_of
+
+    if result.front:
+        knee = knee_of(result.front).number
+        rows = [[*front_row(record), "knee" if record.number == knee else ""] for record in result.front]
+        columns = ["trial", "architecture", "px", "val MAE, years", "latency, ms", ""]
+        out.print(table(f"Front of {result.folder.root}", columns, rows), highlight=False)
+    words = {State.RUNNING.value: "cut short, to be taken up again"}
+    told = ", ".join(f"{count} {words.get(name, name)}" for name, count in counts.items() if count)
+    _say(f"{result.outcome.value}: {told}")
+    if result.front:
+        _say(f"Next: agesearch report {result.folder.root} --out report.html")
+
+
+def _say(text: str) -> None:
+    err.print(text, highlight=False, soft_wrap=True, markup=False)
