@@ -136,6 +136,7 @@ class Watched:
             front=self._front,
             running=tuple(self._runs(number) for number in self._running),
             waiting=len(self._waiting),
+            waiting_epochs=sum(self._epochs.get(number, 0) for number in self._waiting),
             points=tuple(self._points),
             last=self._last,
             pace=Pace(self._tally.finished - self._before, elapsed),

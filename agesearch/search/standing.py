@@ -117,7 +117,7 @@ class Pace:
 @dataclass(frozen=True)
 class Standing:
     """A study at one moment. ``points`` are (latency ms, error years) of its COMPLETE trials, ``waiting`` the
-    trials that were cut short and wait to be taken up again; ``limit`` is the seconds until its time is up.
+    trials that were cut short and wait to be taken up again, after ``waiting_epochs`` epochs in all; ``limit`` is the seconds until its time is up.
     """
 
     folder: str
@@ -126,6 +126,7 @@ class Standing:
     front: tuple[TrialRecord, ...] = ()
     running: tuple[Running, ...] = ()
     waiting: int = 0
+    waiting_epochs: int = 0
     points: tuple[tuple[float, float], ...] = ()
     last: tuple[TrialRecord, ...] = ()
     pace: Pace = Pace(0, 0.0)
@@ -140,8 +141,8 @@ class Standing:
 
     @property
     def epochs(self) -> int:
-        """Epochs trained so far, those of running trials included."""
-        return self.tally.epochs + sum(trial.epoch for trial in self.running)
+        """Epochs trained so far, those of trials that are not over included."""
+        return self.tally.epochs + self.waiting_epochs + sum(trial.epoch for trial in self.running)
 
 
 def budget_of(spec: StudySpec, record: TrialRecord) -> int:

@@ -99,7 +99,8 @@ def study_status(where: str | os.PathLike[str] | Location) -> Status:
 def _standing(folder: StudyFolder, driver: Driver | None) -> Standing:
     header, records = folder.header(), folder.trials()
     is_live = driver is not None and driver.is_live
-    under_way = [record for record in records if record.state is State.RUNNING]
+    begun = [record for record in records if record.state is State.RUNNING]
+    under_way = [running_trial(folder, header, record) for record in begun]
     tally = Tally.of(records, header.spec)
     ended = [record for record in records if record.state is not State.RUNNING]
     # After the last one to begin, not to end, which records do not tell; close enough for three lines.
@@ -109,8 +110,9 @@ def _standing(folder: StudyFolder, driver: Driver | None) -> Standing:
         total=header.spec.trials,
         tally=tally,
         front=tuple(folder.front()),
-        running=tuple(running_trial(folder, header, record) for record in under_way) if is_live else (),
+        running=tuple(under_way) if is_live else (),
         waiting=0 if is_live else len(under_way),
+        waiting_epochs=0 if is_live else sum(trial.epoch for trial in under_way),
         points=points_of(records),
         last=tuple(last),
         pace=_pace(driver, tally) if driver is not None and is_live else Pace(0, 0.0),

@@ -1,0 +1,47 @@
+"""``agesearch resume``: go on with a study that was stopped, killed, or is to have more trials."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from agesearch.cli.common import AddressOption, JsonOption
+from agesearch.cli.study_run import (
+    ConcurrencyOption,
+    DashboardOption,
+    LogOption,
+    MinutesOption,
+    TrialsOption,
+    go_on,
+)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the command."""
+    app.command(
+        "resume", rich_help_panel="Search", epilog="Example: agesearch resume studies/first --trials 60"
+    )(resume)
+
+
+def resume(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="Study folder.")],
+    trials: TrialsOption = None,
+    minutes: MinutesOption = None,
+    concurrency: ConcurrencyOption = None,
+    data: Annotated[str | None, typer.Option("--data", help="The dataset, where it was moved.")] = None,
+    teacher: Annotated[str | None, typer.Option("--teacher", help="The teacher, where it was moved.")] = None,
+    address: AddressOption = None,
+    dashboard: DashboardOption = True,
+    log: LogOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Go on with a study: no finished trial is repeated, and one that was cut short goes on from its last
+    epoch.
+
+    The same as 'agesearch tune --resume STUDY'.
+    """
+    from agesearch.search.study import Limits
+
+    limits = Limits(minutes=minutes, concurrency=concurrency, address=address, dashboard=dashboard)
+    go_on(study, data=data, teacher=teacher, trials=trials, limits=limits, log=log, as_json=as_json)

@@ -1,0 +1,56 @@
+"""``agesearch stop``: ask a running study to stop, from another terminal or another host."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from agesearch.cli.common import JsonOption, err, print_json
+from agesearch.errors import AgeSearchError
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the command."""
+    app.command("stop", rich_help_panel="Search", epilog="Example: agesearch stop studies/first")(stop)
+
+
+def stop(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="Study folder.")],
+    at_once: Annotated[
+        bool, typer.Option("--now", help="Do not wait for running epochs: each costs what it has trained.")
+    ] = False,
+    wait: Annotated[
+        float, typer.Option("--wait", min=0.0, help="Seconds to wait until it has stopped; 0: do not wait.")
+    ] = 600.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask a running study to stop: running epochs end first, unfinished trials keep their checkpoints, and
+    'agesearch resume' takes them up.
+
+    The request is a file in the study's folder, so it reaches the driver from any host that sees the folder.
+    """
+    from agesearch.search.driver import ask_to_stop, wait_until_stopped
+    from agesearch.search.status import study_status
+
+    found = study_status(study)
+    folder = found.folder.root
+    driver = ask_to_stop(folder, at_once=at_once)
+    if driver is not None:
+        _say(f"Asked {driver.words} to stop{' now' if at_once else ' after the running epochs'}.")
+    stopped = driver is None or (wait > 0 and wait_until_stopped(folder, driver, wait))
+    found = study_status(study)
+    if as_json:
+        print_json({"study": str(folder), "asked": driver is not None, "stopped": stopped})
+    if stopped:
+        _say(found.holder)
+        if found.how_to_go_on:
+            _say(f"Go on with: {found.how_to_go_on}")
+    elif wait > 0:
+        raise AgeSearchError(
+            f"{found.holder} It has not stopped within {wait:g} s: wait longer, or use --now."
+        )
+
+
+def _say(text: str) -> None:
+    err.print(text, highlight=False, soft_wrap=True, markup=False)
