@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Hashable, Sequence
-from typing import Any, NoReturn, Self, TypeVar
+from typing import Any, ClassVar, NoReturn, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -96,7 +97,7 @@ class Document:
             raise InputError(f"'{where}' has {len(content)} bytes, a YAML file may have {MAX_YAML_BYTES}.")
         text = location.read_text()
         try:
-            self._root = yaml.compose(text, Loader=yaml.SafeLoader)
+            self._root = yaml.compose(text, Loader=_Loader)
             self._check(self._root)
             self.value: Any = _constructed(text)
         except RecursionError as error:
@@ -152,7 +153,7 @@ class Document:
         seen: set[str] = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                self._fault(key, "is a key that is no name")
+                self._fault(key, "has a list or a mapping for a key")
             if key.value in seen:
                 self._fault(key, f"names '{key.value}' a second time")
             seen.add(key.value)
@@ -169,12 +170,33 @@ class Document:
             line, problem = (mark.line + 1 if mark else "?"), str(error.problem or error.context)
         elif isinstance(error, yaml.reader.ReaderError):
             line = text.count("\n", 0, error.position) + 1
-            problem = f"the character {error.character!r} may not stand there"
+            problem = f"the character #x{error.character:04x} may not stand there"
         raise InputError(f"'{self._path}' is not valid YAML: line {line}: {problem}.") from error
 
 
+def _resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
+    """What a plain scalar may be, by its first character: PyYAML's table in the words of YAML 1.2."""
+    rows = (
+        ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+        ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+        ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789"),
+        ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+."),
+        ("null", r"~|null|Null|NULL", "~nN"),
+        ("merge", r"<<", "<"),
+    )
+    table = {"": [("tag:yaml.org,2002:null", re.compile(r"^$"))]}
+    for tag, pattern, firsts in rows:
+        for first in firsts:
+            table.setdefault(first, []).append((f"tag:yaml.org,2002:{tag}", re.compile(f"^(?:{pattern})$")))
+    return table
+
+
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, whose constructors tell their faults by line like all others."""
+    """PyYAML's safe loader with the plain values of YAML 1.2 (``off`` is a name, ``1e-3`` a number), whose
+    constructors tell their faults by line like all others.
+    """
+
+    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = _resolvers()
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from agesearch.ages import ADIENCE_GROUPS, MAX_AGE
 from agesearch.documents import (
@@ -284,6 +284,10 @@ def _listed(value: Any) -> Any:
     return value if isinstance(value, dict | list | tuple | Bounds) else (value,)
 
 
+def _bounds_or_values(value: Any) -> str:
+    return "bounds" if isinstance(value, dict | Bounds) else "values"
+
+
 class Bounds(Spec):
     """Numbers above one bound, below another, or both; the bounds themselves are out."""
 
@@ -300,7 +304,14 @@ class Bounds(Spec):
 
 
 #: Fields or dimensions of a trial, and the values that all of them must have; a lone value is a list of one.
-Condition = dict[str, Annotated[tuple[Scalar, ...] | Bounds, BeforeValidator(_listed)]]
+Condition = dict[
+    str,
+    Annotated[
+        Annotated[tuple[Scalar, ...], Tag("values")] | Annotated[Bounds, Tag("bounds")],
+        Discriminator(_bounds_or_values),
+        BeforeValidator(_listed),
+    ],
+]
 
 
 class Conditional(Spec):

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from agesearch.metrics import EPOCH, VAL_MAE_YEARS
+from agesearch.search.conditions import setting
 from agesearch.search.records import State, StudyFolder, TrialRecord
 from agesearch.search.rungs import Curve
 from agesearch.specs import StudySpec
@@ -56,7 +57,7 @@ class Learning:
         if record.state is State.COMPLETE and not errors:  # by a version that kept curves in the folder only
             errors = errors_of(self._folder.trial_folder(record))
         latency = math.inf if record.latency_ms_p50 is None else record.latency_ms_p50
-        epochs = int(record.params.get(_EPOCHS, self._spec.student.optim.epochs))
+        epochs = int(setting(self._spec, record.params, _EPOCHS))
         curve = Curve.of(record.number, latency, epochs, errors, record.state)
         if not running:
             self._ended[record.number] = curve

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from agesearch.errors import InputError
-from agesearch.search.space import ARCH, INPUT_SIZE, Params
+from agesearch.search.space import Params, network_choices, network_of
 from agesearch.specs import ModelSpec, StudySpec
 
 #: (architecture, input side).
@@ -24,27 +24,21 @@ Latencies = Mapping[Network, float | str]
 
 @dataclass(frozen=True)
 class Fitting:
-    """The networks that may be trained; without ``networks`` all may. ``student`` is what is not searched."""
+    """The networks that may be trained; without ``networks`` all may."""
 
-    student: ModelSpec | None = None
+    study: StudySpec | None = None
     networks: frozenset[Network] = frozenset()
     left_out: Mapping[Network, str] = field(default_factory=dict)
 
     def fits(self, params: Mapping[str, object]) -> bool:
         """Whether the network of these parameters may be trained."""
-        return not self.left_out or self._network(params) in self.networks
+        return not self.left_out or (self.study is None or network_of(self.study, params) in self.networks)
 
-    def drawn(self, params: Mapping[str, object], rng: np.random.Generator) -> Params:
-        """Architecture and input side of a network that fits, drawn evenly, as far as ``params`` has them."""
-        ordered = sorted(self.networks)
-        arch, size = ordered[int(rng.integers(len(ordered)))]
-        chosen: Params = {ARCH: arch, INPUT_SIZE: size}
-        return {name: value for name, value in chosen.items() if name in params}
-
-    def _network(self, params: Mapping[str, object]) -> Network:
-        assert self.student is not None
-        size = params.get(INPUT_SIZE, self.student.input_size)
-        return str(params.get(ARCH, self.student.arch)), int(str(size))
+    def drawn(self, rng: np.random.Generator) -> Params:
+        """The parameters that decide a network which fits, one of them drawn evenly."""
+        assert self.study is not None
+        fitting = [params for params, network in network_choices(self.study) if network in self.networks]
+        return fitting[int(rng.integers(len(fitting)))]
 
 
 def fitting_networks(
@@ -67,7 +61,7 @@ def fitting_networks(
     networks = frozenset(latencies) - left_out.keys()
     if latencies and not networks:
         raise InputError(_none_fits(spec, latencies, counts))
-    return Fitting(student, networks, left_out)
+    return Fitting(spec, networks, left_out)
 
 
 def limits_of(spec: StudySpec) -> str:

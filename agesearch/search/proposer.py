@@ -19,15 +19,17 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from agesearch.search.conditions import holds, stages
 from agesearch.search.limits import Fitting
 from agesearch.search.pareto import front
 from agesearch.search.records import State, TrialRecord
-from agesearch.search.space import Params, optuna_distributions
+from agesearch.search.space import Params, grid, optuna_distributions
 from agesearch.specs import StudySpec
 
 #: Ended trials that TPE looks at; of them at most ``_BEST`` by rank, the others by age.
@@ -48,10 +50,20 @@ class Proposer:
         self._spec = spec
         self._fitting = fitting
         self._space = optuna_distributions(spec.space)
+        self._stages = stages(spec.space)
         self._view = _View(spec, self._space)
+        self._grid = [point for point in grid(spec) if fitting.fits(point)] if spec.sampler == "grid" else []
 
-    def propose(self, number: int, records: Sequence[TrialRecord]) -> tuple[Params, int]:
-        """Parameters for trial ``number`` after ``records`` (by number), and how often it was drawn again."""
+    def propose(
+        self, number: int, records: Sequence[TrialRecord], given: Mapping[str, Any] | None = None
+    ) -> tuple[Params, int]:
+        """Parameters for trial ``number`` after ``records`` (by number), and how often it was drawn again.
+
+        Those ``given`` are taken as they are.
+        """
+        known = dict(given or {})
+        if self._grid:
+            return self._grid[number % len(self._grid)], 0
         seed = int(np.random.SeedSequence([self._spec.seed, number]).generate_state(1)[0])
         self._view.show(visible([record for record in records if record.number != number]))
         with calm():
@@ -59,20 +71,30 @@ class Proposer:
                 n_startup_trials=self._spec.startup_trials, multivariate=True, constant_liar=True, seed=seed
             )
         for redrawn in range(REDRAWS + 1):
-            params = self._draw(sampler)
+            params = self._draw(sampler, known)
             if self._fitting.fits(params):
                 return params, redrawn
-        rng = np.random.default_rng(seed)
-        return params | self._fitting.drawn(params, rng), REDRAWS
+        return self._draw(sampler, known | self._fitting.drawn(np.random.default_rng(seed))), REDRAWS
 
-    def _draw(self, sampler: optuna.samplers.BaseSampler) -> Params:
+    def _draw(self, sampler: optuna.samplers.BaseSampler, given: Params) -> Params:
+        """Parameters, of them ``given`` as they are: stage by stage, since conditions read earlier ones.
+
+        The dimensions of a stage share their condition, so that TPE models them together, on the trials that
+        have them.
+        """
         study, asking = self._view.study, self._view.asking
-        many = {name: dist for name, dist in self._space.items() if not dist.single()}
-        drawn = sampler.sample_relative(study, asking, many)
-        return {
-            name: drawn[name] if name in drawn else sampler.sample_independent(study, asking, name, dist)
-            for name, dist in self._space.items()
-        }
+        params: Params = {}
+        for names in self._stages:
+            if not holds(self._spec, self._spec.space[names[0]], params):
+                continue
+            asked = {name: self._space[name] for name in names if name not in given}
+            many = {name: dist for name, dist in asked.items() if not dist.single()}
+            drawn = sampler.sample_relative(study, asking, many)
+            for name in names:
+                if name in asked and name not in drawn:
+                    drawn[name] = sampler.sample_independent(study, asking, name, asked[name])
+            params |= {name: given.get(name, drawn.get(name)) for name in names}
+        return params
 
 
 class _View:
@@ -123,15 +145,16 @@ class _View:
         self._storage.set_trial_state_values(trial_id, trial.state, trial.values)
 
     def _trial(self, record: TrialRecord) -> FrozenTrial:
+        space = {name: self._space[name] for name in record.params}
         if record.state is State.RUNNING:
-            return create_trial(state=TrialState.RUNNING, params=record.params, distributions=self._space)
+            return create_trial(state=TrialState.RUNNING, params=record.params, distributions=space)
         complete = record.state is State.COMPLETE
         limit = self._spec.max_mae_years
         over = {_MAE_LIMIT: float(record.val_mae_years or 0.0) - limit} if complete and limit else None
         return create_trial(
             state=TrialState.COMPLETE if complete else TrialState.PRUNED,
             params=record.params,
-            distributions=self._space,
+            distributions=space,
             values=_objectives(record) if complete else None,
             constraints=over,
         )

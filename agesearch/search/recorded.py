@@ -15,6 +15,7 @@ import pyarrow as pa
 from agesearch.errors import InputError
 from agesearch.metrics import LATENCY_MS_P50, VAL_MAE_YEARS
 from agesearch.models.manifest import MANIFEST, read_model_manifest
+from agesearch.search.conditions import active, has_all
 from agesearch.search.learning import errors_of
 from agesearch.search.records import State, StudyFolder, TrialRecord
 from agesearch.search.space import Params
@@ -128,7 +129,7 @@ def _from_table(place: Location) -> Record:
 
 def _from_row(row: dict[str, object], spec: StudySpec, place: Location) -> Recorded:
     params, errors = json.loads(str(row["params"])), row[VAL_MAE_YEARS]
-    lacking = sorted(spec.space.keys() - params.keys())
+    lacking = [name for name in active(spec, params) if name not in params]
     if lacking or not isinstance(errors, list) or not errors:
         what = f"no value of '{lacking[0]}'" if lacking else "no learning curve"
         raise InputError(f"'{place}': trial {row['number']} has {what}.")
@@ -146,7 +147,7 @@ def _from_row(row: dict[str, object], spec: StudySpec, place: Location) -> Recor
 def _recorded(study: StudyFolder, spec: StudySpec, trial: TrialRecord) -> Recorded | None:
     errors = trial.curve or errors_of(study.trial_folder(trial))
     complete = trial.state is State.COMPLETE and trial.latency_ms_p50 is not None
-    if not complete or len(errors) != trial.epochs or not spec.space.keys() <= trial.params.keys():
+    if not complete or len(errors) != trial.epochs or not has_all(spec, trial.params):
         return None
     folder = study.trial_folder(trial)
     parameters = read_model_manifest(folder).parameters if (folder / MANIFEST).exists() else None

@@ -27,13 +27,13 @@ import numpy.typing as npt
 
 from agesearch.errors import unknown_name
 from agesearch.metrics import VAL_MAE_YEARS
+from agesearch.search.conditions import Dimension, steps
 from agesearch.search.history import History, Spent
 from agesearch.search.pareto import front, hypervolume
 from agesearch.search.recorded import Record, Recorded
 from agesearch.search.records import State
 from agesearch.search.rungs import Curve, Stop, decide
-from agesearch.search.space import Dimension
-from agesearch.specs import Choices, RungSpec, StudySpec
+from agesearch.specs import Range, RungSpec, StudySpec
 
 #: More than any record has rows: such a study stays with random search.
 _NEVER = 1_000_000_000
@@ -49,7 +49,7 @@ class Strategy:
     def spec(self, study: StudySpec, seed: int) -> StudySpec:
         """The study as this strategy runs it; rungs as the study has them, or the default ones."""
         rungs = (study.rungs or RungSpec()) if self.rungs else None
-        changes: dict[str, Any] = {"seed": seed, "rungs": rungs}
+        changes: dict[str, Any] = {"seed": seed, "rungs": rungs, "sampler": "tpe"}
         return study.model_copy(update=changes if self.tpe else changes | {"startup_trials": _NEVER})
 
 
@@ -222,9 +222,11 @@ def place_of(params: Mapping[str, object], space: Mapping[str, Dimension]) -> li
     """Where parameters lie in the unit cube: what nearness is measured in."""
     place: list[float] = []
     for name in sorted(space):
-        dimension, value = space[name], params[name]
-        if isinstance(dimension, Choices):
-            place += [math.sqrt(0.5) * (value == choice) for choice in dimension.choices]
+        dimension, value = space[name], params.get(name)
+        if isinstance(dimension, Range) and value is None:  # its condition does not hold
+            place.append(0.5)
+        elif not isinstance(dimension, Range):
+            place += [math.sqrt(0.5) * (value == choice) for choice in steps(dimension)]
         else:
             low, high, at = dimension.low, dimension.high, float(str(value))
             if dimension.log:

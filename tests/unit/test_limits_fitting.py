@@ -73,9 +73,13 @@ def test_only_what_fits_is_proposed_before_and_after_tpe_has_learnt() -> None:
 
 
 def test_a_space_that_hardly_fits_still_gets_a_proposal() -> None:
-    only = Fitting(ModelSpec(arch="lcnet_050"), frozenset({("never", 1)}), {("lcnet_050", 64): "slow"})
-    params, redrawn = Proposer(spec(), only).propose(0, [])
-    assert (params["model.arch"], params["model.input_size"], redrawn) == ("never", 1, 20)
+    study = spec()
+    study = study.model_copy(
+        update={"space": study.space | {"model.input_size": Range(low=32, high=431, integer=True)}}
+    )
+    only = Fitting(study, frozenset({("lcnet_050", 333)}), {("lcnet_050", 64): "slow"})
+    params, redrawn = Proposer(study, only).propose(0, [])
+    assert (params["model.arch"], params["model.input_size"], redrawn) == ("lcnet_050", 333, 20)
 
 
 def done(number: int, mae: float, state: State = State.COMPLETE) -> TrialRecord:
