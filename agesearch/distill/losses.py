@@ -1,8 +1,9 @@
-"""Losses between a student and its label or its teacher, all on age distributions. Each returns one value a
-face.
+"""The table of losses: what a student can be trained towards, each by its name, weight and the targets it
+needs.
 
-Shapes: ``logits`` [B, 101] (their softmax is the student's PMF), PMFs [B, 101], ages [B] in years. Adding a
-loss is one function and one row of ``LOSSES``.
+The formulas are in ``pmf_losses`` (age distributions), ``relations`` (between faces) and ``hints``
+(features); a head's own label loss is in ``agesearch.models``. Adding a loss is a function, a row of
+``LOSSES``, and its weight in ``DistillSpec``.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from agesearch.ages import BINS
+from agesearch.distill import pmf_losses as pmf
+from agesearch.distill.hints import feature_cosine, feature_mse
+from agesearch.distill.relations import angle_loss, distance_loss
 from agesearch.errors import unknown_name
+from agesearch.models.heads import Head
 from agesearch.specs import DistillSpec
 
 
@@ -23,8 +27,8 @@ from agesearch.specs import DistillSpec
 class Targets:
     """What a batch is trained towards; ``label_pmf`` rows are zero and ``age`` NaN where unknown.
 
-    ``teacher_features`` [B, F] are an order teacher's, the targets of hints. ``weight`` [B] multiplies what a
-    face adds to every loss (None: each counts once).
+    ``teacher_features`` [B, F] are an order teacher's, the targets of hints; rows that are not finite are
+    unknown. ``weight`` [B] multiplies what a face adds to every loss (None: each counts once).
     """
 
     age: Tensor
@@ -34,67 +38,109 @@ class Targets:
     weight: Tensor | None = None
 
 
-def kl_to_label(logits: Tensor, label_pmf: Tensor) -> Tensor:
-    """KL(label || student) (DLDL, Gao 2017)."""
-    return _kl(label_pmf, torch.log_softmax(logits, dim=-1))
-
-
-def mean_l1(logits: Tensor, age: Tensor) -> Tensor:
-    """Absolute error of the student's expected age in years (DLDL-v2, Gao 2018)."""
-    ages = torch.arange(BINS, dtype=logits.dtype, device=logits.device)
-    return (torch.softmax(logits, dim=-1) @ ages - age).abs()
-
-
-def mean_l2(logits: Tensor, age: Tensor, label_pmf: Tensor) -> Tensor:
-    """Squared error of the student's expected age in years^2 (Greco 2021).
-
-    It is measured to the label's mean: the age itself, and the middle of the label's mass where only a group
-    is known.
+@dataclass(frozen=True)
+class Answers:
+    """What a student says of a batch: its head with the raw outputs, logits [B, 101], pooled features [B, F],
+    and the projected stage of hints.
     """
-    ages = torch.arange(BINS, dtype=logits.dtype, device=logits.device)
-    mean = torch.where(torch.isfinite(age), age, label_pmf @ ages)
-    return (torch.softmax(logits, dim=-1) @ ages - mean) ** 2
+
+    head: Head
+    raw: Tensor
+    logits: Tensor
+    features: Tensor
+    hint: Tensor | None = None
 
 
-def softened_kl(logits: Tensor, teacher_pmf: Tensor, temperature: float) -> Tensor:
-    """T^2 KL(teacher_T || student_T) (Hinton 2015); T^2 keeps the size of the gradient."""
-    student = torch.log_softmax(logits / temperature, dim=-1)
-    return temperature**2 * _kl(soften(teacher_pmf, temperature), student)
-
-
-def cdf_l1(logits: Tensor, teacher_pmf: Tensor) -> Tensor:
-    """Wasserstein-1 distance in years: the area between the two cumulative distributions."""
-    difference = torch.softmax(logits, dim=-1) - teacher_pmf
-    return difference.cumsum(dim=-1).abs().sum(dim=-1)
-
-
-def soften(pmf: Tensor, temperature: float) -> Tensor:
-    """The PMF whose logits are divided by T: p^(1/T), normalised. Ages without mass stay without."""
-    raised = pmf.pow(1.0 / temperature)
-    return raised / raised.sum(dim=-1, keepdim=True)
-
-
-def _kl(target: Tensor, log_student: Tensor) -> Tensor:
-    # xlogy: 0 log 0 is 0, which float16 targets need at most ages
-    return (torch.xlogy(target, target) - target * log_student).sum(dim=-1)
+#: Targets that a loss needs: a label, an exact age, a teacher's PMF, an order teacher's features, either of
+#: the last two.
+Need = Literal["label", "age", "teacher", "features", "relations"]
 
 
 @dataclass(frozen=True)
 class Loss:
-    """A named loss: its formula, its weight in ``DistillSpec``, and which faces it can judge."""
+    """A named loss: its formula, its weight in ``DistillSpec``, and what it needs.
 
-    of: Callable[[Tensor, Targets, DistillSpec], Tensor]
+    The formula gives one value a face [B], or one for the batch; its last argument [B] is what each face
+    counts, 0 for faces without the target.
+    """
+
+    of: Callable[[Answers, Targets, DistillSpec, Tensor], Tensor]
     weight: Callable[[DistillSpec], float]
-    needs: Literal["label", "age", "teacher"]
+    needs: Need
+
+
+def _label(a: Answers, t: Targets, _: DistillSpec, __: Tensor) -> Tensor:
+    return a.head.label_loss(a.raw, t.label_pmf, t.age)
+
+
+def _mean(a: Answers, t: Targets, _: DistillSpec, __: Tensor) -> Tensor:
+    return pmf.mean_l1(a.logits, t.age.nan_to_num())
+
+
+def _mse(a: Answers, t: Targets, _: DistillSpec, __: Tensor) -> Tensor:
+    return pmf.mean_l2(a.logits, t.age, t.label_pmf)
+
+
+def _kd(a: Answers, t: Targets, s: DistillSpec, _: Tensor) -> Tensor:
+    return pmf.softened_kl(a.logits, _teacher(t), s.temperature, s.standardise)
+
+
+def _dkd(a: Answers, t: Targets, s: DistillSpec, _: Tensor) -> Tensor:
+    return pmf.decoupled_kl(
+        a.logits,
+        _teacher(t),
+        s.temperature,
+        alpha=s.dkd_alpha,
+        beta=s.dkd_beta,
+        window=s.dkd_window,
+        standardise=s.standardise,
+    )
+
+
+def _dist(a: Answers, t: Targets, s: DistillSpec, counted: Tensor) -> Tensor:
+    between = pmf.correlation_between(a.logits, _teacher(t), s.temperature)
+    within = pmf.correlation_within(a.logits, _teacher(t), s.temperature, counted)
+    return s.dist_between * between + s.dist_within * within
+
+
+def _cdf(a: Answers, t: Targets, _: DistillSpec, __: Tensor) -> Tensor:
+    return pmf.cdf_l1(a.logits, _teacher(t))
+
+
+def _scalar(a: Answers, t: Targets, _: DistillSpec, __: Tensor) -> Tensor:
+    return pmf.scalar_l2(a.logits, _teacher(t))
+
+
+def _hint(a: Answers, t: Targets, s: DistillSpec, _: Tensor) -> Tensor:
+    if a.hint is None:
+        raise ValueError("hints need the student's projected stage")
+    return HINT_LOSSES[s.hint_loss](a.hint, _known_features(t))
+
+
+def _rkd_distance(a: Answers, t: Targets, _: DistillSpec, counted: Tensor) -> Tensor:
+    return distance_loss(a.features, _embedding(t), counted)
+
+
+def _rkd_angle(a: Answers, t: Targets, _: DistillSpec, counted: Tensor) -> Tensor:
+    return angle_loss(a.features, _embedding(t), counted)
 
 
 LOSSES: dict[str, Loss] = {
-    "label": Loss(lambda z, t, _: kl_to_label(z, t.label_pmf), lambda s: s.label_weight, "label"),
-    "mean": Loss(lambda z, t, _: mean_l1(z, t.age.nan_to_num()), lambda s: s.mean_weight, "age"),
-    "mse": Loss(lambda z, t, _: mean_l2(z, t.age, t.label_pmf), lambda s: s.mse_weight, "label"),
-    "kd": Loss(lambda z, t, s: softened_kl(z, _teacher(t), s.temperature), lambda s: s.kd_weight, "teacher"),
-    "cdf": Loss(lambda z, t, _: cdf_l1(z, _teacher(t)), lambda s: s.cdf_weight, "teacher"),
+    "label": Loss(_label, lambda s: s.label_weight, "label"),
+    "mean": Loss(_mean, lambda s: s.mean_weight, "age"),
+    "mse": Loss(_mse, lambda s: s.mse_weight, "label"),
+    "kd": Loss(_kd, lambda s: s.kd_weight, "teacher"),
+    "dkd": Loss(_dkd, lambda s: s.dkd_weight, "teacher"),
+    "dist": Loss(_dist, lambda s: s.dist_weight, "teacher"),
+    "cdf": Loss(_cdf, lambda s: s.cdf_weight, "teacher"),
+    "scalar": Loss(_scalar, lambda s: s.scalar_weight, "teacher"),
+    "hint": Loss(_hint, lambda s: s.hint_weight, "features"),
+    "rkd_distance": Loss(_rkd_distance, lambda s: s.rkd_distance_weight, "relations"),
+    "rkd_angle": Loss(_rkd_angle, lambda s: s.rkd_angle_weight, "relations"),
 }
+
+#: What ``DistillSpec.hint_loss`` names.
+HINT_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"mse": feature_mse, "cosine": feature_cosine}
 
 
 def loss_named(name: str) -> Loss:
@@ -110,10 +156,49 @@ def judged(loss: Loss, targets: Targets) -> Tensor:
         return torch.isfinite(targets.age).to(targets.label_pmf.dtype)
     if loss.needs == "label":
         return (targets.label_pmf.sum(dim=-1) > 0).to(targets.label_pmf.dtype)
+    if loss.needs != "teacher" and targets.teacher_features is not None:
+        return _has_features(targets.teacher_features).to(targets.label_pmf.dtype)
     return torch.ones_like(targets.age)
+
+
+def bounded(loss: Loss, targets: Targets) -> bool:
+    """Whether the teacher bound judges this loss: it follows a teacher's PMF."""
+    from_pmf = loss.needs == "relations" and targets.teacher_features is None
+    return loss.needs == "teacher" or from_pmf
+
+
+def teacher_trust(logits: Tensor, targets: Targets, spec: DistillSpec) -> Tensor:
+    """How much of what follows the teacher's PMF counts for each face [B]: see ``pmf_losses.trust``."""
+    if spec.teacher_bound == "off" or targets.teacher_pmf is None:
+        return torch.ones_like(targets.age)
+    drop = spec.teacher_bound == "drop"
+    return pmf.trust(
+        logits, targets.teacher_pmf, targets.age, targets.label_pmf, spec.teacher_bound_years, drop=drop
+    )
 
 
 def _teacher(targets: Targets) -> Tensor:
     if targets.teacher_pmf is None:
         raise ValueError("this loss needs teacher targets")
     return targets.teacher_pmf
+
+
+def _known_features(targets: Targets) -> Tensor:
+    if targets.teacher_features is None:
+        raise ValueError("this loss needs an order teacher's features")
+    known = _has_features(targets.teacher_features).unsqueeze(-1)
+    return torch.where(known, targets.teacher_features, 0.0)
+
+
+def _has_features(features: Tensor) -> Tensor:
+    return torch.isfinite(features).all(dim=-1)
+
+
+def _embedding(targets: Targets) -> Tensor:
+    """What places a face among the others: the order teacher's features, or else the teacher's CDF.
+
+    The CDF and not the PMF: the distance between two narrow PMFs is the same for 10 years and for 60.
+    """
+    if targets.teacher_features is not None:
+        return _known_features(targets)
+    return _teacher(targets).cumsum(dim=-1)

@@ -31,13 +31,14 @@ StateDict = dict[str, Tensor]
 
 @dataclass
 class TrainState:
-    """After ``epochs`` whole epochs: the weights, the optimiser, torch's random state, the best epoch so far
-    with its weights and metrics, and the learning curve's rows.
+    """After ``epochs`` whole epochs: the weights, what the task trains besides, the optimiser, torch's random
+    state, the best epoch so far with its weights and metrics, and the learning curve's rows.
     """
 
     spec_digest: str
     epochs: int = 0
     student: StateDict = field(default_factory=dict)
+    task: StateDict = field(default_factory=dict)
     optimiser: dict[str, Any] = field(default_factory=dict)
     random: Tensor | None = None
     best: StateDict = field(default_factory=dict)

@@ -98,7 +98,8 @@ class Trainer:
         self.source = source
         self.val = val
         self.out = out
-        self.optimiser = make_optimiser(self.net, spec.optim)
+        self._own = task.to(self.device)
+        self.optimiser = make_optimiser(task, spec.optim)
         self.state = self._restored() if resume else TrainState(spec.digest())
         if spec.compute.compile:
             self.net.backbone.compile()
@@ -161,7 +162,7 @@ class Trainer:
             terms: dict[str, Tensor] = self.task(inputs, targets)
         self.optimiser.zero_grad(set_to_none=True)
         terms["loss"].backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.net.parameters(), MAX_GRADIENT_NORM)
+        nn.utils.clip_grad_norm_(self.task.parameters(), MAX_GRADIENT_NORM)
         self.optimiser.step()
         return terms
 
@@ -212,6 +213,7 @@ class Trainer:
         self.state.epochs = epoch + 1
         if is_first_worker() and self.state.epochs < self.spec.optim.epochs:
             self.state.student = weights
+            self.state.task = self._own.own_state()
             self.state.optimiser = self.optimiser.state_dict()
             self.state.random = torch.get_rng_state()
             save_state(self.out, self.state)
@@ -221,6 +223,7 @@ class Trainer:
         if state is None:
             return TrainState(self.spec.digest())
         self.net.load_state_dict(state.student)
+        self._own.load_own_state(state.task)
         self.optimiser.load_state_dict(state.optimiser)
         if state.random is not None:
             torch.set_rng_state(state.random)

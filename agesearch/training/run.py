@@ -75,7 +75,11 @@ def make_trainer(
     if prior is not None and not net.loaded.head:
         net.head.start_from(prior)
     task = DistillTask(
-        net, spec.distill, has_labels=prior is not None, has_teacher="teacher_pmf" in train.schema().names
+        net,
+        spec.distill,
+        has_labels=prior is not None,
+        has_teacher="teacher_pmf" in train.schema().names,
+        feature_width=_feature_width(train),
     )
     pool = FacePool(resident(val), spec.model.input_size)
     return Trainer(net, task, source, pool, spec, out, device=place.device, resume=resume)
@@ -134,6 +138,15 @@ def _source(train: Any, spec: TrainSpec, place: Place) -> tuple[Source, dict[str
 
     source = StreamSource(read, mine.count(), size, spec)
     return source, {name: np.asarray(column) for name, column in mine.take_batch(4096).items()}
+
+
+def _feature_width(train: Any) -> int:
+    """How many features an order teacher gives for a face; 0 where there are none."""
+    schema = train.schema()
+    if "teacher_features" not in schema.names:
+        return 0
+    shape: tuple[int, ...] = dict(zip(schema.names, schema.types, strict=True))["teacher_features"].shape
+    return shape[-1]
 
 
 def _finished(out: Location, spec: TrainSpec) -> ModelManifest | None:

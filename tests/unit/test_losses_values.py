@@ -9,19 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agesearch.ages import BINS, gaussian_pmf, group_pmf
-from agesearch.distill.losses import (
-    LOSSES,
-    Targets,
-    cdf_l1,
-    kl_to_label,
-    loss_named,
-    mean_l1,
-    mean_l2,
-    soften,
-    softened_kl,
-)
+from agesearch.distill.losses import LOSSES, Targets, loss_named
+from agesearch.distill.pmf_losses import cdf_l1, kl_to_label, mean_l1, mean_l2, soften, softened_kl
 from agesearch.distill.task import DistillTask
 from agesearch.errors import InputError
+from agesearch.models.heads import Head
+from agesearch.models.zoo import AgeNet
 from agesearch.specs import DistillSpec
 
 
@@ -54,11 +47,13 @@ def test_squared_error_is_off_until_asked_for_and_judges_groups_too() -> None:
     targets = Targets(
         torch.tensor([float("nan")] * 2), torch.from_numpy(group_pmf([20.0, 40.0], [20.0, 40.0]))
     )
-    terms = DistillTask(student, DistillSpec(label_weight=0, mean_weight=0, mse_weight=2.0))(None, targets)
+    terms = DistillTask(student, DistillSpec(label_weight=0, mean_weight=0, mse_weight=2.0))(
+        torch.zeros(2), targets
+    )
     assert terms["mse"].item() == pytest.approx((30**2 + 10**2) / 2, rel=1e-4)
     assert terms["loss"].item() == pytest.approx(30**2 + 10**2, rel=1e-4)
     terms["loss"].backward()
-    assert torch.isfinite(student.logits.grad).all()  # type: ignore[arg-type]
+    assert torch.isfinite(student.answer.grad).all()  # type: ignore[arg-type]
 
 
 def test_wasserstein_between_two_certain_ages_is_their_distance() -> None:
@@ -105,13 +100,23 @@ def test_losses_are_zero_at_the_target_positive_elsewhere_and_have_finite_gradie
         assert torch.isfinite(gradient).all()
 
 
-class _Fixed(torch.nn.Module):
-    def __init__(self, logits: torch.Tensor) -> None:
-        super().__init__()
-        self.logits = torch.nn.Parameter(logits)
+class _AsTheyAre(Head):
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return features
 
-    def forward(self, _: torch.Tensor) -> torch.Tensor:
-        return self.logits
+    def logits(self, raw: torch.Tensor) -> torch.Tensor:
+        return raw
+
+
+class _Fixed(AgeNet):
+    """A student that answers every batch with its parameters."""
+
+    def __init__(self, logits: torch.Tensor) -> None:
+        super().__init__(torch.nn.Identity(), _AsTheyAre(), [0.0] * 3, [1.0] * 3, 32)
+        self.answer = torch.nn.Parameter(logits)
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        return self.answer
 
 
 def test_the_task_adds_weighted_terms_and_skips_faces_without_a_target() -> None:
@@ -123,7 +128,7 @@ def test_the_task_adds_weighted_terms_and_skips_faces_without_a_target() -> None
     )
     spec = DistillSpec(label_weight=1.0, mean_weight=0.1, kd_weight=0.5, cdf_weight=0.2, temperature=2.0)
     terms = DistillTask(student, spec, has_teacher=True)(torch.zeros(3), targets)
-    logits = student.logits.detach()
+    logits = student.answer.detach()
     label = kl_to_label(logits, labels)[[0, 2]].sum() / 3
     mean = mean_l1(logits, targets.age)[[0, 2]].sum() / 3
     kd = softened_kl(logits, _point(30).expand(3, BINS), 2.0).mean()
@@ -131,7 +136,7 @@ def test_the_task_adds_weighted_terms_and_skips_faces_without_a_target() -> None
     torch.testing.assert_close(terms["label"], label)
     torch.testing.assert_close(terms["loss"].detach(), label + 0.1 * mean + 0.5 * kd + 0.2 * cdf)
     terms["loss"].backward()
-    assert torch.isfinite(student.logits.grad).all()  # type: ignore[arg-type]
+    assert torch.isfinite(student.answer.grad).all()  # type: ignore[arg-type]
 
 
 def test_a_face_counts_as_much_as_its_weight() -> None:
@@ -141,7 +146,7 @@ def test_a_face_counts_as_much_as_its_weight() -> None:
         age=torch.tensor([20.0, 40.0, 60.0]), label_pmf=labels, weight=torch.tensor([0.0, 1.0, 2.0])
     )
     terms = DistillTask(student, DistillSpec(mean_weight=0.0))(torch.zeros(3), targets)
-    each = kl_to_label(student.logits.detach(), labels)
+    each = kl_to_label(student.answer.detach(), labels)
     torch.testing.assert_close(terms["loss"].detach(), (each[1] + 2 * each[2]) / 3)
 
 

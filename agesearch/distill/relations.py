@@ -1,0 +1,88 @@
+"""Relations between the faces of a batch: distances and angles (RKD, Park 2019).
+
+A student's features [B, F] are compared with what a teacher makes of the same faces [B, E], another number of
+values and another scale. Each loss is a scalar; ``weight`` [B] is what each face counts, a relation counts
+the product of its faces' weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import smooth_l1_loss
+
+#: Relations are those inside so many faces: the angles of one batch of 512 would take gigabytes.
+MAX_FACES = 128
+
+_Relation = Callable[[Tensor, Tensor], Tensor]
+
+
+def distance_loss(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
+    """Huber loss between all pairwise distances, each side's divided by their mean (RKD-D)."""
+    return _compared(_distances, student, teacher, weight)
+
+
+def angle_loss(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
+    """Huber loss between the cosines of the angles ijk of all triplets (RKD-A)."""
+    return _compared(_angles, student, teacher, weight)
+
+
+def _compared(relation: _Relation, student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
+    loss, counted = student.new_zeros(()), student.new_zeros(())
+    for ours, theirs, weights in zip(
+        student.split(MAX_FACES), teacher.split(MAX_FACES), weight.split(MAX_FACES), strict=True
+    ):
+        with torch.no_grad():
+            wanted = relation(theirs, weights)
+            counts = weights * weights.unsqueeze(-1)
+            if wanted.ndim == 3:
+                counts = counts * weights.view(-1, 1, 1)
+        each = smooth_l1_loss(relation(ours, weights), wanted, reduction="none")
+        loss = loss + (counts * each).sum()
+        counted = counted + counts.sum()
+    return loss / counted.clamp_min(1e-12)
+
+
+def _distances(points: Tensor, weight: Tensor) -> Tensor:
+    """Distances ``[B, B]``, divided by the mean of those that are not 0."""
+    squares = _squares(points)
+    distances = _root(squares)
+    counts = weight * weight.unsqueeze(-1) * (squares > 0)
+    mean = (counts * distances).sum() / counts.sum().clamp_min(1e-12)
+    return distances / mean.clamp_min(1e-12)
+
+
+def _angles(points: Tensor, weight: Tensor) -> Tensor:
+    """The cosine of the angle at j between i and k: ``[B, B, B]`` as (j, i, k); 0 where two coincide.
+
+    From the inner products ``(x_i - x_j) (x_k - x_j) = g_ik - g_ij - g_jk + g_jj``: the differences
+    themselves would take F times the memory.
+    """
+    inner = _inner(points)
+    squares = _squares(points)
+    inverse = torch.where(squares > 0, 1 / _root(squares).clamp_min(1e-12), 0.0)
+    at = inner.unsqueeze(0) - inner.unsqueeze(2) - inner.unsqueeze(1)
+    at = at + inner.diagonal().view(-1, 1, 1)
+    return at * inverse.unsqueeze(2) * inverse.unsqueeze(1)
+
+
+def _inner(points: Tensor) -> Tensor:
+    centred = points - points.mean(dim=0)  # differences do not change, and the products lose less
+    return centred @ centred.T
+
+
+def _squares(points: Tensor) -> Tensor:
+    """Squared distances ``[B, B]``; what is only the products' rounding is 0."""
+    inner = _inner(points)
+    own = inner.diagonal()
+    sums = own.unsqueeze(0) + own.unsqueeze(1)
+    squares = sums - 2 * inner
+    return torch.where(squares > 1e-6 * sums, squares, 0.0)
+
+
+def _root(squares: Tensor) -> Tensor:
+    """The square root, with the gradient 0 at 0."""
+    safe = torch.where(squares > 0, squares, 1.0)
+    return torch.where(squares > 0, safe.sqrt(), 0.0)
