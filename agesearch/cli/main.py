@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from agesearch import __version__
 from agesearch.cli import (
+    annotate,
     bench,
     data,
     demo,
@@ -26,6 +27,7 @@ from agesearch.cli import (
     serve,
     status,
     stop,
+    targets,
     teach,
     teacher,
     trial,
@@ -40,6 +42,8 @@ _ORDER = [
     "data",
     "teach",
     "teacher",
+    "targets",
+    "annotate",
     "finetune",
     "evaluate",
     "matrix",
@@ -83,6 +87,8 @@ for _room in (
     data,
     teach,
     teacher,
+    targets,
+    annotate,
     finetune,
     evaluate,
     matrix,

@@ -113,6 +113,21 @@ class MixturePart(Spec):
     splits: tuple[str, ...]
 
 
+class Annotation(Spec):
+    """Who gave the faces of a dataset the ages they lacked (``agesearch annotate``), and by what rules.
+
+    ``faces`` were given an age by the teacher; ``data_digest`` is the content of the dataset they came from.
+    """
+
+    teacher: str
+    teacher_digest: str
+    licences: dict[str, str] = Field(default_factory=dict)
+    data: str
+    data_digest: str
+    options: dict[str, str | int | float | None] = Field(default_factory=dict)
+    faces: int
+
+
 class Manifest(Spec):
     """``dataset.json``: what the dataset holds, how its crops were made, and what was left out and why."""
 
@@ -127,6 +142,7 @@ class Manifest(Spec):
     rotations: tuple[Rotation, ...] = Field((), description="the owner's turns over the column 'fold'")
     notes: tuple[str, ...] = Field((), description="what users of the source must know")
     parts: tuple[MixturePart, ...] = Field((), description="the datasets that a mixture was made of")
+    annotation: Annotation | None = Field(None, description="where a teacher gave faces their ages")
     left_out: dict[str, int] = Field(default_factory=dict, description="quarantined rows by reason")
     source_digest: str = ""
     content_digest: str = Field("", description="digest of the sorted sample ids, labels and splits")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ from agesearch.data.records import (
     QUARANTINE,
     SCHEMA,
     SHARDS,
+    Annotation,
     LabelKind,
     Manifest,
     MixturePart,
@@ -45,6 +46,9 @@ from agesearch.storage import Location
 
 #: Rows of one Parquet shard: about 10 MB of 112-pixel crops, small enough to read with few rows in memory.
 ROWS_PER_SHARD = 2048
+
+#: Files of the staging folder, and where in the dataset they go.
+Moves = list[tuple[str, str]]
 
 
 class DatasetWriter:
@@ -67,6 +71,7 @@ class DatasetWriter:
         rotations: tuple[Rotation, ...] = (),
         notes: tuple[str, ...] = (),
         parts: tuple[MixturePart, ...] = (),
+        annotation: Annotation | None = None,
         replace: bool = False,
         rows_per_shard: int = ROWS_PER_SHARD,
     ) -> None:
@@ -82,6 +87,7 @@ class DatasetWriter:
             "rotations": rotations,
             "notes": notes,
             "parts": parts,
+            "annotation": annotation,
         }
         self._rows_per_shard = rows_per_shard
         self._waiting: list[pa.Table] = []
@@ -118,10 +124,24 @@ class DatasetWriter:
         """Take what was left out, with its reason."""
         self._quarantine.add(left_out)
 
+    @property
+    def shards(self) -> tuple[str, ...]:
+        """The names of the shards that are written; each holds the next ``rows_per_shard`` rows."""
+        return tuple(self._shards)
+
     def finish(
-        self, left_out: Iterable[Rejected] = (), *, source_digest: str = "", spec_digest: str = ""
+        self,
+        left_out: Iterable[Rejected] = (),
+        *,
+        source_digest: str = "",
+        spec_digest: str = "",
+        also: Callable[[Manifest], Moves] | None = None,
     ) -> Manifest:
-        """Make the dataset appear and return its manifest; an ``InputError`` where not one face came."""
+        """Make the dataset appear and return its manifest; an ``InputError`` where not one face came.
+
+        ``also`` may put more files into the staging folder once all rows are written, and says where in the
+        dataset they go; they appear with it.
+        """
         self.reject(left_out)
         if not self.faces:
             self.discard()
@@ -137,7 +157,7 @@ class DatasetWriter:
             created=now(),
             versions=versions(),
         )
-        self._publish(manifest)
+        self._publish(manifest, [] if also is None else also(manifest))
         return manifest
 
     def discard(self) -> None:
@@ -167,10 +187,10 @@ class DatasetWriter:
         rest = table.slice(count)
         self._waiting, self._waiting_rows = [rest], len(rest)
 
-    def _publish(self, manifest: Manifest) -> None:
+    def _publish(self, manifest: Manifest, more: Moves) -> None:
         moves = [(f"{SHARDS}/{name}", f"{SHARDS}/{name}") for name in self._shards]
         earlier = [f"{SHARDS}/{child.name}" for child in (self._out / SHARDS).children()]
-        publish(self._out, manifest, [*moves, (QUARANTINE, QUARANTINE)], [*earlier, LEDGER])
+        publish(self._out, manifest, [*moves, (QUARANTINE, QUARANTINE), *more], [*earlier, LEDGER])
 
 
 def check_output(out: Location, *, replace: bool) -> None:

@@ -3,14 +3,13 @@
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from training_faces import write_faces
 
 from agesearch.data import loading
+from agesearch.data.answers import AnswersWriter, answers_table
 from agesearch.data.arrays import read_arrays
 from agesearch.data.records import Split
-from agesearch.distill.targets import SCHEMA
 from agesearch.errors import InputError
 from agesearch.storage import Location
 
@@ -24,10 +23,20 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _targets(where: Path, ids: list[str]) -> Location:
     masses = np.eye(101, dtype=np.float16)[[int(name) for name in ids]]
-    values = pa.FixedSizeListArray.from_arrays(pa.array(masses.reshape(-1)), 101)
     location = Location.of(where)
-    location.write_table(pa.table({"sample_id": ids, "pmf": values}, schema=SCHEMA))
+    location.write_table(answers_table(ids, "pmf", masses))
     return location
+
+
+def _by_shard(where: Path, column: str, width: int, view: int) -> Location:
+    """Answers in row groups by shard, as the two shards of the faces have them: ``10 * number + view``."""
+    with AnswersWriter(Location.of(where)) as out:
+        for shard in (1, 0):
+            numbers = np.arange(shard, 60, 2)
+            values = np.tile((10 * numbers + view)[:, None], (1, width))
+            out.write(f"{shard}.parquet", answers_table([f"{n:04d}" for n in numbers], column, values))
+        out.finish("key", {})
+    return Location.of(where)
 
 
 @pytest.mark.parametrize("here", [8192, 0], ids=["driver", "workers"])
@@ -44,7 +53,27 @@ def test_a_split_holds_its_faces_pixels_ages_and_targets(
     np.testing.assert_array_equal(columns["image"][order], expected.images)
     np.testing.assert_array_equal(columns["age"][order], expected.age)
     assert np.isnan(columns["age_std"]).all()
-    np.testing.assert_array_equal(columns["teacher_pmf"][:, 0].argmax(axis=1), columns["sample_id"].astype(int))
+    assert columns["teacher_pmf"].shape == (12, 1, 101)
+    np.testing.assert_array_equal(
+        columns["teacher_pmf"][:, 0].argmax(axis=1), columns["sample_id"].astype(int)
+    )
+
+
+@pytest.mark.parametrize("here", [8192, 0], ids=["driver", "workers"])
+def test_every_view_has_its_answers_by_shard(
+    faces: Path, tmp_path: Path, here: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "FACES_DECODED_HERE", here)
+    targets = [_by_shard(tmp_path / f"{view}.parquet", "pmf", 101, view) for view in range(3)]
+    features = [_by_shard(tmp_path / f"f{view}.parquet", "features", 5, view) for view in range(3)]
+    split = loading.load_split(str(faces), Split.TRAIN, targets=targets, features=features)
+    for block in loading.resident(split):
+        wanted = 10.0 * block["sample_id"].astype(int)[:, None] + np.arange(3)
+        np.testing.assert_array_equal(block["teacher_pmf"][..., 7], wanted)
+        np.testing.assert_array_equal(block["teacher_features"], np.repeat(wanted[..., None], 5, axis=2))
+        assert block["teacher_features"].dtype == np.float16
+    with pytest.raises(InputError, match="holds other answers"):
+        loading.load_split(str(faces), Split.TRAIN, targets=features)
 
 
 def test_streaming_shows_every_face_once_in_a_seeded_order(faces: Path) -> None:
