@@ -7,7 +7,6 @@ the process lives. ``stop.json`` is a request to stop, which the driver sees wit
 
 from __future__ import annotations
 
-import _thread
 import math
 import os
 import signal
@@ -126,7 +125,8 @@ class Wheel:
             deadline="" if deadline is None else _moment(deadline - time.monotonic()),
         )
         self._searching = False
-        self._in_main = threading.current_thread() is threading.main_thread()
+        is_main = threading.current_thread() is threading.main_thread()
+        self._main = threading.main_thread().ident if is_main else None
         self._over = threading.Event()
         self._writing = threading.Lock()
         self._thread = threading.Thread(target=self._watch, name="study driver", daemon=True)
@@ -163,8 +163,8 @@ class Wheel:
         urgency = Urgency.NOW if request.now else Urgency.AFTER_EPOCH
         first = self.stopping.urgency is Urgency.NOT
         self.stopping.ask(urgency, request.by)
-        if first and not self._searching and self._in_main:
-            _thread.interrupt_main()  # nothing is trained yet: as Ctrl-C does
+        if first and not self._searching and self._main is not None:
+            signal.pthread_kill(self._main, signal.SIGINT)  # nothing is trained yet: as Ctrl-C does
 
     def _write(self, **changes: object) -> None:
         with self._writing, suppress(AgeSearchError):  # a full disk must not end the study over this file

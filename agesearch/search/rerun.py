@@ -13,24 +13,29 @@ from typing import Any
 
 from agesearch.errors import ConflictError, InputError
 from agesearch.measure.speed import hardware_name
-from agesearch.metrics import EPOCH, EPOCH_SECONDS, VAL_MAE_YEARS
+from agesearch.metrics import EPOCH, VAL_MAE_YEARS
 from agesearch.models.manifest import (
     MANIFEST,
     WEIGHTS,
     library_versions,
-    model_digest,
     read_model_manifest,
 )
 from agesearch.progress import Listener, Progress, silent
 from agesearch.search.dossier import SPEC_FILE, Dossier, dossier
-from agesearch.search.preparation import Workshop, dataset_digest, default_workshop, same_source
+from agesearch.search.preparation import (
+    Workshop,
+    dataset_digest,
+    default_workshop,
+    same_source,
+    same_teachers,
+)
 from agesearch.search.records import State, TrialRecord, trial_id
 from agesearch.session import ray_session
 from agesearch.storage import Location
 from agesearch.training.curve import Row, read_curve
 
-#: Figures of an epoch that no two runs share.
-_OWN = frozenset({EPOCH_SECONDS, "pid"})
+#: What the names of an epoch's figures begin with; its seconds are its own.
+_FIGURES = ("train_", "val_")
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,7 @@ def rerun_trial(
     header = known.header.model_copy(
         update={
             "dataset": same_source("dataset", known.header.dataset, None, dataset_digest),
-            "teacher": same_source("teacher", known.header.teacher, None, model_digest),
+            **same_teachers(known.folder, known.header),
         }
     )
     with ray_session():
@@ -182,7 +187,7 @@ def _by_epoch(rows: Any) -> dict[int, Row]:
 
 
 def _differs(old: Row, new: Row) -> bool:
-    return any(old[name] != new[name] for name in old.keys() & new.keys() - _OWN)
+    return any(old[name] != new[name] for name in old.keys() & new.keys() if name.startswith(_FIGURES))
 
 
 def _gap(old: Row, new: Row) -> float:

@@ -116,8 +116,9 @@ class Pace:
 
 @dataclass(frozen=True)
 class Standing:
-    """A study at one moment. ``points`` are (latency ms, error years) of its COMPLETE trials, ``waiting`` the
-    trials that were cut short and wait to be taken up again, after ``waiting_epochs`` epochs in all; ``limit`` is the seconds until its time is up.
+    """A study at one moment. ``points`` are (latency ms, error years) of its COMPLETE trials; ``waiting`` are
+    trials that were cut short after ``waiting_epochs`` epochs in all, to be taken up again; ``limit`` is the
+    seconds until its time is up.
     """
 
     folder: str

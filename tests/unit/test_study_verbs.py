@@ -1,0 +1,124 @@
+"""``status``, ``stop`` and ``trial`` on the records of a study that nothing runs, or that something does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from fake_study import write_study
+from typer.testing import CliRunner, Result
+
+from agesearch.cli.main import app
+from agesearch.errors import InputError
+from agesearch.search.driver import driving
+from agesearch.search.records import State, StudyFolder
+from agesearch.search.status import study_status
+from agesearch.storage import Location
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> StudyFolder:
+    return write_study(Location.of(tmp_path / "study"))
+
+
+def cut(study: StudyFolder, number: int = 23) -> None:
+    """Leave a trial as a killed driver does."""
+    records = study.trials()
+    changed = {"state": State.RUNNING, "reason": "", "val_mae_years": None, "epochs": 0}
+    records[number] = type(records[number])(**{**vars(records[number]), **changed})
+    study.write_trials(records)
+
+
+def call(*arguments: str) -> Result:
+    result = CliRunner().invoke(app, list(arguments))
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def test_status_tells_a_finished_study_from_its_records(study: StudyFolder) -> None:
+    found = json.loads(call("status", str(study.root), "--json").stdout)
+    assert (found["running"], found["finished"], found["trials"]) == (False, 24, 24)
+    assert found["states"] == {"COMPLETE": 18, "PRUNED": 3, "FAIL": 3}
+    assert found["reasons"][0]["trials"] == 3
+    assert found["resume"] is None
+    assert [trial["number"] for trial in found["front"]] == [trial.number for trial in study.front()]
+    text = call("status", str(study.root)).stdout
+    assert "24 of 24 trials" in text
+    assert "3 failed: the loss is not finite" in text
+
+
+def test_status_says_what_was_cut_and_how_to_go_on(study: StudyFolder) -> None:
+    cut(study)
+    with pytest.raises(RuntimeError), driving(study.root):
+        raise RuntimeError("no space left")
+    text = call("status", str(study.root)).stdout
+    assert "1 to be taken up again" in text
+    assert "ended" in text
+    assert "RuntimeError: no space left" in text
+    assert "agesearch resume" in text
+
+
+def test_status_of_a_running_study_shows_who_holds_it_and_the_curves(study: StudyFolder) -> None:
+    cut(study)
+    with driving(study.root) as wheel:
+        wheel.searches(finished=20, concurrency=2, dashboard=None)
+        found = study_status(study.root)
+        assert found.is_running
+        assert found.how_to_go_on == ""
+        standing = found.standing
+        assert standing is not None
+        assert [(trial.record.number, trial.epoch, trial.epochs) for trial in standing.running] == [
+            (23, 2, 20)
+        ]
+        assert len(standing.running[0].curve) == 2
+        assert standing.pace.finished == 3
+        text = call("status", str(study.root)).stdout
+        assert "Runs in process" in text
+        assert "2/20" in text
+
+
+def test_status_of_a_study_that_is_being_prepared(tmp_path: Path) -> None:
+    with driving(Location.of(tmp_path)):
+        found = study_status(tmp_path)
+        assert found.standing is None
+        assert found.holder.startswith("Is being prepared in process")
+        assert "No trial has started" in call("status", str(tmp_path)).stdout
+
+
+def test_what_is_no_study_has_no_status(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is not a study"):
+        study_status(tmp_path)
+
+
+def test_stop_says_when_nothing_runs(study: StudyFolder) -> None:
+    result = call("stop", str(study.root), "--json")
+    assert json.loads(result.stdout)["asked"] is False
+    assert "Nothing runs it" in result.stderr
+    assert not (study.root / "stop.json").exists()
+
+
+def test_trial_tells_all_that_is_known(study: StudyFolder) -> None:
+    front = study.front()[0].number
+    found = json.loads(call("trial", str(study.root), str(front), "--json").stdout)
+    assert found["role"].startswith("on the front")
+    assert len(found["curve"]) == 20  # the torn last line is left out
+    assert found["spec"]["optim"]["learning_rate"] == found["params"]["optim.learning_rate"]
+    assert "curve.jsonl" in found["files"]
+    failed = next(record.number for record in study.trials() if record.state is State.FAIL)
+    text = call("trial", str(study.root), str(failed)).stdout
+    assert "FAIL: the loss is not finite at epoch 3" in text
+    assert "Validation MAE in years by epoch" in text
+
+
+def test_a_trial_that_does_not_exist_or_does_not_end_is_refused(study: StudyFolder) -> None:
+    from agesearch.search.rerun import rerun_trial
+
+    result = CliRunner().invoke(app, ["trial", str(study.root), "99"])
+    assert isinstance(result.exception, InputError)
+    assert "has no trial 99; it has 0 to 23" in str(result.exception)
+    with pytest.raises(InputError, match="inside the study"):
+        rerun_trial(study.root, 0, study.root / "trials" / "again")
+    cut(study)
+    with pytest.raises(InputError, match="is not finished"):
+        rerun_trial(study.root, 23)

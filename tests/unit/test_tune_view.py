@@ -1,0 +1,191 @@
+"""What a running study looks like: within any terminal, from its events, and as lines in a pipe."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from agesearch.cli import tune_view
+from agesearch.cli.study_screen import Screen
+from agesearch.cli.tune_view import LiveView, Watched
+from agesearch.search.events import (
+    Note,
+    StudyEvent,
+    StudyStarted,
+    StudyStopping,
+    TrialFinished,
+    TrialParked,
+    TrialProgress,
+    TrialRetried,
+    TrialStarted,
+)
+from agesearch.search.records import Source, State, StudyHeader, TrialRecord, front_of
+from agesearch.specs import CropSpec, ModelSpec, Range, StudySpec, TrainSpec
+
+NAMES = ("lcnet_035", "mobilenetv4_conv_small_with_a_name_that_is_very_long_indeed_and_longer")
+SPEC = StudySpec(
+    trials=30,
+    student=TrainSpec(model=ModelSpec(arch="lcnet_035")).with_values({"optim.epochs": 8}),
+    space={"optim.learning_rate": Range(low=1e-4, high=1e-2)},
+)
+SOURCE = Source(path="/data", content_digest="d" * 16)
+HEADER = StudyHeader(
+    spec=SPEC, dataset=SOURCE, teacher=SOURCE, crop=CropSpec(), spec_digest=SPEC.digest(), created="now"
+)
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def record(number: int, state: State = State.RUNNING, **values: object) -> TrialRecord:
+    name = f"{number:04d}-{NAMES[number % 2]}-96px"
+    return TrialRecord(number, state, name, latency_ms_p50=0.4 + 0.1 * number, **values)  # type: ignore[arg-type]
+
+
+def ended(number: int) -> TrialRecord:
+    if number % 5 == 3:
+        reason = "out of reach of the front: 9.10 years after epoch 2 of 8 at 0.40 ms"
+        return record(number, State.PRUNED, epochs=2, reason=reason, val_mae_years=9.1)
+    if number % 7 == 6:
+        return record(number, State.FAIL, epochs=1, reason="[red]worker died[/red]\x1b[2J after epoch 1")
+    return record(number, State.COMPLETE, epochs=8, val_mae_years=9.0 - 0.3 * number, seconds=30.0)
+
+
+def story(trials: int = 12, running: int = 4) -> list[StudyEvent]:
+    events: list[StudyEvent] = [
+        StudyStarted("/studies/first", 30, (), 0, running, "http://127.0.0.1:8265", HEADER)
+    ]
+    done: list[TrialRecord] = []
+    for number in range(trials + running):
+        events.append(TrialStarted(record(number), 8))
+        events += [TrialProgress(number, epoch, 8, 10.0 - epoch) for epoch in range(1, 4)]
+        if number < trials:
+            done.append(ended(number))
+            events.append(TrialFinished(done[-1], len(done), 30, tuple(front_of(done))))
+    return events
+
+
+def drawn(events: list[StudyEvent], width: int, height: int, **options: object) -> list[str]:
+    watched = Watched(Clock())
+    for event in events:
+        watched.take(event)
+    console = Console(file=io.StringIO(), width=width, height=height, **options)  # type: ignore[arg-type]
+    with console.capture() as captured:
+        console.print(Screen(watched.standing()))
+    return captured.get().rstrip("\n").split("\n")
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (100, 15), (50, 24), (80, 10), (30, 5), (200, 60)])
+def test_the_screen_fits_any_terminal_and_no_line_wraps(size: tuple[int, int]) -> None:
+    lines = drawn(story(), *size)
+    assert len(lines) <= size[1] - 1  # the last line is the cursor's
+    assert max(map(len, lines)) <= size[0]
+    assert lines[0].startswith("12 of 30 trials")
+    assert not any("\x1b" in line for line in lines)
+
+
+def test_the_screen_shows_front_curves_reasons_epochs_and_the_dashboard() -> None:
+    text = "\n".join(drawn(story(), 120, 40))
+    for part in (
+        "9 complete · 2 pruned · 1 failed · 4 running",
+        "2 pruned: out of reach of the front",
+        r"1 failed: [red]worker died[/red]\x1b[2J",
+        "89 epochs spent, rungs saved 12% of 96",
+        "http://127.0.0.1:8265",
+        "Front so far",
+        "●",
+        "3/8",
+        "█▅▁",
+    ):
+        assert part in text
+    wide, narrow = drawn(story(), 120, 40), drawn(story(), 80, 24)
+    assert any("●" in line for line in wide)
+    assert not any("●" in line for line in narrow)  # no room for the plot
+
+
+def test_a_terminal_without_unicode_gets_ascii() -> None:
+    watched = Watched(Clock())
+    for event in story():
+        watched.take(event)
+    console = Console(file=io.TextIOWrapper(io.BytesIO(), "ascii"), width=120, height=40)
+    with console.capture() as captured:
+        console.print(Screen(watched.standing()))
+    assert captured.get().isascii()
+
+
+def test_events_move_a_trial_from_waiting_to_running_to_its_end() -> None:
+    watched, clock = Watched(clock := Clock()), clock
+    before = (ended(0), record(1))
+    watched.take(StudyStarted("/s", 30, before, 1, 1, None, HEADER, front=(before[0],)))
+    standing = watched.standing()
+    assert (standing.tally.finished, standing.waiting, standing.pace.finished) == (1, 1, 0)
+    watched.take(TrialStarted(before[1], 8))
+    watched.take(TrialProgress(1, 5, 8, 7.5))
+    clock.now = 10.0
+    standing = watched.standing()
+    assert (standing.waiting, standing.running[0].epoch, standing.running[0].age) == (0, 5, 10.0)
+    assert standing.running[0].curve == (7.5,)
+    watched.take(TrialRetried(before[1], "worker died"))
+    assert (watched.standing().waiting, watched.standing().running) == (1, ())
+    watched.take(TrialStarted(before[1], 8))
+    watched.take(TrialFinished(ended(1), 2, 30, (ended(1),)))
+    standing = watched.standing()
+    assert (standing.tally.finished, standing.pace.finished, standing.running) == (2, 1, ())
+    assert standing.front == (ended(1),)
+
+
+def test_a_study_that_is_stopping_says_what_it_waits_for_and_what_was_cut() -> None:
+    watched = Watched(Clock())
+    for event in story(trials=2, running=2):
+        watched.take(event)
+    watched.take(StudyStopping("Ctrl-C", 2))
+    assert "once the epoch of 2 running trials is over; Ctrl-C stops now" in watched.standing().stopping
+    watched.take(TrialParked(record(2), 3))
+    assert (watched.standing().waiting, watched.standing().epochs) == (1, 8 + 8 + 3 + 3)
+    watched.take(StudyStopping("Ctrl-C", 0, at_once=True))
+    assert watched.standing().stopping == "Stopping now (Ctrl-C)."
+
+
+def test_in_a_pipe_each_trial_is_one_line_and_controls_are_harmless(monkeypatch: pytest.MonkeyPatch) -> None:
+    sink = io.StringIO()
+    monkeypatch.setattr(tune_view, "err", Console(file=sink, width=120))
+    with tune_view.shown_study() as listener:
+        for event in [*story(trials=8, running=1), Note("a note"), StudyStopping("SIGTERM", 1)]:
+            listener(event)
+    lines = sink.getvalue().splitlines()
+    assert "\x1b" not in sink.getvalue()
+    assert sum(line.endswith("/30]") for line in lines) == 8
+    assert lines[0] == "Study /studies/first: 30 trials, 1 at once"
+    assert lines[-2:] == [
+        "a note",
+        "Stopping (SIGTERM) once the epoch of 1 running trial is over; Ctrl-C stops now.",
+    ]
+
+
+def test_a_live_view_leaves_nothing_of_its_screen_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    sink = io.StringIO()
+    monkeypatch.setattr(tune_view, "err", Console(file=sink, width=80, height=24, force_terminal=True))
+    with LiveView() as view:
+        for event in story(trials=3, running=2):
+            view.listen(event)
+    text = sink.getvalue()
+    assert "Front so far" in text
+    assert text.rstrip("\n").endswith("\x1b[2K")  # erased from its last line to its first
+    assert text.count("\x1b[?25l") == text.count("\x1b[?25h")  # the cursor is there again
+
+
+def test_a_dumb_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    sink = io.StringIO()
+    monkeypatch.setattr(tune_view, "err", Console(file=sink, width=80, force_terminal=True))
+    with tune_view.shown_study() as listener:
+        for event in story(trials=2, running=0):
+            listener(event)
+    assert "\x1b" not in sink.getvalue()
+    assert "[2/30]" in sink.getvalue()
