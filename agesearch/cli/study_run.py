@@ -53,6 +53,7 @@ def go_on(
     *,
     data: str | None,
     teacher: str | None,
+    order_teacher: str | None = None,
     trials: int | None,
     limits: Limits,
     log: list[str] | None,
@@ -63,7 +64,13 @@ def go_on(
 
     def run(listener: EventListener) -> StudyResult:
         return resume_study(
-            study, dataset=data, teacher=teacher, trials=trials, limits=limits, on_event=listener
+            study,
+            dataset=data,
+            teacher=teacher,
+            order_teacher=order_teacher,
+            trials=trials,
+            limits=limits,
+            on_event=listener,
         )
 
     watch(study, run, log=log, as_json=as_json)

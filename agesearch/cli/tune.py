@@ -39,7 +39,13 @@ def tune(
     data: Annotated[str | None, typer.Option("--data", help="Dataset with train and val faces.")] = None,
     teacher: Annotated[
         str | None,
-        typer.Option("--teacher", help="Model folder, or the YAML of a foreign teacher or an ensemble."),
+        typer.Option(
+            "--teacher",
+            help="Model folder, or the YAML of a foreign teacher or an ensemble; before those of SPACE.yaml.",
+        ),
+    ] = None,
+    order_teacher: Annotated[
+        str | None, typer.Option("--order-teacher", help="Folder of an order teacher, for hints.")
     ] = None,
     to: Annotated[str | None, typer.Option("--out", help="New folder for the study.")] = None,
     resume: Annotated[
@@ -50,6 +56,10 @@ def tune(
     concurrency: ConcurrencyOption = None,
     address: AddressOption = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the suggestions.")] = None,
+    scale: Annotated[
+        float | None,
+        typer.Option("--scale", help="Train for this share of the epochs; below one epoch, of the faces."),
+    ] = None,
     max_latency_ms: Annotated[
         float | None, typer.Option("--max-latency-ms", help="Train no network that takes longer a face.")
     ] = None,
@@ -70,9 +80,11 @@ def tune(
     """Search for small students: train many under a spec, keep those that no other beats in error and
     latency.
 
-    Latency is measured before anything trains. Ctrl-C lets the running epochs end, a second one stops at
-    once; 'agesearch resume' goes on after that, or after any kind of kill, and repeats no finished trial.
+    Teachers that SPACE.yaml describes are trained first. Latency is measured before anything trains. Ctrl-C
+    lets the running epochs end, a second one stops at once; 'agesearch resume' goes on after that, or after
+    any kind of kill, and repeats no finished trial.
     """
+    from agesearch.search.scaling import scaled_study
     from agesearch.search.study import Limits, run_study
 
     asked = {
@@ -84,15 +96,33 @@ def tune(
     }
     limits = Limits(minutes=minutes, concurrency=concurrency, address=address, dashboard=dashboard)
     if resume is not None:
-        _refuse("--resume", {"SPACE.yaml": space, "--out": to, **asked})
-        go_on(resume, data=data, teacher=teacher, trials=trials, limits=limits, log=log, as_json=as_json)
+        _refuse("--resume", {"SPACE.yaml": space, "--out": to, "--scale": scale, **asked})
+        go_on(
+            resume,
+            data=data,
+            teacher=teacher,
+            order_teacher=order_teacher,
+            trials=trials,
+            limits=limits,
+            log=log,
+            as_json=as_json,
+        )
         return
-    given = {"SPACE.yaml": space, "--data": data, "--teacher": teacher, "--out": to}
-    file, dataset, model, folder = _required(given)
-    study = _study_spec(file, {"--trials": trials, **asked})
+    file, dataset, folder = _required({"SPACE.yaml": space, "--data": data, "--out": to})
+    factor = 1.0 if scale is None else scale
+    study = scaled_study(_study_spec(file, {"--trials": trials, **asked}), factor)
 
     def run(listener: EventListener) -> StudyResult:
-        return run_study(study, dataset, model, folder, limits=limits, on_event=listener)
+        return run_study(
+            study,
+            dataset,
+            teacher,
+            folder,
+            order_teacher=order_teacher,
+            scale=factor,
+            limits=limits,
+            on_event=listener,
+        )
 
     watch(folder, run, log=log, as_json=as_json)
 

@@ -140,6 +140,21 @@ def has_all(study: StudySpec, params: Mapping[str, Any]) -> bool:
     return all(name in params for name in active(study, params))
 
 
+def possible(study: StudySpec, field: str) -> list[Any]:
+    """The values, or ranges of values, that a field or a dimension may have in a trial."""
+    own = own_value(study.student, field)
+    found: list[Any] = [] if own is None and field in study.space else [own]
+    for name in setters(study.space).get(field, ()):
+        dimension = study.space[name]
+        if isinstance(dimension, Range):
+            found.append(dimension)
+        elif isinstance(dimension, Variants) and field != name:
+            found += [values[field] for values in dimension.variants.values() if field in values]
+        else:
+            found += steps(dimension)
+    return found
+
+
 def walk(study: StudySpec, fields: Iterable[str] | None = None) -> Iterator[Params]:
     """Every choice of the dimensions that decide ``fields`` (None: all), conditions kept, in the file's
     order.

@@ -19,7 +19,7 @@ from agesearch.search.conditions import (
     endless,
     field_values,
     holds,
-    own_value,
+    possible,
     setters,
     settings,
     stages,
@@ -166,7 +166,7 @@ def _condition_faults(study: StudySpec) -> Iterator[Fault]:
         return
     for name, dimension in study.space.items():
         for field, allowed in dimension.when.items():
-            taken = _possible(study, field)
+            taken = possible(study, field)
             if not any(_reachable(allowed, one) for one in taken):
                 stated = ", ".join(_shown(one) for one in taken)
                 yield (
@@ -174,21 +174,6 @@ def _condition_faults(study: StudySpec) -> Iterator[Fault]:
                     f"'{name}' is never there: its condition wants '{field}' {_stated(allowed)}, "
                     f"but it is {stated}.",
                 )
-
-
-def _possible(study: StudySpec, field: str) -> list[Any]:
-    """The values, or ranges of values, that a field or a dimension may have in a trial."""
-    own = own_value(study.student, field)
-    found: list[Any] = [] if own is None and field in study.space else [own]
-    for name in setters(study.space).get(field, ()):
-        dimension = study.space[name]
-        if isinstance(dimension, Range):
-            found.append(dimension)
-        elif isinstance(dimension, Variants) and field != name:
-            found += [values[field] for values in dimension.variants.values() if field in values]
-        else:
-            found += steps(dimension)
-    return found
 
 
 def _reachable(allowed: Sequence[Value] | Bounds, value: Any) -> bool:

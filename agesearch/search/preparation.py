@@ -24,13 +24,14 @@ from agesearch.search.events import EventListener, Note
 from agesearch.search.limits import Fitting, Latencies, fitting_networks, limits_of
 from agesearch.search.records import LATENCY_FILE, Source, StudyFolder, StudyHeader
 from agesearch.search.space import networks
+from agesearch.search.teachers import AGE, ORDER, Teachers, own_teacher
 from agesearch.specs import ModelSpec, StudySpec, parse_spec
 from agesearch.storage import Location
 
 if TYPE_CHECKING:
     from agesearch.search.trial import TrialInputs
 
-_OPTION = {"dataset": "data", "teacher": "teacher"}
+_OPTION = {"dataset": "data", "teacher": "teacher", "order teacher": "order-teacher"}
 
 
 def _parameter_count(model: ModelSpec) -> int:
@@ -99,36 +100,54 @@ def default_workshop() -> Workshop:
 
 
 def _default_inputs(header: StudyHeader, on_progress: Listener) -> TrialInputs:
-    """The teacher's targets (computed once), and both splits decoded in the object store."""
+    """The teachers' targets (computed once), and both splits decoded in the object store."""
     from agesearch.data.loading import load_split
-    from agesearch.distill.targets import teacher_targets
+    from agesearch.distill.targets import order_features, teacher_targets
     from agesearch.search.trial import TrialInputs
     from agesearch.training.run import train_student
 
     dataset, teacher = Location.of(header.dataset.path), Location.of(header.teacher.path)
-    targets = teacher_targets(teacher, dataset, header.spec.student.augment, on_progress)
-    train = load_split(dataset, Split.TRAIN, targets=targets)
+    augment = header.spec.student.augment
+    targets = teacher_targets(teacher, dataset, augment, on_progress)
+    features = None
+    if header.order_teacher is not None:
+        features = order_features(header.order_teacher.path, dataset, augment, on_progress)
+    train = load_split(dataset, Split.TRAIN, targets=targets, features=features)
     trainer = partial(
         train_student,
         data_digest=header.dataset.content_digest,
         teacher_digest=header.teacher.content_digest,
     )
-    return TrialInputs(trainer, train, load_split(dataset, Split.VAL, targets=targets), header.crop)
+    val = load_split(dataset, Split.VAL, targets=targets, features=features)
+    return TrialInputs(trainer, train, val, header.crop)
 
 
-def study_header(spec: StudySpec, dataset: Location, manifest: Manifest, teacher: Location) -> StudyHeader:
-    """The record a new study starts with; an ``InputError`` where a split has no faces."""
+def refuse_empty(dataset: Location, manifest: Manifest) -> None:
+    """An ``InputError`` where a split that a search needs has no faces."""
     for split in (Split.TRAIN, Split.VAL):
         if not manifest.counts.get(split.value):
             raise InputError(
                 f"The dataset '{dataset}' has no faces in its {split.value} split, "
                 "and a search needs both train and val faces."
             )
+
+
+def study_header(
+    spec: StudySpec,
+    dataset: Location,
+    manifest: Manifest,
+    teachers: tuple[Source, Source | None],
+    scale: float = 1.0,
+) -> StudyHeader:
+    """The record a new study starts with."""
     spec = _with_absolute_weights(spec)
+    age, order = teachers
     return StudyHeader(
         spec=spec,
         dataset=Source(path=str(dataset), content_digest=manifest.content_digest),
-        teacher=Source(path=str(teacher), content_digest=model_digest(teacher)),
+        teacher=age,
+        order_teacher=order,
+        scale=scale,
         crop=manifest.crop,
         spec_digest=spec.digest(),
         created=now(),
@@ -165,15 +184,16 @@ def warn_of_other_crops(manifest: Manifest, teacher: Location, on_event: EventLi
             )
 
 
-def taken(folder: StudyFolder, header: StudyHeader) -> ConflictError:
+def taken(folder: StudyFolder, spec: StudySpec, manifest: Manifest, teachers: Teachers) -> ConflictError:
     """The error for a folder that holds a study already: it says which, and how to go on with it."""
     old = folder.header()
     finished = sum(trial.state.value != "RUNNING" for trial in folder.trials())
-    same = (old.spec_digest, old.dataset.content_digest, old.teacher.content_digest) == (
-        header.spec_digest,
-        header.dataset.content_digest,
-        header.teacher.content_digest,
+    same = (old.spec_digest, old.dataset.content_digest) == (
+        _with_absolute_weights(spec).digest(),
+        manifest.content_digest,
     )
+    if AGE not in dict(teachers.untrained):
+        same = same and old.teacher.content_digest == model_digest(teachers.age)
     what = "this study" if same else "another study (its spec, dataset or teacher differs)"
     return ConflictError(
         f"'{folder.root}' already holds {what}, with {finished} of {old.spec.trials} trials finished: "
@@ -196,6 +216,23 @@ def same_source(
             "Start a new study for it with another --out."
         )
     return source.model_copy(update={"path": str(place)})
+
+
+def same_teachers(
+    folder: StudyFolder,
+    header: StudyHeader,
+    age: str | Location | None = None,
+    order: str | Location | None = None,
+) -> dict[str, Source | None]:
+    """A study's teachers as they lie now, for its header; see ``same_source``."""
+    age = age or own_teacher(folder, AGE, header.teacher)
+    found: dict[str, Source | None] = {"teacher": same_source("teacher", header.teacher, age, model_digest)}
+    if header.order_teacher is not None:
+        from agesearch.models.order import order_digest
+
+        order = order or own_teacher(folder, ORDER, header.order_teacher)
+        found["order_teacher"] = same_source("order teacher", header.order_teacher, order, order_digest)
+    return found
 
 
 def dataset_digest(dataset: Location) -> str:

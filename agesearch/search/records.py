@@ -131,12 +131,18 @@ class Source(Spec):
 
 
 class StudyHeader(Spec):
-    """``study.yaml``: all it takes to run the study again, and on what it ran."""
+    """``study.yaml``: all it takes to run the study again, and on what it ran.
+
+    ``scale`` is by how much the budget of the spec's file was shortened (``agesearch.search.scaling``);
+    ``spec`` is what ran.
+    """
 
     schema_version: int = SCHEMA_VERSION
     spec: StudySpec
     dataset: Source
     teacher: Source
+    order_teacher: Source | None = None
+    scale: float = 1.0
     crop: CropSpec
     spec_digest: str
     created: str

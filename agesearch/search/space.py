@@ -36,7 +36,24 @@ from agesearch.specs import (
 )
 from agesearch.storage import Location
 
-__all__ = ["ARCH", "INPUT_SIZE", "Dimension", "Params", "Value", "field_names"]
+__all__ = [
+    "ARCH",
+    "INPUT_SIZE",
+    "MAX_NETWORKS",
+    "Dimension",
+    "Params",
+    "Value",
+    "check_space",
+    "field_names",
+    "grid",
+    "load_space",
+    "network_choices",
+    "network_of",
+    "networks",
+    "optuna_distributions",
+    "trial_name",
+    "trial_spec",
+]
 
 #: More networks than this would take longer to time than most searches take to run.
 MAX_NETWORKS = 400

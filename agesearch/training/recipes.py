@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from agesearch.errors import InputError
 from agesearch.models.manifest import ModelManifest
-from agesearch.specs import ModelSpec, TrainSpec
+from agesearch.specs import ModelSpec, OrderTrainSpec, TrainSpec
 from agesearch.storage import Location
 
 Values = Mapping[str, Any]
+Trained = TypeVar("Trained", TrainSpec, OrderTrainSpec)
 
 #: What the model that is fine-tuned decides, so that no value may.
 _FIXED = ("model.arch", "model.init", "model.weights", "model.pixels")
@@ -107,10 +108,9 @@ def finetune_spec(
     return scaled(TrainSpec(model=start).with_values(values), scale).with_values(dict(changes))
 
 
-def scaled(spec: TrainSpec, scale: float) -> TrainSpec:
+def scaled(spec: Trained, scale: float) -> Trained:
     """The same training in ``scale`` times the epochs, one at least."""
-    if not 0.0 < scale <= 100.0:
-        raise InputError(f"--scale is {scale:g}, but must be > 0 and at most 100.")
+    check_scale(scale)
     if scale == 1.0:
         return spec
     optim = spec.optim
@@ -120,6 +120,12 @@ def scaled(spec: TrainSpec, scale: float) -> TrainSpec:
         "optim.warmup_epochs": optim.warmup_epochs * scale,
     }
     return spec.with_values(shorter)
+
+
+def check_scale(scale: float) -> None:
+    """An ``InputError`` where a scale is none."""
+    if not 0.0 < scale <= 100.0:
+        raise InputError(f"--scale is {scale:g}, but must be > 0 and at most 100.")
 
 
 def parse_changes(written: Sequence[str]) -> dict[str, Any]:
