@@ -126,7 +126,7 @@ class Location:
         try:
             self.filesystem.create_dir(self.path, recursive=True)
         except OSError as error:
-            if error.errno in _FULL:
+            if is_full(error):
                 raise unwritten(self, error) from error
             raise InputError(f"The folder '{self}' cannot be made: {_reason(error)}") from error
         return self
@@ -211,8 +211,13 @@ class Location:
 
 def unwritten(place: Location | Path, error: OSError) -> AgeSearchError:
     """The error for a file that could not be written: a ``StorageFullError`` where there is no room."""
-    kind = StorageFullError if error.errno in _FULL else AgeSearchError
+    kind = StorageFullError if is_full(error) else AgeSearchError
     return kind(f"'{place}' could not be written: {_reason(error)}")
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that a disk or quota is full."""
+    return isinstance(error, StorageFullError) or (isinstance(error, OSError) and error.errno in _FULL)
 
 
 @contextmanager

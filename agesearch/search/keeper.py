@@ -11,11 +11,13 @@ import math
 import time
 from collections import deque
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 from agesearch.metrics import EPOCH, EPOCH_SECONDS, VAL_CS5, VAL_MAE_YEARS
 from agesearch.search.events import (
     EventListener,
+    Note,
     StudyStopping,
     TrialFinished,
     TrialParked,
@@ -26,20 +28,21 @@ from agesearch.search.events import (
 from agesearch.search.history import History, Spent
 from agesearch.search.learning import Learning
 from agesearch.search.limits import Latencies
+from agesearch.search.lives import Death, Deaths
 from agesearch.search.records import State, StudyFolder, TrialRecord
 from agesearch.search.rungs import Stop, decide
 from agesearch.search.space import trial_spec
 from agesearch.specs import StudySpec, TrainSpec
 
 #: Keys of a trial's last report besides its metrics.
-OUTCOME, REASON, SECONDS = "outcome", "reason", "train_s"
-COMPLETED, FAILED = "completed", "failed"
+OUTCOME, REASON, SECONDS, NOTE = "outcome", "reason", "train_s", "note"
+COMPLETED, FAILED, CUT = "completed", "failed", "cut"
+
+#: What a COMPLETE trial is known by, the first of them always.
+_RESULTS = (VAL_MAE_YEARS, VAL_CS5)
 
 #: What the names of a report's figures begin with.
 _METRICS = ("train_", "val_", EPOCH_SECONDS)
-
-#: A trial whose process dies is taken up again this often, from its checkpoint.
-MAX_RETRIES = 1
 
 #: ``trials.parquet`` is rewritten at most this often while trials run, in at most this share of the time.
 _WRITE_INTERVAL_S = 2.0
@@ -61,6 +64,7 @@ class Keeper:
         self.total = spec.trials
         self.stop_reason: str | None = None
         self.pausing = False
+        self.halted = ""  # why no more can be written
         self._folder = folder
         self._history = history
         self._spec = spec
@@ -72,6 +76,7 @@ class Keeper:
         self._front = history.front()
         self._learning = Learning(folder, spec)
         self._verdicts: dict[int, tuple[State, str]] = {}
+        self._deaths = Deaths()
 
     @property
     def live(self) -> int:
@@ -114,14 +119,16 @@ class Keeper:
             model = self.spec_of(record).model
             latency = self._latencies[model.arch, model.input_size]
             if not isinstance(latency, str):
+                record = self._history.knows_latency(record.number, latency)
                 self._live[record.number] = 0
-                return self._history.knows_latency(record.number, latency)
+                return record
             self._told(self._history.fail(record.number, f"its latency is not known: {latency}"))
         return None
 
     def spec_of(self, record: TrialRecord) -> TrainSpec:
         """What the trial trains."""
-        return trial_spec(self._spec, record.params)
+        parent = None if record.inherited is None else self._folder.trial_folder(record.inherited)
+        return trial_spec(self._spec, record.params, parent)
 
     def began(self, number: int) -> None:
         """A trial's training starts."""
@@ -132,23 +139,28 @@ class Keeper:
     def progressed(self, number: int, report: Mapping[str, Any]) -> None:
         """A trial reports an epoch."""
         self._hear(number, report)
-        if OUTCOME in report or EPOCH not in report:
+        record, epoch = self._history.record(number), _epoch(report)
+        if report.get(NOTE):
+            self._on_event(Note(f"{record.name}: {report[NOTE]}"))
+        if OUTCOME in report or not epoch:
             return
-        epochs = self.spec_of(self._history.record(number)).optim.epochs
-        self._live[number] = int(report[EPOCH])
+        self._live[number] = epoch
+        self._deaths.progressed(number)
         metrics = {name: float(report[name]) for name in report if _is_metric(name, report[name])}
-        self._on_event(TrialProgress(number, self._live[number], epochs, report.get(VAL_MAE_YEARS), metrics))
+        epochs = self.spec_of(record).optim.epochs
+        self._on_event(TrialProgress(number, epoch, epochs, metrics.get(VAL_MAE_YEARS), metrics))
 
     def judged(self, number: int, report: Mapping[str, Any]) -> bool:
         """Whether a trial ends with this epoch: it has no error in years, or cannot reach the front any
         more.
         """
-        if OUTCOME in report or EPOCH not in report:
+        epoch = _epoch(report)
+        if OUTCOME in report or not epoch:
             return False
         self._hear(number, report)
         fault = _fault(report)
         if fault:
-            self._verdicts[number] = State.FAIL, f"{fault} after epoch {int(report[EPOCH])}"
+            self._verdicts[number] = State.FAIL, f"{fault} after epoch {epoch}"
         elif self._spec.rungs is not None:
             trial, others = self._learning.curves(self._history.record(number), self._history.all())
             verdict = decide(trial, others, self._spec.rungs, self._spec.max_mae_years)
@@ -159,44 +171,53 @@ class Keeper:
     def may_stop(self, number: int, report: Mapping[str, Any]) -> bool:
         """Whether a trial with this report has epochs left that it can be stopped before."""
         epochs = self.spec_of(self._history.record(number)).optim.epochs
-        return OUTCOME not in report and 0 < int(report.get(EPOCH, 0)) < epochs
+        return OUTCOME not in report and 0 < _epoch(report) < epochs
 
     def ended(self, number: int, report: Mapping[str, Any]) -> None:
-        """A trial is over; ``report`` is the last it gave."""
+        """A trial is over; ``report`` is the last it gave. Cut for want of room, it stays RUNNING."""
+        outcome = report.get(OUTCOME)
+        if outcome == CUT:
+            self.halted = self.halted or str(report.get(REASON))
+            self.parked(number, report)
+            return
         self._tell_last_epoch(number, report)
         self._live.pop(number, None)
+        self._deaths.progressed(number)
         self._hear(number, report)
         curve = self._learning.end(number)
-        spent = Spent(int(report.get(EPOCH, 0)), round(float(report.get(SECONDS, 0.0)), 3), curve)
-        outcome, verdict = report.get(OUTCOME), self._verdicts.pop(number, None)
-        if outcome == COMPLETED:
-            metrics = {name: float(report[name]) for name in (VAL_MAE_YEARS, VAL_CS5) if name in report}
+        spent = Spent(_epoch(report), round(_number(report.get(SECONDS)), 3), curve)
+        verdict, fault = self._verdicts.pop(number, None), _fault(report)
+        if outcome == COMPLETED and fault:
+            record = self._history.fail(number, fault, spent)
+        elif outcome == COMPLETED:
+            metrics = {name: float(report[name]) for name in _RESULTS if isinstance(report.get(name), Real)}
             record = self._history.complete(number, metrics, spent)
         elif outcome == FAILED:
             record = self._history.fail(number, str(report[REASON]), spent)
         elif verdict and verdict[0] is State.FAIL:
             record = self._history.fail(number, verdict[1], spent)
         elif verdict:
-            record = self._history.prune(number, verdict[1], spent, report.get(VAL_MAE_YEARS))
+            record = self._history.prune(number, verdict[1], spent, _error(report))
             self._learning.forget_checkpoint(number)
         elif self.stop_reason is not None:
             reason = f"{self.stop_reason} after epoch {spent.epochs}"
-            record = self._history.prune(number, reason, spent, report.get(VAL_MAE_YEARS))
+            record = self._history.prune(number, reason, spent, _error(report))
         else:
             record = self._history.fail(number, "it ended without a result", spent)
         self._told(record)
 
-    def died(self, number: int, reason: str) -> None:
-        """A trial's process is gone: take the trial up again, or FAIL it where that was done already."""
-        epochs, curve = self._live.pop(number, 0), self._learning.end(number)
-        record = self._history.record(number)
+    def died(self, number: int, death: Death) -> None:
+        """A trial's process is gone: take the trial up again, or FAIL it where it seems to be the cause."""
+        reported, curve = self._live.pop(number, 0), self._learning.end(number)
+        epochs = max(reported, len(curve))
         self._verdicts.pop(number, None)
-        if record.retries < MAX_RETRIES and self.stop_reason is None:
-            self._on_event(TrialRetried(self._history.retried(number), reason))
+        if self._deaths.died(number, death) and self.stop_reason is None:
             self._again.append(number)
+            self._on_event(TrialRetried(self._history.retried(number), death.reason))
         else:
-            again = " again" if record.retries else ""
-            self._told(self._history.fail(number, f"{reason}{again}", Spent(epochs, curve=curve)))
+            reason = self._deaths.verdict(number, epochs)
+            self._deaths.progressed(number)
+            self._told(self._history.fail(number, reason, Spent(epochs, curve=curve)))
 
     def pause(self, by: str, *, at_once: bool = False) -> None:
         """Hand out no more trials: those that run are to be parked, for a later run to take up."""
@@ -217,7 +238,7 @@ class Keeper:
 
     def _tell_last_epoch(self, number: int, report: Mapping[str, Any]) -> None:
         """Whoever stops a trial at an epoch tells of that epoch here only."""
-        if int(report.get(EPOCH, 0)) > self._live.get(number, 0):
+        if _epoch(report) > self._live.get(number, 0):
             self.progressed(number, report)
 
     def close(self) -> None:
@@ -226,8 +247,9 @@ class Keeper:
         self._folder.write_front(self._front)
 
     def _hear(self, number: int, report: Mapping[str, Any]) -> None:
-        if OUTCOME not in report and EPOCH in report and not _fault(report):
-            self._learning.hear(number, int(report[EPOCH]), float(report[VAL_MAE_YEARS]))
+        epoch = _epoch(report)
+        if OUTCOME not in report and epoch and not _fault(report):
+            self._learning.hear(number, epoch, float(report[VAL_MAE_YEARS]))
 
     def _told(self, record: TrialRecord) -> None:
         if record.state is State.COMPLETE:
@@ -250,8 +272,26 @@ def _is_metric(name: str, value: Any) -> bool:
 
 
 def _fault(report: Mapping[str, Any]) -> str:
-    """Why an epoch's report has no error in years; empty where it has one."""
+    """Why a report has no error in years; empty where it has one."""
     mae = report.get(VAL_MAE_YEARS)
     if mae is None:
         return f"{VAL_MAE_YEARS} is missing"
+    if not isinstance(mae, Real):
+        return f"{VAL_MAE_YEARS} is {mae!r:.40}, no number"
+    if mae < 0:
+        return f"{VAL_MAE_YEARS} is {mae}, but an error is not negative"
     return "" if math.isfinite(mae) else f"{VAL_MAE_YEARS} is {mae}"
+
+
+def _error(report: Mapping[str, Any]) -> float | None:
+    """A report's error in years, where it has one."""
+    return None if _fault(report) else float(report[VAL_MAE_YEARS])
+
+
+def _epoch(report: Mapping[str, Any]) -> int:
+    """How many epochs are finished by a report; 0 where it does not say so in a number."""
+    return max(0, int(_number(report.get(EPOCH))))
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, Real) and math.isfinite(value) else 0.0

@@ -8,19 +8,27 @@ found at the end of each of Tune's steps, by whichever way it was lost.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
+import ray
 from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
 from agesearch.search.driver import Stopping, Urgency
 from agesearch.search.keeper import Keeper
+from agesearch.search.lives import Death, Watchdog
 from agesearch.search.records import StudyFolder
+from agesearch.search.repair import WRITE_ERRORS, write_fault
 from agesearch.search.trial import Board
+
+#: Words of Ray's where an actor went down with its whole node.
+_NODE_LOST = ("its node has died", "The node with node id", "NODE_DIED", "node was terminated")
 
 
 class NotKept:
@@ -46,8 +54,11 @@ class StudySearcher(NotKept, Searcher):
         concurrency: int,
         board: Board | None = None,
         stopping: Stopping | None = None,
+        watchdog: Watchdog | None = None,
     ) -> None:
         super().__init__()
+        self._watchdog = watchdog or Watchdog(math.inf)
+        self._hung: dict[int, str] = {}
         self._stopping = stopping or Stopping()
         self._heeded = Urgency.NOT
         self._parked: set[int] = set()
@@ -61,7 +72,9 @@ class StudySearcher(NotKept, Searcher):
         """The next trial as Tune's config; None while none may start; FINISHED when all are over."""
         if self._keeper.live >= self._concurrency:
             return None
-        record = self._keeper.next_trial()
+        record = None
+        with self._halting():
+            record = self._keeper.next_trial()
         if record is None:
             finished: Any = Searcher.FINISHED  # a string, which Tune takes in place of a config
             return finished if self._keeper.exhausted else None
@@ -78,11 +91,16 @@ class StudySearcher(NotKept, Searcher):
         number, name = trial.config["number"], trial.config["name"]
         if self._board:
             self._board.show(number, name)
-        self._keeper.began(number)
+        self._watchdog.began(number)
+        with self._halting():
+            self._keeper.began(number)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """An epoch was reported."""
-        self._keeper.progressed(self._numbers[trial_id], result)
+        number = self._numbers[trial_id]
+        self._watchdog.heard(number)
+        with self._halting():
+            self._keeper.progressed(number, result)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -91,11 +109,13 @@ class StudySearcher(NotKept, Searcher):
         if error or trial_id not in self._numbers:
             return
         number = self._numbers.pop(trial_id)
+        self._watchdog.over(number)
         report = result or {}
-        if number in self._parked:
-            self._keeper.parked(number, report)
-        else:
-            self._keeper.ended(number, report)
+        with self._halting():
+            if number in self._parked:
+                self._keeper.parked(number, report)
+            else:
+                self._keeper.ended(number, report)
         self._take_card_down(number, str(report.get("reason", "")))
 
     def settle_lost(self, trials: list[Trial]) -> None:
@@ -107,9 +127,25 @@ class StudySearcher(NotKept, Searcher):
             unseen.discard(trial.trial_id)
             if trial.trial_id in self._numbers and trial.status == Trial.ERROR:
                 number = self._numbers.pop(trial.trial_id)
-                reason = _last_words(trial)
-                self._take_card_down(number, reason)
-                self._keeper.died(number, reason)
+                self._watchdog.over(number)
+                hung = self._hung.pop(number, None)
+                death = Death(hung) if hung else _last_words(trial)
+                self._take_card_down(number, death.reason)
+                with self._halting():
+                    self._keeper.died(number, death)
+
+    def kill_hung(self, trials: list[Trial]) -> None:
+        """End the processes of trials that have gone silent: they are settled like all that die."""
+        hung = self._watchdog.hung()
+        if not hung:
+            return
+        for trial in trials:
+            number = self._numbers.get(trial.trial_id)
+            actor = trial.temporary_state.ray_actor
+            if number in hung and actor is not None:
+                self._hung[number] = hung[number]
+                with suppress(ray.exceptions.RayError):
+                    ray.kill(actor)
 
     def may_stop(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Whether the trial has epochs left to be stopped before."""
@@ -123,8 +159,9 @@ class StudySearcher(NotKept, Searcher):
         number = self._numbers.get(trial_id)
         if number is None:
             return False
-        if self._keeper.judged(number, result):
-            return True
+        with self._halting():
+            if self._keeper.judged(number, result):
+                return True
         if self._stopping.urgency and self._keeper.may_stop(number, result):
             self._parked.add(number)
         return number in self._parked
@@ -143,6 +180,16 @@ class StudySearcher(NotKept, Searcher):
     def stop(self, reason: str) -> None:
         """Start no more trials; those that run end as PRUNED with this reason."""
         self._keeper.stop_reason = self._keeper.stop_reason or reason
+
+    @contextmanager
+    def _halting(self) -> Iterator[None]:
+        """Stop the study where its records cannot be written: what runs is kept for a later run."""
+        try:
+            yield
+        except WRITE_ERRORS as error:
+            self._keeper.halted = self._keeper.halted or write_fault(error)
+        if self._keeper.halted:
+            self._stopping.ask(Urgency.AFTER_EPOCH, "a failed write")
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
         """Nothing: the history is on disk already, and Tune's copy is never read."""
@@ -168,6 +215,7 @@ class Watcher(NotKept, Callback):
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """One turn of Tune's loop is over."""
         self._searcher.settle_lost(trials)
+        self._searcher.kill_hung(trials)
         self._searcher.heed()
 
 
@@ -199,13 +247,15 @@ class Deadline(NotKept, Stopper):
         return True
 
 
-def _last_words(trial: Trial) -> str:
-    """Why an actor was lost, in one line: Tune keeps the text of its error beside the trial."""
+def _last_words(trial: Trial) -> Death:
+    """How an actor was lost, in one line: Tune keeps the text of its error beside the trial."""
     path = Path(trial.error_file) if trial.error_file else None
     text = path.read_text(encoding="utf-8", errors="replace") if path and path.exists() else ""
     if "OutOfMemoryError" in text or "memory pressure" in text:
-        return "worker died: out of memory"
+        return Death("worker died: out of memory")
+    if any(words in text for words in _NODE_LOST):
+        return Death("its node was lost", of_node=True)
     if "ActorDiedError" in text or "actor died" in text or "ActorUnavailable" in text:
-        return "worker died"
+        return Death("worker died")
     lines = [line for line in text.splitlines() if line.strip()]
-    return f"worker failed: {lines[-1].strip()}"[:300] if lines else "worker failed to take the trial"
+    return Death(f"worker failed: {lines[-1].strip()}"[:300] if lines else "worker failed to take the trial")

@@ -16,29 +16,32 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agesearch.data.records import read_manifest
-from agesearch.errors import InputError
+from agesearch.errors import AgeSearchError, InputError, first_line
 from agesearch.measure.speed import cores
-from agesearch.models.manifest import model_digest
 from agesearch.search.driver import Stopping, driving, signals_ask
 from agesearch.search.events import EventListener, Outcome, StudyEnded, StudyStarted, unheard
-from agesearch.search.history import History
 from agesearch.search.keeper import Keeper
+from agesearch.search.lives import Watchdog
 from agesearch.search.preparation import (
     Workshop,
     dataset_digest,
     default_workshop,
     fitting_study,
     known_latencies,
+    refuse_empty,
     same_source,
+    same_teachers,
     study_header,
     taken,
     warn_of_other_crops,
 )
-from agesearch.search.records import State, StudyFolder, StudyHeader, TrialRecord, open_study
+from agesearch.search.records import DATABASE, State, StudyFolder, StudyHeader, TrialRecord, open_study
+from agesearch.search.repair import WRITE_ERRORS, keep_header, mended_header, open_history, write_fault
 from agesearch.search.space import check_space
+from agesearch.search.teachers import chosen_teachers
 from agesearch.session import RaySession, ray_session
 from agesearch.specs import StudySpec
-from agesearch.storage import Location, exclusive
+from agesearch.storage import Location, exclusive, is_full
 from agesearch.training.jobs import check_shared
 from agesearch.training.preflight import Plan, plan
 
@@ -47,6 +50,9 @@ if TYPE_CHECKING:
 
 #: Tune's own record of the run, which nothing reads; removed when the run ends.
 _TUNE_FOLDER = ".tune"
+
+#: A trial that finishes no epoch for so long is hung, by default.
+STALL_MINUTES = 10.0
 
 _HELD_BYTES = 64 * 1024**2
 
@@ -65,6 +71,7 @@ class Limits:
 
     ``minutes`` counts from the start of the run, its preparation included. ``workers_per_trial`` processes
     train one student together; ``gpus_per_trial`` are a share of a GPU, or one for each worker.
+    ``stall_minutes`` without a finished epoch make a trial count as hung (see ``lives.Watchdog``).
     """
 
     minutes: float | None = None
@@ -73,6 +80,7 @@ class Limits:
     gpus_per_trial: float | None = None
     address: str | None = None
     dashboard: bool = True
+    stall_minutes: float = STALL_MINUTES
 
 
 @dataclass(frozen=True)
@@ -89,27 +97,36 @@ class StudyResult:
 def run_study(
     spec: StudySpec,
     dataset: str | Location,
-    teacher: str | Location,
+    teacher: str | Location | None,
     out: str | Location,
     *,
+    order_teacher: str | Location | None = None,
+    scale: float = 1.0,
     limits: Limits | None = None,
     on_event: EventListener = unheard,
     workshop: Workshop | None = None,
 ) -> StudyResult:
     """Search ``spec`` on a dataset with a teacher, into the new study folder ``out``.
 
+    ``teacher`` and ``order_teacher`` come before those of the spec, which are trained first where they are
+    described. ``scale`` is what ``scaled_study`` made of the spec's budget, for the record.
+
     Raises ``InputError`` for anything wrong before a trial starts, and ``ConflictError`` where ``out`` holds
     a study already. Failed trials do not end the run; they are recorded with their reason.
     """
     folder = StudyFolder(Location.of(out))
     manifest = read_manifest(dataset)
-    header = study_header(check_space(spec), Location.of(dataset), manifest, Location.of(teacher))
-    warn_of_other_crops(manifest, Location.of(teacher), on_event)
+    place, began = Location.of(dataset), time.monotonic()
+    refuse_empty(place, manifest)
+    teachers = chosen_teachers(check_space(spec), folder, teacher, order_teacher)
     folder.root.local()
     with exclusive(folder.root, "the study"):
         if folder.exists():
-            raise taken(folder, header)
-        return _run(folder, header, limits or Limits(), on_event, workshop)
+            raise taken(folder, spec, manifest, teachers)
+        found = teachers.trained(place, on_event, limits.address if limits else None)
+        header = study_header(spec, place, manifest, found, scale)
+        warn_of_other_crops(manifest, teachers.age, on_event)
+        return _run(folder, header, limits or Limits(), on_event, workshop, began)
 
 
 def resume_study(
@@ -117,6 +134,7 @@ def resume_study(
     *,
     dataset: str | Location | None = None,
     teacher: str | Location | None = None,
+    order_teacher: str | Location | None = None,
     trials: int | None = None,
     limits: Limits | None = None,
     on_event: EventListener = unheard,
@@ -124,20 +142,22 @@ def resume_study(
 ) -> StudyResult:
     """Go on with a study, to ``trials`` finished trials where that is given.
 
-    ``dataset`` and ``teacher`` say where they lie now, if they were moved.
+    ``dataset``, ``teacher`` and ``order_teacher`` say where they lie now, if they were moved.
 
     Raises ``InputError`` where either is no longer what the study was started with.
     """
-    folder = open_study(out)
+    folder = StudyFolder(Location.of(out))
+    if not (folder.root / DATABASE).exists():
+        open_study(out)  # says what is wrong where there is no study at all
     with exclusive(folder.root, "the study"):
-        header = folder.header()
+        header = mended_header(folder, on_event)
         spec = header.spec if trials is None else header.spec.with_values({"trials": trials})
         header = header.model_copy(
             update={
                 "spec": spec,
                 "spec_digest": spec.digest(),
                 "dataset": same_source("dataset", header.dataset, dataset, dataset_digest),
-                "teacher": same_source("teacher", header.teacher, teacher, model_digest),
+                **same_teachers(folder, header, teacher, order_teacher),
             }
         )
         return _run(folder, header, limits or Limits(), on_event, workshop)
@@ -149,13 +169,16 @@ def _run(
     limits: Limits,
     on_event: EventListener,
     workshop: Workshop | None,
+    began: float | None = None,
 ) -> StudyResult:
-    deadline = _deadline(limits.minutes)
+    deadline, watchdog = _deadline(limits.minutes, began), _watchdog(limits.stall_minutes)
     if limits.address is None:  # before minutes are spent on timing networks
         plan(cores(), 0, concurrency=limits.concurrency, workers=limits.workers_per_trial)
     total = header.spec.trials
-    history = History.open(folder.database, header.spec)
+    history = open_history(folder, header.spec, on_event)
     if history.finished >= total:
+        folder.write_trials(history.records)  # whatever has become of what others read
+        folder.write_front(history.front())
         return StudyResult(folder, Outcome.COMPLETE, history.records, history.front(), total)
     workshop = workshop or default_workshop()
     with ExitStack() as stack:
@@ -177,16 +200,29 @@ def _run(
         )
         check_shared(folder.root, "the study")
         inputs = workshop.inputs(header, on_event).on_workers(slots.workers, slots.gpus_per_worker)
-        folder.write_header(header)
+        keep_header(folder, header)
         wheel.searches(
             finished=history.finished, concurrency=slots.concurrency, dashboard=session.dashboard_url
         )
         on_event(_started(folder, header, keeper, slots, session, deadline))
-        outcome = _search(folder, keeper, inputs, slots, session, deadline, wheel.stopping)
-        keeper.close()
+        outcome = _search(folder, keeper, inputs, slots, session, deadline, wheel.stopping, watchdog)
+        _close(keeper, folder)
         wheel.outcome = outcome.value
         on_event(StudyEnded(outcome))
     return StudyResult(folder, outcome, keeper.records, keeper.front, total)
+
+
+def _close(keeper: Keeper, folder: StudyFolder) -> None:
+    """Write the records a last time; an ``AgeSearchError`` where they, or a trial's files, had no room."""
+    try:
+        keeper.close()
+    except WRITE_ERRORS as error:
+        keeper.halted = keeper.halted or write_fault(error)
+    if keeper.halted:
+        raise AgeSearchError(
+            f"The study stopped: {keeper.halted} Nothing finished is lost; once it can be written, go on "
+            f"with: agesearch tune --resume {folder.root}"
+        )
 
 
 def _started(
@@ -211,12 +247,18 @@ def _started(
     )
 
 
-def _deadline(minutes: float | None) -> float | None:
+def _deadline(minutes: float | None, began: float | None) -> float | None:
     if minutes is None:
         return None
     if not minutes > 0:
         raise InputError(f"--minutes is {minutes:g}, but must be > 0.")
-    return time.monotonic() + 60.0 * minutes
+    return (time.monotonic() if began is None else began) + 60.0 * minutes
+
+
+def _watchdog(minutes: float) -> Watchdog:
+    if not minutes > 0:
+        raise InputError(f"--stall-minutes is {minutes:g}, but must be > 0.")
+    return Watchdog(60.0 * minutes)
 
 
 def _search(
@@ -227,6 +269,7 @@ def _search(
     session: RaySession,
     deadline: float | None,
     stopping: Stopping,
+    watchdog: Watchdog,
 ) -> Outcome:
     from ray import tune
 
@@ -235,7 +278,9 @@ def _search(
     from agesearch.search.trial import Board, run_trial
 
     board = Board() if session.dashboard_url else None
-    searcher = StudySearcher(keeper, folder, concurrency=slots.concurrency, board=board, stopping=stopping)
+    searcher = StudySearcher(
+        keeper, folder, concurrency=slots.concurrency, board=board, stopping=stopping, watchdog=watchdog
+    )
     alone = slots.workers == 1
     trainable = tune.with_resources(
         tune.with_parameters(run_trial, inputs=inputs),
@@ -266,7 +311,12 @@ def _search(
     environment = _TUNE_ENVIRONMENT | {"TUNE_MAX_PENDING_TRIALS_PG": str(slots.concurrency)}
     with signals_ask(stopping), _environment(environment):
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failed trials are told by our own records
-        tuner.fit()
+        try:
+            tuner.fit()
+        except Exception as error:  # Tune's own files; where they had no room, the study's have none either
+            if not (keeper.halted or is_full(error)):
+                raise
+            keeper.halted = keeper.halted or f"'{scratch}' could not be written: {first_line(error)}"
     if board:
         board.close()
     scratch.delete()

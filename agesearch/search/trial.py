@@ -7,20 +7,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import ray
 from ray import tune
 
+from agesearch.errors import ConflictError, StorageFullError
 from agesearch.metrics import EPOCH, EPOCH_SECONDS
-from agesearch.search.keeper import COMPLETED, FAILED, OUTCOME, REASON, SECONDS
+from agesearch.search.keeper import COMPLETED, CUT, FAILED, NOTE, OUTCOME, REASON, SECONDS
 from agesearch.specs import CropSpec, TrainSpec
-from agesearch.storage import Location
+from agesearch.storage import Location, exclusive, is_full
+from agesearch.training.curve import read_curve
 from agesearch.training.loop import Place
+
+#: Seconds that a trial waits for the process of its earlier attempt to end.
+_ORPHAN_S = 120.0
 
 Report = Callable[[dict[str, float]], None]
 
@@ -67,20 +72,42 @@ class TrialInputs:
 def run_trial(config: dict[str, Any], inputs: TrialInputs) -> None:
     """One trial, inside the reused Tune actor: train, report each epoch, and end with an outcome.
 
-    A configuration that fails is reported as such, with its reason: it must never end the study.
+    A configuration that fails is reported as such, with its reason: it must never end the study. A full disk
+    is no fault of the configuration: the trial is cut, and the study stops.
     """
     spec = TrainSpec.model_validate_json(config["spec"])
-    out = Location.of(config["folder"]).make_dir()
-    (out / "spec.json").write_json(spec.model_dump(mode="json"))
+    out = Location.of(config["folder"])
+    with _notes() as notes:
+        try:
+            with _alone(out):
+                last = _trained(spec, inputs, out, notes)
+        except ConflictError:  # not the configuration's doing: taken up again
+            raise
+        except Exception as error:  # anything a configuration can provoke: divergence, memory, bad weights
+            outcome = CUT if _no_room(error) else FAILED
+            last = {OUTCOME: outcome, REASON: _described(error)}
+    tune.report(last)
+
+
+def _trained(spec: TrainSpec, inputs: TrialInputs, out: Location, notes: list[str]) -> dict[str, Any]:
+    """Train and report each epoch; what the trial ends with."""
     before, epoch = _trained_before(out), 0
     started = time.perf_counter() - before
+    stopped = False
 
     def report(metrics: dict[str, float]) -> None:
-        nonlocal epoch
+        nonlocal epoch, stopped
         epoch = int(metrics.get(EPOCH, epoch))
-        tune.report({**metrics, SECONDS: time.perf_counter() - started})
+        told = {NOTE: "; ".join(notes)} if notes else {}
+        notes.clear()
+        try:
+            tune.report({**metrics, **told, SECONDS: time.perf_counter() - started})
+        except SystemExit:  # how Tune ends a function that is not to go on
+            stopped = True
+            raise
 
     try:
+        (out / "spec.json").write_json(spec.model_dump(mode="json"))
         if inputs.workers > 1:
             from agesearch.search.together import train_together
 
@@ -91,25 +118,63 @@ def run_trial(config: dict[str, Any], inputs: TrialInputs) -> None:
             )
         # The best epoch's metrics, but the epochs trained: those were the trial's budget.
         last: dict[str, Any] = {**final, EPOCH: epoch or spec.optim.epochs, OUTCOME: COMPLETED}
-    except Exception as error:  # anything a configuration can provoke: divergence, memory, a bad weights file
-        last = {EPOCH: epoch, OUTCOME: FAILED, REASON: _described(error)}
-    tune.report({**last, SECONDS: time.perf_counter() - started})
+    except SystemExit as error:
+        if stopped:
+            raise
+        last = {EPOCH: epoch, OUTCOME: FAILED, REASON: f"the training called sys.exit({error.code!r})"}
+    except Exception as error:
+        outcome = CUT if _no_room(error) else FAILED
+        last = {EPOCH: epoch, OUTCOME: outcome, REASON: _described(error, outcome)}
+    return {**last, SECONDS: time.perf_counter() - started}
+
+
+@contextlib.contextmanager
+def _alone(out: Location) -> Iterator[None]:
+    """Hold a trial's folder: the process of an earlier attempt may outlive its driver or node for a while.
+
+    Raises ``ConflictError`` where it does so for too long.
+    """
+    deadline = time.monotonic() + _ORPHAN_S
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(exclusive(out, "the trial"))
+                break
+            except ConflictError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
+        yield
+
+
+@contextlib.contextmanager
+def _notes() -> Iterator[list[str]]:
+    """What the training warns of within the block."""
+    told: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: told.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("agesearch")
+    logger.addHandler(handler)
+    try:
+        yield told
+    finally:
+        logger.removeHandler(handler)
 
 
 def _trained_before(out: Location) -> float:
     """Seconds that earlier attempts spent on the epochs this one goes on from, by the learning curve."""
-    curve = out / "curve.jsonl"
-    if not curve.exists():
-        return 0.0
-    total = 0.0
-    for line in curve.read_text().splitlines():
-        with contextlib.suppress(json.JSONDecodeError, TypeError, ValueError):  # a line cut by a kill
-            total += float(dict(json.loads(line)).get(EPOCH_SECONDS, 0.0))
-    return total
+    return sum(float(row.get(EPOCH_SECONDS) or 0.0) for row in read_curve(out))
 
 
-def _described(error: Exception) -> str:
+def _no_room(error: BaseException) -> bool:
+    """Whether a disk is full; a trainer of several workers tells their errors in its own words only."""
+    return is_full(error) or StorageFullError.__name__ in str(error)
+
+
+def _described(error: Exception, outcome: str = FAILED) -> str:
     first = (str(error).splitlines() or [""])[0]
+    if outcome == CUT and isinstance(error, StorageFullError):
+        return first
     return f"{type(error).__name__}: {first}"[:300] if first else type(error).__name__
 
 

@@ -118,7 +118,7 @@ def test_a_killed_worker_goes_on_from_its_checkpoint_and_fails_the_second_time(t
         curve = (tmp_path / "study" / record.folder / "curve.jsonl").read_text(encoding="utf-8").splitlines()
         epochs = [json.loads(line)["epoch"] for line in curve]
         if record.arch == ARCHS[1]:
-            assert (record.state, record.reason) == (State.FAIL, "worker died again")
+            assert (record.state, record.reason) == (State.FAIL, "worker died, twice before its first epoch")
         else:
             assert record.state is State.COMPLETE
             assert epochs == [1, 2, 3]  # none twice

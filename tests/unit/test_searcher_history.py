@@ -12,7 +12,8 @@ from agesearch.errors import InputError
 from agesearch.metrics import VAL_CS5, VAL_MAE_YEARS
 from agesearch.search.events import StudyEvent, TrialFinished, TrialRetried
 from agesearch.search.history import STUDY_NAME, History, Spent
-from agesearch.search.keeper import COMPLETED, FAILED, OUTCOME, REASON, SECONDS, Keeper
+from agesearch.search.keeper import COMPLETED, CUT, FAILED, OUTCOME, REASON, SECONDS, Keeper
+from agesearch.search.lives import Death
 from agesearch.search.records import State, StudyFolder, TrialRecord
 from agesearch.specs import Choices, ModelSpec, Range, StudySpec, TrainSpec
 from agesearch.storage import Location
@@ -165,20 +166,53 @@ def test_failures_are_told_and_counted(tmp_path: Path) -> None:
     assert reasons == ["MemoryError: no room", "val_mae_years is nan", "it ended without a result"]
 
 
-def test_a_trial_whose_worker_dies_is_taken_up_once(tmp_path: Path) -> None:
+def test_a_trial_whose_worker_dies_is_taken_up_again_as_long_as_it_gets_on(tmp_path: Path) -> None:
     books = Books(tmp_path)
     first = books.keeper.next_trial()
     assert first is not None
-    books.keeper.progressed(first.number, report(7.0, 1))
-    books.keeper.died(first.number, "worker died")
-    assert isinstance(books.events[-1], TrialRetried)
-    again = books.keeper.next_trial()
-    assert again is not None
-    assert (again.number, again.params, again.retries) == (first.number, first.params, 1)
-    books.keeper.progressed(first.number, report(6.5, 2))
-    books.keeper.died(first.number, "worker died")
+    for turn in (1, 2):
+        books.keeper.progressed(first.number, report(7.0, turn))
+        books.keeper.died(first.number, Death("worker died"))
+        assert isinstance(books.events[-1], TrialRetried)
+        again = books.keeper.next_trial()
+        assert again is not None
+        assert (again.number, again.params, again.retries) == (first.number, first.params, turn)
+    books.keeper.died(first.number, Death("worker died"))
     failed = books.keeper.records[0]
-    assert (failed.state, failed.reason, failed.epochs) == (State.FAIL, "worker died again", 2)
+    assert (failed.state, failed.reason) == (State.FAIL, "worker died, twice before its first epoch")
+    assert failed.retries == 2
+
+
+@pytest.mark.parametrize(
+    ("mae", "reason"),
+    [
+        (math.inf, "val_mae_years is inf"),
+        (-1.0, "val_mae_years is -1.0, but an error is not negative"),
+        ("low", "val_mae_years is 'low', no number"),
+    ],
+)
+def test_errors_in_years_that_cannot_be_fail_their_trial(tmp_path: Path, mae: object, reason: str) -> None:
+    keeper = Books(tmp_path).keeper
+    whole, early = keeper.next_trial(), keeper.next_trial()
+    assert whole is not None
+    assert early is not None
+    last = {"epoch": math.nan, VAL_MAE_YEARS: mae, VAL_CS5: None, SECONDS: "soon", OUTCOME: COMPLETED}
+    keeper.ended(whole.number, last)
+    assert keeper.judged(early.number, report(mae, 1))  # type: ignore[arg-type]
+    keeper.progressed(early.number, report(mae, 1))  # type: ignore[arg-type]
+    keeper.ended(early.number, report(mae, 1))  # type: ignore[arg-type]
+    assert [record.reason for record in keeper.records] == [reason, f"{reason} after epoch 1"]
+    assert {record.state for record in keeper.records} == {State.FAIL}
+
+
+def test_a_trial_cut_for_want_of_room_waits_for_a_later_run(tmp_path: Path) -> None:
+    books = Books(tmp_path)
+    record = books.keeper.next_trial()
+    assert record is not None
+    books.keeper.ended(record.number, {OUTCOME: CUT, REASON: "'state.pt' could not be written: no room."})
+    assert books.states() == ["RUNNING"]
+    assert books.keeper.halted == "'state.pt' could not be written: no room."
+    assert books.keeper.live == 0
 
 
 def test_time_that_is_up_prunes_and_starts_nothing(tmp_path: Path) -> None:

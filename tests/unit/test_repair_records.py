@@ -1,0 +1,195 @@
+"""Whatever one of a study's records suffers, the others tell its story, or one line says what is lost."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fake_study import write_study
+
+from agesearch.errors import AgeSearchError, InputError
+from agesearch.metrics import VAL_CS5, VAL_MAE_YEARS
+from agesearch.search.events import Note, StudyEvent
+from agesearch.search.history import History, Spent
+from agesearch.search.records import State, StudyFolder, TrialRecord
+from agesearch.search.repair import keep_header, mended_header, open_history
+from agesearch.specs import Choices, ModelSpec, Range, StudySpec, TrainSpec
+from agesearch.storage import Location
+
+SMALL, LARGE = "mobilenetv3_small_050", "mobilenetv2_100"
+
+
+def study_spec() -> StudySpec:
+    space = {
+        "model.arch": Choices(choices=(SMALL, LARGE)),
+        "optim.learning_rate": Range(low=1e-4, high=1e-2, log=True),
+    }
+    return StudySpec(student=TrainSpec(model=ModelSpec(arch=SMALL)), space=space, trials=6, startup_trials=2)
+
+
+def story(folder: Path) -> tuple[StudyFolder, list[TrialRecord]]:
+    """A study of one trial of each kind, its records on disk."""
+    study = StudyFolder(Location.of(folder))
+    history = open_history(study, study_spec(), lambda _: None)
+    for number in range(4):
+        history.suggest()
+        history.knows_latency(number, 0.5 + number)
+    history.complete(0, {VAL_MAE_YEARS: 6.0, VAL_CS5: 0.4}, Spent(3, 2.5, (8.0, 7.0, 6.0)))
+    history.prune(1, "out of reach after epoch 2", Spent(2, 1.0, (9.0, 8.5)), mae=8.5)
+    history.fail(2, "MemoryError: no room")
+    history.retried(3)
+    study.write_trials(history.records)
+    return study, history.records
+
+
+def reopened(study: StudyFolder) -> tuple[list[TrialRecord], list[str]]:
+    events: list[StudyEvent] = []
+    history = open_history(study, study_spec(), events.append)
+    return history.records, [event.text for event in events if isinstance(event, Note)]
+
+
+def test_a_sound_study_is_opened_as_it_is(tmp_path: Path) -> None:
+    study, records = story(tmp_path)
+    assert {record.state for record in records} == set(State)
+    assert reopened(study) == (records, [])
+
+
+def tear(file: Path) -> None:
+    os.truncate(file, file.stat().st_size // 2)
+
+
+def scribble(file: Path) -> None:
+    with open(file, "r+b") as handle:
+        handle.seek(4096)
+        handle.write(os.urandom(20_000))
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (tear, "is damaged"),
+        (scribble, "is damaged"),
+        (lambda file: file.write_bytes(b"not a database" * 400), "is damaged"),
+        (lambda file: file.unlink(), "is gone"),
+        (lambda file: file.write_bytes(b""), "lacks trials"),
+    ],
+)
+def test_the_database_is_rebuilt_from_the_table(
+    tmp_path: Path, damage: Callable[[Path], None], told: str
+) -> None:
+    study, records = story(tmp_path)
+    damage(study.database)
+    again, notes = reopened(study)
+    assert again == records
+    assert len(notes) == 1
+    assert told in notes[0]
+    assert "rebuilt with 4 trials" in notes[0]
+    assert (tmp_path / "optuna.db.damaged-1").exists() == (told != "is gone")
+    assert reopened(study) == (records, [])
+
+
+def test_a_rebuilt_study_suggests_what_the_old_one_would_have(tmp_path: Path) -> None:
+    study, _ = story(tmp_path)
+    expected = open_history(study, study_spec(), lambda _: None).propose()
+    scribble(study.database)
+    assert open_history(study, study_spec(), lambda _: None).propose() == expected
+
+
+def test_a_database_from_before_a_trial_ended_catches_up(tmp_path: Path) -> None:
+    study, records = story(tmp_path)
+    before = study.database.read_bytes()
+    history = open_history(study, study_spec(), lambda _: None)
+    history.complete(3, {VAL_MAE_YEARS: 5.0}, Spent(3, 2.0))
+    history.suggest()
+    study.write_trials(history.records)
+    study.database.write_bytes(before)  # a backup that somebody put back
+    again, notes = reopened(study)
+    assert again == history.records
+    assert "lacks trials that trials.parquet has finished" in notes[0]
+    assert len(again) == len(records) + 1
+
+
+@pytest.mark.parametrize("damage", [tear, lambda file: file.write_bytes(b""), lambda file: file.unlink()])
+def test_a_damaged_table_costs_nothing(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    study, records = story(tmp_path)
+    damage(tmp_path / "trials.parquet")
+    assert reopened(study) == (records, [])
+
+
+def test_with_both_damaged_one_line_says_what_to_do(tmp_path: Path) -> None:
+    study, _ = story(tmp_path)
+    tear(study.database)
+    tear(tmp_path / "trials.parquet")
+    with pytest.raises(
+        InputError, match=r"optuna.db' is damaged .* and trials.parquet cannot be read"
+    ) as caught:
+        reopened(study)
+    assert "\n" not in str(caught.value)
+    assert "Put one of them back" in str(caught.value)
+
+
+def test_a_locked_database_is_not_taken_for_a_damaged_one(tmp_path: Path) -> None:
+    study, _ = story(tmp_path)
+    holder = sqlite3.connect(study.database)
+    holder.execute("BEGIN EXCLUSIVE")
+    try:
+        with pytest.raises(AgeSearchError, match="optuna.db' cannot be opened: database is locked"):
+            reopened(study)
+    finally:
+        holder.close()
+
+
+_KILLED = """
+import os, signal, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute(f"PRAGMA journal_mode={sys.argv[2]}")
+connection.execute("PRAGMA cache_spill=1"); connection.execute("PRAGMA cache_size=1")
+connection.execute("BEGIN IMMEDIATE")
+connection.execute("UPDATE trial_user_attributes SET value_json = value_json || 'x'")
+connection.execute("CREATE TABLE junk (a)")
+for index in range(200):
+    connection.execute("INSERT INTO junk VALUES (?)", ("x" * 500,))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("journal", ["DELETE", "WAL"])
+def test_a_driver_killed_while_it_wrote_leaves_the_database_as_it_was(tmp_path: Path, journal: str) -> None:
+    study, records = story(tmp_path)
+    subprocess.run([sys.executable, "-c", _KILLED, str(study.database), journal], check=False)
+    left = {path.name for path in tmp_path.glob("optuna.db-*")}
+    assert left & {"optuna.db-journal", "optuna.db-wal"}
+    assert reopened(study) == (records, [])
+
+
+@pytest.mark.parametrize(
+    "damage", [tear, lambda file: file.write_bytes(b"\x00" * 64), lambda file: file.unlink()]
+)
+def test_the_study_file_is_restored_from_its_copy(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    study = write_study(Location.of(tmp_path), trials=4)
+    header = study.header()
+    History.open(study.database, header.spec)
+    keep_header(study, header)
+    damage(tmp_path / "study.yaml")
+    events: list[StudyEvent] = []
+    assert mended_header(study, events.append) == header
+    assert study.header() == header
+    assert [event.text for event in events if isinstance(event, Note)][0].startswith(
+        "study.yaml cannot be read"
+    )
+
+
+def test_a_study_file_that_somebody_edited_wrongly_stays_theirs(tmp_path: Path) -> None:
+    study = write_study(Location.of(tmp_path), trials=4)
+    header = study.header()
+    History.open(study.database, header.spec)
+    keep_header(study, header)
+    file = tmp_path / "study.yaml"
+    file.write_text(file.read_text().replace("trials: 24", "trials: many"))
+    with pytest.raises(InputError, match="trials"):
+        mended_header(study, lambda _: None)
