@@ -14,7 +14,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.text import Text
 
 from agesearch.cli.common import harmless
-from agesearch.cli.textplots import scatter, sparkline
+from agesearch.cli.textplots import scatter, sparkline, thinned
 from agesearch.search.records import State, TrialRecord
 from agesearch.search.standing import Running, Standing
 
@@ -193,7 +193,7 @@ def _front(standing: Standing, room: int, width: int, ascii_only: bool) -> list[
             record.arch,
             [str(record.input_size), cell(record.val_mae_years), cell(record.latency_ms_p50)],
         )
-        for record in standing.front[:rows]
+        for record in thinned(standing.front, rows)
     ]
     title = _title("Front so far", len(standing.front), rows)
     table = [title, *_table(_FRONT, cells, min(width, _FRONT_WIDTH) if wide else width)]
@@ -206,10 +206,11 @@ def _front(standing: Standing, room: int, width: int, ascii_only: bool) -> list[
     space = width - _FRONT_WIDTH - 3
     plot = scatter(standing.points, best, space, height, ascii_only=ascii_only)
     lines = [*table, *(Text() for _ in plot[len(table) :])]
-    for line, drawn in zip(lines, plot, strict=False):
-        line.pad_right(_FRONT_WIDTH + 3 - line.cell_len)
-        line.append(drawn)
-    return lines
+    blank = " " * (_FRONT_WIDTH + 3)
+    return [
+        Text.assemble(line, blank[line.cell_len :], drawn)
+        for line, drawn in zip(lines, [*plot, *[""] * len(lines)], strict=False)
+    ]
 
 
 def _running(trials: Sequence[Running], rows: int, width: int, ascii_only: bool) -> list[Text]:

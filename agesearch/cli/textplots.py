@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TypeVar
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _ASCII_BLOCKS = "_.-=+*#@"
@@ -12,6 +13,7 @@ _ASCII_BLOCKS = "_.-=+*#@"
 _MARKS = {False: ("·", "●"), True: (".", "o")}
 
 Point = tuple[float, float]
+Item = TypeVar("Item")
 
 
 def sparkline(
@@ -27,7 +29,7 @@ def sparkline(
 
     Values that are no numbers are spaces.
     """
-    shown = _thinned(values, width)
+    shown = thinned(values, width)
     finite = [value for value in shown if math.isfinite(value)]
     if not finite:
         return " " * len(shown)
@@ -78,13 +80,15 @@ def scatter(
     bar, corner, line = ("|", "+", "-") if ascii_only else ("│", "└", "─")
     lines = [f"{side:>{margin}} {bar}{''.join(cells)}" for side, cells in zip(sides, grid, strict=True)]
     left, right = _number(math.exp(x_low)), f"{_number(math.exp(x_high))} ms"
+    legend = f"{best} front  {beaten} beaten"
     gap = columns - len(left) - len(right)
+    between = legend if len(legend) + 4 <= gap else ""
     lines.append(f"{'':{margin}} {corner}{line * columns}")
-    lines.append(f"{'':{margin + 2}}{left}{' ' * max(1, gap)}{right}"[:width])
+    lines.append(f"{'':{margin + 2}}{left}{between:^{max(1, gap)}}{right}"[:width])
     return [text.rstrip() for text in lines]
 
 
-def _thinned(values: Sequence[float], width: int) -> list[float]:
+def thinned(values: Sequence[Item], width: int) -> list[Item]:
     """At most ``width`` values, evenly spread, with the first and the last."""
     count = len(values)
     if count <= width:

@@ -35,7 +35,7 @@ def test_one_diverged_trial_does_not_flatten_the_rest() -> None:
     front = [(0.5, 7.0), (1.0, 6.5), (2.0, 6.0)]
     lines = scatter([*front, (0.7, 400.0)], front, 50, 10)
     assert float(lines[0].split()[0]) < 10
-    assert sum(line.count("·") for line in lines) == 1  # at the upper edge
+    assert sum(line.count("·") for line in lines[:-1]) == 1  # at the upper edge
 
 
 def test_nothing_is_drawn_without_points_or_room() -> None:
