@@ -90,9 +90,10 @@ class ModelSpec(Spec):
 
     ``init`` is ``random``, ``pretrained`` (downloaded by timm), ``file`` (``weights``: safetensors, or a
     ``.pth`` state dict read with ``weights_only``; the backbone alone) or ``model`` (``weights``: a model
-    folder; the head too, where it is the same). ``pixels`` is the normalisation, which is part of the graph:
-    ``imagenet`` (what timm's weights of this architecture expect) or ``vggface2`` (Greco 2021: the mean
-    colour of VGGFace2 subtracted, no scaling).
+    folder; the head too, where it is the same). With ``inherit: best`` a trial of a search starts instead
+    from the weights of the best earlier COMPLETE trial of its architecture, where there is one. ``pixels``
+    is the normalisation, which is part of the graph: ``imagenet`` (what timm's weights of this architecture
+    expect) or ``vggface2`` (Greco 2021: the mean colour of VGGFace2 subtracted, no scaling).
 
     ``head`` is a row of ``agesearch.models.heads.HEADS``. ``groups`` are the age groups in years of the head
     ``groups``, both ends included. ``head_sigma`` in years is the width of the PMF of the head ``clipped``,
@@ -104,6 +105,7 @@ class ModelSpec(Spec):
     input_size: int = Field(96, ge=32, le=512)
     init: Literal["random", "pretrained", "file", "model"] = "random"
     weights: str | None = None
+    inherit: Literal["none", "best"] = "none"
     pixels: Literal["imagenet", "vggface2"] = "imagenet"
     head: Literal["softmax", "groups", "coral", "corn", "gaussian", "clipped"] = "softmax"
     groups: tuple[tuple[int, int], ...] = Field(ADIENCE_GROUPS, min_length=2)
@@ -383,7 +385,8 @@ class StudySpec(Spec):
     ``trials`` counts configurations; objectives are ``val_mae_years`` and ``latency_ms_p50``. ``weights``
     maps an architecture to the file its trials start from; the other architectures start as ``student.model``
     says. ``rungs`` says when trials are stopped early (``off``: never). ``teachers`` are trained before the
-    first trial. ``sampler`` is ``tpe``, or ``grid``: every combination once, in the order of the file.
+    first trial. ``sampler`` is ``ehvi`` (expected hypervolume improvement, with latencies known), ``tpe``,
+    ``random``, or ``grid``: every combination once, in the order of the file.
 
     Networks above ``max_latency_ms`` or ``max_params`` are known before they train, and never do. Above
     ``max_mae_years`` a trial is not on the front, and the sampler is told.
@@ -393,7 +396,7 @@ class StudySpec(Spec):
     seed: int = 0
     trials: int = Field(20, ge=1, le=1_000_000)
     startup_trials: int = Field(8, ge=1)
-    sampler: Literal["tpe", "grid"] = "tpe"
+    sampler: Literal["ehvi", "tpe", "random", "grid"] = "ehvi"
     rungs: RungSpec | None = RungSpec()
     max_latency_ms: float | None = Field(None, gt=0.0)
     max_params: int | None = Field(None, gt=0)

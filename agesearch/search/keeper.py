@@ -68,7 +68,7 @@ class Keeper:
         self._folder = folder
         self._history = history
         self._spec = spec
-        self._latencies = latencies
+        self._latencies = history.latencies = latencies
         self._on_event = on_event
         self._again = deque(record.number for record in history.running)
         self._live: dict[int, int] = {}  # number -> epochs finished

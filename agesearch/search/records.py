@@ -36,6 +36,9 @@ FRONT_FILE = "front.json"
 LATENCY_FILE = "latency.json"
 TRIALS_FOLDER = "trials"
 CURVE = "curve"
+INHERITED = "inherited"
+#: Columns that studies of earlier versions lack.
+_NEWER = (CURVE, INHERITED)
 
 
 class State(StrEnum):
@@ -53,7 +56,7 @@ class TrialRecord:
 
     ``started`` is UTC in ISO 8601, ``seconds`` the time spent training, ``epochs`` how many were finished,
     ``retries`` how often the trial was taken up again after its process died; ``curve`` holds the error in
-    years after each epoch of a trial that ended.
+    years after each epoch of a trial that ended; ``inherited`` is the trial whose weights it started from.
     """
 
     number: int
@@ -69,6 +72,7 @@ class TrialRecord:
     seconds: float = 0.0
     retries: int = 0
     curve: tuple[float, ...] = ()
+    inherited: int | None = None
 
     @property
     def folder(self) -> str:
@@ -99,6 +103,7 @@ class TrialRecord:
             "seconds": self.seconds,
             "retries": self.retries,
             "folder": self.folder,
+            INHERITED: self.inherited,
             "params": self.params,
         }
 
@@ -119,6 +124,7 @@ SCHEMA = pa.schema(
         pa.field("folder", pa.string(), nullable=False),
         pa.field("params", pa.string(), nullable=False),
         pa.field(CURVE, pa.list_(pa.float64())),
+        pa.field(INHERITED, pa.int64()),
     ]
 )
 
@@ -260,5 +266,5 @@ def _from_row(row: dict[str, Any]) -> TrialRecord:
 
 
 def _columns(table: pa.Table) -> list[str]:
-    """All columns but the curve, which studies of version 0.1 lack."""
-    return [name for name in SCHEMA.names if name != CURVE or name in table.column_names]
+    """All columns but those that the study is too old for."""
+    return [name for name in SCHEMA.names if name not in _NEWER or name in table.column_names]

@@ -17,6 +17,7 @@ from agesearch.search.proposer import Proposer
 from agesearch.search.replay import place_of
 from agesearch.search.space import load_space, network_of, networks, trial_spec
 from agesearch.specs import StudySpec
+from agesearch.storage import Location
 
 TEXT = """\
 trials: 40
@@ -206,3 +207,34 @@ def test_augmentation_is_not_searched_with_fixed_views(tmp_path: Path) -> None:
     text += "  augment.strength: {low: 0, high: 1}\n"
     with pytest.raises(InputError, match=r"line 3: 'augment.strength' cannot be searched with fixed views"):
         load_space(write(tmp_path, text))
+
+
+def test_a_trial_that_inherits_starts_from_the_best_of_its_architecture(tmp_path: Path) -> None:
+    text = """\
+trials: 20
+startup_trials: 20
+student: {model: {arch: lcnet_035}}
+space:
+  model.arch: {choices: [lcnet_035, lcnet_050]}
+  model.inherit: {choices: [none, best]}
+"""
+    study = load_space(write(tmp_path, text))
+    history = History.open(tmp_path / "optuna.db", study)
+    best: dict[str, tuple[float, int]] = {}
+    inherited = 0
+    for number in range(12):
+        record = history.suggest()
+        asked = record.params["model.inherit"] == "best"
+        parent = best.get(record.arch, (0.0, None))[1]
+        assert record.inherited == (parent if asked else None)
+        inherited += record.inherited is not None
+        history.knows_latency(number, 1.0)
+        error = 5.0 + (number * 7) % 5
+        history.complete(number, {"val_mae_years": error}, Spent(1))
+        best[record.arch] = min(best.get(record.arch, (99.0, 0)), (error, number))
+    assert inherited
+    assert History.open(tmp_path / "optuna.db", study).records == history.records
+    spec = trial_spec(
+        study, {"model.arch": "lcnet_050", "model.inherit": "best"}, Location.of("/s/trials/0003")
+    )
+    assert (spec.model.init, spec.model.weights) == ("model", "/s/trials/0003")
