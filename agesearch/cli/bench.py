@@ -11,6 +11,7 @@ import typer
 from agesearch.cli.common import JsonOption, out, print_json, shown_progress, table
 
 if TYPE_CHECKING:
+    from agesearch.bench.distill import Epochs, Peak
     from agesearch.bench.ingest import Footprint, Throughput
 
 _SPEED_RECORDS, _MEMORY_RECORDS = 1_200, 20_000
@@ -22,6 +23,7 @@ def add_to(app: typer.Typer) -> None:
     group.command("overhead", epilog="Example: agesearch bench overhead --trials 20")(overhead)
     group.command("search", epilog="Example: agesearch bench search --trials 1000,10000")(search)
     group.command("ingest", epilog="Example: agesearch bench ingest --records 1200")(ingest)
+    group.command("distill", epilog="Example: agesearch bench distill --faces 256")(distill)
     app.add_typer(group, name="bench", rich_help_panel="Search")
 
 
@@ -112,6 +114,64 @@ def ingest(
         _tell_memory(prints)
     else:
         _tell_throughput(found)
+
+
+def distill(
+    data: Annotated[
+        str | None, typer.Option("--data", help="Dataset to train on (default: the demo's faces).")
+    ] = None,
+    faces: Annotated[int, typer.Option("--faces", min=32, help="Faces of an epoch.")] = 256,
+    views: Annotated[int, typer.Option("--views", min=1, help="Fixed views of each face.")] = 4,
+    turns: Annotated[int, typer.Option("--turns", min=1, help="Epochs of each kind, in turns.")] = 9,
+    online_turns: Annotated[
+        int, typer.Option("--online-turns", min=1, help="Of these, with the teacher asked in each step.")
+    ] = 3,
+    memory_faces: Annotated[
+        int,
+        typer.Option("--memory-faces", min=64, help="Faces of the memory measurement; and 4 times so many."),
+    ] = 2000,
+    as_json: JsonOption = False,
+) -> None:
+    """What a teacher costs a student's epoch: none, with stored targets, and asked in each step."""
+    from agesearch.bench.distill import measure_epochs, measure_memory
+    from agesearch.data.pack import demo_pack
+    from agesearch.storage import Location
+
+    dataset = demo_pack() if data is None else Location.of(data)
+    with shown_progress() as listener:
+        epochs = measure_epochs(
+            dataset,
+            faces=faces,
+            views=views,
+            turns=turns,
+            online_turns=min(turns, online_turns),
+            on_progress=listener,
+        )
+        peaks = measure_memory(memory_faces, on_progress=listener)
+    if as_json:
+        print_json(
+            {"epochs": asdict(epochs), "ratios": epochs.summary(), "memory": [asdict(p) for p in peaks]}
+        )
+        return
+    _tell_epochs(epochs, peaks)
+
+
+def _tell_epochs(epochs: Epochs, peaks: list[Peak]) -> None:
+    def spread(values: list[float]) -> str:
+        return f"{median(values):.3f}  ({min(values):.3f} to {max(values):.3f}, {len(values)} turns)"
+
+    rows = [[f"{kind}, s an epoch", spread(seconds)] for kind, seconds in epochs.seconds.items()]
+    rows += [[name, spread(values)] for name, values in epochs.all_ratios().items()]
+    rows += [
+        [f"the teacher with {name}, ms a face", f"{value:.1f}"]
+        for name, value in epochs.teacher_ms_a_face.items()
+    ]
+    rows += [
+        [f"peak memory, targets of {p.faces:,} faces x {p.views} views, MiB", f"{p.peak_mib:.0f}"]
+        for p in peaks
+    ]
+    title = f"{epochs.student} on {epochs.faces} faces, {epochs.threads} threads; teacher {epochs.teacher}"
+    out.print(table(title, ["", "median (spread)"], rows))
 
 
 def _tell_throughput(found: Throughput) -> None:

@@ -59,7 +59,7 @@ def targets(
     training the same augment.views, policy, strength and view_seed.
     """
     from agesearch.distill.target_store import remove_targets, stored_targets
-    from agesearch.distill.targets import age_teacher, compute, order_model
+    from agesearch.distill.targets import age_teacher, compute, order_teacher
     from agesearch.errors import InputError
     from agesearch.session import ray_session
     from agesearch.specs import AugmentSpec, parse_spec
@@ -81,7 +81,7 @@ def targets(
         if teacher is not None:
             found["teacher"] = compute(age_teacher(teacher, data), data, augment, on_progress)
         if order is not None:
-            found["order"] = compute(order_model(order), data, augment, on_progress)
+            found["order"] = compute(order_teacher(order), data, augment, on_progress)
     if as_json:
         print_json({name: _document(computed) for name, computed in found.items()})
         return

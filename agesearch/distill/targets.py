@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any, Protocol
 
@@ -34,7 +34,7 @@ from agesearch.models.manifest import model_digest, read_model_manifest
 from agesearch.models.prepare import Images
 from agesearch.models.scorers import Scorer, scorer_of
 from agesearch.progress import Listener, Progress, silent
-from agesearch.specs import AugmentSpec
+from agesearch.specs import AugmentSpec, CropSpec
 from agesearch.storage import Location, exclusive
 
 TARGETS = "targets"
@@ -54,28 +54,54 @@ Answer = Callable[[Images | Sequence[Images]], FloatArray]
 class Teacher(Protocol):
     """A frozen model whose answers are stored; it travels to Ray's workers, so it can be pickled."""
 
-    name: str
-    digest: str
-    column: str
-    stage: str
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits that name what it computes."""
+        ...
+
+    @property
+    def column(self) -> str:
+        """The column of its answers."""
+        ...
+
+    @property
+    def stage(self) -> str:
+        """What its progress is called."""
+        ...
+
+    def ready(self) -> Teacher:
+        """The same, with its weights read: asked for only where there is something to compute."""
+        ...
 
     def open(self, threads: int) -> Answer:
-        """What answers crops of any size with ``float32 [N, W]``."""
+        """What answers crops of any size with ``float32 [N, W]``; the teacher must be ready."""
         ...
 
 
 @dataclass(frozen=True)
 class AgeTeacher:
-    """A teacher of ages: its answers are PMFs [101]."""
+    """A teacher of ages, for faces cropped by ``crop``: its answers are PMFs [101]."""
 
     name: str
     digest: str
-    scorer: Scorer = field(repr=False)
+    where: Location
+    crop: CropSpec
+    scorer: Scorer | None = field(default=None, repr=False)
     column: str = "pmf"
     stage: str = "teacher targets"
 
+    def ready(self) -> AgeTeacher:
+        """The same with its network; an ``InputError`` where it cannot take such crops."""
+        return replace(self, scorer=scorer_of(self.where, self.crop))
+
     def open(self, threads: int) -> Answer:
         """The teacher's PMFs."""
+        assert self.scorer is not None
         return self.scorer.open(threads).pmf
 
 
@@ -85,10 +111,17 @@ class OrderTeacher:
 
     name: str
     digest: str
-    net: Any = field(repr=False)
-    input_size: int = 0
+    where: Location
+    input_size: int
+    net: Any = field(default=None, repr=False)
     column: str = "features"
     stage: str = "order features"
+
+    def ready(self) -> OrderTeacher:
+        """The same with its network."""
+        from agesearch.models.order import load_order
+
+        return replace(self, net=load_order(self.where))
 
     def open(self, threads: int) -> Answer:
         """The teacher's features; torch's own number of threads counts."""
@@ -170,35 +203,41 @@ def teacher_targets(
 
 
 def order_features(
-    order_teacher: str | Location,
+    teacher: str | Location,
     dataset: str | Location,
     augment: AugmentSpec | None = None,
     on_progress: Listener = silent,
 ) -> list[Location]:
     """The same for an order teacher: files with its pooled features."""
-    return compute(order_model(order_teacher), dataset, augment, on_progress).files
+    return compute(order_teacher(teacher), dataset, augment, on_progress).files
 
 
 def age_teacher(where: str | Location, dataset: str | Location) -> AgeTeacher:
-    """A model folder, a foreign teacher or an ensemble, for the crops of a dataset; an ``InputError`` where
-    it cannot take them.
-    """
-    scorer = scorer_of(where, read_manifest(dataset).crop)
-    return AgeTeacher(read_model_manifest(where).model.arch, model_digest(where), scorer)
+    """A model folder, a foreign teacher or an ensemble, for the crops of a dataset."""
+    name = read_model_manifest(where).model.arch
+    return AgeTeacher(name, model_digest(where), Location.of(where), read_manifest(dataset).crop)
 
 
-def order_model(where: str | Location) -> OrderTeacher:
+def order_teacher(where: str | Location) -> OrderTeacher:
     """The folder of an order teacher."""
-    from agesearch.models.order import load_order, order_digest, read_order_manifest
+    from agesearch.models.order import order_digest, read_order_manifest
 
     model = read_order_manifest(where).model
-    return OrderTeacher(model.arch, order_digest(where), load_order(where), model.input_size)
+    return OrderTeacher(model.arch, order_digest(where), Location.of(where), model.input_size)
 
 
 def compute(
-    teacher: Teacher, dataset: str | Location, augment: AugmentSpec | None, on_progress: Listener = silent
+    teacher: Teacher,
+    dataset: str | Location,
+    augment: AugmentSpec | None,
+    on_progress: Listener = silent,
+    *,
+    here: bool | None = None,
 ) -> Computed:
-    """Store a teacher's answers for a dataset and its views; what is stored already is not computed again."""
+    """Store a teacher's answers for a dataset and its views; what is stored already is not computed again.
+
+    ``here`` says whether this process computes them (True) or Ray's workers do (None: by how many they are).
+    """
     folder = Location.of(dataset)
     manifest = read_manifest(folder)
     data, faces = data_key(manifest), manifest.faces
@@ -215,7 +254,7 @@ def compute(
         wanted = [piece for piece in pieces if not piece.is_done]
         done = sum(piece.faces for piece in pieces) - sum(piece.faces for piece in wanted)
         pace = _Pace(teacher.stage, faces * len(missing), done, on_progress)
-        for piece in _answer(teacher, job, wanted):
+        for piece in _answer(teacher.ready(), job, wanted, here) if wanted else ():
             pace.add(piece.faces)
         for view in missing:
             _join(view, [piece for piece in pieces if piece.view is view], job, teacher)
@@ -294,14 +333,15 @@ def _join(view: _View, pieces: Sequence[_Piece], job: _Job, teacher: Teacher) ->
     view.parts.delete()
 
 
-def _answer(teacher: Teacher, job: _Job, pieces: Sequence[_Piece]) -> Iterator[_Piece]:
+def _answer(teacher: Teacher, job: _Job, pieces: Sequence[_Piece], here: bool | None) -> Iterator[_Piece]:
     """Compute pieces here or on Ray; yields each when it is stored."""
-    if sum(piece.faces for piece in pieces) > FACES_SCORED_HERE:
+    if here is None:
+        here = sum(piece.faces for piece in pieces) <= FACES_SCORED_HERE
+    if not here:
         yield from _answered_by_workers(teacher, job, pieces)
         return
-    answer = teacher.open(cores()) if pieces else None
+    answer = teacher.open(cores())
     for piece in pieces:
-        assert answer is not None
         answer_piece(piece, job, answer, teacher.column)
         yield piece
 

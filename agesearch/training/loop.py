@@ -114,7 +114,7 @@ class Trainer:
             self.state.curve = keep_epochs(self.out, self.state.epochs, self.state.curve)
         for epoch in range(self.state.epochs, self.spec.optim.epochs):
             started = time.perf_counter()
-            losses = self._train_epoch(epoch)
+            losses = self.train_epoch(epoch)
             self._refuse_divergence(losses, epoch)
             scores = self.validate()
             row = {metrics.EPOCH: float(epoch + 1), **losses, **scores}
@@ -140,7 +140,8 @@ class Trainer:
         answers, true = self._answers()
         return self.target.scores(answers, true)
 
-    def _train_epoch(self, epoch: int) -> dict[str, float]:
+    def train_epoch(self, epoch: int) -> dict[str, float]:
+        """One epoch over the source, without validation; the mean loss a face and its parts."""
         self.net.train()
         steps = self.source.steps
         sums: dict[str, Tensor] = {}

@@ -43,6 +43,9 @@ class Spy:
     column: str = "pmf"
     stage: str = "teacher targets"
 
+    def ready(self) -> Spy:
+        return self
+
     def open(self, threads: int) -> Answer:
         return self._answer
 
