@@ -31,6 +31,9 @@ def resume(
     concurrency: ConcurrencyOption = None,
     data: Annotated[str | None, typer.Option("--data", help="The dataset, where it was moved.")] = None,
     teacher: Annotated[str | None, typer.Option("--teacher", help="The teacher, where it was moved.")] = None,
+    order_teacher: Annotated[
+        str | None, typer.Option("--order-teacher", help="The order teacher, where it was moved.")
+    ] = None,
     address: AddressOption = None,
     dashboard: DashboardOption = True,
     log: LogOption = None,
@@ -44,4 +47,13 @@ def resume(
     from agesearch.search.study import Limits
 
     limits = Limits(minutes=minutes, concurrency=concurrency, address=address, dashboard=dashboard)
-    go_on(study, data=data, teacher=teacher, trials=trials, limits=limits, log=log, as_json=as_json)
+    go_on(
+        study,
+        data=data,
+        teacher=teacher,
+        order_teacher=order_teacher,
+        trials=trials,
+        limits=limits,
+        log=log,
+        as_json=as_json,
+    )

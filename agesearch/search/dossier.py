@@ -48,7 +48,9 @@ class Dossier:
     @property
     def lineage(self) -> str:
         """What the trial's weights started from."""
-        model = self.spec.model
+        model, parent = self.spec.model, getattr(self.record, "inherited", None)
+        if parent is not None:
+            return f"the weights of trial {parent:04d}"
         if model.weights:
             return f"weights of {model.init} '{model.weights}'"
         return (

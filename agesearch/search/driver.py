@@ -110,7 +110,7 @@ class Stopping:
 class Wheel:
     """The driver's side of both files: renews ``driver.json``, watches for ``stop.json``."""
 
-    def __init__(self, folder: Location, deadline: float | None = None) -> None:
+    def __init__(self, folder: Location) -> None:
         self.stopping = Stopping()
         self.outcome = "ended"
         self._folder = folder
@@ -122,7 +122,6 @@ class Wheel:
             born=psutil.Process().create_time(),
             began=began,
             beat=began,
-            deadline="" if deadline is None else _moment(deadline - time.monotonic()),
         )
         self._searching = False
         is_main = threading.current_thread() is threading.main_thread()
@@ -137,10 +136,20 @@ class Wheel:
         self._write()
         self._thread.start()
 
-    def searches(self, *, finished: int, concurrency: int, dashboard: str | None) -> None:
-        """Preparation is over; from here on a request to stop only asks, and interrupts nothing."""
+    def searches(
+        self, *, finished: int, concurrency: int, dashboard: str | None, deadline: float | None = None
+    ) -> None:
+        """Preparation is over; from here on a request to stop only asks, and interrupts nothing. ``deadline``
+        is by ``time.monotonic``.
+        """
         self._searching = True
-        self._write(searching=now(), finished_before=finished, concurrency=concurrency, dashboard=dashboard)
+        self._write(
+            searching=now(),
+            finished_before=finished,
+            concurrency=concurrency,
+            dashboard=dashboard,
+            deadline="" if deadline is None else _moment(deadline - time.monotonic()),
+        )
 
     def end(self) -> None:
         """Let go of the wheel, and say how the run ended (``outcome``)."""
@@ -173,9 +182,9 @@ class Wheel:
 
 
 @contextmanager
-def driving(folder: Location, deadline: float | None = None) -> Iterator[Wheel]:
-    """Hold a study's wheel for the length of the block; ``deadline`` is by ``time.monotonic``."""
-    wheel = Wheel(folder, deadline)
+def driving(folder: Location) -> Iterator[Wheel]:
+    """Hold a study's wheel for the length of the block: ``driver.json`` says so."""
+    wheel = Wheel(folder)
     wheel.start()
     try:
         yield wheel

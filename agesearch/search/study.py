@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from agesearch.data.records import read_manifest
 from agesearch.errors import AgeSearchError, InputError, first_line
 from agesearch.measure.speed import cores
-from agesearch.search.driver import Stopping, driving, signals_ask
+from agesearch.search.driver import Stopping, Wheel, driving, signals_ask
 from agesearch.search.events import EventListener, Outcome, StudyEnded, StudyStarted, unheard
 from agesearch.search.keeper import Keeper
 from agesearch.search.lives import Watchdog
@@ -123,10 +123,11 @@ def run_study(
     with exclusive(folder.root, "the study"):
         if folder.exists():
             raise taken(folder, spec, manifest, teachers)
-        found = teachers.trained(place, on_event, limits.address if limits else None)
-        header = study_header(spec, place, manifest, found, scale)
-        warn_of_other_crops(manifest, teachers.age, on_event)
-        return _run(folder, header, limits or Limits(), on_event, workshop, began)
+        with driving(folder.root) as wheel:
+            found = teachers.trained(place, on_event, limits.address if limits else None)
+            header = study_header(spec, place, manifest, found, scale)
+            warn_of_other_crops(manifest, teachers.age, on_event)
+            return _run(folder, header, limits or Limits(), on_event, workshop, wheel, began)
 
 
 def resume_study(
@@ -160,7 +161,8 @@ def resume_study(
                 **same_teachers(folder, header, teacher, order_teacher),
             }
         )
-        return _run(folder, header, limits or Limits(), on_event, workshop)
+        with driving(folder.root) as wheel:
+            return _run(folder, header, limits or Limits(), on_event, workshop, wheel)
 
 
 def _run(
@@ -169,6 +171,7 @@ def _run(
     limits: Limits,
     on_event: EventListener,
     workshop: Workshop | None,
+    wheel: Wheel,
     began: float | None = None,
 ) -> StudyResult:
     deadline, watchdog = _deadline(limits.minutes, began), _watchdog(limits.stall_minutes)
@@ -179,10 +182,10 @@ def _run(
     if history.finished >= total:
         folder.write_trials(history.records)  # whatever has become of what others read
         folder.write_front(history.front())
+        wheel.outcome = Outcome.COMPLETE.value
         return StudyResult(folder, Outcome.COMPLETE, history.records, history.front(), total)
     workshop = workshop or default_workshop()
     with ExitStack() as stack:
-        wheel = stack.enter_context(driving(folder.root, deadline))
         # A cluster is joined first, since its address may be wrong; a Ray of our own starts only when the
         # networks have been timed, on a machine that does nothing else.
         session = stack.enter_context(ray_session(limits.address)) if limits.address else None
@@ -202,7 +205,10 @@ def _run(
         inputs = workshop.inputs(header, on_event).on_workers(slots.workers, slots.gpus_per_worker)
         keep_header(folder, header)
         wheel.searches(
-            finished=history.finished, concurrency=slots.concurrency, dashboard=session.dashboard_url
+            finished=history.finished,
+            concurrency=slots.concurrency,
+            dashboard=session.dashboard_url,
+            deadline=deadline,
         )
         on_event(_started(folder, header, keeper, slots, session, deadline))
         outcome = _search(folder, keeper, inputs, slots, session, deadline, wheel.stopping, watchdog)
@@ -284,7 +290,7 @@ def _search(
     alone = slots.workers == 1
     trainable = tune.with_resources(
         tune.with_parameters(run_trial, inputs=inputs),
-        # Where a trial is not its own worker, the workers hold its CPUs and GPUs; Tune wants it to hold a thing.
+        # A trial that is not its own worker leaves its CPUs and GPUs to those; Tune wants it to hold a thing.
         {"cpu": 1, "gpu": slots.gpus_per_trial} if alone else {"memory": _HELD_BYTES},
     )
     scratch = folder.root / _TUNE_FOLDER
