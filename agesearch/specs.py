@@ -91,14 +91,14 @@ class ModelSpec(Spec):
     ``init`` is ``random``, ``pretrained`` (downloaded by timm), ``file`` (``weights``: safetensors, or a
     ``.pth`` state dict read with ``weights_only``; the backbone alone) or ``model`` (``weights``: a model
     folder; the head too, where it is the same). With ``inherit: best`` a trial of a search starts instead
-    from the weights of the best earlier COMPLETE trial of its architecture, where there is one. ``pixels``
-    is the normalisation, which is part of the graph: ``imagenet`` (what timm's weights of this architecture
+    from the weights of the best earlier COMPLETE trial of its architecture, where there is one. ``pixels`` is
+    the normalisation, which is part of the graph: ``imagenet`` (what timm's weights of this architecture
     expect) or ``vggface2`` (Greco 2021: the mean colour of VGGFace2 subtracted, no scaling).
 
     ``head`` is a row of ``agesearch.models.heads.HEADS``. ``groups`` are the age groups in years of the head
     ``groups``, both ends included. ``head_sigma`` in years is the width of the PMF of the head ``clipped``,
-    and the width that the head ``gaussian`` starts from. Both have no meaning for the other heads.
-    ``dropout`` is the share of features that the head drops while training.
+    and the width that the head ``gaussian`` starts from where there are no labels. Both have no meaning for
+    the other heads. ``dropout`` is the share of features that the head drops while training.
     """
 
     arch: str
@@ -174,7 +174,8 @@ class DistillSpec(Spec):
     stage ``hint_stage``, pooled and projected, close to them by ``hint_loss``. A stage is a module of the
     backbone (``blocks.3``, ``layer2``), the last map at a stride (``stride16``), or ``pooled``, what the head
     is given. ``rkd_distance`` and ``rkd_angle`` compare the relations between the faces of a batch (RKD, Park
-    2019), with those of the order teacher's features, or of the teacher's PMFs where there are none.
+    2019), with those of the order teacher's features, or of the teacher's cumulative distributions where
+    there are none.
     """
 
     label_sigma: float = Field(2.0, ge=0.1, le=20.0)

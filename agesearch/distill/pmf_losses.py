@@ -58,22 +58,20 @@ def decoupled_kl(
 ) -> Tensor:
     """T^2 (alpha TCKD + beta NCKD) (DKD, Zhao 2022), the target being a window of ages.
 
-    TCKD is the KL between the masses inside and outside the window, NCKD that between the distributions
-    outside, each normalised there. The window is ``window`` years to both sides of the teacher's expected age
-    (the paper's target is the label's class): so faces without a label have one, it holds the teacher's own
-    mass, and a wrong label does not turn the teacher's knowledge into "non-target".
+    TCKD is the KL where all ages outside the window are one class, NCKD that between the distributions
+    outside, normalised there. So a window of one age gives the paper's loss; and with alpha 1 and the
+    teacher's mass outside as beta, any window gives the plain KL.
+
+    The window is ``window`` years to both sides of the teacher's expected age (the paper's target is the
+    label's class): so faces without a label have one, it holds the teacher's own mass, and a wrong label does
+    not turn the teacher's knowledge into "non-target".
     """
     log_student, teacher = softened_pair(logits, teacher_pmf, temperature, standardise)
     inside = (_ages(logits) - expectation(teacher_pmf).round().unsqueeze(-1)).abs() <= window
-    outside = ~inside
-    log_inside = log_student.masked_fill(outside, _LEFT_OUT).logsumexp(dim=-1)
-    log_outside = log_student.masked_fill(inside, _LEFT_OUT).logsumexp(dim=-1)
-    kept = (teacher * outside).sum(dim=-1)
-    target = kl_divergence(
-        torch.stack([(teacher * inside).sum(dim=-1), kept], dim=-1),
-        torch.stack([log_inside, log_outside], dim=-1),
-    )
-    others = teacher * outside / kept.clamp_min(1e-12).unsqueeze(-1)
+    kept = teacher.masked_fill(inside, 0.0).sum(dim=-1, keepdim=True)
+    log_kept = log_student.masked_fill(inside, _LEFT_OUT).logsumexp(dim=-1, keepdim=True)
+    target = kl_divergence(teacher * inside, log_student) + kl_divergence(kept, log_kept)
+    others = teacher.masked_fill(inside, 0.0) / kept.clamp_min(1e-12)
     others_student = torch.log_softmax(log_student.masked_fill(inside, _LEFT_OUT), dim=-1)
     return temperature**2 * (alpha * target + beta * kl_divergence(others, others_student))
 

@@ -12,12 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agesearch.ages import AGES, MAX_AGE, FloatArray
+from agesearch.ages import AGES, MAX_AGE, FloatArray, age_spread, expected_age
 from agesearch.models.head_base import LinearHead, even_mass, label_mean
 from agesearch.specs import ModelSpec
 
 #: The widths in years between which a Gaussian head moves. Narrower ones would jump from age to age.
 _NARROWEST, _WIDEST = 0.5, 50.0
+
+#: Years of a unit of the mean: a layer's outputs learn best about as large as one.
+_MEAN_UNIT = 10.0
 
 #: How near in years the expectation of a clipped age's PMF comes to 0 and 100: no PMF has an end as its mean
 #: but the certain one, whose logits are infinite.
@@ -28,21 +31,21 @@ _NODES = 1024
 
 
 class GaussianHead(LinearHead):
-    """A mean in years and a log-spread, trained by the likelihood (Nix & Weigend 1994).
+    """A mean in tens of years and a log-spread, trained by the likelihood (Nix & Weigend 1994).
 
-    The spread is ``5 * 10^tanh(r)`` years, which keeps it in 0.5..50 with a gradient everywhere; it starts as
-    ``head_sigma``. The label loss is minus the log-likelihood of the age itself under the PMF's Gaussian:
-    ``label_sigma`` has no part in it, the spread is to be that of the errors. Of a label that is a group, it
-    is the mean over the group's ages.
+    The spread is ``5 * 10^tanh(r)`` years, which keeps it in 0.5..50 with a gradient everywhere. It starts as
+    ``head_sigma``, or as that of the labels where there are some: narrower than the first errors, it would
+    widen to its limit before the mean learns. The label loss is minus the log-likelihood of the age itself
+    under the PMF's Gaussian: ``label_sigma`` has no part in it, the spread is to be that of the errors. Of a
+    label that is a group, it is the mean over the group's ages.
     """
 
     ages: Tensor
 
     def __init__(self, spec: ModelSpec, features: int) -> None:
         super().__init__(spec, features, 2)
-        self._sigma = spec.head_sigma
         self.register_buffer("ages", torch.from_numpy(AGES), persistent=False)
-        self.start_from(even_mass())
+        self._start_at(_moments(even_mass())[0], spec.head_sigma)
 
     def logits(self, raw: Tensor) -> Tensor:
         """Mean and raw log-spread ``[B, 2]`` -> ``[B, 101]``."""
@@ -59,16 +62,19 @@ class GaussianHead(LinearHead):
         return torch.logsumexp(logits, dim=-1) - likely
 
     def start_from(self, prior: FloatArray) -> None:
-        """The mean starts as the prior's, the spread as ``head_sigma``."""
-        inside = min(max(self._sigma, 1.01 * _NARROWEST), _WIDEST / 1.01)
+        """Mean and spread start as the prior's."""
+        self._start_at(*_moments(prior))
+
+    def _start_at(self, mean: float, spread: float) -> None:
+        inside = min(max(spread, 1.01 * _NARROWEST), _WIDEST / 1.01)
         middle, reach = _log_spread()
-        spread = math.atanh((math.log(inside) - middle) / reach)
-        self._start(torch.tensor([_mean(prior), spread]))
+        raw_spread = math.atanh((math.log(inside) - middle) / reach)
+        self._start(torch.tensor([mean / _MEAN_UNIT, raw_spread]))
 
     def _parts(self, raw: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and spread in years, ``[B, 1]`` each."""
         middle, reach = _log_spread()
-        return raw[:, :1], torch.exp(middle + reach * torch.tanh(raw[:, 1:]))
+        return _MEAN_UNIT * raw[:, :1], torch.exp(middle + reach * torch.tanh(raw[:, 1:]))
 
 
 class ClippedHead(LinearHead):
@@ -102,7 +108,7 @@ class ClippedHead(LinearHead):
 
     def start_from(self, prior: FloatArray) -> None:
         """The bias becomes the prior's mean."""
-        self._start(torch.tensor([_mean(prior)]))
+        self._start(torch.tensor([_moments(prior)[0]]))
 
     def _location(self, age: Tensor) -> Tensor:
         """The location ``[B, 1]`` whose PMF has the expectation ``age`` ``[B, 1]``.
@@ -138,8 +144,10 @@ def _log_spread() -> tuple[float, float]:
     return (low + high) / 2, (high - low) / 2
 
 
-def _mean(prior: FloatArray) -> float:
-    return float(prior @ AGES / prior.sum())
+def _moments(prior: FloatArray) -> tuple[float, float]:
+    """Mean and standard deviation in years."""
+    mass = prior / prior.sum()
+    return float(expected_age(mass)), float(age_spread(mass))
 
 
 def _interpolated(table: Tensor, age: Tensor) -> Tensor:
