@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Hashable, Sequence
-from typing import Any, ClassVar, NoReturn, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -196,11 +196,11 @@ class _Loader(yaml.SafeLoader):
     constructors tell their faults by line like all others.
     """
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = _resolvers()
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = _resolvers()
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
-            return super().construct_object(node, deep=deep)  # type: ignore[no-untyped-call]
+            return super().construct_object(node, deep=deep)
         except (ValueError, TypeError, LookupError, ArithmeticError) as error:
             problem = f"'{node.value!s:.40}' is not what it looks like: {error}"
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
