@@ -24,7 +24,7 @@ import psutil
 from agesearch.claims import machine_id
 from agesearch.errors import AgeSearchError, first_line
 from agesearch.provenance import now
-from agesearch.specs import Spec, parse_spec
+from agesearch.specs import Spec, SpecType, parse_spec
 from agesearch.storage import Location
 
 DRIVER_FILE = "driver.json"
@@ -223,18 +223,13 @@ def signals_ask(stopping: Stopping) -> Iterator[None]:
 
 
 def read_driver(folder: Location) -> Driver | None:
-    """Who runs the study or ran it last; None where no file says so."""
-    file = folder / DRIVER_FILE
-    return parse_spec(Driver, file.read_json(), f"'{file}'") if file.exists() else None
+    """Who runs the study or ran it last; None where no file says so, or none that can be read."""
+    return _read(Driver, folder / DRIVER_FILE)
 
 
 def read_request(folder: Location) -> StopRequest | None:
     """A request to stop that waits; one that cannot be read asks for nothing."""
-    file = folder / STOP_FILE
-    with suppress(AgeSearchError):
-        if file.exists():
-            return parse_spec(StopRequest, file.read_json(), f"'{file}'")
-    return None
+    return _read(StopRequest, folder / STOP_FILE)
 
 
 def ask_to_stop(folder: Location, *, at_once: bool = False) -> Driver | None:
@@ -269,6 +264,13 @@ def seconds_since(moment: str) -> float:
         return (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()
     except (TypeError, ValueError):
         return math.inf
+
+
+def _read(kind: type[SpecType], file: Location) -> SpecType | None:
+    with suppress(AgeSearchError):
+        if file.exists():
+            return parse_spec(kind, file.read_json(), f"'{file}'")
+    return None
 
 
 def _moment(seconds_from_now: float) -> str:
