@@ -13,6 +13,7 @@ from agesearch import __version__
 from agesearch.cli import (
     annotate,
     bench,
+    compare,
     data,
     demo,
     evaluate,
@@ -47,6 +48,7 @@ _ORDER = [
     "finetune",
     "evaluate",
     "matrix",
+    "compare",
     "tune",
     "resume",
     "status",
@@ -92,6 +94,7 @@ for _room in (
     finetune,
     evaluate,
     matrix,
+    compare,
     tune,
     resume,
     status,

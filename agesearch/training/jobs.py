@@ -19,10 +19,12 @@ import pyarrow as pa
 from agesearch.ages import BINS
 from agesearch.data.loading import load_split
 from agesearch.data.parts import Part
+from agesearch.data.records import read_manifest
 from agesearch.errors import AgeSearchError, InputError, first_line
 from agesearch.measure.judged import Judged, Labels, judge
 from agesearch.models.manifest import MANIFEST, model_digest, read_model_manifest
-from agesearch.models.predict import open_predictor
+from agesearch.models.predict import Runtime, open_predictor
+from agesearch.models.teacher_files import is_teacher_file
 from agesearch.progress import Listener, Progress
 from agesearch.specs import CropSpec, TrainSpec, digest_of
 from agesearch.storage import Location
@@ -54,7 +56,11 @@ class Test:
 
 @dataclass(frozen=True)
 class Training:
-    """What a network is trained on, and how."""
+    """What a network is trained on, and how.
+
+    ``targets`` and ``features`` are a teacher's and an order teacher's answers for these faces, one file a
+    view (``agesearch.distill.targets``), ``teacher_digest`` says whose.
+    """
 
     spec: TrainSpec
     dataset: Location
@@ -62,6 +68,14 @@ class Training:
     val: Part
     crop: CropSpec
     data_digest: str
+    targets: tuple[Location, ...] | None = None
+    features: tuple[Location, ...] | None = None
+    teacher_digest: str | None = None
+
+    @property
+    def faces(self) -> object:
+        """Names the faces that it reads, with their targets: trainings of equal ones share them."""
+        return self.dataset, self.train, self.val, self.targets, self.features
 
 
 @dataclass(frozen=True)
@@ -82,6 +96,8 @@ class Job:
     @property
     def trained(self) -> bool:
         """Whether its model is finished."""
+        if is_teacher_file(self.model):
+            return True
         if not (self.model / MANIFEST).exists():
             return False
         return not self.training or read_model_manifest(self.model).spec_digest == self.training.spec.digest()
@@ -112,7 +128,8 @@ def run_jobs(jobs: Sequence[Job], slots: Plan, on_progress: Listener) -> dict[st
     """Do what is left of the jobs, ``slots.concurrency`` at once; returns why some failed, by their names.
 
     Ray must be running. A job's faces are decoded when a place is free for it, so that only those of running
-    jobs are held. A job whose process dies is taken up once more.
+    jobs are held; neighbours that train on the same faces share them. A job whose process dies is taken up
+    once more.
     """
     import ray
 
@@ -121,11 +138,12 @@ def run_jobs(jobs: Sequence[Job], slots: Plan, on_progress: Listener) -> dict[st
     work = ray.remote(num_cpus=slots.cpus_per_trial, num_gpus=slots.gpus_per_trial, max_retries=0)(_work)
     running: dict[Any, Job] = {}
     died: set[str] = set()
+    shared = _Faces()
     while left or running:
         while left and len(running) < slots.concurrency:
             job = left.popleft()
             try:
-                running[work.remote(job, *_faces(job))] = job
+                running[work.remote(job, *shared.of(job, running.values()))] = job
             except AgeSearchError as error:
                 board.over(job, first_line(error))
         if running:
@@ -175,7 +193,25 @@ def _faces(job: Job) -> tuple[Any, Any]:
     if job.training is None or job.trained:
         return None, None
     training = job.training
-    return load_split(training.dataset, training.train), load_split(training.dataset, training.val)
+    train = load_split(training.dataset, training.train, targets=training.targets, features=training.features)
+    return train, load_split(training.dataset, training.val)
+
+
+class _Faces:
+    """The decoded faces of running jobs, each once."""
+
+    def __init__(self) -> None:
+        self._held: dict[object, tuple[Any, Any]] = {}
+
+    def of(self, job: Job, running: Iterable[Job]) -> tuple[Any, Any]:
+        """A job's faces; those that neither it nor a running job needs are let go."""
+        if job.training is None or job.trained:
+            return _faces(job)
+        needed = {other.training.faces for other in (job, *running) if other.training}
+        self._held = {key: faces for key, faces in self._held.items() if key in needed}
+        if job.training.faces not in self._held:
+            self._held[job.training.faces] = _faces(job)
+        return self._held[job.training.faces]
 
 
 def _work(job: Job, train: Any, val: Any) -> str:
@@ -194,11 +230,21 @@ def _work(job: Job, train: Any, val: Any) -> str:
 def _train(training: Training, out: Location, train: Any, val: Any) -> None:
     from agesearch.training.run import train_student
 
-    train_student(training.spec, train, val, out, training.crop, data_digest=training.data_digest)
+    train_student(
+        training.spec,
+        train,
+        val,
+        out,
+        training.crop,
+        data_digest=training.data_digest,
+        teacher_digest=training.teacher_digest,
+    )
 
 
 def _predict(job: Job) -> None:
-    predictor = open_predictor(job.model, "torch")
+    runtime: Runtime = "onnx" if is_teacher_file(job.model) else "torch"
+    crops = {read_manifest(test.dataset).crop for test in job.tests.values()}
+    predictor = open_predictor(job.model, runtime, crop=crops.pop() if len(crops) == 1 else None)
     digest = model_digest(job.model)
     for name, test in job.tests.items():
         if job.judged(name) is not None:

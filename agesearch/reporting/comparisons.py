@@ -1,0 +1,118 @@
+"""A comparison of methods as files and tables: the drawing as SVG, and a self-contained page that holds it,
+the figures, what each method is, and what the figures do not say.
+"""
+
+from __future__ import annotations
+
+import statistics
+
+from markupsafe import Markup
+
+from agesearch.metrics import BIAS_YEARS, CS5, MAE_YEARS, VAL_KENDALL_TAU, VAL_PROBE_MAE_YEARS
+from agesearch.reporting.comparison import by_error, comparison_figure, p_words, teachers_words
+from agesearch.reporting.pages import environment
+from agesearch.reporting.tables import duration, signed, value_text
+from agesearch.storage import Location
+from agesearch.training.compared import Comparison, MethodRecord, TeacherRecord
+
+SVG, PAGE = "comparison.svg", "comparison.html"
+
+COLUMNS = ["method", "MAE ± sd", "95 %", "minus reference", "95 %", "p (Holm)", "", "CS@5", "bias", "train"]
+TEACHER_COLUMNS = ["teacher", "network", "", "MAE, years", "95 %", "trained in"]
+
+
+def write_comparison(record: Comparison, folder: str | Location) -> list[Location]:
+    """Write ``comparison.svg`` and ``comparison.html`` into a folder; returns both."""
+    place = Location.of(folder)
+    figure = comparison_figure(record)
+    page = (
+        environment()
+        .get_template("comparison.html.j2")
+        .render(
+            record=record,
+            figure=Markup(figure),  # noqa: S704 - our own template's, which escapes all names
+            columns=COLUMNS,
+            rows=comparison_rows(record),
+            methods=[_described(method) for method in record.methods],
+            teacher_columns=TEACHER_COLUMNS,
+            teachers=teacher_rows(record),
+            resolution=resolution(record),
+        )
+    )
+    (place / SVG).write_text(figure)
+    (place / PAGE).write_text(page)
+    return [place / SVG, place / PAGE]
+
+
+def comparison_rows(record: Comparison) -> list[list[str]]:
+    """A row of words a method, smallest error first: see ``COLUMNS``."""
+    return [[method.name, *_figures(method), _seconds(method.seconds)] for method in by_error(record)]
+
+
+def teacher_rows(record: Comparison) -> list[list[str]]:
+    """A row of words a teacher: see ``TEACHER_COLUMNS``."""
+    return [
+        [
+            teacher.name,
+            teacher.about or "–",
+            "gives ages" if teacher.kind == "age" else "sorts by age",
+            *_quality(teacher),
+            _seconds(teacher.seconds) if teacher.trained else "given",
+        ]
+        for teacher in record.teachers
+    ]
+
+
+def legend(record: Comparison) -> str:
+    """What the figures are, in a few lines."""
+    return (
+        f"MAE in years on {record.faces:,} faces ({record.split}), mean and sd over "
+        f"{len(record.seeds)} trainings; intervals hold for other {record.resampled} and other seeds. p: "
+        f"sign flips over {record.resampled}, Holm-corrected. A tie: faces, seeds and the number of methods "
+        f"cannot tell it from luck. Always answering the training median: {record.median.value:.2f} years."
+    )
+
+
+def resolution(record: Comparison) -> float | None:
+    """Half the width of the differences' intervals in years (their median): what this comparison can see."""
+    found = [method.difference.difference for method in record.methods if method.difference]
+    return statistics.median((one.high - one.low) / 2 for one in found) if found else None
+
+
+def _figures(method: MethodRecord) -> list[str]:
+    if not method.scores:
+        return ["–", "", "", "", "", "failed", "", ""]
+    error = method.scores[MAE_YEARS]
+    cells = [f"{error.value:.2f} ± {error.sd:.2f}", f"{error.low:.2f}–{error.high:.2f}"]
+    found = method.difference
+    if found is None:
+        cells += ["", "", "", "reference"]
+    else:
+        one = found.difference
+        cells += [signed(one.value), f"{signed(one.low)} to {signed(one.high)}"]
+        cells += [p_words(found.p_holm).removeprefix("p "), found.verdict]
+    return [*cells, f"{method.scores[CS5].value:.0%}", signed(method.scores[BIAS_YEARS].value)]
+
+
+def _quality(teacher: TeacherRecord) -> list[str]:
+    if teacher.failure:
+        return ["failed", teacher.failure]
+    if teacher.mae_years is not None:
+        error = teacher.mae_years
+        return [f"{error.value:.2f}", f"{error.low:.2f}–{error.high:.2f}"]
+    told = []
+    if VAL_KENDALL_TAU in teacher.metrics:
+        told.append(f"tau {teacher.metrics[VAL_KENDALL_TAU]:.2f}")
+    if VAL_PROBE_MAE_YEARS in teacher.metrics:
+        told.append(f"probe {teacher.metrics[VAL_PROBE_MAE_YEARS]:.2f} (val)")
+    return [", ".join(told) or "–", ""]
+
+
+def _described(method: MethodRecord) -> tuple[str, str, str, str]:
+    """Name, what it is, what it learns from, and what it changes in the student."""
+    values = ", ".join(f"{name} {value_text(value)}" for name, value in method.values.items())
+    return method.name, method.about, teachers_words(method), values or "–"
+
+
+def _seconds(seconds: float | None) -> str:
+    return "–" if seconds is None else duration(seconds)
