@@ -23,6 +23,10 @@ Trained = TypeVar("Trained", TrainSpec, OrderTrainSpec)
 _FIXED = ("model.arch", "model.init", "model.weights", "model.pixels")
 
 
+#: The head that gives ages in place of one that gives groups.
+_AGES_OF = {"groups": "softmax"}
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Values of a ``TrainSpec`` by their dotted names, and those of single architectures."""
@@ -63,12 +67,12 @@ RECIPES: Mapping[str, Recipe] = {
         },
         by_arch={"vgg16": {"optim.learning_rate": 5e-6}},
     ),
-    # The stairs are those of the base recipe: only the rate, epochs and batch of this one are published.
+    # The stairs are those of the base recipe: only the rate, epochs and batch of this one are published. The
+    # head is the model's own, so that a student of Greco 2021 keeps its clipped one.
     "lap2016": Recipe(
         "Greco 2021: squared error to the mean apparent age, all layers, SGD",
         {
             **_GRECO,
-            "model.head": "softmax",
             "distill.label_weight": 0.0,
             "distill.mse_weight": 1.0,
             "optim.weight_decay": 0.0,
@@ -101,6 +105,7 @@ def finetune_spec(
         init="model",
         weights=str(model),
         pixels=manifest.model.pixels,
+        head=_AGES_OF.get(manifest.model.head, manifest.model.head),
         groups=manifest.model.groups,
         head_sigma=manifest.model.head_sigma,
     )
@@ -120,6 +125,12 @@ def scaled(spec: Trained, scale: float) -> Trained:
         "optim.warmup_epochs": optim.warmup_epochs * scale,
     }
     return spec.with_values(shorter)
+
+
+def smaller(spec: Trained, scale: float) -> Trained:
+    """The same training in ``scale`` times the epochs, one at least; then on fewer of the faces."""
+    share = spec.share_of_faces * min(1.0, spec.optim.epochs * scale)
+    return scaled(spec, scale).with_values({"share_of_faces": share})
 
 
 def check_scale(scale: float) -> None:

@@ -42,6 +42,10 @@ def test_the_lap_recipe_is_a_squared_error_and_the_plain_one_keeps_ages() -> Non
     spec = _spec("lap2016")
     assert (spec.distill.label_weight, spec.distill.mean_weight, spec.distill.mse_weight) == (0.0, 0.0, 1.0)
     assert (spec.optim.epochs, spec.optim.batch_size, spec.optim.learning_rate) == (70, 128, 5e-4)
+    clipped = ModelManifest(
+        kind="trial", model=ModelSpec(arch="vgg16", input_size=224, head="clipped"), crop=CropSpec()
+    )
+    assert finetune_spec(recipe_for("lap2016"), MODEL, clipped, {}).model.head == "clipped"
     plain = _spec("lopo")
     assert (plain.model.head, plain.optim.optimiser, plain.augment.policy) == ("softmax", "adamw", "default")
 
