@@ -31,7 +31,7 @@ def compare(
         str | None, typer.Option("--reference", help="The method to compare with.  [default: the first]")
     ] = None,
     scale: Annotated[
-        float, typer.Option("--scale", help="Multiply all epochs, teachers' too, for a smaller budget.")
+        float, typer.Option("--scale", help="Multiply all epochs (below one: faces), teachers' too.")
     ] = 1.0,
     concurrency: ConcurrencyOption = None,
     address: AddressOption = None,

@@ -6,7 +6,7 @@ from typing import Any
 
 from agesearch.search.conditions import Dimension, possible
 from agesearch.specs import Choices, OrderTrainSpec, Range, StudySpec, TrainSpec, Variants
-from agesearch.training.recipes import check_scale, scaled
+from agesearch.training.recipes import check_scale, scaled, smaller
 
 _EPOCHS = "optim.epochs"
 _STEPS = "optim.decay_every"
@@ -48,8 +48,7 @@ def _most(value: Any) -> float:
 def _shrunk_teacher(teacher: TrainSpec | OrderTrainSpec | str | None, scale: float) -> Any:
     if not isinstance(teacher, TrainSpec | OrderTrainSpec):
         return teacher
-    share = teacher.share_of_faces * min(1.0, teacher.optim.epochs * scale)
-    return scaled(teacher, scale).with_values({_FACES: share})
+    return smaller(teacher, scale)
 
 
 def _shrunk_dimension(name: str, dimension: Dimension, scale: float, share: float) -> Dimension:

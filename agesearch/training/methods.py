@@ -28,7 +28,7 @@ from agesearch.models.architectures import architecture
 from agesearch.models.manifest import ORDER_TEACHER
 from agesearch.specs import OrderTrainSpec, Scalar, Spec, TrainSpec
 from agesearch.storage import Location
-from agesearch.training.recipes import scaled
+from agesearch.training.recipes import check_scale, smaller
 
 #: What all methods share. A name that ends with a dot stands for all fields below it.
 SHARED = (
@@ -125,10 +125,12 @@ class Methods:
 def load_methods(paths: Sequence[str], *, reference: str | None = None, scale: float = 1.0) -> Methods:
     """The methods of one or more files, checked; an ``InputError`` names the file and the line at fault.
 
-    ``scale`` multiplies the epochs of students and of the teachers that are to be trained.
+    ``scale`` multiplies the epochs of students and of the teachers that are to be trained; below one epoch,
+    they train on fewer of the faces.
     """
     if not paths:
         raise InputError("A comparison needs at least one file of methods.")
+    check_scale(scale)
     files = [_File(path, scale) for path in paths]
     found: dict[str, Method] = {}
     for file in files:
@@ -148,7 +150,7 @@ def load_methods(paths: Sequence[str], *, reference: str | None = None, scale: f
         raise unknown_name("method", first, found)
     ordered = (found.pop(first), *found.values())
     description = "; ".join(file.spec.description for file in files if file.spec.description)
-    return Methods(description, scaled(files[0].spec.student, scale), ordered)
+    return Methods(description, smaller(files[0].spec.student, scale), ordered)
 
 
 def shared_fields(spec: TrainSpec) -> dict[str, Any]:
@@ -257,7 +259,7 @@ class _File:
 
     def _checked(self, at: tuple[str, ...], asked: Sources) -> Sources:
         """A spec to train at its scale; names are known, and files where the jobs find them."""
-        spec = scaled(asked, self._scale)
+        spec = smaller(asked, self._scale)
         self._refuse((*at, "model", "arch"), lambda: architecture(spec.model.arch))
         if isinstance(spec, OrderTrainSpec):
             self._refuse((*at, "order", "loss"), lambda: order_loss(spec.order.loss))

@@ -48,10 +48,11 @@ def test_methods_keep_the_students_settings_and_name_their_teachers(tmp_path: Pa
 def test_the_scale_shortens_students_and_teachers_alike(tmp_path: Path) -> None:
     kd = load_methods([written(tmp_path, WHOLE)], scale=0.5).methods[1]
     assert kd.spec.optim.epochs == 2
-    assert isinstance(kd.teacher and kd.teacher.what, TrainSpec)
     assert kd.teacher is not None
     assert isinstance(kd.teacher.what, TrainSpec)
     assert kd.teacher.what.optim.epochs == 4
+    tiny = load_methods([written(tmp_path, WHOLE)], scale=0.1).methods[1].spec
+    assert (tiny.optim.epochs, tiny.share_of_faces) == (1, pytest.approx(0.4))
 
 
 def test_the_reference_comes_first_and_must_be_there(tmp_path: Path) -> None:
@@ -99,6 +100,16 @@ def test_files_must_agree_in_what_methods_share(tmp_path: Path) -> None:
         load_methods([first, other])
     with pytest.raises(InputError, match="another file has a method 'labels'"):
         load_methods([first, written(tmp_path, WHOLE, "again.yaml")])
+
+
+def test_the_methods_that_are_shipped_are_sound(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Path(__file__).resolve().parents[2]
+    monkeypatch.chdir(root)
+    assert (root.parent / "shared").samefile(shared)
+    found = load_methods(["search_spaces/compare/portraits.yaml"])
+    assert found.reference.name == "labels"
+    assert len({method.spec.model_copy(update={"seed": 0}).digest() for method in found.methods}) >= 7
+    assert all(method.about for method in found.methods)
 
 
 def test_one_method_is_no_comparison(tmp_path: Path) -> None:
