@@ -43,8 +43,8 @@ class Driver(Spec):
     """The process that runs a study. Times are UTC in ISO 8601.
 
     ``searching`` is when preparation was over, with ``finished_before`` trials finished by earlier runs;
-    ``deadline`` is when its time is up; ``outcome`` and ``ended`` are empty while it runs, and stay so where
-    it was killed.
+    ``deadline`` is when its time is up; ``stopping`` says who asked it to stop; ``outcome`` and ``ended`` are
+    empty while it runs, and stay so where it was killed.
     """
 
     pid: int
@@ -58,6 +58,7 @@ class Driver(Spec):
     concurrency: int = 0
     dashboard: str | None = None
     deadline: str = ""
+    stopping: str = ""
     outcome: str = ""
     ended: str = ""
 
@@ -164,6 +165,8 @@ class Wheel:
             request = read_request(self._folder)
             if request is not None:
                 self._obey(request)
+            if self.stopping.urgency and not self._driver.stopping:
+                self._write(stopping=self.stopping.by)
             if time.monotonic() >= next_beat:
                 self._write()
                 next_beat = time.monotonic() + _RENEW_S

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agesearch.errors import InputError
-from agesearch.search.driver import Driver, read_driver, read_request, seconds_since
+from agesearch.search.driver import Driver, read_driver, seconds_since
 from agesearch.search.learning import errors_of
 from agesearch.search.records import STUDY_FILE, State, StudyFolder, StudyHeader, TrialRecord, knee_of
 from agesearch.search.space import trial_spec
@@ -118,7 +118,7 @@ def _standing(folder: StudyFolder, driver: Driver | None) -> Standing:
         pace=_pace(driver, tally) if driver is not None and is_live else Pace(0, 0.0),
         limit=_limit(driver) if driver is not None and is_live else None,
         dashboard=driver.dashboard if driver is not None and is_live else None,
-        stopping=_stopping(folder) if is_live else "",
+        stopping=_stopping(driver) if driver is not None and is_live else "",
     )
 
 
@@ -150,11 +150,8 @@ def _limit(driver: Driver) -> float | None:
     return max(0.0, -seconds_since(driver.deadline)) if driver.deadline else None
 
 
-def _stopping(folder: StudyFolder) -> str:
-    request = read_request(folder.root)
-    if request is None:
-        return ""
-    return f"Was asked to stop{' now' if request.now else ''} at {request.asked} (UTC) by {request.by}."
+def _stopping(driver: Driver) -> str:
+    return f"Stopping ({driver.stopping}): the running epochs end first." if driver.stopping else ""
 
 
 def _as_json(trial: Running) -> dict[str, Any]:

@@ -241,10 +241,10 @@ def _mlflow(where: str) -> tuple[Any, str]:
     """A client, and the experiment's id. A folder gets an SQLite store: MLflow has given up its files."""
     for name, value in _MLFLOW_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    for logger in ("mlflow", "alembic"):
-        logging.getLogger(logger).setLevel(logging.ERROR)
     from mlflow import MlflowClient
 
+    for logger in ("mlflow", "alembic"):  # after the import, which sets levels of its own
+        logging.getLogger(logger).setLevel(logging.ERROR)
     uri, artifacts = where, None
     if "://" not in where and where not in ("databricks", "databricks-uc"):
         folder = Location.of(where).make_dir().local()

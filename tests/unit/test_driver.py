@@ -84,6 +84,11 @@ def test_a_request_in_the_folder_reaches_the_driver_and_is_gone_after(tmp_path: 
         assert ask_to_stop(folder) is not None
         until(wheel.stopping, Urgency.AFTER_EPOCH)
         assert "agesearch stop on" in wheel.stopping.by
+        for _ in range(500):
+            if (read_driver(folder) or wheel._driver).stopping:
+                break
+            threading.Event().wait(0.01)
+        assert "agesearch stop on" in read_driver(folder).stopping  # type: ignore[union-attr]
         asked = ask_to_stop(folder, at_once=True)
         until(wheel.stopping, Urgency.NOW)
         assert asked is not None
