@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pytest
 import torch
 
+from agesearch.ages import expected_age
 from agesearch.data.faces import encode_crop
 from agesearch.data.records import MANIFEST, SCHEMA, SHARDS, Manifest
 from agesearch.deploy import export
@@ -17,8 +19,10 @@ from agesearch.deploy.publish import parity_crops, publish
 from agesearch.deploy.registry import Registry, verify
 from agesearch.errors import AgeSearchError, InputError
 from agesearch.models.folder import write_model
+from agesearch.models.heads import HEADS
 from agesearch.models.manifest import ModelManifest
 from agesearch.models.predict import OnnxPredictor, open_predictor
+from agesearch.models.prepare import prepare
 from agesearch.models.zoo import AgeNet, build
 from agesearch.specs import CropSpec, ModelSpec
 from agesearch.storage import Location
@@ -91,6 +95,42 @@ def test_a_faithful_export_is_published_with_its_proof_and_card(
     assert not again.is_new
     assert again.version.number == "0001"
     assert Registry(registry).find("ages@candidate").number == "0001"
+
+
+#: How much raw outputs are spread over the crops, so that answers go over all ages.
+SPREADS = {"coral": 8.0, "corn": 2.0, "gaussian": 2.0, "clipped": 40.0}
+
+
+def disagreeing_net(spec: ModelSpec, crops: npt.NDArray[np.uint8]) -> AgeNet:
+    """An untrained net whose answers differ much from crop to crop: its features hardly do."""
+    torch.manual_seed(0)
+    net = build(spec).eval()
+    linear: torch.nn.Linear = net.head.linear  # type: ignore[assignment]
+    with torch.no_grad():
+        features = net.features(torch.from_numpy(prepare(crops, spec.input_size)))
+        middle = features.mean(dim=0)
+        torch.nn.init.normal_(linear.weight)
+        raw = (features - middle) @ linear.weight.T
+        linear.weight *= (SPREADS[spec.head] / raw.std(dim=0))[:, None]
+        linear.bias -= linear.weight @ middle
+    return net
+
+
+@pytest.mark.parametrize("head", sorted(HEADS.keys() - {"softmax", "groups"}))  # these: test_heads_groups.py
+def test_every_head_exports_to_the_same_pmf(head: str, tmp_path: Path) -> None:
+    spec = ModelSpec(arch="lcnet_035", input_size=32, head=head, pixels="vggface2")  # type: ignore[arg-type]
+    crops = np.random.default_rng(0).integers(0, 255, (12, 32, 32, 3), dtype=np.uint8)
+    net = disagreeing_net(spec, crops)
+    manifest = ModelManifest(kind="teacher", model=spec, crop=CROP)
+    write_model(str(tmp_path), net.state_dict(), manifest)
+    graph, parity = export_checked(str(tmp_path), crops)
+    assert parity.pmf_max_difference < 1e-4
+    assert parity.age_max_difference_years < 1e-2
+    predictor = OnnxPredictor(graph, 32)
+    assert float(np.ptp(expected_age(predictor.pmf(crops)))) > 15.0
+    again = build(spec.model_copy(update={"init": "model", "weights": str(tmp_path)}))
+    assert again.loaded.head
+    assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in net.state_dict().items())
 
 
 def test_an_export_that_answers_otherwise_is_not_published(

@@ -66,6 +66,40 @@ def test_normalisation_is_in_the_graph() -> None:
     torch.testing.assert_close(seen[0], torch.ones(2, 3, 32, 32))
 
 
+def test_grecos_pixels_lose_the_mean_colour_of_vggface2_and_are_not_scaled() -> None:
+    net = build(SMALL.model_copy(update={"pixels": "vggface2"})).eval()
+    seen: list[torch.Tensor] = []
+    net.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    pixels = torch.tensor([200.0, 100.0, 50.0]).view(1, 3, 1, 1).expand(2, 3, 32, 32)  # red, green, blue
+    net(pixels)
+    bgr = seen[0][0, :, 0, 0].flip(0)
+    torch.testing.assert_close(bgr, torch.tensor([50 - 91.4953, 100 - 103.8827, 200 - 131.0912]))
+
+
+#: Millions of numbers as Greco 2021 counts them: batch statistics included, with a head of one unit.
+GRECO = {
+    "vgg16": (224, 134.3),
+    "seresnet50": (224, 26.1),
+    "densenet121": (224, 7.0),
+    "mobilenetv2_100": (224, 2.3),
+    "mobilenetv2_075": (96, 1.4),
+    "mobilenetv3_large_100": (224, 4.2),
+    "mobilenetv3_small_100": (224, 1.5),
+}
+
+
+@pytest.mark.parametrize("arch", sorted(GRECO))
+def test_the_networks_of_greco_have_the_published_sizes(arch: str) -> None:
+    size, millions = GRECO[arch]
+    with torch.device("meta"):
+        net = build(ModelSpec(arch=arch, input_size=size, head="clipped"))
+    numbers = [tensor.numel() for tensor in net.state_dict().values() if tensor.is_floating_point()]
+    assert round(sum(numbers) / 1e6, 1) == millions
+    if arch == "vgg16":  # the head sits on fc2
+        assert net.head.linear.in_features == 4096  # type: ignore[union-attr]
+        assert net.backbone.pre_logits.fc2.out_channels == 4096  # type: ignore[union-attr]
+
+
 def test_a_head_started_from_a_prior_answers_about_it() -> None:
     net = build(SMALL).eval()
     prior = gaussian_pmf(40.0, 8.0)
@@ -131,6 +165,24 @@ def test_a_model_folder_that_is_damaged_or_of_another_network_is_refused(tmp_pat
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     with pytest.raises(InputError, match="is damaged: its SHA-256"):
         build(ModelSpec(arch="lcnet_035", init="model", weights=folder))
+
+
+def test_a_model_folder_of_other_pixels_is_refused(tmp_path: Path) -> None:
+    folder = _folder(tmp_path / "m")
+    with pytest.raises(InputError, match="learnt from pixels: imagenet, .* has pixels: vggface2"):
+        build(ModelSpec(arch="lcnet_035", init="model", weights=folder, pixels="vggface2"))
+
+
+def test_the_digest_of_a_model_tells_pixels_and_the_clipped_width_apart(tmp_path: Path) -> None:
+    clipped = SMALL.model_copy(update={"head": "clipped"})
+    tensors = build(clipped).state_dict()
+    digests = set()
+    for index, changes in enumerate(({}, {"head_sigma": 3.0}, {"pixels": "vggface2"})):
+        spec = clipped.model_copy(update=changes)
+        manifest = ModelManifest(kind="trial", model=spec, crop=CropSpec())
+        write_model(str(tmp_path / str(index)), tensors, manifest)
+        digests.add(model_digest(str(tmp_path / str(index))))
+    assert len(digests) == 3
 
 
 def test_the_digest_of_a_model_tells_its_groups_apart(tmp_path: Path) -> None:
