@@ -98,7 +98,7 @@ def study_status(where: str | os.PathLike[str] | Location) -> Status:
 
 def _standing(folder: StudyFolder, driver: Driver | None) -> Standing:
     header, records = folder.header(), folder.trials()
-    is_live = driver is not None and driver.is_live
+    is_live = driver is not None and driver.is_live and driver.searching != ""
     begun = [record for record in records if record.state is State.RUNNING]
     under_way = [running_trial(folder, header, record) for record in begun]
     tally = Tally.of(records, header.spec)
