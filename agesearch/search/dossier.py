@@ -105,7 +105,8 @@ def trained_spec(folder: StudyFolder, header: StudyHeader, record: TrialRecord) 
     file = folder.trial_folder(record) / SPEC_FILE
     if file.exists():
         return parse_spec(TrainSpec, file.read_json(), f"'{file}'")
-    return trial_spec(header.spec, record.params)
+    parent = None if record.inherited is None else folder.trial_folder(record.inherited)
+    return trial_spec(header.spec, record.params, parent)
 
 
 def _role(folder: StudyFolder, record: TrialRecord) -> str:

@@ -23,7 +23,7 @@ from agesearch.provenance import now
 from agesearch.search.events import EventListener, Note
 from agesearch.search.limits import Fitting, Latencies, fitting_networks, limits_of
 from agesearch.search.records import LATENCY_FILE, Source, StudyFolder, StudyHeader
-from agesearch.search.space import networks
+from agesearch.search.space import grid, networks
 from agesearch.search.teachers import AGE, ORDER, Teachers, own_teacher
 from agesearch.specs import ModelSpec, StudySpec, parse_spec
 from agesearch.storage import Location
@@ -92,6 +92,14 @@ def fitting_study(
         share = f"{len(fitting.left_out)} of the space's {len(latencies)} networks"
         on_event(Note(f"{share} are above {limits_of(spec)}: they are never trained."))
     return fitting
+
+
+def fitting_trials(spec: StudySpec, fitting: Fitting) -> StudySpec:
+    """The spec with no more trials than its grid has points whose network fits: each is tried once."""
+    if spec.sampler != "grid":
+        return spec
+    points = sum(fitting.fits(point) for point in grid(spec))
+    return spec.model_copy(update={"trials": min(spec.trials, points)})
 
 
 def default_workshop() -> Workshop:

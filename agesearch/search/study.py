@@ -27,6 +27,7 @@ from agesearch.search.preparation import (
     dataset_digest,
     default_workshop,
     fitting_study,
+    fitting_trials,
     known_latencies,
     refuse_empty,
     same_source,
@@ -190,8 +191,11 @@ def _run(
         # networks have been timed, on a machine that does nothing else.
         session = stack.enter_context(ray_session(limits.address)) if limits.address else None
         latencies = known_latencies(folder, header.spec, workshop, on_event)
-        history.suggest_only(fitting_study(header.spec, latencies, workshop, on_event))
-        keeper = Keeper(folder, history, header.spec, latencies=latencies, on_event=on_event)
+        fitting = fitting_study(header.spec, latencies, workshop, on_event)
+        history.suggest_only(fitting)
+        keeper = Keeper(
+            folder, history, fitting_trials(header.spec, fitting), latencies=latencies, on_event=on_event
+        )
         session = session or stack.enter_context(ray_session(dashboard=limits.dashboard))
         slots = plan(
             session.cpus,
@@ -199,7 +203,7 @@ def _run(
             concurrency=limits.concurrency,
             workers=limits.workers_per_trial,
             gpus_per_trial=limits.gpus_per_trial,
-            trials=total,
+            trials=keeper.total,
         )
         check_shared(folder.root, "the study")
         inputs = workshop.inputs(header, on_event).on_workers(slots.workers, slots.gpus_per_worker)
@@ -215,7 +219,7 @@ def _run(
         _close(keeper, folder)
         wheel.outcome = outcome.value
         on_event(StudyEnded(outcome))
-    return StudyResult(folder, outcome, keeper.records, keeper.front, total)
+    return StudyResult(folder, outcome, keeper.records, keeper.front, keeper.total)
 
 
 def _close(keeper: Keeper, folder: StudyFolder) -> None:

@@ -13,6 +13,7 @@ from agesearch.search.conditions import active, holds, stages
 from agesearch.search.faults import random_params
 from agesearch.search.history import History, Spent
 from agesearch.search.limits import Fitting, fitting_networks
+from agesearch.search.preparation import fitting_trials
 from agesearch.search.proposer import Proposer
 from agesearch.search.replay import place_of
 from agesearch.search.space import load_space, network_of, networks, trial_spec
@@ -238,3 +239,12 @@ space:
         study, {"model.arch": "lcnet_050", "model.inherit": "best"}, Location.of("/s/trials/0003")
     )
     assert (spec.model.init, spec.model.weights) == ("model", "/s/trials/0003")
+
+
+def test_a_grid_ends_when_every_point_that_fits_was_tried(study: StudySpec) -> None:
+    nets = study.model_copy(update={"space": {"net": study.space["net"]}, "sampler": "grid", "trials": 3})
+    times = {("mobilenetv2_035", 48): 0.5, ("resnet18", 64): 3.0, ("lcnet_035", 64): 0.6}
+    limited = nets.model_copy(update={"max_latency_ms": 1.0})
+    assert fitting_trials(limited, fitting_networks(limited, times, lambda _: 0)).trials == 2
+    assert fitting_trials(nets, Fitting()).trials == 3
+    assert fitting_trials(study, Fitting()) == study
