@@ -28,7 +28,8 @@ from agesearch.data.arrays import NUMBERS, decode_column, numbers
 from agesearch.data.records import SCHEMA, Manifest, Split, read_manifest
 from agesearch.data.shards import row_batches, shard_names
 from agesearch.data.writing import DatasetWriter
-from agesearch.distill.targets import age_teacher, compute
+from agesearch.distill.frozen import age_teacher
+from agesearch.distill.targets import compute
 from agesearch.distill.task import DistillTask
 from agesearch.errors import AgeSearchError, InputError
 from agesearch.measure.speed import cores

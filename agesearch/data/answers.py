@@ -129,6 +129,11 @@ class StoredAnswers:
         self._last: tuple[str, tuple[Strings, Halves]] | None = None
         self._groups = None if named is None else {name: i for i, name in enumerate(json.loads(named))}
 
+    @property
+    def rows(self) -> int:
+        """How many faces were answered for."""
+        return int(self._file.metadata.num_rows)
+
     def ids(self) -> Strings:
         """The sample ids of all rows."""
         return _strings(self._read(None, ["sample_id"]))

@@ -48,7 +48,9 @@ class Augmenter:
         self._reseed(epoch, sample_id)
         return self._change(image)
 
-    def each(self, images: Sequence[Pixels], epoch: int, ids: Sequence[str]) -> Sequence[Pixels]:
+    def each(
+        self, images: Pixels | Sequence[Pixels], epoch: int, ids: Sequence[str]
+    ) -> Pixels | Sequence[Pixels]:
         """The faces of a batch, changed one by one."""
         if self._change is None:
             return images

@@ -41,12 +41,13 @@ class _Join:
     files: tuple[Location, ...]
 
     def check(self, folder: Location, ids: npt.NDArray[Any]) -> None:
-        """An ``InputError`` where a face has no answer."""
-        for file in self.files:
-            if not np.isin(ids, StoredAnswers(file, self.stored).ids()).all():
-                raise InputError(
-                    f"The teacher targets '{file}' lack faces of '{folder}': remove them, and retry."
-                )
+        """An ``InputError`` where a face has no answer: the views of one teacher have the same faces."""
+        first, *others = (StoredAnswers(file, self.stored) for file in self.files)
+        fits = np.isin(ids, first.ids()).all()
+        if not fits or any(other.rows != first.rows for other in others):
+            raise InputError(
+                f"The teacher targets '{self.files[0]}' lack faces of '{folder}': remove them, and retry."
+            )
 
 
 def load_split(

@@ -31,7 +31,8 @@ from agesearch.data.publishing import STAGING
 from agesearch.data.records import MANIFEST, SCHEMA, Annotation, Manifest, Rejected, Split, read_manifest
 from agesearch.data.shards import row_batches, shard_names
 from agesearch.data.writing import ROWS_PER_SHARD, DatasetWriter, Moves, check_output
-from agesearch.distill.targets import PLAIN_VIEW, TARGETS, AgeTeacher, age_teacher, compute
+from agesearch.distill.frozen import AgeTeacher, age_teacher
+from agesearch.distill.targets import PLAIN_VIEW, TARGETS, compute
 from agesearch.errors import AgeSearchError, InputError
 from agesearch.models.manifest import read_model_manifest
 from agesearch.progress import Listener, Progress, silent

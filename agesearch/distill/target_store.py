@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,11 +59,10 @@ def remove_targets(dataset: str | Location, digest: str) -> None:
         raise InputError(
             f"'{folder}' has no targets of a teacher '{digest}': see 'agesearch targets --list'."
         )
-    with exclusive(place, "The folder of targets"):
-        for child in place.children():
-            if child.name != ".lock":
-                child.delete()
-    place.delete()
+    with ExitStack() as stack:
+        for folder in (place, *(child for child in place.children() if _DIGEST.fullmatch(child.name))):
+            stack.enter_context(exclusive(folder, "The folder of targets"))
+        place.delete()
 
 
 def _stored(digest: str, files: list[Location], data: str, faces: int) -> Stored:

@@ -12,29 +12,26 @@ done, so a killed run goes on where it stopped. Memory does not grow with the da
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from agesearch.ages import FloatArray
 from agesearch.data.answers import AnswersWriter, answered, answers_table, data_key
 from agesearch.data.arrays import decode_column
 from agesearch.data.augment import augmenter_of, views_key
 from agesearch.data.records import SHARDS, read_manifest
 from agesearch.data.shards import shard_names
+from agesearch.distill.frozen import Answer, Teacher, age_teacher, order_teacher
 from agesearch.errors import ConflictError, InputError
 from agesearch.measure.speed import cores
-from agesearch.models.manifest import model_digest, read_model_manifest
-from agesearch.models.prepare import Images
-from agesearch.models.scorers import Scorer, scorer_of
 from agesearch.progress import Listener, Progress, silent
-from agesearch.specs import AugmentSpec, CropSpec
+from agesearch.specs import AugmentSpec
 from agesearch.storage import Location, exclusive
 
 TARGETS = "targets"
@@ -47,87 +44,6 @@ PIECE_FACES = 512
 
 _DECODED_AT_ONCE = 64
 _POLL_S = 1.0
-
-Answer = Callable[[Images | Sequence[Images]], FloatArray]
-
-
-class Teacher(Protocol):
-    """A frozen model whose answers are stored; it travels to Ray's workers, so it can be pickled."""
-
-    @property
-    def name(self) -> str:
-        """What people call it."""
-        ...
-
-    @property
-    def digest(self) -> str:
-        """16 hex digits that name what it computes."""
-        ...
-
-    @property
-    def column(self) -> str:
-        """The column of its answers."""
-        ...
-
-    @property
-    def stage(self) -> str:
-        """What its progress is called."""
-        ...
-
-    def ready(self) -> Teacher:
-        """The same, with its weights read: asked for only where there is something to compute."""
-        ...
-
-    def open(self, threads: int) -> Answer:
-        """What answers crops of any size with ``float32 [N, W]``; the teacher must be ready."""
-        ...
-
-
-@dataclass(frozen=True)
-class AgeTeacher:
-    """A teacher of ages, for faces cropped by ``crop``: its answers are PMFs [101]."""
-
-    name: str
-    digest: str
-    where: Location
-    crop: CropSpec
-    scorer: Scorer | None = field(default=None, repr=False)
-    column: str = "pmf"
-    stage: str = "teacher targets"
-
-    def ready(self) -> AgeTeacher:
-        """The same with its network; an ``InputError`` where it cannot take such crops."""
-        return replace(self, scorer=scorer_of(self.where, self.crop))
-
-    def open(self, threads: int) -> Answer:
-        """The teacher's PMFs."""
-        assert self.scorer is not None
-        return self.scorer.open(threads).pmf
-
-
-@dataclass(frozen=True)
-class OrderTeacher:
-    """A teacher of order: its answers are its pooled features [F] (Zhao 2020)."""
-
-    name: str
-    digest: str
-    where: Location
-    input_size: int
-    net: Any = field(default=None, repr=False)
-    column: str = "features"
-    stage: str = "order features"
-
-    def ready(self) -> OrderTeacher:
-        """The same with its network."""
-        from agesearch.models.order import load_order
-
-        return replace(self, net=load_order(self.where))
-
-    def open(self, threads: int) -> Answer:
-        """The teacher's features; torch's own number of threads counts."""
-        from agesearch.distill.sorting import answers
-
-        return lambda images: answers(self.net, list(images), self.input_size)[1]
 
 
 @dataclass(frozen=True)
@@ -167,10 +83,8 @@ class _Piece:
     def file(self) -> Location:
         return self.view.parts / f"{self.shard}.{self.start:07d}"
 
-    @property
-    def is_done(self) -> bool:
-        if not self.file.exists():
-            return False
+    def is_whole(self) -> bool:
+        """Whether its file, which is there, has an answer for each of its faces."""
         try:
             rows = pq.ParquetFile(self.file.path, filesystem=self.file.filesystem).metadata.num_rows
         except (pa.ArrowInvalid, OSError):
@@ -212,20 +126,6 @@ def order_features(
     return compute(order_teacher(teacher), dataset, augment, on_progress).files
 
 
-def age_teacher(where: str | Location, dataset: str | Location) -> AgeTeacher:
-    """A model folder, a foreign teacher or an ensemble, for the crops of a dataset."""
-    name = read_model_manifest(where).model.arch
-    return AgeTeacher(name, model_digest(where), Location.of(where), read_manifest(dataset).crop)
-
-
-def order_teacher(where: str | Location) -> OrderTeacher:
-    """The folder of an order teacher."""
-    from agesearch.models.order import order_digest, read_order_manifest
-
-    model = read_order_manifest(where).model
-    return OrderTeacher(model.arch, order_digest(where), Location.of(where), model.input_size)
-
-
 def compute(
     teacher: Teacher,
     dataset: str | Location,
@@ -250,8 +150,8 @@ def compute(
     with _held(files[0].parent, teacher.stage, on_progress):
         missing = [view for view in views if not answered(view.file, data, faces)]
         _forget_others(files[0].parent, data)
-        pieces = _pieces(job, missing)
-        wanted = [piece for piece in pieces if not piece.is_done]
+        pieces = _pieces(job, missing, faces)
+        wanted = _unfinished(pieces)
         done = sum(piece.faces for piece in pieces) - sum(piece.faces for piece in wanted)
         pace = _Pace(teacher.stage, faces * len(missing), done, on_progress)
         for piece in _answer(teacher.ready(), job, wanted, here) if wanted else ():
@@ -301,7 +201,17 @@ def _forget_others(place: Location, data: str) -> None:
             child.delete()
 
 
-def _pieces(job: _Job, views: Sequence[_View]) -> list[_Piece]:
+def _unfinished(pieces: Sequence[_Piece]) -> list[_Piece]:
+    """The pieces that an earlier run did not finish; one listing a view, since there may be thousands."""
+    stored: dict[Location, set[str]] = {}
+    for piece in pieces:
+        parts = piece.view.parts
+        if parts not in stored:
+            stored[parts] = {child.name for child in parts.children()}
+    return [p for p in pieces if p.file.name not in stored[p.view.parts] or not p.is_whole()]
+
+
+def _pieces(job: _Job, views: Sequence[_View], faces: int) -> list[_Piece]:
     """All pieces, view by view, in the order of the dataset's rows."""
     sizes: dict[str, int] = {}
     for name in shard_names(job.dataset):
@@ -310,6 +220,11 @@ def _pieces(job: _Job, views: Sequence[_View]) -> list[_Piece]:
             sizes[name] = pq.ParquetFile(shard.path, filesystem=shard.filesystem).metadata.num_rows
         except (pa.ArrowInvalid, OSError) as error:
             raise InputError(f"'{shard}' is damaged: ingest the dataset again.") from error
+    if sum(sizes.values()) != faces:
+        raise InputError(
+            f"'{job.dataset}' is damaged: it has {sum(sizes.values())} faces, its manifest says {faces}. "
+            "Ingest it again."
+        )
     return [
         _Piece(view, name, start, min(PIECE_FACES, rows - start))
         for view in views

@@ -16,7 +16,8 @@ from agesearch.data.faces import encode_crop
 from agesearch.data.records import MANIFEST, QUARANTINE, SCHEMA, SHARDS, Manifest, read_manifest
 from agesearch.distill import annotate as module
 from agesearch.distill.annotate import AnnotateSpec, annotate
-from agesearch.distill.targets import age_teacher, compute
+from agesearch.distill.frozen import age_teacher
+from agesearch.distill.targets import compute
 from agesearch.errors import ConflictError, InputError
 from agesearch.specs import CropSpec
 from agesearch.storage import Location

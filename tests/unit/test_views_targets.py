@@ -19,8 +19,9 @@ from agesearch.data.augment import views_key
 from agesearch.data.faces import encode_crop
 from agesearch.data.records import MANIFEST, SCHEMA, SHARDS, Manifest, read_manifest
 from agesearch.distill import targets as module
+from agesearch.distill.frozen import Answer
 from agesearch.distill.target_store import remove_targets, stored_targets
-from agesearch.distill.targets import Answer, compute
+from agesearch.distill.targets import compute
 from agesearch.errors import InputError
 from agesearch.models.prepare import resized
 from agesearch.progress import Progress
