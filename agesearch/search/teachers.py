@@ -6,18 +6,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from agesearch.errors import InputError
+from agesearch.errors import InputError, unknown_name
 from agesearch.measure.speed import cores
 from agesearch.models.manifest import model_digest, read_model_manifest
 from agesearch.progress import Listener, Progress
-from agesearch.search.conditions import possible
+from agesearch.search.conditions import possible, setting, walk
 from agesearch.search.events import EventListener
+from agesearch.search.faults import ARCH
 from agesearch.search.records import Source, StudyFolder
 from agesearch.specs import OrderTrainSpec, Range, StudySpec, TrainSpec
 from agesearch.storage import Location
 
 TEACHERS_FOLDER = "teachers"
 AGE, ORDER = "age", "order"
+
+_STAGE = "distill.hint_stage"
 
 #: Losses towards an order teacher's features.
 _FROM_ORDER = ("distill.hint_weight",)
@@ -77,6 +80,7 @@ def chosen_teachers(
         else:
             wanted = given or planned
             places[name] = Location.of(wanted) if isinstance(wanted, str | Location) else None
+    check_stages(spec)
     trained_here = {name for name, _ in untrained}
     age_place, order_place = places[AGE], places[ORDER]
     if age_place is None:
@@ -96,6 +100,18 @@ def chosen_teachers(
 
         read_order_manifest(order_place)
     return Teachers(age_place, order_place, tuple(untrained))
+
+
+def check_stages(spec: StudySpec) -> None:
+    """An ``InputError`` where a trial's hints would be for a stage that its network does not have."""
+    if not _learns_from_order(spec):
+        return
+    from agesearch.distill.hints import known_stages
+
+    for params in walk(spec, (ARCH, _STAGE)):
+        arch, stage = str(setting(spec, params, ARCH)), str(setting(spec, params, _STAGE))
+        if stage not in known_stages(arch):
+            raise unknown_name(f"stage of {arch} ({_STAGE})", stage, known_stages(arch))
 
 
 def own_teacher(folder: StudyFolder, name: str, source: Source) -> str | None:

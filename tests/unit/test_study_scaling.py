@@ -110,6 +110,13 @@ def test_a_teacher_that_is_missing_is_asked_for(tmp_path: Path) -> None:
         chosen_teachers(hinted.model_copy(update={"space": space}), folder, None, None)
 
 
+def test_a_stage_that_a_network_does_not_have_is_told_before_anything_trains(tmp_path: Path) -> None:
+    space = {"distill.hint_stage": Choices(choices=("stride8", "layer9"))}
+    hinted = study(space=space, student=TrainSpec(model=NET).with_values({"distill.hint_weight": 1.0}))
+    with pytest.raises(InputError, match=r"Unknown stage of lcnet_035 \(distill.hint_stage\) 'layer9'"):
+        chosen_teachers(hinted, StudyFolder(Location.of(tmp_path)), None, None)
+
+
 def test_a_study_that_was_moved_finds_its_own_teachers(tmp_path: Path) -> None:
     folder = StudyFolder(Location.of(tmp_path))
     gone = Source(path=str(tmp_path / "elsewhere" / "teachers" / "age"), content_digest="0")
@@ -119,11 +126,11 @@ def test_a_study_that_was_moved_finds_its_own_teachers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["greco2021", "zhao2020", "full"])
-def test_the_shipped_studies_are_sound_at_every_budget(name: str, tmp_path: Path) -> None:
+def test_the_shipped_studies_are_sound_at_every_budget(name: str) -> None:
     spec = load_space(SPACES / f"{name}.yaml")
     small = check_space(scaled_study(spec, 0.002))
     assert small.student.optim.epochs == 1
-    assert chosen_teachers(small, StudyFolder(Location.of(tmp_path)), None, None).untrained
+    assert isinstance(small.teachers.age, TrainSpec)
 
 
 def test_grecos_networks_have_their_sizes_and_recipes() -> None:
@@ -141,8 +148,10 @@ def test_grecos_networks_have_their_sizes_and_recipes() -> None:
         assert trained.distill.kd_weight == trained.distill.label_weight == trained.distill.mean_weight == 0.0
 
 
-def test_zhaos_teacher_is_the_students_own_network() -> None:
+def test_zhaos_teacher_is_the_students_own_network(tmp_path: Path) -> None:
     spec = load_space(SPACES / "zhao2020.yaml")
+    planned = chosen_teachers(spec, StudyFolder(Location.of(tmp_path)), None, None).untrained
+    assert [name for name, _ in planned] == ["age", "order"]
     assert isinstance(spec.teachers.age, TrainSpec)
     assert spec.teachers.age.model == spec.student.model
     assert not {"model.arch", "model.input_size"} & set(spec.space)
