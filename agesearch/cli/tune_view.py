@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
@@ -30,6 +31,9 @@ from agesearch.search.records import State, TrialRecord
 from agesearch.search.standing import Pace, Running, Standing, Tally, points_of
 
 _LAST = 3
+
+#: Trials that the scatter plot is drawn of, the latest; the front is always whole.
+_POINTS = 2000
 
 #: The screen is drawn this often; each time costs a few milliseconds.
 _FRAMES_PER_S = 2
@@ -100,7 +104,7 @@ class Watched:
         self._epochs: dict[int, int] = {}
         self._waiting: set[int] = set()
         self._front: tuple[TrialRecord, ...] = ()
-        self._points: list[tuple[float, float]] = []
+        self._points: deque[tuple[float, float]] = deque(maxlen=_POINTS)
         self._last: tuple[TrialRecord, ...] = ()
         self._stopping = ""
 
@@ -150,7 +154,7 @@ class Watched:
         self._tally = Tally.of(event.records, event.header.spec)
         self._before = self._tally.finished
         self._front = event.front
-        self._points = list(points_of(event.records))
+        self._points.extend(points_of(event.records))
         self._waiting = {record.number for record in event.records if record.state is State.RUNNING}
 
     def _runs(self, number: int) -> Running:
@@ -172,7 +176,7 @@ class Watched:
         self._waiting.discard(record.number)
         self._tally.add(record, epochs)
         self._front = event.front
-        self._points += points_of([record])
+        self._points.extend(points_of([record]))
         self._last = (*self._last, record)[-_LAST:]
 
 

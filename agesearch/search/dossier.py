@@ -135,6 +135,6 @@ def _files(place: Location) -> dict[str, int]:
         return found
     root = place.local()
     for path in sorted(root.rglob("*")):
-        if path.is_file() and not path.name.endswith(".tmp"):
+        if path.is_file() and not path.name.startswith("."):  # locks and files that are being written
             found[str(path.relative_to(root))] = path.stat().st_size
     return found
