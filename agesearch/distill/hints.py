@@ -97,7 +97,8 @@ def _uncompiled(backbone: nn.Module) -> AbstractContextManager[Any]:
     """Hooks set after a module was compiled are not called."""
     if getattr(backbone, "_compiled_call_impl", None) is None:
         return nullcontext()
-    return torch.compiler.set_stance("force_eager")
+    eager: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return eager
 
 
 def feature_mse(projected: Tensor, features: Tensor) -> Tensor:

@@ -31,15 +31,15 @@ def angle_loss(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
 
 def _compared(relation: _Relation, student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
     loss, counted = student.new_zeros(()), student.new_zeros(())
-    for ours, theirs, weights in zip(
-        student.split(MAX_FACES), teacher.split(MAX_FACES), weight.split(MAX_FACES), strict=True
-    ):
+    for start in range(0, len(student), MAX_FACES):
+        part = slice(start, start + MAX_FACES)
+        weights = weight[part]
         with torch.no_grad():
-            wanted = relation(theirs, weights)
+            wanted = relation(teacher[part], weights)
             counts = weights * weights.unsqueeze(-1)
             if wanted.ndim == 3:
                 counts = counts * weights.view(-1, 1, 1)
-        each = smooth_l1_loss(relation(ours, weights), wanted, reduction="none")
+        each = smooth_l1_loss(relation(student[part], weights), wanted, reduction="none")
         loss = loss + (counts * each).sum()
         counted = counted + counts.sum()
     return loss / counted.clamp_min(1e-12)

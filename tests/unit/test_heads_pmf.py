@@ -193,7 +193,7 @@ def test_each_head_learns_a_few_faces_by_its_own_loss(name: str) -> None:
     for _ in range(150):
         loss = head.label_loss(head(features), label, ages).mean()
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
     with torch.no_grad():
         error = np.abs(expected_age(_pmf(head, head(features))) - ages.numpy())
