@@ -98,7 +98,7 @@ def read_known(file: Location, digest: str | None, record: str) -> bytes:
 
 
 def model_digest(folder: str | Location) -> str:
-    """16 hex digits that name what a model computes: architecture, input size, pixels, head, crop, weights."""
+    """16 hex digits that name what it computes: its architecture, input size, pixels, head, crop, weights."""
     from agesearch.models.teacher_files import file_digest, is_teacher_file
 
     if is_teacher_file(folder):
