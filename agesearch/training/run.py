@@ -18,7 +18,15 @@ from agesearch.models.manifest import MANIFEST, ModelKind, ModelManifest, read_m
 from agesearch.models.zoo import AgeNet, build
 from agesearch.specs import CropSpec, TrainSpec
 from agesearch.storage import Location
-from agesearch.training.batches import Columns, FacePool, PoolSource, Source, StreamSource, label_prior
+from agesearch.training.batches import (
+    Columns,
+    FacePool,
+    PoolSource,
+    Source,
+    StreamSource,
+    kept_rows,
+    label_prior,
+)
 from agesearch.training.checkpoint import delete_state
 from agesearch.training.loop import ALONE, Fitted, Place, Report, Trainer, is_first_worker, use_threads
 
@@ -129,7 +137,11 @@ def _source(train: Any, spec: TrainSpec, place: Place) -> tuple[Source, dict[str
     """The training faces, and the label columns of (a part of) them."""
     if train.size_bytes() <= RESIDENT_BYTES:
         pool = FacePool(resident(train), spec.model.input_size)
-        return PoolSource(pool, spec, rank=place.rank, world=place.world), pool.columns
+        labels = pool.columns
+        if spec.share_of_faces < 1.0:
+            rows = kept_rows(len(pool), spec)
+            labels = {name: column[rows] for name, column in labels.items()}
+        return PoolSource(pool, spec, rank=place.rank, world=place.world), labels
     mine = train.split(place.world, equal=True)[place.rank]
     size = max(2, spec.optim.batch_size // place.world)
 
