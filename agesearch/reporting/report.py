@@ -127,11 +127,18 @@ def _facts(findings: Findings) -> list[tuple[str, str]]:
     """Where everything comes from: name and value."""
     header, measured = findings.header, findings.measured.summary
     versions = header.versions | measured.versions | {"agesearch": __version__}
+    more = []
+    if header.order_teacher is not None:
+        place = _near(header.order_teacher.path)
+        more.append(("order teacher", f"{place} (content digest {header.order_teacher.content_digest})"))
+    if header.scale != 1.0:
+        more.append(("scale", f"{header.scale:g} of the budget that the study's file gives"))
     return [
         ("study", _near(findings.study.root)),
         ("spec digest", header.spec_digest),
         ("dataset", f"{_near(header.dataset.path)} (content digest {header.dataset.content_digest})"),
         ("teacher", f"{_near(header.teacher.path)} (content digest {header.teacher.content_digest})"),
+        *more,
         ("study begun", header.created),
         ("measured", measured.created),
         ("report made", now()),
@@ -144,10 +151,12 @@ def _facts(findings: Findings) -> list[tuple[str, str]]:
 def _commands(findings: Findings, out: Location) -> list[str]:
     """The command lines that make the study and this report again."""
     header, study = findings.header, _near(findings.study.root)
-    data, teacher = _near(header.dataset.path), _near(header.teacher.path)
+    data, teacher = _near(header.dataset.path), quote(_near(header.teacher.path))
+    if header.order_teacher is not None:
+        teacher += f" --order-teacher {quote(_near(header.order_teacher.path))}"
     return [
         "# SPACE.yaml: the part 'spec' of the specification below",
-        f"agesearch tune SPACE.yaml --data {quote(data)} --teacher {quote(teacher)} --out {quote(study)}",
+        f"agesearch tune SPACE.yaml --data {quote(data)} --teacher {teacher} --out {quote(study)}",
         f"agesearch report {quote(study)} --pick {findings.picked.number} --out {quote(_near(out))}",
     ]
 
