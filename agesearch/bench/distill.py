@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -58,13 +59,18 @@ _PEAK_CALL = "from agesearch.bench.distill import peak_process; peak_process()"
 
 @dataclass(frozen=True)
 class Epochs:
-    """Seconds of each epoch by its kind, in turns; the runtime of the teacher that was the faster."""
+    """Seconds of each epoch by its kind, in turns; the runtime of the teacher that was the faster.
+
+    ``drawing_ms_a_face`` is what a fixed view costs when it is shown for the first time, in the first
+    ``views`` epochs of a training; the epochs timed here are later ones.
+    """
 
     faces: int
     views: int
     threads: int
     runtime: str
     teacher_ms_a_face: Mapping[str, float]
+    drawing_ms_a_face: float
     seconds: Mapping[str, list[float]]
 
     @property
@@ -130,8 +136,9 @@ def measure_epochs(
         quick = write_untrained(place / "quick", _QUICK, read_manifest(small))
         files = compute(age_teacher(quick, small), small, spec.augment, on_progress).files
         kinds = _kinds(spec, _columns(small, files), teachers[runtime], place)
+        drawing = _draw_views(kinds, spec.augment.views)
         seconds = _take_turns(kinds, turns, online_turns, on_progress)
-    return Epochs(faces, views, threads, runtime, speed, seconds)
+    return Epochs(faces, views, threads, runtime, speed, 1e3 * drawing / faces, seconds)
 
 
 def measure_memory(faces: int = 2000, views: int = 2, on_progress: Listener = silent) -> list[Peak]:
@@ -224,12 +231,23 @@ def _trainer(
     return Trainer(net, task, source, FacePool([columns], spec.model.input_size), spec, out, resume=False)
 
 
+def _draw_views(trainers: Mapping[str, Trainer], views: int) -> float:
+    """Show every view once, as the first epochs of a training do; the seconds of the last kind's a view."""
+    seconds = 0.0
+    for kind in (FRESH, PLAIN, CACHED):
+        began = time.perf_counter()
+        for view in range(views):
+            deque(trainers[kind].source.epoch(view), maxlen=0)
+        seconds = (time.perf_counter() - began) / views
+    return seconds
+
+
 def _take_turns(
     trainers: Mapping[str, Trainer], turns: int, online_turns: int, on_progress: Listener
 ) -> dict[str, list[float]]:
     seconds: dict[str, list[float]] = {kind: [] for kind in trainers}
     names = list(trainers)
-    for kind in names[:-1]:  # resized faces and the libraries' own plans are made in the first epoch
+    for kind in names[:-1]:  # the libraries make their plans
         trainers[kind].train_epoch(0)
     steps, done = (len(names) - 1) * turns + online_turns, 0
     for turn in range(turns):

@@ -166,6 +166,7 @@ def _tell_epochs(epochs: Epochs, peaks: list[Peak]) -> None:
         [f"the teacher with {name}, ms a face", f"{value:.1f}"]
         for name, value in epochs.teacher_ms_a_face.items()
     ]
+    rows.append(["drawing a fixed view for the first time, ms a face", f"{epochs.drawing_ms_a_face:.2f}"])
     rows += [
         [f"peak memory, targets of {p.faces:,} faces x {p.views} views, MiB", f"{p.peak_mib:.0f}"]
         for p in peaks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +18,7 @@ from agesearch.errors import InputError
 from agesearch.models.prepare import Images, resized
 from agesearch.specs import AugmentSpec, TrainSpec
 
-#: Faces resized once are kept up to this many bytes; beyond, they are resized anew each epoch.
+#: Faces resized once, or their fixed views, are kept up to this many bytes; beyond, they are made anew.
 KEPT_BYTES = 512 * 1024**2
 
 #: Draws the faces that ``share_of_faces`` leaves apart from the epochs, whose numbers are smaller.
@@ -142,16 +143,50 @@ class PoolSource:
         if pool.views:
             refuse_other_views(spec.augment, pool.views)
         self._augment = augmenter_of(spec.augment, spec.seed)
+        self._views = _KeptViews(pool, spec, self._augment)
 
     def epoch(self, index: int) -> Iterator[Batch]:
         """The batches of epoch ``index``."""
-        faces = self._pool.crops if self._spec.augment.fixed_views else self._pool.images
         order = np.random.default_rng([self._spec.seed, index]).permutation(self._rows)
         mine = order[self._rank :: self._world][: self.faces]
         for rows in np.array_split(mine, self.steps):
             columns = {name: column[rows] for name, column in self._pool.columns.items()}
             columns |= self._pool.answers(rows, index)
-            yield make_batch(faces(rows), columns, self._spec, self._augment, index)
+            yield make_batch(self._images(rows, index), columns, self._spec, index)
+
+    def _images(self, rows: Rows, epoch: int) -> Images:
+        if self._spec.augment.fixed_views:
+            return self._views.images(rows, epoch)
+        ids = self._pool.columns["sample_id"][rows]
+        return changed(self._pool.images(rows), ids, self._spec, self._augment, epoch)
+
+
+class _KeptViews:
+    """The fixed views of a pool's faces, resized; each is drawn once where there is room for all of them."""
+
+    def __init__(self, pool: FacePool, spec: TrainSpec, augment: Augmenter) -> None:
+        self._pool, self._spec, self._augment = pool, spec, augment
+        self._shape = (len(pool), spec.model.input_size, spec.model.input_size, 3)
+        self._fits = spec.augment.fixed_views * math.prod(self._shape) <= KEPT_BYTES
+        self._kept: dict[int, tuple[Images, npt.NDArray[np.bool_]]] = {}
+
+    def images(self, rows: Rows, epoch: int) -> Images:
+        """The faces of these rows in the view of an epoch."""
+        if not self._fits:
+            return self._drawn(rows, epoch)
+        view = epoch % self._spec.augment.fixed_views
+        if view not in self._kept:
+            self._kept[view] = np.empty(self._shape, np.uint8), np.zeros(len(self._pool), dtype=bool)
+        images, known = self._kept[view]
+        missing = rows[~known[rows]]
+        if len(missing):
+            images[missing] = self._drawn(missing, epoch)
+            known[missing] = True
+        return images[rows]
+
+    def _drawn(self, rows: Rows, epoch: int) -> Images:
+        ids = self._pool.columns["sample_id"][rows]
+        return changed(self._pool.crops(rows), ids, self._spec, self._augment, epoch)
 
 
 class StreamSource:
@@ -174,7 +209,8 @@ class StreamSource:
                 images = columns["image"]
                 if not self._spec.augment.fixed_views:
                     images = resized(images, self._spec.model.input_size)
-                yield make_batch(images, columns, self._spec, self._augment, index)
+                drawn = changed(images, columns["sample_id"], self._spec, self._augment, index)
+                yield make_batch(drawn, columns, self._spec, index)
 
     def _thinned(self, batches: Iterator[Columns]) -> Iterator[Columns]:
         """Batches of the faces that are trained on, of the size that was asked for."""
@@ -207,17 +243,28 @@ def _drawn(sample_id: str, spec: TrainSpec) -> bool:
     return int.from_bytes(digest) < spec.share_of_faces * 2**64
 
 
-def make_batch(
-    images: Images | Sequence[Images], columns: Columns, spec: TrainSpec, augment: Augmenter, epoch: int
-) -> Batch:
-    """One batch of augmented faces, with label PMFs of ``spec.distill.label_sigma`` years.
+def changed(
+    images: Images | Sequence[Images],
+    ids: Sequence[Any] | npt.NDArray[Any],
+    spec: TrainSpec,
+    augment: Augmenter,
+    epoch: int,
+) -> Images:
+    """Augmented faces ``uint8 [B, S, S, 3]`` as the network takes them.
 
     ``images`` are resized faces; where the spec has fixed views, they are the stored crops, which are changed
     and then resized, exactly as they were for the teacher.
     """
-    ids = [str(sample_id) for sample_id in columns["sample_id"]]
     views = spec.augment.fixed_views
-    changed = augment.each(images, epoch % views if views else epoch, ids)
+    drawn = augment.each(images, epoch % views if views else epoch, [str(sample_id) for sample_id in ids])
+    return resized(drawn, spec.model.input_size) if views else np.asarray(drawn)
+
+
+def make_batch(images: Images, columns: Columns, spec: TrainSpec, epoch: int) -> Batch:
+    """One batch of faces as the network takes them, with label PMFs of ``spec.distill.label_sigma`` years and
+    a teacher's answers for the epoch's view.
+    """
+    ids = [str(sample_id) for sample_id in columns["sample_id"]]
     answers = {name: columns[name] for name in _ANSWERS if name in columns}
     for values in answers.values():
         if values.ndim == 3:
@@ -225,7 +272,7 @@ def make_batch(
     teacher, features = (_of_view(answers[n], epoch, 2) if n in answers else None for n in _ANSWERS)
     return Batch(
         sample_id=ids,
-        images=resized(changed, spec.model.input_size) if views else np.asarray(changed),
+        images=images,
         age=columns["age"].astype(np.float32),
         label_pmf=label_pmf(columns, spec.distill.label_sigma),
         weight=_weights(columns, len(ids)),

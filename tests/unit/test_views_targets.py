@@ -108,10 +108,12 @@ def _columns(faces: Path, files: Sequence[Location]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("policy", ["default", "greco"])
-@pytest.mark.parametrize("streamed", [False, True], ids=["pool", "stream"])
+@pytest.mark.parametrize("source", ["kept", "drawn anew", "streamed"])
 def test_a_student_gets_the_very_pixels_that_its_teacher_saw(
-    faces: Path, policy: str, streamed: bool
+    faces: Path, policy: str, source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if source == "drawn anew":
+        monkeypatch.setattr("agesearch.training.batches.KEPT_BYTES", 0)
     spy, spec = Spy(), _spec(policy)
     files = compute(spy, str(faces), spec.augment).files
     columns = _columns(faces, files)
@@ -119,13 +121,11 @@ def test_a_student_gets_the_very_pixels_that_its_teacher_saw(
     assert not np.array_equal(seen[0, "f1"], seen[1, "f1"])
     for size in (40, 32):
         sized = _spec(policy, size=size)
-        source = (
-            StreamSource(lambda _: iter([columns]), FACES, 8, sized)
-            if streamed
-            else PoolSource(FacePool([columns], size), sized)
-        )
+        epochs: PoolSource | StreamSource = PoolSource(FacePool([columns], size), sized)
+        if source == "streamed":
+            epochs = StreamSource(lambda _: iter([columns]), FACES, 8, sized)
         for epoch in range(4):
-            for batch in source.epoch(epoch):
+            for batch in epochs.epoch(epoch):
                 expected = [seen[epoch % 3, name] for name in batch.sample_id]
                 np.testing.assert_array_equal(batch.images, resized(expected, size))
 
