@@ -99,7 +99,7 @@ def measure_overhead(
         on_event(event)
 
     with tempfile.TemporaryDirectory(prefix="agesearch-overhead-") as folder:
-        teacher = _untrained_teacher(Location.of(Path(folder)) / "teacher", dataset)
+        teacher = untrained_teacher(Location.of(Path(folder)) / "teacher", dataset)
         began = time.perf_counter()
         limits = Limits(concurrency=concurrency, dashboard=False)
         run_study(
@@ -136,7 +136,7 @@ def _short_trials(trials: int) -> StudySpec:
     return StudySpec(student=student, space=space, trials=trials, startup_trials=min(8, trials))
 
 
-def _untrained_teacher(folder: Location, dataset: Location) -> Location:
+def untrained_teacher(folder: Location, dataset: Location) -> Location:
     """A teacher that knows nothing: its targets cost a trial what a good one's cost."""
     model = ModelSpec(arch=_ARCHS[0], input_size=_INPUT_SIZE)
     net = build(model)

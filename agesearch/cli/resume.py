@@ -12,9 +12,11 @@ from agesearch.cli.study_run import (
     DashboardOption,
     LogOption,
     MinutesOption,
+    StallOption,
     TrialsOption,
     go_on,
 )
+from agesearch.search.lives import STALL_MINUTES
 
 
 def add_to(app: typer.Typer) -> None:
@@ -36,6 +38,7 @@ def resume(
     ] = None,
     address: AddressOption = None,
     dashboard: DashboardOption = True,
+    stall_minutes: StallOption = STALL_MINUTES,
     log: LogOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -46,7 +49,13 @@ def resume(
     """
     from agesearch.search.study import Limits
 
-    limits = Limits(minutes=minutes, concurrency=concurrency, address=address, dashboard=dashboard)
+    limits = Limits(
+        minutes=minutes,
+        concurrency=concurrency,
+        address=address,
+        dashboard=dashboard,
+        stall_minutes=stall_minutes,
+    )
     go_on(
         study,
         data=data,

@@ -26,6 +26,13 @@ ConcurrencyOption = Annotated[
     int | None, typer.Option("--concurrency", help="Trials at once (default: one a CPU).")
 ]
 DashboardOption = Annotated[bool, typer.Option(help="Start the Ray dashboard on loopback.")]
+StallOption = Annotated[
+    float,
+    typer.Option(
+        "--stall-minutes",
+        help="Take a trial for hung that finishes no epoch for so long, and for 20 of its slowest epochs.",
+    ),
+]
 LogOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -12,11 +12,13 @@ from agesearch.cli.study_run import (
     DashboardOption,
     LogOption,
     MinutesOption,
+    StallOption,
     TrialsOption,
     go_on,
     watch,
 )
 from agesearch.errors import InputError
+from agesearch.search.lives import STALL_MINUTES
 
 if TYPE_CHECKING:
     from agesearch.search.events import EventListener
@@ -74,6 +76,7 @@ def tune(
         typer.Option("--rungs/--no-rungs", help="Stop hopeless trials early (default: as SPACE.yaml says)."),
     ] = None,
     dashboard: DashboardOption = True,
+    stall_minutes: StallOption = STALL_MINUTES,
     log: LogOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -94,7 +97,13 @@ def tune(
         "--max-mae-years": max_mae_years,
         "--rungs": rungs,
     }
-    limits = Limits(minutes=minutes, concurrency=concurrency, address=address, dashboard=dashboard)
+    limits = Limits(
+        minutes=minutes,
+        concurrency=concurrency,
+        address=address,
+        dashboard=dashboard,
+        stall_minutes=stall_minutes,
+    )
     if resume is not None:
         _refuse("--resume", {"SPACE.yaml": space, "--out": to, "--scale": scale, **asked})
         go_on(

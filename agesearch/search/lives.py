@@ -16,9 +16,11 @@ from dataclasses import dataclass
 MAX_DEATHS = 1
 MAX_LOST_NODES = 3
 
-#: A trial is hung when it is silent for this many times the slowest epoch of the run ...
+#: By default a trial is hung that finishes no epoch for so long ...
+STALL_MINUTES = 10.0
+#: ... or for so many times the slowest epoch of the run, where that is more;
 _SLOWEST = 20.0
-#: ... and, while no trial has finished an epoch yet, for so many times the least limit.
+#: while it is not known how long an epoch takes, for so many times the first.
 _FIRST = 3.0
 #: A driver that did not look for so long stood still itself: its trials waited for it.
 _STOOD_STILL_S = 5.0
@@ -74,6 +76,7 @@ class Watchdog:
         self._stall_s = stall_s
         self._clock = clock
         self._heard: dict[int, float] = {}
+        self._fresh: set[int] = set()
         self._slowest: float | None = None
         self._looked = clock()
 
@@ -87,17 +90,20 @@ class Watchdog:
     def began(self, number: int) -> None:
         """A process is ready for the trial."""
         self._heard[number] = self._clock()
+        self._fresh.add(number)  # its first epoch takes the time in which it opens its faces, too
 
     def heard(self, number: int) -> None:
         """The trial finished an epoch."""
         now = self._clock()
-        if number in self._heard:
+        if number in self._heard and number not in self._fresh:
             self._slowest = max(self._slowest or 0.0, now - self._heard[number])
+        self._fresh.discard(number)
         self._heard[number] = now
 
     def over(self, number: int) -> None:
         """The trial's process works for it no more."""
         self._heard.pop(number, None)
+        self._fresh.discard(number)
 
     def hung(self) -> dict[int, str]:
         """The trials that are hung and why, in words; each is told once."""

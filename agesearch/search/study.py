@@ -21,7 +21,7 @@ from agesearch.measure.speed import cores
 from agesearch.search.driver import Stopping, Wheel, driving, signals_ask
 from agesearch.search.events import EventListener, Outcome, StudyEnded, StudyStarted, unheard
 from agesearch.search.keeper import Keeper
-from agesearch.search.lives import Watchdog
+from agesearch.search.lives import STALL_MINUTES, Watchdog
 from agesearch.search.preparation import (
     Workshop,
     dataset_digest,
@@ -51,9 +51,6 @@ if TYPE_CHECKING:
 
 #: Tune's own record of the run, which nothing reads; removed when the run ends.
 _TUNE_FOLDER = ".tune"
-
-#: A trial that finishes no epoch for so long is hung, by default.
-STALL_MINUTES = 10.0
 
 _HELD_BYTES = 64 * 1024**2
 

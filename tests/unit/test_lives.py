@@ -63,6 +63,7 @@ def test_a_silent_trial_is_told_once_and_slow_epochs_are_borne() -> None:
     for number in (1, 2):
         watchdog.began(number)
         watchdog.heard(number)
+        watchdog.heard(number)
     for _ in range(4):
         assert pass_by(watchdog, clock, 14) == {}
         watchdog.heard(2)
@@ -85,6 +86,7 @@ def test_a_driver_that_stood_still_blames_nobody() -> None:
     clock = Clock()
     watchdog = Watchdog(10.0, clock)
     watchdog.began(1)
+    watchdog.heard(1)
     watchdog.heard(1)
     clock.now += 3600  # stopped and continued by a person
     assert watchdog.hung() == {}
