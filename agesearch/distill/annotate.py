@@ -130,7 +130,8 @@ def annotate(
         stack.callback(copy.discard)
         for table, judged in reader.faces(SCHEMA.names):
             copy.add(table, judged)
-            on_progress(Progress(_STAGE, copy.done, manifest.faces, copy.writer.left_out))
+            note = f"{copy.writer.left_out:,} left out"
+            on_progress(Progress(_STAGE, copy.done, manifest.faces, note=note))
         made = copy.finish(source, recipe)
         stack.pop_all()
         return made, True
