@@ -114,6 +114,11 @@ def without_error(spec: TrainSpec, train: Any, *args: Any, **options: Any) -> di
     return {}
 
 
+def broken(*args: Any, **options: Any) -> dict[str, float]:
+    """Fails before its first epoch."""
+    raise MemoryError("no room for it")
+
+
 def faulty(spec: TrainSpec, *args: Any, **options: Any) -> dict[str, float]:
     """One architecture raises, the other returns NaN at low learning rates and works at high ones."""
     if spec.model.arch == ARCHS[1]:
