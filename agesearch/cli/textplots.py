@@ -58,14 +58,17 @@ def scatter(
     """Error over latency as ``height`` lines of ``width`` characters; empty where there is nothing to draw.
 
     ``points`` and ``front`` are (latency ms, error years); latency is on a log scale. An error far above the
-    front's is drawn at the upper edge, so that a diverged trial does not flatten the rest.
+    front's is drawn at the upper edge, whose label then begins with ``>``: a diverged trial shall not flatten
+    the rest.
     """
     known = [point for point in (*points, *front) if all(map(math.isfinite, point)) and point[0] > 0]
     if not known or width < 20 or height < 4:
         return []
     x_low, x_high = _range([math.log(x) for x, _ in known])
-    y_low, y_high = _range(_without_outliers([y for _, y in known], [y for _, y in front]))
-    labels = [f"{y_high:.1f}", f"{y_low:.1f}"]
+    errors = [y for _, y in dict.fromkeys(known)]
+    shown = _without_outliers(errors, [y for _, y in front])
+    y_low, y_high = _range(shown)
+    labels = [f"{'>' if len(shown) < len(errors) else ''}{y_high:.1f}", f"{y_low:.1f}"]
     margin = max(map(len, labels))
     columns, rows = width - margin - 2, height - 2
     grid = [[" "] * columns for _ in range(rows)]
@@ -105,10 +108,10 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _without_outliers(values: list[float], front: list[float]) -> list[float]:
-    """The values, none further above the front's worst than the front (or the best half) is wide."""
+    """The values, none further above the front's worst than the front (or the best two thirds) is wide."""
     ordered = sorted(values)
-    best, half = ordered[0], ordered[len(ordered) // 2]
-    reach = max([half, *front])
+    best, usual = ordered[0], ordered[2 * len(ordered) // 3]
+    reach = max([usual, *front])
     limit = reach + max(reach - best, 1.0)
     return [value for value in ordered if value <= limit]
 
