@@ -12,7 +12,8 @@ import numpy as np
 from agesearch.errors import InputError
 from agesearch.progress import Listener, Progress, silent
 from agesearch.search.recorded import Record
-from agesearch.search.replay import Replayed, full_volume, reference_point, replay, strategy
+from agesearch.search.replay import Replayed, full_volume, reference_point, replay
+from agesearch.search.strategies import made
 
 #: The share of random search's final hypervolume that epochs are counted to.
 GOAL = 0.95
@@ -89,7 +90,7 @@ def compare(
     if not names:
         raise InputError("--strategies names none, but must name one or more.")
     for name in names:
-        strategy(name)
+        made(name)
     volume, budget = full_volume(record.rows), sum(len(row.errors) for row in record.rows)
     rows, lines = [], []
     for name in dict.fromkeys(names):

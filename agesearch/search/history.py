@@ -10,7 +10,7 @@ parameters may be suggested twice; such a trial is run again.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from agesearch.errors import InputError
 from agesearch.metrics import LATENCY_MS_P50, VAL_CS5, VAL_MAE_YEARS
-from agesearch.search.limits import Fitting
+from agesearch.search.limits import Fitting, Latencies
 from agesearch.search.proposer import Proposer, calm
 from agesearch.search.records import CURVE, State, TrialRecord, front_of
 from agesearch.search.space import Params, optuna_distributions, trial_name, trial_spec
@@ -49,6 +49,7 @@ class History:
         self._study_id = storage.get_study_id_from_name(STUDY_NAME)
         self._ids: dict[int, int] = {}
         self._spec = spec
+        self.latencies: Latencies = {}  # of the networks, where known: a trial begins with its own
         self._space = optuna_distributions(spec.space)
         self._proposer = Proposer(spec, Fitting())
         self._records: dict[int, TrialRecord] = {}
@@ -107,9 +108,14 @@ class History:
         params, redrawn = self.propose()
         return self.begin(params, {"redrawn": redrawn} if redrawn else None)
 
-    def propose(self) -> tuple[Params, int]:
-        """What ``suggest`` would begin, and how often it was drawn again for the study's limits."""
-        return self._proposer.propose(self._begun, self.records)
+    def propose(self, offered: Sequence[Params] | None = None) -> tuple[Params, int]:
+        """What ``suggest`` would begin, and how often it was drawn again for the study's limits.
+
+        A replay has only the configurations ``offered``; see ``agesearch.search.proposer``.
+        """
+        return self._proposer.propose(
+            self._begun, self.records, latencies=self.latencies, offered=offered
+        )
 
     def begin(self, params: Params, notes: Mapping[str, Any] | None = None) -> TrialRecord:
         """Begin a new trial with these parameters: it is stored whole, or not at all."""

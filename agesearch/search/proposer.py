@@ -26,7 +26,8 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from agesearch.search.conditions import holds, stages
-from agesearch.search.limits import Fitting
+from agesearch.search.guide import Guide
+from agesearch.search.limits import Fitting, Latencies
 from agesearch.search.pareto import front
 from agesearch.search.records import State, TrialRecord
 from agesearch.search.space import Params, grid, optuna_distributions
@@ -52,29 +53,55 @@ class Proposer:
         self._space = optuna_distributions(spec.space)
         self._stages = stages(spec.space)
         self._view = _View(spec, self._space)
+        self._guide: tuple[Latencies, Guide] | None = None
         self._grid = [point for point in grid(spec) if fitting.fits(point)] if spec.sampler == "grid" else []
 
     def propose(
-        self, number: int, records: Sequence[TrialRecord], given: Mapping[str, Any] | None = None
+        self,
+        number: int,
+        records: Sequence[TrialRecord],
+        given: Mapping[str, Any] | None = None,
+        latencies: Latencies | None = None,
+        offered: Sequence[Params] | None = None,
     ) -> tuple[Params, int]:
         """Parameters for trial ``number`` after ``records`` (by number), and how often it was drawn again.
 
-        Those ``given`` are taken as they are.
+        Those ``given`` are taken as they are. ``latencies`` are those of the networks, where they are known.
+        Where only some configurations are ``offered``, ``ehvi`` proposes one of those.
         """
         known = dict(given or {})
         if self._grid:
             return self._grid[number % len(self._grid)], 0
         seed = int(np.random.SeedSequence([self._spec.seed, number]).generate_state(1)[0])
-        self._view.show(visible([record for record in records if record.number != number]))
-        with calm():
-            sampler = optuna.samplers.TPESampler(
-                n_startup_trials=self._spec.startup_trials, multivariate=True, constant_liar=True, seed=seed
-            )
+        shown = visible([record for record in records if record.number != number])
+        if self._spec.sampler == "ehvi" and latencies and not known:
+            guided = self._guided_by(latencies).propose(number, shown, seed, offered)
+            if guided is not None:
+                return guided, 0
+        sampler = self._sampler(seed, shown, bool(latencies))
         for redrawn in range(REDRAWS + 1):
             params = self._draw(sampler, known)
             if self._fitting.fits(params):
                 return params, redrawn
         return self._draw(sampler, known | self._fitting.drawn(np.random.default_rng(seed))), REDRAWS
+
+    def _guided_by(self, latencies: Latencies) -> Guide:
+        if self._guide is None or self._guide[0] is not latencies:
+            self._guide = latencies, Guide(self._spec, self._fitting, latencies)
+        return self._guide[1]
+
+    def _sampler(
+        self, seed: int, shown: Sequence[TrialRecord], has_latencies: bool
+    ) -> optuna.samplers.BaseSampler:
+        """Random where the study says so and until a guide knows enough, else TPE on what it is shown."""
+        kind = self._spec.sampler
+        if kind == "random" or (kind == "ehvi" and has_latencies):
+            return optuna.samplers.RandomSampler(seed=seed)
+        self._view.show(shown)
+        with calm():
+            return optuna.samplers.TPESampler(
+                n_startup_trials=self._spec.startup_trials, multivariate=True, constant_liar=True, seed=seed
+            )
 
     def _draw(self, sampler: optuna.samplers.BaseSampler, given: Params) -> Params:
         """Parameters, of them ``given`` as they are: stage by stage, since conditions read earlier ones.
@@ -93,7 +120,7 @@ class Proposer:
             for name in names:
                 if name in asked and name not in drawn:
                     drawn[name] = sampler.sample_independent(study, asking, name, asked[name])
-            params |= {name: given.get(name, drawn.get(name)) for name in names}
+            params |= {name: given[name] if name in given else drawn[name] for name in names}
         return params
 
 

@@ -2,13 +2,15 @@
 
 A record holds configurations that were really trained, each with its latency and its error after every epoch.
 A replay runs a strategy on it with a simulated clock: ``slots`` trials train at once and an epoch of any of
-them takes one tick. The sampling is that of a real study (``History``, ``Proposer``) and so is the early
-stopping (``rungs.decide``); only Ray is not there.
+them takes one tick. Our own strategies sample and stop with the code of a real study; only Ray is not there
+(``agesearch.search.strategies``).
 
 A strategy asks for any configuration of the space and gets the nearest recorded one that it has not used yet,
-under whose own parameters the trial is then booked (as the blackboxes of Syne Tune do, Salinas 2022).
-Nearness is Euclidean, numbers scaled to 0..1 over their range (by logarithm where the space says so); two
-different choices are 1 apart. Every strategy thus ends with all of the record, except for what it stopped.
+under whose own parameters the trial is then booked (as the blackboxes of Syne Tune do, Salinas 2022). The
+network comes first: while rows of the network that was asked for are left, it is one of those, since its
+latency is known and asked for. Nearness beyond that is Euclidean, numbers scaled to 0..1 over their range (by
+logarithm where the space says so); two different choices are 1 apart. Every strategy thus ends with all of
+the record, except for what it stopped.
 
 Quality is the hypervolume of (error, latency) of the COMPLETE trials against one fixed reference point: the
 nadir of the record's front and a tenth of the front's extent beyond (Ishibuchi 2018).
@@ -20,45 +22,17 @@ import heapq
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from agesearch.errors import unknown_name
-from agesearch.metrics import VAL_MAE_YEARS
+from agesearch.search.acquisition import reference_beyond
 from agesearch.search.conditions import Dimension, steps
-from agesearch.search.history import History, Spent
 from agesearch.search.pareto import front, hypervolume
 from agesearch.search.recorded import Record, Recorded
-from agesearch.search.records import State
-from agesearch.search.rungs import Curve, Stop, decide
-from agesearch.specs import Range, RungSpec, StudySpec
-
-#: More than any record has rows: such a study stays with random search.
-_NEVER = 1_000_000_000
-
-
-@dataclass(frozen=True)
-class Strategy:
-    """How a strategy samples, and whether it stops hopeless trials."""
-
-    tpe: bool
-    rungs: bool
-
-    def spec(self, study: StudySpec, seed: int) -> StudySpec:
-        """The study as this strategy runs it; rungs as the study has them, or the default ones."""
-        rungs = (study.rungs or RungSpec()) if self.rungs else None
-        changes: dict[str, Any] = {"seed": seed, "rungs": rungs, "sampler": "tpe"}
-        return study.model_copy(update=changes if self.tpe else changes | {"startup_trials": _NEVER})
-
-
-STRATEGIES = {
-    "random": Strategy(tpe=False, rungs=False),
-    "random-rungs": Strategy(tpe=False, rungs=True),
-    "tpe": Strategy(tpe=True, rungs=False),
-    "tpe-rungs": Strategy(tpe=True, rungs=True),
-}
+from agesearch.search.space import network_of
+from agesearch.search.strategies import made
+from agesearch.specs import Range
 
 
 @dataclass(frozen=True)
@@ -88,20 +62,9 @@ class Replayed:
         return np.where(places >= 0, np.asarray(self.volumes)[np.maximum(places, 0)], 0.0)
 
 
-def strategy(name: str) -> Strategy:
-    """A row of ``STRATEGIES``; an ``InputError`` lists the known ones."""
-    if name not in STRATEGIES:
-        raise unknown_name("strategy", name, STRATEGIES)
-    return STRATEGIES[name]
-
-
 def reference_point(rows: Sequence[Recorded]) -> tuple[float, float]:
     """(error in years, latency in ms): a tenth of the front's extent beyond its nadir."""
-    points = np.array([row.point for row in rows])
-    ends = points[front(points)]
-    low, high = ends.min(axis=0), ends.max(axis=0)
-    beyond = high + 0.1 * np.where(high > low, high - low, high)
-    return float(beyond[0]), float(beyond[1])
+    return reference_beyond([row.point for row in rows])
 
 
 def full_volume(rows: Sequence[Recorded]) -> float:
@@ -119,15 +82,14 @@ class _Run:
 
     def __init__(self, record: Record, name: str, seed: int) -> None:
         self._name, self._seed = name, seed
-        self._spec = strategy(name).spec(record.spec, seed)
-        self._history = History.in_memory(self._spec)
+        self._strategy = made(name).make(record, seed)
         self._shelf = _Shelf(record)
         self._reference = reference_point(record.rows)
         self._rows: dict[int, Recorded] = {}
-        self._curves: dict[int, Curve] = {}
+        self._trained: dict[int, int] = {}
         self._front: list[tuple[float, float]] = []
         self._steps: list[tuple[int, float]] = [(0, 0.0)]
-        self._spent = 0
+        self._spent = self._complete = 0
 
     def go(self, slots: int) -> Replayed:
         ticks: list[tuple[int, int, int]] = []  # when, slot, trial: ties go by slot
@@ -139,64 +101,40 @@ class _Run:
                 heapq.heappush(ticks, (now + 1, slot, number))
             else:
                 self._start(ticks, now, slot)
-        states = [record.state for record in self._history.all()]
         return Replayed(
             self._name,
             self._seed,
             tuple(epochs for epochs, _ in self._steps),
             tuple(volume for _, volume in self._steps),
             self._spent,
-            states.count(State.COMPLETE),
-            states.count(State.PRUNED),
+            self._complete,
+            len(self._rows) - self._complete,
         )
 
     def _start(self, ticks: list[tuple[int, int, int]], now: int, slot: int) -> None:
         if not self._shelf.left:
             return
-        wanted, _ = self._history.propose()
-        row = self._shelf.take_nearest(wanted)
-        number = self._history.begin(row.params).number
-        self._history.knows_latency(number, row.latency_ms)
-        self._rows[number] = row
-        self._curves[number] = Curve(number, row.latency_ms, len(row.errors), ())
+        row = self._shelf.take_nearest(self._strategy.ask(self._shelf.rows))
+        number = self._strategy.begin(row)
+        self._rows[number], self._trained[number] = row, 0
         heapq.heappush(ticks, (now + 1, slot, number))
 
     def _goes_on(self, number: int) -> bool:
         """One epoch of a trial; False where it was the trial's last."""
-        row, before = self._rows[number], self._curves[number]
+        row = self._rows[number]
         self._spent += 1
-        epoch = len(before.best) + 1
-        best = min(row.errors[epoch - 1], before.best[-1] if before.best else math.inf)
-        curve = Curve(number, row.latency_ms, before.epochs, (*before.best, best))
-        spent = Spent(epoch, float(epoch), row.errors[:epoch])
-        if epoch == curve.epochs:
-            self._history.complete(number, {VAL_MAE_YEARS: best}, spent)
-            self._curves[number] = _ended(curve, State.COMPLETE)
-            self._count(row.point)
-            return False
-        verdict = self._judge(curve)
-        self._curves[number] = curve
-        if verdict is None:
-            return True
-        self._history.prune(number, verdict.reason, spent, row.errors[epoch - 1])
-        self._curves[number] = _ended(curve, State.PRUNED)
+        self._trained[number] += 1
+        if self._trained[number] < len(row.errors):
+            return self._strategy.goes_on(number, row, self._trained[number])
+        self._strategy.complete(number, row)
+        self._complete += 1
+        self._count(row.point)
         return False
-
-    def _judge(self, curve: Curve) -> Stop | None:
-        if self._spec.rungs is None:
-            return None
-        others = list(self._curves.values())
-        verdict = decide(curve, others, self._spec.rungs, self._spec.max_mae_years)
-        return verdict if isinstance(verdict, Stop) else None
 
     def _count(self, point: tuple[float, float]) -> None:
         points = [*self._front, point]
         self._front = [points[index] for index in front(points)]
         self._steps.append((self._spent, hypervolume(self._front, self._reference)))
-
-
-def _ended(curve: Curve, state: State) -> Curve:
-    return Curve(curve.number, curve.latency_ms, curve.epochs, curve.best, state)
 
 
 @dataclass
@@ -207,15 +145,25 @@ class _Shelf:
     left: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
-        rows, space = self.record.rows, self.record.spec.space
+        rows, study = self.record.rows, self.record.spec
         self.left = list(range(len(rows)))
-        self._places = np.array([place_of(row.params, space) for row in rows])
+        self._places = np.array([place_of(row.params, study.space) for row in rows])
+        self._networks = [network_of(study, row.params) for row in rows]
+
+    @property
+    def rows(self) -> list[Recorded]:
+        """The rows that are left."""
+        return [self.record.rows[at] for at in self.left]
 
     def take_nearest(self, wanted: Mapping[str, object]) -> Recorded:
         """The nearest row that is left, the first of several; it is used from now on."""
-        place = np.array(place_of(wanted, self.record.spec.space))
-        distances = ((self._places[self.left] - place) ** 2).sum(axis=1)
-        return self.record.rows[self.left.pop(int(distances.argmin()))]
+        study = self.record.spec
+        network = network_of(study, wanted)
+        near = [at for at in self.left if self._networks[at] == network] or self.left
+        distances = ((self._places[near] - np.array(place_of(wanted, study.space))) ** 2).sum(axis=1)
+        chosen = near[int(distances.argmin())]
+        self.left.remove(chosen)
+        return self.record.rows[chosen]
 
 
 def place_of(params: Mapping[str, object], space: Mapping[str, Dimension]) -> list[float]:

@@ -37,7 +37,7 @@ from agesearch.specs import RungSpec
 OUT_OF_REACH = "out of reach of the front"
 
 #: Errors below this (years) count as this: logarithms need a number above zero.
-_TINY = 1e-9
+TINY = 1e-9
 
 
 @dataclass(frozen=True)
@@ -141,16 +141,18 @@ def _goal(rivals: Iterable[Curve]) -> tuple[float, str]:
     return (best.best[-1], f"trial {best.number} has") if best else (math.inf, "nobody has")
 
 
+def gains_from(share: float, curves: Iterable[Curve]) -> list[float]:
+    """log(error now / error in the end) of each COMPLETE curve, now being after ``share`` of its budget."""
+    complete = [curve for curve in curves if curve.state is State.COMPLETE and curve.best]
+    ended = ((curve.after(share), curve.best[-1]) for curve in complete)
+    return [math.log(max(then, TINY) / max(end, TINY)) for then, end in ended if then is not None]
+
+
 def _largest_gain(share: float, seen: Iterable[Curve], spec: RungSpec) -> float | None:
     """The bound of the prediction interval for log(error now / error in the end); None without evidence."""
-    gains = []
-    for other in seen:
-        then = other.after(share)
-        if other.state is State.COMPLETE and then is not None:
-            gains.append(math.log(max(then, _TINY) / max(other.best[-1], _TINY)))
+    gains = sorted(gains_from(share, seen))  # so that the sums do not depend on the order of the trials
     if len(gains) < spec.evidence:
         return None
-    gains.sort()  # so that the sums do not depend on the order of the trials
     mean = math.fsum(gains) / len(gains)
     spread = math.sqrt(math.fsum((gain - mean) ** 2 for gain in gains) / (len(gains) - 1))
     return max(0.0, mean + _t_quantile(spec.margin, len(gains) - 1) * spread * math.sqrt(1 + 1 / len(gains)))

@@ -1,0 +1,211 @@
+"""Proposals by expected hypervolume improvement, with latency known and the error modelled.
+
+A student's latency is known before it trains, so that two objectives become one question: what will the error
+be? A Gaussian process answers it from the trials that ended, and of a few hundred configurations the one with
+the largest expected gain in hypervolume is proposed (Emmerich 2006; exact, see
+``agesearch.search.acquisition``). What it is told:
+
+- COMPLETE trials, by the logarithm of their best error;
+- trials that were stopped, by the error they would have reached: theirs so far, less the mean gain of
+  COMPLETE trials from the same share of the budget, and less certain by the spread of those gains;
+- FAILed trials, as the worst;
+- running trials, at the error the model expects of them, so that others look elsewhere.
+
+Errors far above the median are drawn in: how bad a bad trial is says nothing of the good ones. The reference
+point is a tenth beyond the nadir of the front that the model expects, or ``max_mae_years`` where that is
+lower. Until ``startup_trials`` trials have begun and three are COMPLETE, draws are random.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from agesearch.search.acquisition import Point, expected_improvement, reference_beyond
+from agesearch.search.conditions import setting
+from agesearch.search.encoding import Encoding
+from agesearch.search.limits import Fitting, Latencies
+from agesearch.search.pareto import front
+from agesearch.search.records import State, TrialRecord
+from agesearch.search.rungs import TINY, Curve, gains_from
+from agesearch.search.space import Params
+from agesearch.search.surrogate import GaussianProcess, Lengths
+from agesearch.specs import StudySpec
+
+Array = npt.NDArray[np.float64]
+
+#: Random configurations that are weighed for a proposal, and variations of front trials beside them.
+DRAWN, VARIED = 320, 64
+
+#: COMPLETE trials without which nothing is modelled.
+_LEAST = 3
+
+#: The model's lengths are fitted again each time there are so many more ended trials, up to ``_FITTED``.
+_GROWTH = 1.3
+_FITTED = 128
+
+#: Errors above the median count at most so many times as far from it as the smallest (logarithms).
+_DRAWN_IN = 1.0
+
+#: The front that is expected for the reference lies so many deviations below the mean.
+_HOPE = 2.0
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A trial as the model sees it."""
+
+    number: int
+    place: Array
+    curve: Curve
+    error: float | None  # in years, of a COMPLETE trial
+
+
+class Guide:
+    """Proposes by what the trials so far tell; what it keeps between calls is for speed only."""
+
+    def __init__(self, study: StudySpec, fitting: Fitting, latencies: Latencies) -> None:
+        known = {network: ms for network, ms in latencies.items() if not isinstance(ms, str)}
+        self._study = study
+        self._encoding = Encoding(study, fitting, known)
+        self._seen: dict[int, tuple[TrialRecord, _Seen]] = {}
+        self._lengths: tuple[tuple[int, ...], Lengths] | None = None
+
+    def propose(
+        self,
+        number: int,
+        records: Sequence[TrialRecord],
+        seed: int,
+        offered: Sequence[Params] | None = None,
+    ) -> Params | None:
+        """Parameters of largest expected gain for trial ``number`` after ``records`` (by number); None where
+        there is too little to model. Where only some configurations are ``offered``, it is one of those.
+        """
+        known = [record for record in records if record.params and record.latency_ms_p50 is not None]
+        ended = [self._view(record) for record in known if record.state is not State.RUNNING]
+        early = number < self._study.startup_trials or len(_points(ended)) < _LEAST
+        if early or not self._encoding.usable:
+            return None
+        self._forget(ended)
+        model = self._model(ended)
+        done = _points(ended)
+        running = [self._view(record) for record in known if record.state is State.RUNNING]
+        points = done + self._expected(model, running)
+        if offered is None:
+            places, latencies = self._candidates(ended, np.random.default_rng(seed))
+        else:
+            places = np.stack([self._encoding.place(params) for params in offered])
+            latencies = self._encoding.latencies(places)
+        mean, deviation = model.predict(self._encoding.features(places, latencies))
+        reference = self._reference(points, mean - _HOPE * deviation, latencies)
+        worth = expected_improvement(mean, deviation, latencies, points, reference)
+        return self._encoding.params(places[int(worth.argmax())])
+
+    def _view(self, record: TrialRecord) -> _Seen:
+        """A record with its place and curve; made once a state."""
+        kept = self._seen.get(record.number)
+        if kept is None or kept[0] != record:
+            epochs = int(setting(self._study, record.params, "optim.epochs"))
+            curve = Curve.of(
+                record.number, float(record.latency_ms_p50 or 0.0), epochs, record.curve, record.state
+            )
+            error = record.val_mae_years if record.state is State.COMPLETE else None
+            place = kept[1].place if kept else self._encoding.place(record.params)
+            kept = record, _Seen(record.number, place, curve, error)
+            self._seen[record.number] = kept
+        return kept[1]
+
+    def _forget(self, ended: Sequence[_Seen]) -> None:
+        """Keep what is still in view, so that memory stays bounded."""
+        if len(self._seen) > 4 * len(ended) + _FITTED:
+            shown = {seen.number for seen in ended}
+            self._seen = {number: kept for number, kept in self._seen.items() if number in shown}
+
+    def _model(self, ended: Sequence[_Seen]) -> GaussianProcess:
+        """The model of all that ended; its lengths are those of the first of them, a growing part."""
+        most = min(_scheduled(len(ended)), _FITTED)
+        first = tuple(seen.number for seen in ended[:most])
+        if self._lengths is None or self._lengths[0] != first:
+            self._lengths = first, self._conditioned(ended[:most], None).lengths
+        return self._conditioned(ended, self._lengths[1])
+
+    def _conditioned(self, ended: Sequence[_Seen], lengths: Lengths | None) -> GaussianProcess:
+        targets, variance = _evidence(ended)
+        places = np.stack([seen.place for seen in ended])
+        latencies = np.array([seen.curve.latency_ms for seen in ended])
+        features = self._encoding.features(places, latencies)
+        return GaussianProcess(features, targets, variance, self._encoding.groups, lengths)
+
+    def _expected(self, model: GaussianProcess, running: Sequence[_Seen]) -> list[Point]:
+        """Where running trials are expected to end."""
+        if not running:
+            return []
+        latencies = np.array([seen.curve.latency_ms for seen in running])
+        features = self._encoding.features(np.stack([seen.place for seen in running]), latencies)
+        mean, _ = model.predict(features)
+        return [(math.exp(error), ms) for error, ms in zip(mean.tolist(), latencies.tolist(), strict=True)]
+
+    def _candidates(self, ended: Sequence[_Seen], rng: np.random.Generator) -> tuple[Array, Array]:
+        """Random configurations, and variations of the COMPLETE trials of the front."""
+        places, latencies = self._encoding.drawn(DRAWN, rng)
+        done = [seen for seen in ended if seen.error is not None]
+        best = [done[index] for index in front(_points(done))]
+        share = -(-VARIED // max(len(best), 1))
+        for seen in best:
+            near = self._encoding.near(seen.place, share, rng)
+            known = self._encoding.latencies(near) if self._encoding.moves_network else seen.curve.latency_ms
+            places = np.vstack([places, near])
+            latencies = np.append(latencies, np.broadcast_to(known, share))
+        known_all = np.isfinite(latencies)
+        return places[known_all], latencies[known_all]
+
+    def _reference(self, points: Iterable[Point], optimistic: Array, latencies: Array) -> Point:
+        expected = zip(np.exp(optimistic).tolist(), latencies.tolist(), strict=True)
+        error, latency = reference_beyond([*points, *expected])
+        return min(error, self._study.max_mae_years or math.inf), latency
+
+
+def _points(trials: Iterable[_Seen]) -> list[Point]:
+    """(error, latency) of the COMPLETE ones."""
+    return [(seen.error, seen.curve.latency_ms) for seen in trials if seen.error is not None]
+
+
+def _evidence(trials: Sequence[_Seen]) -> tuple[Array, Array]:
+    """Logarithm of the error that each trial reached or would have, and the variance of that."""
+    complete = [seen.curve for seen in trials if seen.error is not None]
+    targets, variance = np.full(len(trials), np.nan), np.zeros(len(trials))
+    gains: dict[float, tuple[float, float]] = {}
+    for row, seen in enumerate(trials):
+        best = seen.curve.best
+        if seen.error is not None:
+            targets[row] = math.log(max(seen.error, TINY))
+        elif seen.curve.state is State.PRUNED and best:
+            share = len(best) / seen.curve.epochs
+            if share not in gains:
+                gains[share] = _gain(share, complete)
+            targets[row] = math.log(max(best[-1], TINY)) - gains[share][0]
+            variance[row] = gains[share][1]
+    known = targets[np.isfinite(targets)]
+    middle = float(np.median(known))
+    highest = middle + _DRAWN_IN * (middle - float(known.min())) + 0.05
+    return np.fmin(targets, highest), variance  # FAILed ones, which have none, among the highest
+
+
+def _gain(share: float, complete: Sequence[Curve]) -> tuple[float, float]:
+    """Mean and variance of what is still gained from a share of the budget on (logarithms of errors)."""
+    gains = gains_from(share, complete)
+    if len(gains) < 2:
+        return 0.0, 1.0
+    return float(np.mean(gains)), float(np.var(gains, ddof=1)) * (1 + 1 / len(gains)) + 1e-4
+
+
+def _scheduled(count: int) -> int:
+    """The largest step of the schedule that is not above ``count``."""
+    step = float(_LEAST)
+    while step * _GROWTH <= count:
+        step *= _GROWTH
+    return int(step)

@@ -1,0 +1,136 @@
+"""What a search believes of trials that were not run: a Gaussian process in NumPy.
+
+Kernel: Matérn 5/2 of the groups' squared distances, each group with a length of its own, plus noise
+(Rasmussen & Williams 2006). Lengths and noise are those of largest posterior density; the prior of the
+lengths grows with the square root of their number, so that many dimensions do not drown the few that matter
+(Hvarfner 2024).
+
+Targets are standardised inside. A target may be uncertain: ``variance`` is added to its noise, which is how a
+learning curve that was cut short counts for less than one that ended.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+
+#: Steps of the search for lengths and noise; more change proposals little.
+_STEPS = 15
+
+#: Log-normal priors: the noise's share of the variance, and how far lengths and noise may stray.
+_NOISE = math.log(0.05)
+_JITTER = 1e-6
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Length of each group of columns, and the share of the variance that is noise."""
+
+    lengths: tuple[float, ...]
+    noise: float
+
+
+class GaussianProcess:
+    """Conditioned on features ``[n, f]`` and targets ``[n]``; ``groups`` are columns that share a length."""
+
+    def __init__(
+        self,
+        features: Array,
+        targets: Array,
+        variance: Array,
+        groups: Sequence[slice],
+        lengths: Lengths | None = None,
+    ) -> None:
+        self._features, self._groups = features, groups
+        self._mean, self._scale = float(targets.mean()), max(float(targets.std()), 1e-6)
+        known = (targets - self._mean) / self._scale
+        extra = variance / self._scale**2
+        self.lengths = lengths or _fitted(_distances(features, features, groups), known, extra)
+        kernel = self._kernel(features, features)
+        kernel[np.diag_indices_from(kernel)] += self.lengths.noise + extra + _JITTER
+        self._lower = np.linalg.cholesky(kernel)
+        self._weights = _solved(self._lower, known)
+
+    def predict(self, features: Array) -> tuple[Array, Array]:
+        """Mean and standard deviation ``[m]`` of the targets of new rows ``[m, f]``, their noise included."""
+        from scipy.linalg import solve_triangular
+
+        kernel = self._kernel(features, self._features)
+        mean = kernel @ self._weights
+        spread = solve_triangular(self._lower, kernel.T, lower=True, check_finite=False)
+        variance = 1.0 + self.lengths.noise - (spread * spread).sum(axis=0)
+        deviation = np.sqrt(np.maximum(variance, self.lengths.noise))
+        return self._mean + self._scale * mean, self._scale * deviation
+
+    def _kernel(self, rows: Array, columns: Array) -> Array:
+        widths = np.empty(rows.shape[1])
+        for group, length in zip(self._groups, self.lengths.lengths, strict=True):
+            widths[group] = 1.0 / length
+        return _matern(_squared(rows * widths, columns * widths))[0]
+
+
+def _fitted(distances: Array, targets: Array, variance: Array) -> Lengths:
+    """Lengths and noise of largest posterior density, from the prior's mode by L-BFGS."""
+    from scipy.optimize import minimize
+
+    groups = len(distances)
+    centre = np.append(np.full(groups, math.log(0.6 * math.sqrt(groups))), _NOISE)
+    flat = distances.reshape(groups, -1)
+    found = minimize(
+        lambda theta: _loss(theta, centre, flat, targets, variance),
+        centre,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(-3.0, 4.0)] * groups + [(-9.0, 1.0)],
+        options={"maxiter": _STEPS},
+    )
+    return Lengths(tuple(np.exp(found.x[:-1]).tolist()), float(np.exp(found.x[-1])))
+
+
+def _loss(theta: Array, centre: Array, flat: Array, targets: Array, variance: Array) -> tuple[float, Array]:
+    """Minus the log posterior density of the logarithms of lengths and noise, and its gradient."""
+    count = len(targets)
+    inverse = np.exp(-2.0 * theta[:-1])
+    kernel, slope = _matern((inverse @ flat).reshape(count, count))
+    noise = math.exp(theta[-1])
+    kernel[np.diag_indices_from(kernel)] += noise + variance + _JITTER
+    lower = np.linalg.cholesky(kernel)
+    inverted = _solved(lower, np.eye(count))
+    weights = inverted @ targets
+    pull = np.outer(weights, weights) - inverted
+    gradient = np.append(
+        -0.5 * (flat @ (pull * slope).ravel()) * inverse, -0.5 * noise * float(np.trace(pull))
+    )
+    value = 0.5 * float(targets @ weights) + float(np.log(np.diag(lower)).sum())
+    away = theta - centre
+    return value + 0.5 * float(away @ away), gradient + away
+
+
+def _matern(squared: Array) -> tuple[Array, Array]:
+    """The kernel of scaled squared distances, and minus twice its slope by them."""
+    root = np.sqrt(5.0 * squared + 1e-18)
+    decay = np.exp(-root)
+    return (1.0 + root + root * root / 3.0) * decay, (5.0 / 3.0) * (1.0 + root) * decay
+
+
+def _distances(rows: Array, columns: Array, groups: Sequence[slice]) -> Array:
+    """``[groups, n, m]``: squared distance of each pair within each group."""
+    return np.stack([_squared(rows[:, group], columns[:, group]) for group in groups])
+
+
+def _squared(rows: Array, columns: Array) -> Array:
+    lengths = (rows * rows).sum(axis=1)[:, None] + (columns * columns).sum(axis=1)[None, :]
+    return np.maximum(lengths - 2.0 * rows @ columns.T, 0.0)
+
+
+def _solved(lower: Array, right: Array) -> Array:
+    from scipy.linalg import cho_solve
+
+    found: Array = cho_solve((lower, True), right, check_finite=False)
+    return found
