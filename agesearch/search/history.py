@@ -10,7 +10,7 @@ parameters may be suggested twice; such a trial is run again.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,11 +21,13 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from agesearch.errors import InputError
 from agesearch.metrics import LATENCY_MS_P50, VAL_CS5, VAL_MAE_YEARS
+from agesearch.search.conditions import has_all
+from agesearch.search.database import writer_of
 from agesearch.search.limits import Fitting, Latencies
 from agesearch.search.proposer import Proposer, calm
-from agesearch.search.records import CURVE, State, TrialRecord, front_of
+from agesearch.search.records import CURVE, INHERITED, State, TrialRecord, front_of
 from agesearch.search.space import Params, optuna_distributions, trial_name, trial_spec
-from agesearch.specs import StudySpec
+from agesearch.specs import StudySpec, TrainSpec
 
 STUDY_NAME = "agesearch"
 
@@ -47,6 +49,7 @@ class History:
         self._study = study
         self._storage = storage
         self._study_id = storage.get_study_id_from_name(STUDY_NAME)
+        self._writer = writer_of(storage, self._study_id)
         self._ids: dict[int, int] = {}
         self._spec = spec
         self.latencies: Latencies = {}  # of the networks, where known: a trial begins with its own
@@ -106,30 +109,29 @@ class History:
     def suggest(self) -> TrialRecord:
         """Begin a new trial with the parameters that are proposed next."""
         params, redrawn = self.propose()
-        return self.begin(params, {"redrawn": redrawn} if redrawn else None)
+        notes: dict[str, Any] = {"redrawn": redrawn} if redrawn else {}
+        parent = parent_of(trial_spec(self._spec, params), self.records)
+        return self.begin(params, notes if parent is None else notes | {INHERITED: parent.number})
 
-    def propose(self, offered: Sequence[Params] | None = None) -> tuple[Params, int]:
-        """What ``suggest`` would begin, and how often it was drawn again for the study's limits.
-
-        A replay has only the configurations ``offered``; see ``agesearch.search.proposer``.
-        """
-        return self._proposer.propose(
-            self._begun, self.records, latencies=self.latencies, offered=offered
-        )
+    def propose(self) -> tuple[Params, int]:
+        """What ``suggest`` would begin, and how often it was drawn again for the study's limits."""
+        return self._proposer.propose(self._begun, self.records)
 
     def begin(self, params: Params, notes: Mapping[str, Any] | None = None) -> TrialRecord:
         """Begin a new trial with these parameters: it is stored whole, or not at all."""
         number = self._begun
-        name = trial_name(number, trial_spec(self._spec, params).model)
+        model = trial_spec(self._spec, params).model
+        name, latency = trial_name(number, model), self.latencies.get((model.arch, model.input_size))
+        known: dict[str, Any] = {LATENCY_MS_P50: latency} if isinstance(latency, float) else {}
         trial = create_trial(
             state=TrialState.RUNNING,
             params=params,
-            distributions=self._space,
-            user_attrs={"name": name, **(notes or {})},
+            distributions={name: self._space[name] for name in params},
+            user_attrs={"name": name, **known, **(notes or {})},
         )
         self._stored(number, trial)
-        started = _utc(trial.datetime_start)
-        self._records[number] = TrialRecord(number, State.RUNNING, name, dict(params), started=started)
+        begun = TrialRecord(number, State.RUNNING, name, dict(params), started=_utc(trial.datetime_start))
+        self._records[number] = replace(begun, **known, inherited=(notes or {}).get(INHERITED))
         return self._records[number]
 
     def add(self, records: Iterable[TrialRecord]) -> None:
@@ -139,7 +141,7 @@ class History:
             trial = create_trial(
                 state=TrialState.COMPLETE,
                 params=record.params,
-                distributions=self._space,
+                distributions={name: self._space[name] for name in record.params},
                 values=[record.val_mae_years or math.nan, record.latency_ms_p50 or math.nan],
                 user_attrs=notes,
             )
@@ -150,11 +152,11 @@ class History:
     def take_up(self, number: int) -> TrialRecord:
         """A RUNNING trial again. One that another tool began and left without parameters is given some."""
         record = self._records[number]
-        if record.params.keys() >= self._space.keys():
+        if has_all(self._spec, record.params):
             return record
-        proposed, _ = self._proposer.propose(number, self.records)
+        proposed, _ = self._proposer.propose(number, self.records, record.params)
         params = proposed | record.params
-        for field in self._space.keys() - record.params.keys():
+        for field in params.keys() - record.params.keys():
             value = self._space[field].to_internal_repr(params[field])
             self._storage.set_trial_param(self._trial_id(number), field, value, self._space[field])
         name = trial_name(number, trial_spec(self._spec, params).model)
@@ -163,6 +165,8 @@ class History:
 
     def knows_latency(self, number: int, latency_ms: float) -> TrialRecord:
         """Note a trial's latency, which is known before it trains."""
+        if self._records[number].latency_ms_p50 == latency_ms:
+            return self._records[number]
         return self._noted(number, {LATENCY_MS_P50: latency_ms})
 
     def retried(self, number: int) -> TrialRecord:
@@ -180,33 +184,25 @@ class History:
         notes: dict[str, Any] = {**asdict(spent), "reason": ""}
         if math.isfinite(metrics.get(VAL_CS5, math.nan)):
             notes[VAL_CS5] = metrics[VAL_CS5]
-        self._noted(number, notes)
-        self._study.tell(number, [mae, latency])
-        return self._ended(number, State.COMPLETE, val_mae_years=mae)
+        return self._ended(number, TrialState.COMPLETE, notes, (mae, latency))
 
     def prune(self, number: int, reason: str, spent: Spent, mae: float | None = None) -> TrialRecord:
         """End a trial that was stopped early; its last error is noted, and never on the front."""
         notes: dict[str, Any] = {"reason": reason, **asdict(spent)}
         if mae is not None and math.isfinite(mae):
             notes[VAL_MAE_YEARS] = mae
-        self._noted(number, notes)
-        self._study.tell(number, state=TrialState.PRUNED)
-        return self._ended(number, State.PRUNED)
+        return self._ended(number, TrialState.PRUNED, notes)
 
     def fail(self, number: int, reason: str, spent: Spent | None = None) -> TrialRecord:
         """End a trial that has no result."""
-        self._noted(number, {"reason": reason, **asdict(spent or Spent())})
-        self._study.tell(number, state=TrialState.FAIL)
-        return self._ended(number, State.FAIL)
+        return self._ended(number, TrialState.FAIL, {"reason": reason, **asdict(spent or Spent())})
 
     def _stored(self, number: int, trial: FrozenTrial) -> None:
-        self._ids[number] = self._storage.create_new_trial(self._study_id, template_trial=trial)
+        self._ids[number] = self._writer.begin(number, trial)
         self._begun += 1
 
     def _noted(self, number: int, notes: dict[str, Any]) -> TrialRecord:
-        trial_id = self._trial_id(number)
-        for key, value in notes.items():
-            self._storage.set_trial_user_attr(trial_id, key, value)
+        self._writer.note(self._trial_id(number), notes)
         self._records[number] = replace(self._records[number], **notes)
         return self._records[number]
 
@@ -215,8 +211,13 @@ class History:
             self._ids[number] = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
         return self._ids[number]
 
-    def _ended(self, number: int, state: State, **values: Any) -> TrialRecord:
-        self._records[number] = replace(self._records[number], state=state, **values)
+    def _ended(
+        self, number: int, state: TrialState, notes: dict[str, Any], values: tuple[float, ...] = ()
+    ) -> TrialRecord:
+        self._writer.end(self._trial_id(number), state, notes, values)
+        if values:
+            notes = notes | {VAL_MAE_YEARS: values[0]}
+        self._records[number] = replace(self._records[number], state=_STATES[state], **notes)
         return self._records[number]
 
 
@@ -255,8 +256,22 @@ def _record(trial: FrozenTrial, spec: StudySpec) -> TrialRecord:
         started=_utc(trial.datetime_start),
         seconds=float(notes.get("seconds", 0.0)),
         retries=int(notes.get("retries", 0)),
+        inherited=notes.get(INHERITED),
         curve=tuple(notes.get(CURVE, ())),
     )
+
+
+def parent_of(spec: TrainSpec, records: Iterable[TrialRecord]) -> TrialRecord | None:
+    """The trial whose weights a new one starts from; None where its spec asks for none, or there is none.
+
+    The COMPLETE one of the same architecture with the smallest error, the first of several.
+    """
+    if spec.model.inherit == "none":
+        return None
+    alike = [
+        record for record in records if record.state is State.COMPLETE and record.arch == spec.model.arch
+    ]
+    return min(alike, key=lambda record: (record.val_mae_years or math.inf, record.number), default=None)
 
 
 def _utc(moment: datetime | None) -> str:
