@@ -21,7 +21,7 @@ import pyarrow as pa
 import yaml
 from pydantic import Field
 
-from agesearch.errors import InputError
+from agesearch.errors import InputError, first_line
 from agesearch.metrics import LATENCY_MS_P50, VAL_CS5, VAL_MAE_YEARS
 from agesearch.search.pareto import front as pareto_front
 from agesearch.search.pareto import knee
@@ -187,8 +187,14 @@ class StudyFolder:
         place = self.root / TRIALS_FILE
         if not place.exists():
             return []
-        table = place.read_table()
-        return [_from_row(row) for row in table.select(_columns(table)).to_pylist()]
+        try:
+            table = place.read_table()
+            return [_from_row(row) for row in table.select(_columns(table)).to_pylist()]
+        except (InputError, pa.ArrowException, KeyError, TypeError, ValueError, OSError) as error:
+            why = first_line(error.__cause__ or error)
+            raise InputError(
+                f"'{place}' is damaged ({why}): 'agesearch resume {self.root}' writes it anew from {DATABASE}."
+            ) from error
 
     def trial(self, number: int) -> TrialRecord:
         """One trial; an ``InputError`` says which numbers there are."""

@@ -138,8 +138,8 @@ def _told(folder: StudyFolder) -> tuple[list[TrialRecord], str]:
     """What ``trials.parquet`` says, and why it says nothing."""
     try:
         return folder.trials(), ""
-    except Exception as error:  # pyarrow raises a dozen kinds for a damaged file
-        return [], f"cannot be read either ({first_line(error)})"
+    except InputError:
+        return [], "cannot be read either"
 
 
 def _fault_of(database: Path) -> str | None:

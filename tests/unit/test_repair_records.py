@@ -118,6 +118,11 @@ def test_a_database_from_before_a_trial_ended_catches_up(tmp_path: Path) -> None
 def test_a_damaged_table_costs_nothing(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     study, records = story(tmp_path)
     damage(tmp_path / "trials.parquet")
+    if (tmp_path / "trials.parquet").exists():
+        with pytest.raises(
+            InputError, match=r"trials.parquet' is damaged .*: 'agesearch resume .*' writes it"
+        ):
+            study.trials()
     assert reopened(study) == (records, [])
 
 

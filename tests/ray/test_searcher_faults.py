@@ -1,0 +1,129 @@
+"""Where records cannot be written the searcher stops the study; hung trials are killed. No running Ray."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray.tune.search import Searcher
+from search_helpers import ARCHS, tiny_spec
+from sqlalchemy.exc import OperationalError
+
+from agesearch.errors import StorageFullError
+from agesearch.search import searcher as module
+from agesearch.search.driver import Stopping, Urgency
+from agesearch.search.events import StudyEvent, TrialRetried
+from agesearch.search.history import History
+from agesearch.search.keeper import COMPLETED, CUT, OUTCOME, REASON, Keeper
+from agesearch.search.lives import Watchdog
+from agesearch.search.records import State, StudyFolder
+from agesearch.search.searcher import StudySearcher
+from agesearch.storage import Location
+
+
+class Run:
+    """A searcher over a fresh study, as Tune would drive it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = StudyFolder(Location.of(folder))
+        self.events: list[StudyEvent] = []
+        self.stopping, self.now = Stopping(), 0.0
+        spec = tiny_spec()
+        self.history = History.open(self.folder.database, spec)
+        latencies: dict[tuple[str, int], float | str] = {(arch, 96): 1.0 for arch in ARCHS}
+        self.keeper = Keeper(
+            self.folder, self.history, spec, latencies=latencies, on_event=self.events.append
+        )
+        self.searcher = StudySearcher(
+            self.keeper,
+            self.folder,
+            concurrency=2,
+            stopping=self.stopping,
+            watchdog=Watchdog(1.0, lambda: self.now),
+        )
+
+    def started(self, trial_id: str) -> Any:
+        """Tune's trial, suggested and with an actor."""
+        config = self.searcher.suggest(trial_id)
+        assert isinstance(config, dict)
+        state = SimpleNamespace(ray_actor=f"actor of {trial_id}")
+        trial = SimpleNamespace(
+            trial_id=trial_id, config=config, status="RUNNING", error_file=None, temporary_state=state
+        )
+        self.searcher.began(trial)  # type: ignore[arg-type]
+        return trial
+
+
+def full(*_: object, **__: object) -> None:
+    raise StorageFullError("'trials.parquet' could not be written: No space left on device.")
+
+
+def full_database(*_: object, **__: object) -> None:
+    raise OperationalError("INSERT", {}, sqlite3.OperationalError("database or disk is full"))
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (full, "'trials.parquet' could not be written: No space left on device."),
+        (full_database, "optuna.db could not be written: database or disk is full."),
+    ],
+)
+def test_a_trial_that_cannot_be_begun_ends_the_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Any, told: str
+) -> None:
+    run = Run(tmp_path)
+    first = run.started("a")
+    monkeypatch.setattr(run.history, "begin", fault)
+    assert run.searcher.suggest("b") is None  # one trial still runs
+    assert (run.keeper.halted, run.stopping.urgency) == (told, Urgency.AFTER_EPOCH)
+    run.searcher.heed()
+    assert run.searcher.ends(first.trial_id, {"epoch": 1, "val_mae_years": 7.0})
+    run.searcher.on_trial_complete(first.trial_id, {"epoch": 1, "val_mae_years": 7.0})
+    assert [record.state for record in run.keeper.records] == [State.RUNNING]  # a later run takes it up
+    assert run.searcher.suggest("c") == Searcher.FINISHED
+
+
+def test_a_result_that_cannot_be_kept_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(tmp_path)
+    trial = run.started("a")
+    with monkeypatch.context() as broken:
+        broken.setattr(run.history, "complete", full_database)
+        run.searcher.on_trial_complete(
+            trial.trial_id, {OUTCOME: COMPLETED, "epoch": 3, "val_mae_years": 6.0, "val_cs5": 0.5}
+        )
+    assert run.keeper.halted == "optuna.db could not be written: database or disk is full."
+    again = Run(tmp_path)
+    assert again.started("b").config["number"] == trial.config["number"]
+
+
+def test_a_trial_whose_disk_is_full_ends_the_study_and_stays_its_own(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    trial = run.started("a")
+    run.searcher.on_trial_complete(trial.trial_id, {OUTCOME: CUT, REASON: "no room."})
+    run.searcher.heed()
+    assert (run.keeper.halted, run.searcher.suggest("b")) == ("no room.", Searcher.FINISHED)
+    assert [record.state for record in run.keeper.records] == [State.RUNNING]
+
+
+def test_a_silent_trial_is_killed_taken_up_and_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed: list[str] = []
+    monkeypatch.setattr(module.ray, "kill", killed.append)
+    run = Run(tmp_path)
+    for trial_id in ("a", "b"):
+        trial = run.started(trial_id)
+        run.now += 3.5
+        run.searcher.kill_hung([trial])
+        assert killed[-1] == f"actor of {trial_id}"
+        trial.status = "ERROR"
+        run.searcher.settle_lost([trial])
+        assert trial.config["number"] == 0
+    assert sum(isinstance(event, TrialRetried) for event in run.events) == 1
+    record = run.keeper.records[0]
+    assert (record.state, record.retries) == (State.FAIL, 1)
+    assert record.reason == "hung: no epoch for 4 s, twice before its first epoch"
