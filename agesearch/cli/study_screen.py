@@ -219,7 +219,7 @@ def _running(trials: Sequence[Running], rows: int, width: int, ascii_only: bool)
         return []
     shown = trials[:rows]
     known = [error for trial in shown for error in trial.curve if math.isfinite(error)]
-    low, high = (min(known), max(known)) if known else (None, None)
+    low, high = min(known, default=None), max(known, default=None)
     cells = [
         (
             f"{trial.record.number:04d}",
