@@ -40,7 +40,7 @@ def compare(
     """Compare methods that share backbone, budget and preprocessing: paired differences, ties called ties.
 
     Teachers are trained once, then methods x seeds side by side, one core each; run the same command again to
-    go on with a killed run, or with more seeds. Writes result.json, comparison.svg and comparison.html. A
+    go on with a killed run, or with more seeds. Writes result.json and comparison.svg, .html and .md. A
     training that failed ends the command with code 1.
     """
     from agesearch.data.records import Split
@@ -78,6 +78,7 @@ def _show(record: Comparison) -> None:
         COLUMNS,
         TEACHER_COLUMNS,
         comparison_rows,
+        headlines,
         legend,
         teacher_rows,
     )
@@ -85,7 +86,8 @@ def _show(record: Comparison) -> None:
     out.print(table(f"Methods on {record.dataset_name}", COLUMNS, comparison_rows(record)))
     if record.teachers:
         out.print(table("Teachers", TEACHER_COLUMNS, teacher_rows(record), texts=3))
-    out.print(legend(record), highlight=False, markup=False)
+    for line in (*headlines(record), legend(record)):
+        out.print(line, highlight=False, markup=False)
 
 
 def _tell(record: Comparison, written: list[str]) -> None:

@@ -1,10 +1,11 @@
-"""A comparison of methods as files and tables: the drawing as SVG, and a self-contained page that holds it,
-the figures, what each method is, and what the figures do not say.
+"""A comparison of methods as files and tables: the drawing as SVG, a self-contained page that holds it, the
+figures, what each method is and what the figures do not say, and the tables as Markdown for a README.
 """
 
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 
 from markupsafe import Markup
 
@@ -15,14 +16,14 @@ from agesearch.reporting.tables import duration, signed, value_text
 from agesearch.storage import Location
 from agesearch.training.compared import Comparison, MethodRecord, TeacherRecord
 
-SVG, PAGE = "comparison.svg", "comparison.html"
+SVG, PAGE, MARKDOWN = "comparison.svg", "comparison.html", "comparison.md"
 
 COLUMNS = ["method", "MAE ± sd", "95 %", "minus reference", "95 %", "p (Holm)", "", "CS@5", "bias", "train"]
 TEACHER_COLUMNS = ["teacher", "network", "", "MAE, years", "95 %", "trained in"]
 
 
 def write_comparison(record: Comparison, folder: str | Location) -> list[Location]:
-    """Write ``comparison.svg`` and ``comparison.html`` into a folder; returns both."""
+    """Write the comparison as ``comparison.svg``, ``.html`` and ``.md`` into a folder; returns all three."""
     place = Location.of(folder)
     figure = comparison_figure(record)
     page = (
@@ -36,12 +37,13 @@ def write_comparison(record: Comparison, folder: str | Location) -> list[Locatio
             methods=[_described(method) for method in record.methods],
             teacher_columns=TEACHER_COLUMNS,
             teachers=teacher_rows(record),
-            resolution=resolution(record),
+            headlines=headlines(record),
         )
     )
-    (place / SVG).write_text(figure)
-    (place / PAGE).write_text(page)
-    return [place / SVG, place / PAGE]
+    files = {SVG: figure, PAGE: page, MARKDOWN: _markdown(record)}
+    for name, text in files.items():
+        (place / name).write_text(text)
+    return [place / name for name in files]
 
 
 def comparison_rows(record: Comparison) -> list[list[str]]:
@@ -63,6 +65,30 @@ def teacher_rows(record: Comparison) -> list[list[str]]:
     ]
 
 
+def headlines(record: Comparison) -> list[str]:
+    """What was found, in a sentence or a few: which methods differ from the reference, and which are ties."""
+    told = []
+    for word in ("better", "worse"):
+        found = [
+            f"{method.name} ({signed(method.difference.difference.value)} years, "
+            f"{signed(method.difference.difference.low)} to {signed(method.difference.difference.high)})"
+            for method in by_error(record)
+            if method.difference and method.difference.verdict == word
+        ]
+        if found:
+            told.append(f"{word.capitalize()} than {record.reference}: {', '.join(found)}.")
+    ties = [one.name for one in by_error(record) if one.difference and one.difference.verdict == "tie"]
+    if ties:
+        told.append(f"Tied with {record.reference}: {', '.join(ties)}.")
+    seen = resolution(record)
+    if seen is not None:
+        told.append(
+            f"Half the median interval is {seen:.1f} years: smaller differences are ties here, which does "
+            "not mean that the methods are equal."
+        )
+    return told
+
+
 def legend(record: Comparison) -> str:
     """What the figures are, in a few lines."""
     return (
@@ -77,6 +103,24 @@ def resolution(record: Comparison) -> float | None:
     """Half the width of the differences' intervals in years (their median): what this comparison can see."""
     found = [method.difference.difference for method in record.methods if method.difference]
     return statistics.median((one.high - one.low) / 2 for one in found) if found else None
+
+
+def _markdown(record: Comparison) -> str:
+    """The sentences and the tables, to be pasted or linked."""
+    lines = [*(_plain(line) for line in headlines(record)), "", *_piped(COLUMNS, comparison_rows(record))]
+    if record.teachers:
+        lines += ["", *_piped(TEACHER_COLUMNS, teacher_rows(record))]
+    return "\n".join([*lines, "", _plain(legend(record))]) + "\n"
+
+
+def _piped(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return [f"| {' | '.join(_plain(cell) for cell in line)} |" for line in lines]
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown shows as it is."""
+    return "".join(f"\\{letter}" if letter in "\\|<>*_`[]" else letter for letter in text)
 
 
 def _figures(method: MethodRecord) -> list[str]:

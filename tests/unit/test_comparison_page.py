@@ -11,7 +11,13 @@ from agesearch.measure.accuracy import Estimate
 from agesearch.measure.repeated import Verdict
 from agesearch.metrics import BIAS_YEARS, CS5, MAE_YEARS
 from agesearch.reporting.comparison import comparison_figure, p_words
-from agesearch.reporting.comparisons import comparison_rows, legend, resolution, write_comparison
+from agesearch.reporting.comparisons import (
+    comparison_rows,
+    headlines,
+    legend,
+    resolution,
+    write_comparison,
+)
 from agesearch.specs import ModelSpec, TrainSpec
 from agesearch.training.compared import (
     Comparison,
@@ -128,13 +134,29 @@ def test_the_table_starts_with_the_smallest_error(record: Comparison) -> None:
 
 
 def test_the_page_is_whole_and_tells_failures_and_notes(record: Comparison, tmp_path: Path) -> None:
-    svg, page = write_comparison(record, str(tmp_path))
+    svg, page, _ = write_comparison(record, str(tmp_path))
     text = page.read_text()
     assert svg.read_text().strip() in text
     for words in ("the loss is not a number", "2 seeds say little.", "4.50–6.50", "&lt;b&gt;wild"):
         assert words in text
     assert "<b>wild" not in text
     assert "src=" not in text
+
+
+def test_the_headlines_name_what_differs_and_call_ties_ties(record: Comparison) -> None:
+    assert headlines(record)[:2] == [
+        "Better than labels: kd (−1.50 years, −2.00 to −1.00).",
+        "Tied with labels: cdf.",
+    ]
+    assert "does not mean that the methods are equal" in headlines(record)[2]
+
+
+def test_the_markdown_is_whole_tables_that_nothing_breaks(record: Comparison, tmp_path: Path) -> None:
+    text = write_comparison(record, str(tmp_path))[2].read_text()
+    tables = [line for line in text.splitlines() if line.startswith("|")]
+    assert [line.count("|") for line in tables] == [11] * 6 + [7] * 3
+    assert "| \\<b\\>wild | – |" in text
+    assert "Tied with labels: cdf." in text
 
 
 def test_small_p_values_are_bounded_and_large_ones_short() -> None:
