@@ -193,7 +193,7 @@ class StudyFolder:
         except (InputError, pa.ArrowException, KeyError, TypeError, ValueError, OSError) as error:
             why = first_line(error.__cause__ or error)
             raise InputError(
-                f"'{place}' is damaged ({why}): 'agesearch resume {self.root}' writes it anew from {DATABASE}."
+                f"'{place}' is damaged ({why}): 'agesearch resume {self.root}' writes it from {DATABASE}."
             ) from error
 
     def trial(self, number: int) -> TrialRecord:

@@ -93,10 +93,12 @@ def _trained(spec: TrainSpec, inputs: TrialInputs, out: Location, notes: list[st
     """Train and report each epoch; what the trial ends with."""
     before, epoch = _trained_before(out), 0
     started = time.perf_counter() - before
-    stopped = False
+    stopped = over = False
 
     def report(metrics: dict[str, float]) -> None:
         nonlocal epoch, stopped
+        if over:  # by a thread that outlives its training: the process belongs to another trial now
+            return
         epoch = int(metrics.get(EPOCH, epoch))
         told = {NOTE: "; ".join(notes)} if notes else {}
         notes.clear()
@@ -125,6 +127,8 @@ def _trained(spec: TrainSpec, inputs: TrialInputs, out: Location, notes: list[st
     except Exception as error:
         outcome = CUT if _no_room(error) else FAILED
         last = {EPOCH: epoch, OUTCOME: outcome, REASON: _described(error, outcome)}
+    finally:
+        over = True
     return {**last, SECONDS: time.perf_counter() - started}
 
 

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
+import faulty_trainers
 import optuna
 import pytest
 import search_helpers as helpers
+from faulty_trainers import FAULTS
 from search_helpers import ARCHS, tiny_spec, workshop, write_sources
 
-from agesearch.errors import ConflictError, InputError
+from agesearch.bench.chaos import run_chaos
+from agesearch.errors import AgeSearchError, ConflictError, InputError
 from agesearch.search.events import Note, Outcome, StudyEvent, TrialProgress, TrialRetried, TrialStarted
 from agesearch.search.history import STUDY_NAME
 from agesearch.search.records import State, open_study
-from agesearch.search.study import Limits, StudyResult, run_study
+from agesearch.search.study import Limits, StudyResult, resume_study, run_study
 from agesearch.specs import RungSpec
 from agesearch.storage import Location, exclusive
 
@@ -24,7 +31,8 @@ from agesearch.storage import Location, exclusive
 def _helpers_reach_the_workers(ray_local: None) -> None:
     from ray import cloudpickle
 
-    cloudpickle.register_pickle_by_value(helpers)
+    for module in (helpers, faulty_trainers):
+        cloudpickle.register_pickle_by_value(module)
 
 
 def run(
@@ -215,3 +223,92 @@ def test_a_study_in_use_refuses_a_second_driver(tmp_path: Path) -> None:
         pytest.raises(ConflictError, match="in use by"),
     ):
         run(tmp_path)
+
+
+def test_every_fault_is_told_truly_and_ends_no_other_trial(tmp_path: Path) -> None:
+    data, teacher = write_sources(tmp_path)
+    events: list[StudyEvent] = []
+    spec = tiny_spec(trials=len(FAULTS), startup_trials=len(FAULTS), rungs=None)
+    result = run_study(
+        spec,
+        data,
+        teacher,
+        str(tmp_path / "study"),
+        limits=Limits(stall_minutes=0.1, dashboard=False),
+        on_event=events.append,
+        workshop=workshop(faulty_trainers.faulty),
+    )
+    assert result.outcome is Outcome.COMPLETE
+    for record in result.records:
+        fault, state, reason = FAULTS[record.number]
+        assert (fault, record.state.value) == (fault, state)
+        assert record.reason.startswith(reason), fault
+        assert bool(record.reason) == bool(reason)
+    retried = sorted(event.record.number for event in events if isinstance(event, TrialRetried))
+    assert retried == [8, 9, 10, 11]  # once each
+    assert open_study(tmp_path / "study").trials() == result.records
+    assert {record.number for record in result.front} <= {0, 7, 12}
+
+
+def test_a_full_disk_is_told_truly_stops_the_study_and_resume_goes_on(tmp_path: Path) -> None:
+    data, teacher = write_sources(tmp_path)
+    out = str(tmp_path / "study")
+    made = workshop(faulty_trainers.without_room)
+    with pytest.raises(
+        AgeSearchError, match=r"^The study stopped: '.*' could not be written: No space"
+    ) as caught:
+        run_study(tiny_spec(), data, teacher, out, limits=Limits(concurrency=1), workshop=made)
+    assert caught.value.exit_code == 1
+    assert f"agesearch tune --resume {out}" in str(caught.value)
+    before = open_study(out).trials()
+    assert [record.state for record in before] == [State.COMPLETE, State.RUNNING]
+    (tmp_path / "study" / "room").touch()
+    result = resume_study(out, workshop=made)
+    assert [record.state for record in result.records] == [State.COMPLETE] * 4
+    assert result.records[0] == before[0]
+
+
+_HOLDER = """
+import sys
+from agesearch.storage import Location, exclusive
+with exclusive(Location.of(sys.argv[1]), "the study"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("verb", ["new", "resume"])
+def test_a_second_driver_in_its_own_process_is_refused(tmp_path: Path, verb: str) -> None:
+    data, teacher = write_sources(tmp_path)
+    out = tmp_path / "study"
+    if verb == "resume":
+        run_study(tiny_spec(trials=1), data, teacher, str(out), workshop=workshop())
+    holder = subprocess.Popen(
+        [sys.executable, "-c", _HOLDER, str(out)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    space = tmp_path / "space.yaml"
+    space.write_text(json.dumps(tiny_spec().model_dump(mode="json", exclude_unset=True)))
+    new = ["tune", str(space), "--data", data, "--teacher", teacher, "--out", str(out)]
+    command = new if verb == "new" else ["tune", "--resume", str(out), "--trials", "2"]
+    code = f"import sys; from agesearch.cli.main import run; sys.argv[1:] = {command!r}; run()"
+    second = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait()
+    assert second.returncode == 2
+    assert f"in use by process {holder.pid}" in second.stderr
+    if verb == "resume":  # the lock of a killed driver holds nobody
+        assert len(resume_study(str(out), trials=2, workshop=workshop()).records) == 2
+
+
+def test_killed_workers_and_drivers_lose_nothing(tmp_path: Path) -> None:
+    found = run_chaos(
+        kills=4, trials=8, epochs=4, seed=1, nodes=False, pretend=True, reference=False, folder=tmp_path
+    )
+    assert found.faults == []
+    assert found.kills == {"driver": 2, "worker": 2}
+    assert found.states == {"RUNNING": 0, "COMPLETE": 8, "PRUNED": 0, "FAIL": 0}
+    assert found.retries == 2
+    assert found.lost <= 4
+    assert found.worst <= 1

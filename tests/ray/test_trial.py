@@ -116,3 +116,17 @@ def test_the_process_of_an_earlier_attempt_keeps_its_folder(
     orphan.wait()
     (last,) = reports_of(tmp_path, lambda report: {"val_mae_years": 6.0}, monkeypatch)
     assert last["outcome"] == "completed"
+
+
+def test_a_report_after_the_end_is_not_another_trials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[Callable[[dict[str, Any]], None]] = []
+
+    def body(report: Callable[[dict[str, Any]], None]) -> dict[str, float]:
+        kept.append(report)
+        return {"val_mae_years": 6.0}
+
+    told = reports_of(tmp_path, body, monkeypatch)
+    kept[0]({"epoch": 9, "val_mae_years": 0.0})
+    assert [row["outcome"] for row in told] == ["completed"]
