@@ -21,7 +21,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
-from agesearch.errors import AgeSearchError, InputError, first_line
+from agesearch.errors import AgeSearchError, ConflictError, InputError, first_line
 from agesearch.metrics import LATENCY_MS_P50, VAL_CS5, VAL_MAE_YEARS
 from agesearch.search.events import EventListener, Note
 from agesearch.search.history import STUDY_NAME, History
@@ -89,10 +89,22 @@ def write_fault(error: BaseException) -> str:
 def keep_header(folder: StudyFolder, header: StudyHeader) -> None:
     """Write ``study.yaml``, and its copy into the database, which has to be there."""
     folder.write_header(header)
-    study = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{folder.database}")
     text = header.model_dump_json()
-    if study.user_attrs.get(_HEADER) != text:
-        study.set_user_attr(_HEADER, text)
+    try:
+        study = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{folder.database}")
+        if study.user_attrs.get(_HEADER) != text:
+            study.set_user_attr(_HEADER, text)
+    except WRITE_ERRORS as error:
+        raise AgeSearchError(write_fault(error)) from error
+
+
+def refuse_headless(folder: StudyFolder) -> None:
+    """A ``ConflictError`` where trials lie in a folder without ``study.yaml``: they are no new study's."""
+    if (folder.root / TRIALS_FILE).exists() and not folder.exists():
+        raise ConflictError(
+            f"'{folder.root}' holds {TRIALS_FILE} but no {STUDY_FILE}: 'agesearch resume {folder.root}' "
+            f"restores it from {DATABASE}; or choose another --out."
+        )
 
 
 def mended_header(folder: StudyFolder, on_event: EventListener) -> StudyHeader:

@@ -37,7 +37,14 @@ from agesearch.search.preparation import (
     warn_of_other_crops,
 )
 from agesearch.search.records import DATABASE, State, StudyFolder, StudyHeader, TrialRecord, open_study
-from agesearch.search.repair import WRITE_ERRORS, keep_header, mended_header, open_history, write_fault
+from agesearch.search.repair import (
+    WRITE_ERRORS,
+    keep_header,
+    mended_header,
+    open_history,
+    refuse_headless,
+    write_fault,
+)
 from agesearch.search.space import check_space
 from agesearch.search.teachers import chosen_teachers
 from agesearch.session import RaySession, ray_session
@@ -121,6 +128,7 @@ def run_study(
     with exclusive(folder.root, "the study"):
         if folder.exists():
             raise taken(folder, spec, manifest, teachers)
+        refuse_headless(folder)
         with driving(folder.root) as wheel:
             found = teachers.trained(place, on_event, limits.address if limits else None)
             header = study_header(spec, place, manifest, found, scale)

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from fake_study import write_study
 
-from agesearch.errors import AgeSearchError, InputError
+from agesearch.errors import AgeSearchError, ConflictError, InputError
 from agesearch.metrics import VAL_CS5, VAL_MAE_YEARS
 from agesearch.search.events import Note, StudyEvent
 from agesearch.search.history import History, Spent
 from agesearch.search.records import State, StudyFolder, TrialRecord
-from agesearch.search.repair import keep_header, mended_header, open_history
+from agesearch.search.repair import keep_header, mended_header, open_history, refuse_headless
 from agesearch.specs import Choices, ModelSpec, Range, StudySpec, TrainSpec
 from agesearch.storage import Location
 
@@ -198,3 +198,10 @@ def test_a_study_file_that_somebody_edited_wrongly_stays_theirs(tmp_path: Path) 
     file.write_text(file.read_text().replace("trials: 24", "trials: many"))
     with pytest.raises(InputError, match="trials"):
         mended_header(study, lambda _: None)
+
+
+def test_trials_without_a_study_file_are_not_taken_into_a_new_study(tmp_path: Path) -> None:
+    study, _ = story(tmp_path)
+    with pytest.raises(ConflictError, match=r"holds trials.parquet but no study.yaml: 'agesearch resume"):
+        refuse_headless(study)
+    refuse_headless(StudyFolder(Location.of(tmp_path / "new")))
