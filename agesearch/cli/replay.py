@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from agesearch.search.comparison import Comparison, Row
 
 _EXAMPLE = (
-    "Example: agesearch replay studies/first --strategies random,tpe,tpe-rungs --seeds 20 --svg replay.svg"
+    "Example: agesearch replay studies/first --strategies random,ehvi-rungs --seeds 20 --page replay.html"
 )
 
 
@@ -26,11 +26,19 @@ def replay(
         str, typer.Argument(metavar="RECORD", help="Study folder, or a table that --save wrote.")
     ],
     strategies: Annotated[
-        str, typer.Option("--strategies", help="Of random, random-rungs, tpe, tpe-rungs; with commas.")
-    ] = "random,tpe,tpe-rungs",
+        str,
+        typer.Option(
+            "--strategies",
+            help="With commas: random, tpe, ehvi, each also with '-rungs'; ehvi-rungs-nearest; optuna-tpe; "
+            "moasha, moasha-ours, moasha-ranked, moasha-ranked-ours (extra 'bench').",
+        ),
+    ] = "random,optuna-tpe,ehvi,ehvi-rungs",
     seeds: Annotated[int, typer.Option("--seeds", help="Runs of each strategy.")] = 20,
     slots: Annotated[int, typer.Option("--slots", help="Trials that train at once.")] = 4,
     svg: Annotated[str | None, typer.Option("--svg", help="Draw hypervolume against epochs here.")] = None,
+    page: Annotated[
+        str | None, typer.Option("--page", metavar="FILE.html", help="Chart and figures as one page.")
+    ] = None,
     save: Annotated[
         str | None, typer.Option("--save", metavar="FILE.parquet", help="Keep the record as one table.")
     ] = None,
@@ -56,6 +64,10 @@ def replay(
         from agesearch.reporting.replays import write_replay_figure
 
         write_replay_figure(found, Location.of(svg))
+    if page is not None:
+        from agesearch.reporting.replays import write_replay_page
+
+        write_replay_page(found, Location.of(page), record)
     if as_json:
         print_json(found.as_json())
     else:

@@ -7,10 +7,11 @@ from __future__ import annotations
 from agesearch.reporting.pages import environment
 from agesearch.reporting.plots import Chart, Curve, share_chart
 from agesearch.search.comparison import GOAL, Comparison, Line
+from agesearch.search.strategies import made
 from agesearch.storage import Location
 
-#: Lines that have a colour of their own; further strategies share the last one's.
-_KINDS = 4
+#: Lines that are drawn, each in a colour of its own; further strategies are in the table only.
+_KINDS = 8
 
 
 def write_replay_figure(found: Comparison, file: Location) -> None:
@@ -19,10 +20,20 @@ def write_replay_figure(found: Comparison, file: Location) -> None:
     file.write_text(template.render(chart=replay_chart(found)))
 
 
+def write_replay_page(found: Comparison, file: Location, record: str) -> None:
+    """Write the chart and its figures as one HTML page; ``record`` says where the curves come from."""
+    template = environment().get_template("replay.html.j2")
+    rows = [(row, made(row.strategy).about) for row in found.rows]
+    file.write_text(
+        template.render(chart=replay_chart(found), found=found, rows=rows, record=record, goal=GOAL)
+    )
+
+
 def replay_chart(found: Comparison) -> Chart:
     """Medians over bands from the 10th to the 90th percentile of the seeds."""
     seeds = max(row.seeds for row in found.rows)
-    curves = [curve for place, line in enumerate(found.lines) for curve in _drawn(line, place, seeds)]
+    lines = found.lines[:_KINDS]
+    curves = [curve for place, line in enumerate(lines) for curve in _drawn(line, place, seeds)]
     curves.sort(key=lambda curve: not curve.kind.startswith("band"))  # lines lie on top of all bands
     return share_chart(
         "Hypervolume by epochs spent",
@@ -30,7 +41,7 @@ def replay_chart(found: Comparison) -> Chart:
         "share of the record's hypervolume",
         curves,
         goal=(GOAL, "goal"),
-        legend=[(_kind(place), line.strategy) for place, line in enumerate(found.lines)],
+        legend=[(_kind(place), line.strategy) for place, line in enumerate(lines)],
     )
 
 
@@ -39,9 +50,9 @@ def _drawn(line: Line, place: int, seeds: int) -> list[Curve]:
     upper = list(zip(line.epochs, line.high, strict=True))
     middle = list(zip(line.epochs, line.median, strict=True))
     details = (line.strategy, f"median of {seeds} seeds; band: 10th to 90th percentile")
-    band = Curve([*lower, *reversed(upper)], f"band-{min(place, _KINDS - 1) + 1}")
+    band = Curve([*lower, *reversed(upper)], f"band-{place + 1}")
     return [band, Curve(middle, _kind(place), details)]
 
 
 def _kind(place: int) -> str:
-    return f"curve-{min(place, _KINDS - 1) + 1}"
+    return f"curve-{place + 1}"

@@ -132,30 +132,33 @@ def _moasha(record: Record, seed: int, *, ranked: bool, ours: bool) -> Strategy:
 
 
 STRATEGIES: Mapping[str, Made] = {
-    "random": Made("every trial to its end", _own("random", stops=False)),
+    "random": Made("random, every trial to its end", _own("random", stops=False)),
     "random-rungs": Made("random, hopeless trials stopped", _own("random", stops=True)),
-    "tpe": Made("our bounded TPE", _own("tpe", stops=False)),
+    "tpe": Made("our bounded TPE, every trial to its end", _own("tpe", stops=False)),
     "tpe-rungs": Made("our bounded TPE, hopeless trials stopped", _own("tpe", stops=True)),
     "ehvi": Made(
-        "expected hypervolume improvement over the rows left, latency known",
+        "expected hypervolume improvement over the rows left, every trial to its end",
         _own("ehvi", stops=False, chooses=True),
     ),
     "ehvi-rungs": Made(
-        "the same, hopeless trials stopped: our default", _own("ehvi", stops=True, chooses=True)
+        "expected hypervolume improvement over the rows left, hopeless trials stopped",
+        _own("ehvi", stops=True, chooses=True),
     ),
     "ehvi-rungs-nearest": Made(
-        "the same over all of the space, then the nearest row", _own("ehvi", stops=True)
+        "expected hypervolume improvement over the whole space, then the nearest row; hopeless ones stopped",
+        _own("ehvi", stops=True),
     ),
-    "optuna-tpe": Made("Optuna's TPESampler with its defaults, two objectives", _optuna),
-    "moasha": Made("Syne Tune's MOASHA with its defaults", partial(_moasha, ranked=False, ours=False)),
+    "optuna-tpe": Made("Optuna's TPESampler, its defaults, two objectives, no stopping", _optuna),
+    "moasha": Made("Syne Tune's MOASHA, its defaults", partial(_moasha, ranked=False, ours=False)),
     "moasha-ours": Made(
-        "MOASHA with the grace period and eta of our rungs", partial(_moasha, ranked=False, ours=True)
+        "MOASHA, grace period and reduction of our rungs", partial(_moasha, ranked=False, ours=True)
     ),
     "moasha-ranked": Made(
-        "MOASHA, its order of trials turned into ranks", partial(_moasha, ranked=True, ours=False)
+        "MOASHA, its defaults, its order of trials turned into ranks",
+        partial(_moasha, ranked=True, ours=False),
     ),
     "moasha-ranked-ours": Made(
-        "the same with the grace period and eta of our rungs", partial(_moasha, ranked=True, ours=True)
+        "MOASHA, ranks, grace period and reduction of our rungs", partial(_moasha, ranked=True, ours=True)
     ),
 }
 

@@ -1,0 +1,139 @@
+"""Expected hypervolume improvement, the model behind it, and proposals made by it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from replay_rows import NETWORKS, SIZES, study
+
+from agesearch.metrics import VAL_MAE_YEARS
+from agesearch.search.acquisition import expected_improvement, staircase
+from agesearch.search.encoding import Encoding
+from agesearch.search.history import History, Spent
+from agesearch.search.limits import Fitting
+from agesearch.search.pareto import hypervolume
+from agesearch.search.space import network_of
+from agesearch.search.surrogate import GaussianProcess
+from agesearch.specs import Choices, Range, StudySpec
+
+LATENCIES = {(arch, size): ms * (size / 64) ** 2 for arch, (ms, _, _) in NETWORKS.items() for size in SIZES}
+POINTS = [(9.0, 0.4), (7.5, 0.9), (6.0, 2.0), (8.0, 1.5), (30.0, 0.1)]
+REFERENCE = (10.0, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("error", "spread", "latency"), [(7.0, 0.2, 0.5), (6.2, 0.05, 2.5), (12.0, 0.4, 0.2)]
+)
+def test_the_expected_gain_is_that_of_many_draws(error: float, spread: float, latency: float) -> None:
+    draws = np.exp(np.random.default_rng(0).normal(math.log(error), spread, 1500))
+    before = hypervolume(POINTS, REFERENCE)
+    gains = [hypervolume([*POINTS, (draw, latency)], REFERENCE) - before for draw in draws]
+    exact = expected_improvement(np.log([error]), np.array([spread]), np.array([latency]), POINTS, REFERENCE)
+    assert exact[0] == pytest.approx(np.mean(gains), rel=0.08, abs=0.004)
+
+
+def test_a_sure_error_gains_its_area_and_one_beyond_the_reference_nothing() -> None:
+    sure = expected_improvement(
+        np.log([5.0, 5.0, 9.5]), np.zeros(3), np.array([1.0, 3.5, 0.5]), POINTS, REFERENCE
+    )
+    gained = hypervolume([*POINTS, (5.0, 1.0)], REFERENCE) - hypervolume(POINTS, REFERENCE)
+    assert sure == pytest.approx([gained, 0.0, 0.0])
+    edges, levels = staircase(POINTS, REFERENCE)
+    assert (edges.tolist(), levels.tolist()) == ([0.0, 0.4, 0.9, 2.0, 3.0], [10.0, 9.0, 7.5, 6.0])
+
+
+def test_the_model_learns_a_curve_and_trusts_uncertain_targets_less() -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.random((40, 2))
+    targets = np.sin(4 * rows[:, 0])  # the second column says nothing
+    groups = [slice(0, 1), slice(1, 2)]
+    model = GaussianProcess(rows, targets, np.zeros(40), groups)
+    asked = rng.random((50, 2))
+    mean, deviation = model.predict(asked)
+    assert np.abs(mean - np.sin(4 * asked[:, 0])).mean() < 0.1
+    assert model.lengths.lengths[0] < model.lengths.lengths[1]
+    targets[0] += 3.0
+    off = GaussianProcess(rows, targets, np.zeros(40), groups, model.lengths).predict(rows[:1])[0]
+    loose = np.where(np.arange(40) == 0, 100.0, 0.0)
+    held = GaussianProcess(rows, targets, loose, groups, model.lengths).predict(rows[:1])[0]
+    truth = math.sin(4 * rows[0, 0])
+    assert abs(held[0] - truth) < abs(off[0] - truth)
+    assert (deviation > 0).all()
+
+
+def _filled(spec: StudySpec, count: int = 14) -> History:
+    """A study of finished trials whose error falls with the latency and rises away from a learning rate."""
+    history = History.in_memory(spec)
+    history.latencies = LATENCIES
+    for number in range(count):
+        params, _ = history.propose()
+        history.begin(params)
+        latency = LATENCIES[network_of(spec, params)]
+        history.knows_latency(number, latency)
+        error = 8.0 - math.log(latency) + abs(math.log(float(params["optim.learning_rate"]) / 2e-3))
+        curve = tuple(error + 4.0 / (epoch + 1) for epoch in range(16))
+        if number % 4 == 3:
+            history.prune(number, "stopped", Spent(4, 1.0, curve[:4]), curve[3])
+        elif number % 7 == 6:
+            history.fail(number, "diverged")
+        else:
+            history.complete(number, {VAL_MAE_YEARS: curve[-1]}, Spent(16, 4.0, curve))
+    return history
+
+
+def test_proposals_are_a_pure_function_of_the_seed_and_the_trials() -> None:
+    first, again = _filled(study()), _filled(study())
+    assert [record.params for record in first.records] == [record.params for record in again.records]
+    assert first.propose() == again.propose()
+    other = _filled(study().model_copy(update={"seed": 1}))
+    assert other.propose() != first.propose()
+
+
+def test_proposals_turn_to_the_learning_rates_that_paid() -> None:
+    history = _filled(study(), 24)
+    rates = [float(record.params["optim.learning_rate"]) for record in history.records]
+
+    def away(some: list[float]) -> float:
+        return float(np.mean([abs(math.log(rate / 2e-3)) for rate in some]))
+
+    assert away(rates[12:]) < 0.7 * away(rates[:8])
+
+
+def test_only_networks_within_the_limits_are_proposed() -> None:
+    spec = study().model_copy(update={"max_latency_ms": 0.5})
+    allowed = frozenset(network for network, ms in LATENCIES.items() if ms <= 0.5)
+    fitting = Fitting(spec, allowed, {network: "slow" for network in LATENCIES.keys() - allowed})
+    history = _filled(spec)
+    history.suggest_only(fitting)
+    assert network_of(spec, history.propose()[0]) in allowed
+
+
+def test_offered_configurations_are_the_only_ones_chosen_from() -> None:
+    history = _filled(study())
+    offered = [dict(record.params, **{"augment.strength": 0.123}) for record in history.records[:3]]
+    assert history.propose(offered)[0]["augment.strength"] == pytest.approx(0.123)
+
+
+def test_a_place_leads_back_to_its_parameters_and_conditions_leave_gaps() -> None:
+    spec = study()
+    space = {
+        **spec.space,
+        "distill.temperature": Range(low=1.0, high=5.0, step=0.5, when={"distill.kd_weight": {"above": 1.0}}),
+        "optim.batch_size": Choices(choices=(16, 32, 64)),
+    }
+    spec = StudySpec.model_validate(
+        spec.model_dump() | {"space": {n: d.model_dump() for n, d in space.items()}}
+    )
+    encoding = Encoding(spec, Fitting(), LATENCIES)
+    places, latencies = encoding.drawn(60, np.random.default_rng(0))
+    for place, latency in zip(places, latencies, strict=True):
+        params = encoding.params(place)
+        assert ("distill.temperature" in params) == (float(params["distill.kd_weight"]) > 1.0)
+        assert LATENCIES[network_of(spec, params)] == latency
+        again = encoding.params(encoding.place(params))
+        assert again == {name: pytest.approx(value) for name, value in params.items()}
+    features = encoding.features(places, latencies)
+    assert np.isfinite(features).all()
+    assert features.shape == (60, encoding.groups[-1].stop)
