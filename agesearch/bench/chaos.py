@@ -162,8 +162,10 @@ def _cut(
             os.kill(driver.pid, signal.SIGKILL)
             driver.wait()
             driver = _driver(scene, mark)
-        elif not _kill_worker(scene, mark, cluster if kind == NODE else None):
-            continue
+        else:
+            while not _kill_worker(scene, mark, cluster if kind == NODE else None):
+                if not _await_epochs(scene, driver, len(read_begun(Path(scene.log))) + 1):
+                    return done
         done.append(kind)
         on_progress(Progress("Kills", len(done), len(plan), note=_note(done)))
     _await_epochs(scene, driver, None)

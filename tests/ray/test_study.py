@@ -225,29 +225,16 @@ def test_a_study_in_use_refuses_a_second_driver(tmp_path: Path) -> None:
         run(tmp_path)
 
 
-def test_every_fault_is_told_truly_and_ends_no_other_trial(tmp_path: Path) -> None:
-    data, teacher = write_sources(tmp_path)
-    events: list[StudyEvent] = []
-    spec = tiny_spec(trials=len(FAULTS), startup_trials=len(FAULTS), rungs=None)
-    result = run_study(
-        spec,
-        data,
-        teacher,
-        str(tmp_path / "study"),
-        limits=Limits(stall_minutes=0.1, dashboard=False),
-        on_event=events.append,
-        workshop=workshop(faulty_trainers.faulty),
+def test_killed_workers_and_drivers_lose_nothing(tmp_path: Path) -> None:
+    found = run_chaos(
+        kills=4, trials=8, epochs=4, seed=1, nodes=False, pretend=True, reference=False, folder=tmp_path
     )
-    assert result.outcome is Outcome.COMPLETE
-    for record in result.records:
-        fault, state, reason = FAULTS[record.number]
-        assert (fault, record.state.value) == (fault, state)
-        assert record.reason.startswith(reason), fault
-        assert bool(record.reason) == bool(reason)
-    retried = sorted(event.record.number for event in events if isinstance(event, TrialRetried))
-    assert retried == [8, 9, 10, 11]  # once each
-    assert open_study(tmp_path / "study").trials() == result.records
-    assert {record.number for record in result.front} <= {0, 7, 12}
+    assert found.faults == []
+    assert found.kills == {"driver": 2, "worker": 2}
+    assert found.states == {"RUNNING": 0, "COMPLETE": 8, "PRUNED": 0, "FAIL": 0}
+    assert found.retries == 2
+    assert found.lost <= 4
+    assert found.worst <= 1
 
 
 def test_a_full_disk_is_told_truly_stops_the_study_and_resume_goes_on(tmp_path: Path) -> None:
@@ -302,13 +289,26 @@ def test_a_second_driver_in_its_own_process_is_refused(tmp_path: Path, verb: str
         assert len(resume_study(str(out), trials=2, workshop=workshop()).records) == 2
 
 
-def test_killed_workers_and_drivers_lose_nothing(tmp_path: Path) -> None:
-    found = run_chaos(
-        kills=4, trials=8, epochs=4, seed=1, nodes=False, pretend=True, reference=False, folder=tmp_path
+def test_every_fault_is_told_truly_and_ends_no_other_trial(tmp_path: Path) -> None:
+    data, teacher = write_sources(tmp_path)
+    events: list[StudyEvent] = []
+    spec = tiny_spec(trials=len(FAULTS), startup_trials=len(FAULTS), rungs=None)
+    result = run_study(
+        spec,
+        data,
+        teacher,
+        str(tmp_path / "study"),
+        limits=Limits(stall_minutes=0.1, dashboard=False),
+        on_event=events.append,
+        workshop=workshop(faulty_trainers.faulty),
     )
-    assert found.faults == []
-    assert found.kills == {"driver": 2, "worker": 2}
-    assert found.states == {"RUNNING": 0, "COMPLETE": 8, "PRUNED": 0, "FAIL": 0}
-    assert found.retries == 2
-    assert found.lost <= 4
-    assert found.worst <= 1
+    assert result.outcome is Outcome.COMPLETE
+    for record in result.records:
+        fault, state, reason = FAULTS[record.number]
+        assert (fault, record.state.value) == (fault, state)
+        assert record.reason.startswith(reason), fault
+        assert bool(record.reason) == bool(reason)
+    retried = sorted(event.record.number for event in events if isinstance(event, TrialRetried))
+    assert retried == [8, 9, 10, 11]  # once each
+    assert open_study(tmp_path / "study").trials() == result.records
+    assert {record.number for record in result.front} <= {0, 7, 12}
