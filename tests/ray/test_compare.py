@@ -49,7 +49,7 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> str:
 def compared(faces: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, Comparison]:
     where = tmp_path_factory.mktemp("compare")
     path = methods_file(where)
-    return where / "out", path, compare(load_methods([path]), faces, where / "out", seeds=2)
+    return where / "out", path, compare(load_methods([path]), faces, str(where / "out"), seeds=2)
 
 
 def test_each_method_is_trained_with_every_seed_and_paired_by_it(
@@ -89,9 +89,9 @@ def test_a_second_run_trains_only_what_is_new(
         return decoded(job)
 
     monkeypatch.setattr(jobs_module, "_faces", noted)
-    again = compare(load_methods([path]), faces, out, seeds=2)
+    again = compare(load_methods([path]), faces, str(out), seeds=2)
     assert (again.methods, trained) == (record.methods, [])
-    more = compare(load_methods([path], reference="kd"), faces, out, seeds=2)
+    more = compare(load_methods([path], reference="kd"), faces, str(out), seeds=2)
     assert (more.methods[0].name, trained) == ("kd", [])
 
 
@@ -100,7 +100,7 @@ def test_other_faces_are_refused_in_the_same_folder(
 ) -> None:
     out, path, _ = compared
     with pytest.raises(ConflictError, match="holds a comparison with other settings, model or data"):
-        compare(load_methods([path]), with_ages(tmp_path / "others", start=40), out)
+        compare(load_methods([path]), with_ages(tmp_path / "others", start=40), str(out))
 
 
 def test_the_command_tells_what_failed_and_compares_the_rest(
