@@ -28,7 +28,7 @@ from agesearch.search.repair import WRITE_ERRORS, write_fault
 from agesearch.search.trial import Board
 
 #: Words of Ray's where an actor went down with its whole node.
-_NODE_LOST = ("its node has died", "The node with node id", "NODE_DIED", "node was terminated")
+_NODE_LOST = ("actor's node was terminated", "node it was running on is dead", "died by preemption")
 
 
 class NotKept:
@@ -255,7 +255,9 @@ def _last_words(trial: Trial) -> Death:
         return Death("worker died: out of memory")
     if any(words in text for words in _NODE_LOST):
         return Death("its node was lost", of_node=True)
-    if "ActorDiedError" in text or "actor died" in text or "ActorUnavailable" in text:
+    if "ActorUnavailable" in text:  # of a node that is not known to be lost yet
+        return Death("worker out of reach", of_node=True)
+    if "ActorDiedError" in text or "actor died" in text:
         return Death("worker died")
     lines = [line for line in text.splitlines() if line.strip()]
     return Death(f"worker failed: {lines[-1].strip()}"[:300] if lines else "worker failed to take the trial")

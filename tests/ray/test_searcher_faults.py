@@ -18,7 +18,7 @@ from agesearch.search.driver import Stopping, Urgency
 from agesearch.search.events import StudyEvent, TrialRetried
 from agesearch.search.history import History
 from agesearch.search.keeper import COMPLETED, CUT, OUTCOME, REASON, Keeper
-from agesearch.search.lives import Watchdog
+from agesearch.search.lives import Death, Watchdog
 from agesearch.search.records import State, StudyFolder
 from agesearch.search.searcher import StudySearcher
 from agesearch.storage import Location
@@ -127,3 +127,26 @@ def test_a_silent_trial_is_killed_taken_up_and_given_up(
     record = run.keeper.records[0]
     assert (record.state, record.retries) == (State.FAIL, 1)
     assert record.reason == "hung: no epoch for 4 s, twice before its first epoch"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason", "of_node"),
+    [
+        ("ray.exceptions.ActorDiedError: The actor died: its worker process has died", "worker died", False),
+        (
+            "ActorDiedError: died because the actor's node was terminated unexpectedly",
+            "its node was lost",
+            True,
+        ),
+        ("ray.exceptions.ActorUnavailableError: The actor is unavailable", "worker out of reach", True),
+        ("ray.exceptions.OutOfMemoryError: killed", "worker died: out of memory", False),
+        ("Traceback\n  line\nConflictError: in use\n", "worker failed: ConflictError: in use", False),
+        ("", "worker failed to take the trial", False),
+    ],
+)
+def test_last_words_tell_a_lost_node_from_a_dead_worker(
+    tmp_path: Path, text: str, reason: str, of_node: bool
+) -> None:
+    (tmp_path / "error.txt").write_text(text)
+    trial: Any = SimpleNamespace(error_file=str(tmp_path / "error.txt"))
+    assert module._last_words(trial) == Death(reason, of_node)
