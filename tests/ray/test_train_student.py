@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from training_faces import CROP, SPEC, write_faces
 
 from agesearch.ages import expected_age
@@ -106,3 +107,13 @@ def test_faces_too_many_to_hold_are_streamed(
     _train(faces, tmp_path / "streamed", report=reports.append)
     assert [report["epoch"] for report in reports] == [1, 2, 3]
     assert reports[-1]["train_loss"] < reports[0]["train_loss"]
+
+
+def test_bfloat16_computes_the_steps_and_leaves_float32_weights(faces: Path, tmp_path: Path) -> None:
+    spec = SPEC.with_values({"compute.precision": "bfloat16"})
+    metrics = _train(faces, tmp_path / "half", spec)
+    plain = _train(faces, tmp_path / "plain", SPEC)
+    assert metrics["val_mae_years"] == pytest.approx(plain["val_mae_years"], rel=0.2)
+    assert metrics != plain
+    kept = load_net(str(tmp_path / "half")).state_dict()
+    assert {tensor.dtype for tensor in kept.values() if tensor.is_floating_point()} == {torch.float32}
