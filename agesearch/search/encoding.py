@@ -69,8 +69,11 @@ class Encoding:
 
     def latencies(self, places: Array) -> Array:
         """Latency in ms of each place ``[n, d]``; NaN where the network does not fit or has none."""
-        found = (network_of(self._study, self.params(place)) for place in places)
-        return np.array([self._latencies.get(network, math.nan) for network in found])
+        return np.array([self.latency(self.params(place)) for place in places])
+
+    def latency(self, params: Mapping[str, Any]) -> float:
+        """Latency in ms of the network of these parameters; NaN where it does not fit or has none."""
+        return self._latencies.get(network_of(self._study, params), math.nan)
 
     def features(self, places: Array, latencies: Array) -> Array:
         """``[n, f]``: what distances are measured in."""
@@ -168,7 +171,8 @@ class Encoding:
         if (numbers > 0).all():
             numbers = np.log(numbers)
         span = float(np.ptp(numbers))
-        return (numbers - numbers.min()) / (span if span > 0 else 1.0)
+        scale: Array = (numbers - numbers.min()) / (span if span > 0 else 1.0)
+        return scale
 
     def _grouped(self) -> list[slice]:
         """Columns that share a length in the model: those of one dimension, after the latency's own."""

@@ -32,7 +32,7 @@ from agesearch.search.limits import Fitting, Latencies
 from agesearch.search.pareto import front
 from agesearch.search.records import State, TrialRecord
 from agesearch.search.rungs import TINY, Curve, gains_from
-from agesearch.search.space import Params
+from agesearch.search.space import Params, Value
 from agesearch.search.surrogate import GaussianProcess, Lengths
 from agesearch.specs import StudySpec
 
@@ -74,6 +74,7 @@ class Guide:
         self._encoding = Encoding(study, fitting, known)
         self._seen: dict[int, tuple[TrialRecord, _Seen]] = {}
         self._lengths: tuple[tuple[int, ...], Lengths] | None = None
+        self._offered: dict[tuple[tuple[str, Value], ...], tuple[Array, float]] = {}
 
     def propose(
         self,
@@ -98,12 +99,11 @@ class Guide:
         if offered is None:
             places, latencies = self._candidates(ended, np.random.default_rng(seed))
         else:
-            places = np.stack([self._encoding.place(params) for params in offered])
-            latencies = self._encoding.latencies(places)
+            places, latencies = self._placed(offered)
         mean, deviation = model.predict(self._encoding.features(places, latencies))
         reference = self._reference(points, mean - _HOPE * deviation, latencies)
         worth = expected_improvement(mean, deviation, latencies, points, reference)
-        return self._encoding.params(places[int(worth.argmax())])
+        return self._encoding.params(places[int(np.where(np.isfinite(worth), worth, -1.0).argmax())])
 
     def _view(self, record: TrialRecord) -> _Seen:
         """A record with its place and curve; made once a state."""
@@ -118,6 +118,15 @@ class Guide:
             kept = record, _Seen(record.number, place, curve, error)
             self._seen[record.number] = kept
         return kept[1]
+
+    def _placed(self, offered: Sequence[Params]) -> tuple[Array, Array]:
+        """Places and latencies of configurations; worked out once each, since a replay offers them again."""
+        keys = [tuple(params.items()) for params in offered]
+        for key, params in zip(keys, offered, strict=True):
+            if key not in self._offered:
+                self._offered[key] = self._encoding.place(params), self._encoding.latency(params)
+        found = [self._offered[key] for key in keys]
+        return np.stack([place for place, _ in found]), np.array([latency for _, latency in found])
 
     def _forget(self, ended: Sequence[_Seen]) -> None:
         """Keep what is still in view, so that memory stays bounded."""

@@ -54,7 +54,7 @@ class GaussianProcess:
         self.lengths = lengths or _fitted(_distances(features, features, groups), known, extra)
         kernel = self._kernel(features, features)
         kernel[np.diag_indices_from(kernel)] += self.lengths.noise + extra + _JITTER
-        self._lower = np.linalg.cholesky(kernel)
+        self._lower: Array = np.linalg.cholesky(kernel)
         self._weights = _solved(self._lower, known)
 
     def predict(self, features: Array) -> tuple[Array, Array]:
@@ -100,7 +100,7 @@ def _loss(theta: Array, centre: Array, flat: Array, targets: Array, variance: Ar
     kernel, slope = _matern((inverse @ flat).reshape(count, count))
     noise = math.exp(theta[-1])
     kernel[np.diag_indices_from(kernel)] += noise + variance + _JITTER
-    lower = np.linalg.cholesky(kernel)
+    lower: Array = np.linalg.cholesky(kernel)
     inverted = _solved(lower, np.eye(count))
     weights = inverted @ targets
     pull = np.outer(weights, weights) - inverted
@@ -126,7 +126,8 @@ def _distances(rows: Array, columns: Array, groups: Sequence[slice]) -> Array:
 
 def _squared(rows: Array, columns: Array) -> Array:
     lengths = (rows * rows).sum(axis=1)[:, None] + (columns * columns).sum(axis=1)[None, :]
-    return np.maximum(lengths - 2.0 * rows @ columns.T, 0.0)
+    found: Array = np.maximum(lengths - 2.0 * rows @ columns.T, 0.0)
+    return found
 
 
 def _solved(lower: Array, right: Array) -> Array:
