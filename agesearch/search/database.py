@@ -119,7 +119,7 @@ class SQLiteWriter:
 
     def _running(self, session: Any, trial_id: int) -> Any:
         """The trial's row; Optuna's error where the trial has ended."""
-        row = self._models.TrialModel.find_or_raise_by_id(trial_id, session)
+        row: Any = self._models.TrialModel.find_or_raise_by_id(trial_id, session)
         self._storage.check_trial_is_updatable(trial_id, row.state)
         return row
 

@@ -10,9 +10,10 @@ parameters may be suggested twice; such a trial is run again.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,10 @@ class History:
         """Every trial, in the order they began; nothing is copied."""
         return self._records.values()
 
+    def newest(self, most: int) -> list[TrialRecord]:
+        """At most so many trials, those that began last, newest first."""
+        return list(islice(reversed(self._records.values()), most))
+
     @property
     def finished(self) -> int:
         """How many trials are COMPLETE, PRUNED or FAIL."""
@@ -113,9 +118,12 @@ class History:
         parent = parent_of(trial_spec(self._spec, params), self.records)
         return self.begin(params, notes if parent is None else notes | {INHERITED: parent.number})
 
-    def propose(self) -> tuple[Params, int]:
-        """What ``suggest`` would begin, and how often it was drawn again for the study's limits."""
-        return self._proposer.propose(self._begun, self.records)
+    def propose(self, offered: Sequence[Params] | None = None) -> tuple[Params, int]:
+        """What ``suggest`` would begin, and how often it was drawn again for the study's limits.
+
+        A replay has only the configurations ``offered``; see ``agesearch.search.proposer``.
+        """
+        return self._proposer.propose(self._begun, self.records, latencies=self.latencies, offered=offered)
 
     def begin(self, params: Params, notes: Mapping[str, Any] | None = None) -> TrialRecord:
         """Begin a new trial with these parameters: it is stored whole, or not at all."""

@@ -30,9 +30,9 @@ from agesearch.search.learning import Learning
 from agesearch.search.limits import Latencies
 from agesearch.search.lives import Death, Deaths
 from agesearch.search.records import State, StudyFolder, TrialRecord
-from agesearch.search.rungs import Stop, decide
+from agesearch.search.rungs import KEEP, Keep, Stop, decide, rung_epochs
 from agesearch.search.space import trial_spec
-from agesearch.specs import StudySpec, TrainSpec
+from agesearch.specs import RungSpec, StudySpec, TrainSpec
 
 #: Keys of a trial's last report besides its metrics.
 OUTCOME, REASON, SECONDS, NOTE = "outcome", "reason", "train_s", "note"
@@ -40,6 +40,9 @@ COMPLETED, FAILED, CUT = "completed", "failed", "cut"
 
 #: What a COMPLETE trial is known by, the first of them always.
 _RESULTS = (VAL_MAE_YEARS, VAL_CS5)
+
+#: So many of the newest trials are what rungs compare with, so that a decision takes as long in any study.
+RIVALS = 1000
 
 #: What the names of a report's figures begin with.
 _METRICS = ("train_", "val_", EPOCH_SECONDS)
@@ -162,11 +165,21 @@ class Keeper:
         if fault:
             self._verdicts[number] = State.FAIL, f"{fault} after epoch {epoch}"
         elif self._spec.rungs is not None:
-            trial, others = self._learning.curves(self._history.record(number), self._history.all())
-            verdict = decide(trial, others, self._spec.rungs, self._spec.max_mae_years)
+            verdict = self._verdict(self._history.record(number), self._spec.rungs)
             if isinstance(verdict, Stop):
                 self._verdicts[number] = State.PRUNED, verdict.reason
         return number in self._verdicts
+
+    def _verdict(self, record: TrialRecord, rungs: RungSpec) -> Keep | Stop:
+        """What the rungs say of a trial, beside those that run, the front, and the newest others."""
+        trial = self._learning.curve(record)
+        if len(trial.best) not in rung_epochs(trial.epochs, rungs):
+            return KEEP
+        rivals = {other.number: other for other in self._history.newest(RIVALS + self.live)}
+        rivals |= {other.number: other for other in self._front}
+        rivals |= {number: self._history.record(number) for number in self._live}
+        trial, others = self._learning.curves(record, rivals.values())
+        return decide(trial, others, rungs, self._spec.max_mae_years)
 
     def may_stop(self, number: int, report: Mapping[str, Any]) -> bool:
         """Whether a trial with this report has epochs left that it can be stopped before."""

@@ -24,18 +24,21 @@ class Learning:
         self._folder = folder
         self._spec = spec
         self._live: dict[int, dict[int, float]] = {}
-        self._ended: dict[int, Curve] = {}
+        self._curves: dict[int, Curve] = {}
 
     def hear(self, number: int, epoch: int, error: float) -> None:
         """The error in years after an epoch."""
         self._live.setdefault(number, {})[epoch] = error
+        self._curves.pop(number, None)
 
     def go_on(self, number: int) -> None:
         """A trial is taken up again, from its last checkpoint."""
         self._live[number] = _on_disk(self._folder.trial_folder(number))
+        self._curves.pop(number, None)
 
     def end(self, number: int) -> tuple[float, ...]:
         """A trial is over; its errors epoch by epoch."""
+        self._curves.pop(number, None)
         return _dense(self._live.pop(number, {}))
 
     def forget_checkpoint(self, number: int) -> None:
@@ -47,11 +50,13 @@ class Learning:
     def curves(self, record: TrialRecord, records: Iterable[TrialRecord]) -> tuple[Curve, list[Curve]]:
         """The curve of one trial so far, and those of all trials that have a latency."""
         known = [other for other in records if other.latency_ms_p50 is not None]
-        return self._curve(record), [self._curve(other) for other in known]
+        return self.curve(record), [self.curve(other) for other in known]
 
-    def _curve(self, record: TrialRecord) -> Curve:
-        if record.number in self._ended:
-            return self._ended[record.number]
+    def curve(self, record: TrialRecord) -> Curve:
+        """The curve of one trial; made again only once there is something new of it."""
+        kept = self._curves.get(record.number)
+        if kept is not None and kept.state is record.state:
+            return kept
         running = record.state is State.RUNNING
         errors = _dense(self._live.get(record.number, {})) if running else record.curve
         if record.state is State.COMPLETE and not errors:  # by a version that kept curves in the folder only
@@ -59,8 +64,8 @@ class Learning:
         latency = math.inf if record.latency_ms_p50 is None else record.latency_ms_p50
         epochs = int(setting(self._spec, record.params, _EPOCHS))
         curve = Curve.of(record.number, latency, epochs, errors, record.state)
-        if not running:
-            self._ended[record.number] = curve
+        if record.latency_ms_p50 is not None:
+            self._curves[record.number] = curve
         return curve
 
 

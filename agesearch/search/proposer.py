@@ -37,6 +37,9 @@ from agesearch.specs import StudySpec
 VISIBLE = 300
 _BEST = 64
 
+#: Of those that run, the newest so many: on a large cluster they would bury the others, and take long.
+_RUNNING = 64
+
 #: How often TPE is asked again for a network within the limits.
 REDRAWS = 20
 
@@ -188,8 +191,12 @@ class _View:
 
 
 def visible(records: Sequence[TrialRecord], most: int = VISIBLE) -> list[TrialRecord]:
-    """The trials that TPE is shown, by number: all that run, and at most ``most`` that ended."""
+    """The trials that TPE is shown, by number: the newest that run, and at most ``most`` that ended."""
     shown = [record for record in records if record.params]
+    running = [record.number for record in shown if record.state is State.RUNNING]
+    if len(running) > _RUNNING:
+        first = running[-_RUNNING]
+        shown = [record for record in shown if record.state is not State.RUNNING or record.number >= first]
     ended = [record for record in shown if record.state is not State.RUNNING]
     if len(ended) <= most:
         return shown

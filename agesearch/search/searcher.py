@@ -67,6 +67,7 @@ class StudySearcher(NotKept, Searcher):
         self._concurrency = concurrency
         self._board = board
         self._numbers: dict[str, int] = {}
+        self._handed_out: dict[str, Trial] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """The next trial as Tune's config; None while none may start; FINISHED when all are over."""
@@ -109,6 +110,7 @@ class StudySearcher(NotKept, Searcher):
         if error or trial_id not in self._numbers:
             return
         number = self._numbers.pop(trial_id)
+        self._handed_out.pop(trial_id, None)
         self._watchdog.over(number)
         report = result or {}
         with self._halting():
@@ -120,13 +122,17 @@ class StudySearcher(NotKept, Searcher):
 
     def settle_lost(self, trials: list[Trial]) -> None:
         """Take up or FAIL the trials whose actor Tune has given up."""
-        unseen = set(self._numbers)
-        for trial in reversed(trials):
+        unseen = self._numbers.keys() - self._handed_out.keys()
+        for trial in reversed(trials):  # Tune's list grows with the study: look only for new trials in it
             if not unseen:
-                return
-            unseen.discard(trial.trial_id)
-            if trial.trial_id in self._numbers and trial.status == Trial.ERROR:
+                break
+            if trial.trial_id in unseen:
+                unseen.discard(trial.trial_id)
+                self._handed_out[trial.trial_id] = trial
+        for trial in [self._handed_out[name] for name in self._numbers if name in self._handed_out]:
+            if trial.status == Trial.ERROR:
                 number = self._numbers.pop(trial.trial_id)
+                del self._handed_out[trial.trial_id]
                 self._watchdog.over(number)
                 hung = self._hung.pop(number, None)
                 death = Death(hung) if hung else _last_words(trial)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -39,7 +40,7 @@ def write(writer: TrialWriter) -> None:
     writer.begin(2, begun())
 
 
-def told(path: Path) -> list[tuple[object, ...]]:
+def told(path: Path) -> list[tuple[Any, ...]]:
     study = optuna.load_study(study_name="s", storage=f"sqlite:///{path}")
     return [
         (trial.number, trial.state, trial.params, trial.distributions, trial.user_attrs, trial.values)
@@ -60,12 +61,10 @@ def test_an_ended_trial_takes_nothing_more(tmp_path: Path) -> None:
     writer = writer_of(*opened(tmp_path / "s.db"))
     trial = writer.begin(0, begun())
     writer.end(trial, TrialState.FAIL, {"reason": "first"})
-    for late in (
-        lambda: writer.note(trial, {"reason": "second"}),
-        lambda: writer.end(trial, TrialState.COMPLETE, {"reason": "second"}, (1.0, 1.0)),
-    ):
-        with pytest.raises(optuna.exceptions.UpdateFinishedTrialError):
-            late()
+    with pytest.raises(optuna.exceptions.UpdateFinishedTrialError):
+        writer.note(trial, {"reason": "second"})
+    with pytest.raises(optuna.exceptions.UpdateFinishedTrialError):
+        writer.end(trial, TrialState.COMPLETE, {"reason": "second"}, (1.0, 1.0))
     assert told(tmp_path / "s.db")[0][4]["reason"] == "first"
 
 

@@ -49,6 +49,7 @@ RAY_FILES = {
     "training/run.py",
     "training/jobs.py",
     "training/together.py",
+    "bench/simulated_actors.py",
     "search/measured.py",
     "search/scheduler.py",
     "search/searcher.py",
