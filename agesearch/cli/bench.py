@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from agesearch.bench.chaos import Chaos
     from agesearch.bench.distill import Epochs, Peak
     from agesearch.bench.ingest import Footprint, Throughput
+    from agesearch.bench.race import Race
 
 _SPEED_RECORDS, _MEMORY_RECORDS = 1_200, 20_000
 
@@ -22,8 +23,9 @@ def add_to(app: typer.Typer) -> None:
     """Register the ``bench`` group."""
     group = typer.Typer(no_args_is_help=True, help="Measure agesearch itself, on this machine.")
     group.command("overhead", epilog="Example: agesearch bench overhead --trials 20")(overhead)
-    group.command("search", epilog="Example: agesearch bench search --trials 1000,10000")(search)
+    group.command("search", epilog="Example: agesearch bench search --trials 1000,10000 --turns 3")(search)
     group.command("ingest", epilog="Example: agesearch bench ingest --records 1200")(ingest)
+    group.command("cluster", epilog="Example: agesearch bench cluster --slots 1000 --trials 10000")(cluster)
     group.command("chaos", epilog="Example: agesearch bench chaos --kills 20 --trials 30")(chaos)
     group.command("distill", epilog="Example: agesearch bench distill --faces 256")(distill)
     app.add_typer(group, name="bench", rich_help_panel="Search")
@@ -63,19 +65,37 @@ def search(
     trials: Annotated[
         str, typer.Option("--trials", help="Finished trials that the search knows; with commas.")
     ] = "100,1000,10000",
+    data: Annotated[
+        str | None, typer.Option("--data", help="Dataset to race on (default: the demo's faces).")
+    ] = None,
+    turns: Annotated[
+        int, typer.Option("--turns", min=0, help="Turns of the race against plain loops; 0: no race.")
+    ] = 3,
+    configurations: Annotated[int, typer.Option("--configurations", min=1, help="Trials of a turn.")] = 4,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Epochs of each of them.")] = 3,
     as_json: JsonOption = False,
 ) -> None:
-    """How fast a search decides what to try, whom to stop and what the front is, on generated histories."""
+    """How fast a search decides on generated histories, and its trials an hour against plain loops."""
+    from agesearch.bench.overhead import bench_faces
+    from agesearch.bench.race import race
     from agesearch.bench.search import measure_search
     from agesearch.errors import InputError
+    from agesearch.storage import Location
 
     sizes = [size.strip() for size in trials.split(",") if size.strip()]
     if not all(size.isdecimal() for size in sizes):
         raise InputError(f"--trials is '{trials}', but must be whole numbers with commas.")
+    raced: Race | None = None
     with shown_progress() as listener:
         found = measure_search([int(size) for size in sizes], on_progress=listener)
+        if turns:
+            with bench_faces(None if data is None else Location.of(data)) as faces:
+                raced = race(
+                    faces, configurations=configurations, epochs=epochs, turns=turns, on_progress=listener
+                )
     if as_json:
-        print_json([asdict(row) for row in found])
+        rows_json = [asdict(row) for row in found]
+        print_json({"decisions": rows_json, "race": None if raced is None else asdict(raced)})
         return
     columns = ["finished trials", "suggestion, ms", "front, ms", "rung, ms", "tell, ms", "memory, MB"]
     rows = [
@@ -87,6 +107,58 @@ def search(
         for row in found
     ]
     out.print(table("Median times of a search", columns, rows))
+    if raced is not None:
+        _tell_race(raced)
+
+
+def _tell_race(found: Race) -> None:
+    rows = [
+        [f"{name}, trials an hour", f"{median(rates):.0f} ({min(rates):.0f} to {max(rates):.0f})"]
+        for name, rates in found.per_hour.items()
+    ]
+    rows += [
+        ["study / plain loop", f"{found.over_plain:.2f}"],
+        ["study / loop with our training", f"{found.over_tuned:.2f}"],
+        ["study, start included / plain loop", f"{found.whole_over_plain:.2f}"],
+        ["overhead of a trial, s", f"{found.overhead_s:.2f}"],
+        ["start of Ray, s", f"{found.ray_start_s:.1f}"],
+    ]
+    title = f"{found.configurations} configurations of {found.epochs} epochs, {found.threads} cores"
+    out.print(table(title, ["", "median (spread)"], rows))
+
+
+def cluster(
+    slots: Annotated[int, typer.Option("--slots", min=1, help="Trials at once.")] = 1000,
+    trials: Annotated[int, typer.Option("--trials", min=1, help="Trials of the study.")] = 10_000,
+    trial_s: Annotated[float, typer.Option("--trial-s", help="Seconds of a whole trial.")] = 60.0,
+    cpu_time: Annotated[
+        bool, typer.Option("--cpu-time", help="Charge processor time: for a machine that is not quiet.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Whether one driver keeps a cluster's slots busy: a simulated study, driven by the real search."""
+    from agesearch.bench.cluster import measure_cluster
+
+    with shown_progress() as listener:
+        found = measure_cluster(slots, trials, trial_s=trial_s, cpu_time=cpu_time, on_progress=listener)
+    if as_json:
+        print_json(asdict(found))
+        return
+    steady = "never full" if found.steady_share is None else f"{found.steady_share:.1%}"
+    total = sum(found.driver_s.values())
+    rows = [
+        ["slots busy, from the start until the last trial was handed out", f"{found.busy_share:.1%}"],
+        ["slots busy, from when all were first in use", steady],
+        ["driver busy", f"{found.driver_share:.1%}"],
+        ["trials a second that the driver could see through", f"{found.trials_per_s:.1f}"],
+        ["the study's simulated time, s", f"{found.study_s:.0f}"],
+        *(
+            [f"driver: {name}", f"{spent:.1f} s ({spent / total:.0%})"]
+            for name, spent in found.driver_s.items()
+        ),
+    ]
+    title = f"{found.trials:,} trials on {found.slots:,} simulated slots ({found.clock} time)"
+    out.print(table(title, ["", "measured"], rows))
 
 
 def chaos(
