@@ -54,7 +54,7 @@ class GaussianProcess:
         self.lengths = lengths or _fitted(_distances(features, features, groups), known, extra)
         kernel = self._kernel(features, features)
         kernel[np.diag_indices_from(kernel)] += self.lengths.noise + extra + _JITTER
-        self._lower: Array = np.linalg.cholesky(kernel)
+        self._lower = _cholesky(kernel)
         self._weights = _solved(self._lower, known)
 
     def predict(self, features: Array) -> tuple[Array, Array]:
@@ -100,7 +100,7 @@ def _loss(theta: Array, centre: Array, flat: Array, targets: Array, variance: Ar
     kernel, slope = _matern((inverse @ flat).reshape(count, count))
     noise = math.exp(theta[-1])
     kernel[np.diag_indices_from(kernel)] += noise + variance + _JITTER
-    lower: Array = np.linalg.cholesky(kernel)
+    lower = _cholesky(kernel)
     inverted = _solved(lower, np.eye(count))
     weights = inverted @ targets
     pull = np.outer(weights, weights) - inverted
@@ -128,6 +128,10 @@ def _squared(rows: Array, columns: Array) -> Array:
     lengths = (rows * rows).sum(axis=1)[:, None] + (columns * columns).sum(axis=1)[None, :]
     found: Array = np.maximum(lengths - 2.0 * rows @ columns.T, 0.0)
     return found
+
+
+def _cholesky(kernel: Array) -> Array:
+    return np.asarray(np.linalg.cholesky(kernel), dtype=np.float64)
 
 
 def _solved(lower: Array, right: Array) -> Array:
