@@ -10,10 +10,12 @@ from agesearch.cli.common import AddressOption, JsonOption
 from agesearch.cli.study_run import (
     ConcurrencyOption,
     DashboardOption,
+    GpusOption,
     LogOption,
     MinutesOption,
     StallOption,
     TrialsOption,
+    WorkersOption,
     go_on,
 )
 from agesearch.search.lives import STALL_MINUTES
@@ -31,6 +33,8 @@ def resume(
     trials: TrialsOption = None,
     minutes: MinutesOption = None,
     concurrency: ConcurrencyOption = None,
+    workers_per_trial: WorkersOption = 1,
+    gpus_per_trial: GpusOption = None,
     data: Annotated[str | None, typer.Option("--data", help="The dataset, where it was moved.")] = None,
     teacher: Annotated[str | None, typer.Option("--teacher", help="The teacher, where it was moved.")] = None,
     order_teacher: Annotated[
@@ -52,6 +56,8 @@ def resume(
     limits = Limits(
         minutes=minutes,
         concurrency=concurrency,
+        workers_per_trial=workers_per_trial,
+        gpus_per_trial=gpus_per_trial,
         address=address,
         dashboard=dashboard,
         stall_minutes=stall_minutes,

@@ -25,6 +25,14 @@ MinutesOption = Annotated[
 ConcurrencyOption = Annotated[
     int | None, typer.Option("--concurrency", help="Trials at once (default: one a CPU).")
 ]
+WorkersOption = Annotated[
+    int,
+    typer.Option("--workers-per-trial", help="Processes that train one student together, a CPU or GPU each."),
+]
+GpusOption = Annotated[
+    float | None,
+    typer.Option("--gpus-per-trial", help="0, a share of one GPU, or one a worker (default: what fits)."),
+]
 DashboardOption = Annotated[bool, typer.Option(help="Start the Ray dashboard on loopback.")]
 StallOption = Annotated[
     float,

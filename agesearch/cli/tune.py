@@ -10,10 +10,12 @@ from agesearch.cli.common import AddressOption, JsonOption
 from agesearch.cli.study_run import (
     ConcurrencyOption,
     DashboardOption,
+    GpusOption,
     LogOption,
     MinutesOption,
     StallOption,
     TrialsOption,
+    WorkersOption,
     go_on,
     watch,
 )
@@ -56,6 +58,8 @@ def tune(
     trials: TrialsOption = None,
     minutes: MinutesOption = None,
     concurrency: ConcurrencyOption = None,
+    workers_per_trial: WorkersOption = 1,
+    gpus_per_trial: GpusOption = None,
     address: AddressOption = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the suggestions.")] = None,
     scale: Annotated[
@@ -100,6 +104,8 @@ def tune(
     limits = Limits(
         minutes=minutes,
         concurrency=concurrency,
+        workers_per_trial=workers_per_trial,
+        gpus_per_trial=gpus_per_trial,
         address=address,
         dashboard=dashboard,
         stall_minutes=stall_minutes,

@@ -41,6 +41,6 @@ def train_together(spec: TrainSpec, inputs: TrialInputs, out: Location, before: 
         out.name,
         workers=inputs.workers,
         gpus_per_worker=inputs.gpus_per_worker,
-        callbacks=[TuneReportCallback()],
+        callbacks=[TuneReportCallback()],  # type: ignore[no-untyped-call]
     )
     return read_model_manifest(out).metrics
