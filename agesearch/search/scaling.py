@@ -46,9 +46,9 @@ def _most(value: Any) -> float:
 
 
 def _shrunk_teacher(teacher: TrainSpec | OrderTrainSpec | str | None, scale: float) -> Any:
-    if not isinstance(teacher, TrainSpec | OrderTrainSpec):
-        return teacher
-    return smaller(teacher, scale)
+    if isinstance(teacher, TrainSpec):
+        return smaller(teacher, scale)
+    return smaller(teacher, scale) if isinstance(teacher, OrderTrainSpec) else teacher
 
 
 def _shrunk_dimension(name: str, dimension: Dimension, scale: float, share: float) -> Dimension:
