@@ -91,9 +91,14 @@ def headlines(record: Comparison) -> list[str]:
 
 def legend(record: Comparison) -> str:
     """What the figures are, in a few lines."""
+    count = len(record.seeds)
+    over = (
+        f"mean and sd over {count} trainings; intervals hold for other {record.resampled} and other seeds"
+        if count > 1
+        else f"one training each; intervals hold for other {record.resampled}, not for other seeds"
+    )
     return (
-        f"MAE in years on {record.faces:,} faces ({record.split}), mean and sd over "
-        f"{len(record.seeds)} trainings; intervals hold for other {record.resampled} and other seeds. p: "
+        f"MAE in years on {record.faces:,} faces ({record.split}), {over}. p: "
         f"sign flips over {record.resampled}, Holm-corrected. A tie: faces, seeds and the number of methods "
         f"cannot tell it from luck. Always answering the training median: {record.median.value:.2f} years."
     )
@@ -127,7 +132,9 @@ def _figures(method: MethodRecord) -> list[str]:
     if not method.scores:
         return ["–", "", "", "", "", "failed", "", ""]
     error = method.scores[MAE_YEARS]
-    cells = [f"{error.value:.2f} ± {error.sd:.2f}", f"{error.low:.2f}–{error.high:.2f}"]
+    several = sum(bool(run.scores) for run in method.trainings) > 1
+    spread = f" ± {error.sd:.2f}" if several else ""
+    cells = [f"{error.value:.2f}{spread}", f"{error.low:.2f}–{error.high:.2f}"]
     found = method.difference
     if found is None:
         cells += ["", "", "", "reference"]
