@@ -74,6 +74,7 @@ def comparison_figure(record: Comparison) -> str:
     ordered = by_error(record)
     forest = Axis("MAE minus the reference's, years", *_ends_of_differences(ordered), *_FOREST)
     dots = Axis("MAE of each training, years", *_ends_of_errors(ordered), *_DOTS)
+    drawn = record.resampled if len(record.seeds) == 1 else f"{record.resampled} and seeds"
     figure = ComparisonFigure(
         title=f"{len(record.methods)} methods, {trainings_words(record)}",
         subtitle=f"{record.student.model.arch} @ {record.student.model.input_size} px, "
@@ -86,7 +87,7 @@ def comparison_figure(record: Comparison) -> str:
         ],
         forest=forest,
         dots=dots,
-        note=f"Bars: 95 % intervals over {record.resampled} and seeds. Blue and red: beyond the noise "
+        note=f"Bars: 95 % intervals over {drawn}. Blue and red: beyond the noise "
         "(Holm-corrected p < 0.05); grey: a tie.",
         width=_WIDTH,
         height=_TOP + len(ordered) * _ROW_HEIGHT + _BOTTOM,
