@@ -76,6 +76,9 @@ def search(
     as_json: JsonOption = False,
 ) -> None:
     """How fast a search decides on generated histories, and its trials an hour against plain loops."""
+    from agesearch.session import set_environment
+
+    set_environment()  # before torch is imported: its threads would spin, which slows the loops most
     from agesearch.bench.overhead import bench_faces
     from agesearch.bench.race import race
     from agesearch.bench.search import measure_search
