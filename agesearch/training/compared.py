@@ -6,6 +6,7 @@ and seeds, and whether it is more than luck.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,13 +17,16 @@ from agesearch.measure.accuracy import Estimate, Values
 from agesearch.measure.judged import Judged
 from agesearch.measure.protocols import protocol_named
 from agesearch.measure.repeated import Verdict, holm, repeated_estimate, sign_flip_p, spread, verdict
-from agesearch.metrics import EPOCH, EPOCH_SECONDS, MAE_YEARS, VAL_MAE_YEARS
+from agesearch.metrics import CS5, EPOCH, EPOCH_SECONDS, MAE_YEARS, VAL_MAE_YEARS
 from agesearch.models.manifest import read_model_manifest
 from agesearch.specs import Spec, TrainSpec
 from agesearch.storage import Location
 from agesearch.training.curve import read_curve
 from agesearch.training.jobs import Job
 from agesearch.training.methods import Method
+
+#: Between which values a score can lie at all.
+_LIMITS = {MAE_YEARS: (0.0, math.inf), CS5: (0.0, 1.0)}
 
 
 class TrainingRecord(Spec):
@@ -209,8 +213,14 @@ def _record(
     for name in names:
         table = np.stack([found[name] for found in values.values()])
         mean = repeated_estimate(table, next(iter(judged.values())).persons)
+        low, high = _LIMITS.get(
+            name, (-math.inf, math.inf)
+        )  # an interval stretched for two trainings is wide
         scores[name] = RepeatedScore(
-            value=mean.value, sd=spread(list(table.mean(axis=1))), low=mean.low, high=mean.high
+            value=mean.value,
+            sd=spread(list(table.mean(axis=1))),
+            low=max(mean.low, low),
+            high=min(mean.high, high),
         )
     return MethodRecord(
         name=method.name,

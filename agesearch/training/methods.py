@@ -180,6 +180,7 @@ class _File:
                 order=self._source(name, "order", asked.order, self.spec.orders),
                 values=asked.values,
             )
+            self._check_learns(method)
             self._check_targets(method)
             yield method
 
@@ -203,6 +204,16 @@ class _File:
                 )
             self._refuse(at, lambda field=field, value=value: self.student.with_values({field: value}))
         self._refuse(("methods", name, "values"), lambda: self.student.with_values(dict(asked.values)))
+
+    def _check_learns(self, method: Method) -> None:
+        """Refuse a method none of whose losses has both a weight and a target."""
+        there = {"label", "age"} | ({"teacher", "relations"} if method.teacher else set())
+        there |= {"features", "relations"} if method.order else set()
+        if not any(loss.needs in there and loss.weight(method.spec.distill) > 0 for loss in LOSSES.values()):
+            raise InputError(
+                f"{self.document.at(('methods', method.name))}: the method '{method.name}' learns from "
+                "nothing: every loss that it has targets for has the weight 0."
+            )
 
     def _check_targets(self, method: Method) -> None:
         """Refuse a teacher that nothing is learnt from, and a loss that lacks its teacher."""

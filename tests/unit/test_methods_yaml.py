@@ -79,6 +79,12 @@ def test_the_reference_comes_first_and_must_be_there(tmp_path: Path) -> None:
             11,
             "'distill.hint_weight' needs an order teacher",
         ),
+        (
+            "about: labels only",
+            "values: {distill.label_weight: 0, distill.mean_weight: 0}",
+            9,
+            "'labels' learns from nothing",
+        ),
         ("kd: {teacher: large", "kd: {teacher: larch", 10, "there is no teacher 'larch'.*known names: large"),
         ("arch: lcnet_050", "arch: lcnet_051", 5, "Did you mean 'lcnet_050'"),
         ("arch: lcnet_035, input_size: 32}, optim: {epochs: 6}", "arch: lenet}", 7, "Unknown architecture"),
