@@ -7,6 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+from agesearch.session import set_environment
+
+# Ray reads these when it is first imported, which some test files do while they are collected.
+set_environment()
+
+# How long an example takes says nothing on a machine that others share.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 #: What the S3 server of the tests takes: anything.
 S3_CREDENTIALS = {

@@ -37,7 +37,7 @@ def _eyes(left: tuple[float, float], right: tuple[float, float]) -> np.ndarray:
     return np.array([left, right, (0, 0), (0, 0), (0, 0)], np.float32)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     x=st.integers(20, 60),
     y=st.integers(20, 40),

@@ -170,7 +170,7 @@ _SEEDS = [
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(seed=st.sampled_from(_SEEDS), data=st.data())
 def test_damaged_files_never_raise_anything_else(seed: bytes, data: st.DataObject) -> None:
     damaged = bytearray(seed)

@@ -14,7 +14,7 @@ from agesearch.specs import SplitSpec
 _ORDER = {Split.TEST: 0, Split.VAL: 1, Split.TRAIN: 2}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     subjects=st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=40),
     seed=st.integers(0, 1000),

@@ -87,9 +87,7 @@ def test_dropout_acts_in_training_alone_and_adds_no_tensor() -> None:
 
 def test_heads_are_those_of_the_spec_and_an_unknown_one_lists_them() -> None:
     assert set(get_args(ModelSpec.model_fields["head"].annotation)) == set(HEADS)
-    with pytest.raises(
-        InputError, match=r"Unknown head 'corral'; .*: clipped, coral, corn"
-    ):
+    with pytest.raises(InputError, match=r"Unknown head 'corral'; .*: clipped, coral, corn"):
         build_head(SPEC.model_copy(update={"head": "corral"}), 4)
 
 

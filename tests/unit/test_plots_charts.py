@@ -31,7 +31,7 @@ def a_front() -> Chart:
     return front_chart(marks, [(0.5, 8.0), (2.0, 6.0)], [Level(7.9, "median"), Level(60.0, "out of sight")])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.floats(1e-3, 1e3), st.floats(1.01, 1e4), st.booleans())
 def test_ticks_lie_inside_in_order_at_their_values(low: float, factor: float, log: bool) -> None:
     axis = Axis("x", low, low * factor, 60, 740, log=log)

@@ -104,7 +104,7 @@ def test_only_the_owners_labels_name_a_group() -> None:
     assert ages.adience_label(low, high).tolist() == [2, 2, 7, 5, -1, -1]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(pmfs)
 def test_mass_by_cell_is_the_sum_over_its_ages(pmf: np.ndarray) -> None:
     mass = ages.adience_mass(pmf)
@@ -136,7 +136,7 @@ def test_adience_scores_by_a_loop_over_the_faces() -> None:
     assert found == pytest.approx({name: count / 300 for name, count in hits.items()})
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.tuples(pmfs, st.integers(0, 7)), min_size=1, max_size=4))
 def test_one_off_is_never_below_top1(rows: list[tuple[np.ndarray, int]]) -> None:
     low, high = np.array([ages.ADIENCE_GROUPS[group] for _, group in rows]).T
@@ -187,7 +187,7 @@ def test_one_figure_never_mixes_label_kinds() -> None:
     ]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.permutations(range(12)))
 def test_the_order_of_faces_changes_no_figure(order: list[int]) -> None:
     faces = judged([5 * i for i in range(12)], age=[4 * i + 3 for i in range(12)])

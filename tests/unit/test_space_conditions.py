@@ -57,7 +57,7 @@ def check(study: StudySpec, params: dict[str, object]) -> None:
     assert (spec.model.arch, spec.model.input_size) == network_of(study, params)
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(seed=st.integers(0, 2**31), outcomes=st.lists(st.sampled_from("cpf"), min_size=8, max_size=10))
 def test_suggestions_keep_the_conditions_and_repeat_with_the_seed(
     tmp_path_factory: pytest.TempPathFactory, seed: int, outcomes: list[str]

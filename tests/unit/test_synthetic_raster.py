@@ -38,7 +38,7 @@ def test_what_lies_outside_the_picture_is_cut() -> None:
 
 
 @given(st.permutations(range(4)))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_the_nearest_wins_in_any_order(order: list[int]) -> None:
     near, far = _square(5.0, 11.0, 1.0), _square(2.0, 20.0, 3.0)
     triangles = np.concatenate([near[2], far[2] + 4])[order]
@@ -50,7 +50,7 @@ def test_the_nearest_wins_in_any_order(order: list[int]) -> None:
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_linear_value_is_interpolated_exactly(seed: int) -> None:
     rng = np.random.default_rng(seed)
     screen = rng.uniform(-5, 35, (9, 2)).astype(np.float32)
