@@ -317,9 +317,13 @@ def _undisturbed(scene: Scene, mark: str, on_progress: Listener) -> list[str]:
     """How the study differs from one that nothing happens to."""
     on_progress(Progress("Undisturbed", 0, 1))
     root = Path(scene.study).parent
-    names = {"study": "undisturbed", "log": "undisturbed.log", "told": "undisturbed.jsonl"}
-    places = {name: str(root / file) for name, file in names.items()}
-    calm = replace(scene, address=None, **places)
+    calm = replace(
+        scene,
+        address=None,
+        study=str(root / "undisturbed"),
+        log=str(root / "undisturbed.log"),
+        told=str(root / "undisturbed.jsonl"),
+    )
     driver = _driver(calm, mark)
     _await_epochs(calm, driver, None)
     if driver.wait() != 0:

@@ -109,7 +109,7 @@ class Moasha:
         """What the scheduler decides on the epoch's error and the latency."""
         with self._own_luck():
             decision = self._scheduler.on_trial_result(self._trials[number], _result(row, epoch))
-        return decision == "CONTINUE"
+        return bool(decision == "CONTINUE")
 
     def complete(self, number: int, row: Recorded) -> None:
         """The last epoch is reported, then the end."""
