@@ -134,7 +134,7 @@ def test_a_job_whose_process_dies_is_taken_up_once_more_and_then_told(model: str
         def __getitem__(self, name: str) -> Any:
             return None
 
-        def items(self) -> Any:
+        def values(self) -> Any:  # what a job reads first
             with open(tmp_path / "attempts", "a") as file:
                 file.write("x")
             os._exit(7)

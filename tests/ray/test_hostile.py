@@ -73,15 +73,20 @@ def _wrong(content: Content, crop: Pixels | None, reason: str | None) -> str | N
 
 @contextmanager
 def _peak_of_workers() -> Iterator[list[int]]:
-    """The largest resident memory, in bytes, of any process that this one started."""
+    """By how much the resident memory, in bytes, of a worker has grown at most.
+
+    Not its whole memory: Ray may take up a worker that an earlier test has left idle, torch and all.
+    """
     peak, stop = [0], threading.Event()
+    before: dict[int, int] = {}
 
     def watch() -> None:
         while not stop.wait(0.1):
             for process in psutil.Process().children(recursive=True):
                 try:
                     if "ray::" in process.name() or "ray::" in " ".join(process.cmdline()):
-                        peak[0] = max(peak[0], process.memory_info().rss)
+                        used = process.memory_info().rss
+                        peak[0] = max(peak[0], used - before.setdefault(process.pid, used))
                 except psutil.Error:
                     continue
 
