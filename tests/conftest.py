@@ -14,9 +14,9 @@ from agesearch.session import set_environment
 # Ray reads these when it is first imported, which some test files do while they are collected.
 set_environment()
 
-# How long an example takes says nothing on a machine that others share.
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
+# How long an example takes says nothing on a machine that others share; forty of each keep the suite short.
+settings.register_profile("shared machine", deadline=None, max_examples=40)
+settings.load_profile("shared machine")
 
 #: What the S3 server of the tests takes: anything.
 S3_CREDENTIALS = {

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -32,8 +36,11 @@ def study_spec() -> StudySpec:
     return StudySpec(student=TrainSpec(model=ModelSpec(arch=SMALL)), space=space, trials=6, startup_trials=2)
 
 
-def story(folder: Path) -> tuple[StudyFolder, list[TrialRecord]]:
-    """A study of one trial of each kind, its records on disk."""
+@cache
+def _told() -> tuple[Path, list[TrialRecord]]:
+    """A study of one trial of each kind, its records on disk: made once, since each step waits for the disk."""
+    folder = Path(tempfile.mkdtemp(prefix="agesearch-story-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     study = StudyFolder(Location.of(folder))
     history = open_history(study, study_spec(), lambda _: None)
     for number in range(4):
@@ -44,7 +51,14 @@ def story(folder: Path) -> tuple[StudyFolder, list[TrialRecord]]:
     history.fail(2, "MemoryError: no room")
     history.retried(3)
     study.write_trials(history.records)
-    return study, history.records
+    return folder, history.records
+
+
+def story(folder: Path) -> tuple[StudyFolder, list[TrialRecord]]:
+    """A copy of that study in ``folder``."""
+    made, records = _told()
+    shutil.copytree(made, folder, dirs_exist_ok=True)
+    return StudyFolder(Location.of(folder)), list(records)
 
 
 def reopened(study: StudyFolder) -> tuple[list[TrialRecord], list[str]]:
