@@ -38,7 +38,7 @@ def study_spec() -> StudySpec:
 
 @cache
 def _told() -> tuple[Path, list[TrialRecord]]:
-    """A study of one trial of each kind, its records on disk: made once, since each step waits for the disk."""
+    """A study of one trial of each kind, on disk: made once, since each of its steps waits for the disk."""
     folder = Path(tempfile.mkdtemp(prefix="agesearch-story-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     study = StudyFolder(Location.of(folder))
