@@ -39,6 +39,10 @@ _POLL_S = 0.5
 _SAME_START_S = 2.0
 
 
+#: Interrupts a preparation. Not SIGINT: a program that a script starts in the background ignores that.
+_INTERRUPT = signal.SIGUSR1
+
+
 class Driver(Spec):
     """The process that runs a study. Times are UTC in ISO 8601.
 
@@ -176,7 +180,7 @@ class Wheel:
         first = self.stopping.urgency is Urgency.NOT
         self.stopping.ask(urgency, request.by)
         if first and not self._searching and self._main is not None:
-            signal.pthread_kill(self._main, signal.SIGINT)  # nothing is trained yet: as Ctrl-C does
+            signal.pthread_kill(self._main, _INTERRUPT)  # nothing is trained yet: as Ctrl-C does
 
     def _write(self, **changes: object) -> None:
         with self._writing, suppress(AgeSearchError):  # a full disk must not end the study over this file
@@ -188,17 +192,31 @@ class Wheel:
 def driving(folder: Location) -> Iterator[Wheel]:
     """Hold a study's wheel for the length of the block: ``driver.json`` says so."""
     wheel = Wheel(folder)
-    wheel.start()
+    with _interruptible():
+        wheel.start()
+        try:
+            yield wheel
+        except KeyboardInterrupt:
+            wheel.outcome = "interrupted"
+            raise
+        except BaseException as error:
+            wheel.outcome = f"{type(error).__name__}: {first_line(error)}"[:300]
+            raise
+        finally:
+            wheel.end()
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Within the block ``_INTERRUPT`` raises ``KeyboardInterrupt`` in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(_INTERRUPT, signal.default_int_handler)
     try:
-        yield wheel
-    except KeyboardInterrupt:
-        wheel.outcome = "interrupted"
-        raise
-    except BaseException as error:
-        wheel.outcome = f"{type(error).__name__}: {first_line(error)}"[:300]
-        raise
+        yield
     finally:
-        wheel.end()
+        signal.signal(_INTERRUPT, before)
 
 
 @contextmanager
