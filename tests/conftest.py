@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from agesearch.session import set_environment
 
 # Ray reads these when it is first imported, which some test files do while they are collected.
 set_environment()
+
+# A suite that a script starts in the background ignores Ctrl-C, and so would each program that a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long an example takes says nothing on a machine that others share; forty of each keep the suite short.
 settings.register_profile("shared machine", deadline=None, max_examples=40)
