@@ -54,6 +54,9 @@ from agesearch.training.jobs import check_shared
 from agesearch.training.preflight import Plan, plan
 
 if TYPE_CHECKING:
+    from ray.tune import Tuner
+
+    from agesearch.search.searcher import Deadline, StudySearcher
     from agesearch.search.trial import TrialInputs
 
 #: Tune's own record of the run, which nothing reads; removed when the run ends.
@@ -276,35 +279,23 @@ def _watchdog(minutes: float) -> Watchdog:
     return Watchdog(60.0 * minutes)
 
 
-def _search(
-    folder: StudyFolder,
-    keeper: Keeper,
-    inputs: TrialInputs,
-    slots: Plan,
-    session: RaySession,
-    deadline: float | None,
-    stopping: Stopping,
-    watchdog: Watchdog,
-) -> Outcome:
+def _tuner(
+    searcher: StudySearcher, inputs: TrialInputs, slots: Plan, scratch: Location, until: Deadline
+) -> Tuner:
+    """Ray Tune over the searcher's trials, one actor a trial at once."""
     from ray import tune
 
     from agesearch.search.scheduler import RungScheduler
-    from agesearch.search.searcher import Deadline, StudySearcher, Watcher
-    from agesearch.search.trial import Board, run_trial
+    from agesearch.search.searcher import Watcher
+    from agesearch.search.trial import run_trial
 
-    board = Board() if session.dashboard_url else None
-    searcher = StudySearcher(
-        keeper, folder, concurrency=slots.concurrency, board=board, stopping=stopping, watchdog=watchdog
-    )
     alone = slots.workers == 1
     trainable = tune.with_resources(
         tune.with_parameters(run_trial, inputs=inputs),
         # A trial that is not its own worker leaves its CPUs and GPUs to those; Tune wants it to hold a thing.
         {"cpu": 1, "gpu": slots.gpus_per_trial} if alone else {"memory": _HELD_BYTES},
     )
-    scratch = folder.root / _TUNE_FOLDER
-    scratch.delete()
-    tuner = tune.Tuner(
+    return tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
             search_alg=searcher,
@@ -317,12 +308,35 @@ def _search(
         run_config=tune.RunConfig(
             name="trials",
             storage_path=str(scratch.local()),
-            stop=Deadline(searcher, None if deadline is None else deadline - time.monotonic()),
+            stop=until,
             callbacks=[Watcher(searcher)],
             failure_config=tune.FailureConfig(max_failures=0),
             verbose=0,
         ),
     )
+
+
+def _search(
+    folder: StudyFolder,
+    keeper: Keeper,
+    inputs: TrialInputs,
+    slots: Plan,
+    session: RaySession,
+    deadline: float | None,
+    stopping: Stopping,
+    watchdog: Watchdog,
+) -> Outcome:
+    from agesearch.search.searcher import Deadline, StudySearcher
+    from agesearch.search.trial import Board
+
+    board = Board() if session.dashboard_url else None
+    searcher = StudySearcher(
+        keeper, folder, concurrency=slots.concurrency, board=board, stopping=stopping, watchdog=watchdog
+    )
+    scratch = folder.root / _TUNE_FOLDER
+    scratch.delete()
+    until = Deadline(searcher, None if deadline is None else deadline - time.monotonic())
+    tuner = _tuner(searcher, inputs, slots, scratch, until)
     environment = _TUNE_ENVIRONMENT | {"TUNE_MAX_PENDING_TRIALS_PG": str(slots.concurrency)}
     with signals_ask(stopping), _environment(environment):
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failed trials are told by our own records
