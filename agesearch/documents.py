@@ -92,10 +92,10 @@ class Document:
     def __init__(self, where: str) -> None:
         location = Location.of(where)
         self._path = where
-        content = location.read_bytes()
-        if len(content) > MAX_YAML_BYTES:
-            raise InputError(f"'{where}' has {len(content)} bytes, a YAML file may have {MAX_YAML_BYTES}.")
         text = location.read_text()
+        size = len(text.encode("utf-8"))
+        if size > MAX_YAML_BYTES:
+            raise InputError(f"'{where}' has {size} bytes, a YAML file may have {MAX_YAML_BYTES}.")
         try:
             self._root = yaml.compose(text, Loader=_Loader)
             self._check(self._root)

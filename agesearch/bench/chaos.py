@@ -108,7 +108,7 @@ def run_chaos(
         if cluster is not None:
             cluster.end()
         left = _left(mark)
-        matches, faults = None, _unlike(root, trials, scene) + [f"left running: {name}" for name in left]
+        matches, faults = None, _unlike(trials, scene) + [f"left running: {name}" for name in left]
         if len(done) < kills:
             faults.append(f"the study was over after {len(done)} of {kills} kills")
         if reference:
@@ -307,7 +307,7 @@ def _end_all(mark: str) -> None:
             process.kill()
 
 
-def _unlike(root: Path, trials: int, scene: Scene) -> list[str]:
+def _unlike(trials: int, scene: Scene) -> list[str]:
     return faults_of(
         open_study(scene.study), trials, read_begun(Path(scene.log)), read_told(Path(scene.told))
     )

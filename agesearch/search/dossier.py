@@ -48,7 +48,7 @@ class Dossier:
     @property
     def lineage(self) -> str:
         """What the trial's weights started from."""
-        model, parent = self.spec.model, getattr(self.record, "inherited", None)
+        model, parent = self.spec.model, self.record.inherited
         if parent is not None:
             return f"the weights of trial {parent:04d}"
         if model.weights:
