@@ -299,10 +299,10 @@ def _answered_by_workers(teacher: Teacher, job: _Job, pieces: Sequence[_Piece]) 
                     ray.get(reference)
                     yield waiting.pop(reference)
         except ray.exceptions.RayTaskError as error:
+            # The pieces under way are finished and stay. They are not cancelled: where that meets the end of
+            # a task, Ray's check "Tried to complete task that was not pending" ends this process (Ray 2.60).
+            ray.wait(list(waiting), num_returns=len(waiting))
             raise getattr(error, "cause", None) or error from error
-        finally:
-            for reference in waiting:
-                ray.cancel(reference)
 
 
 @contextmanager

@@ -159,8 +159,5 @@ def _rendered(spec: SynthSpec, studio: Studio, at_once: int) -> Iterator[list[di
             if not waiting:
                 return
             yield ray.get(waiting.popleft())
-    except RayError as error:
+    except RayError as error:  # tasks under way end with Ray's session: to cancel one may end this process
         raise AgeSearchError(f"Rendering failed: {str(error).strip().splitlines()[-1]}") from error
-    finally:
-        for reference in waiting:
-            ray.cancel(reference, force=True)
