@@ -34,24 +34,7 @@ def mat_struct(where: Location, name: str) -> dict[str, Any]:
     holds anything else is null). ``InputError`` where the file is damaged, of version 7.3, or lacks the
     struct.
     """
-    data = where.read_bytes(_MAX_FILE_BYTES)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    try:
-        child = subprocess.run(
-            [sys.executable, "-c", _CHILD, name],
-            input=data,
-            capture_output=True,
-            env=environment,
-            timeout=_MAX_CHILD_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise InputError(f"'{where}' took more than {_MAX_CHILD_SECONDS} s to read.") from error
-    if child.returncode == _UNREADABLE:
-        raise InputError(f"'{where}' {child.stderr.decode('utf-8', 'replace').strip().splitlines()[-1]}")
-    if child.returncode:
-        raise InputError(f"'{where}' is damaged: SciPy's MATLAB reader ended with {child.returncode}.")
-    table = pa.ipc.open_stream(child.stdout).read_all()
+    table = pa.ipc.open_stream(_read_apart(where, name)).read_all()
     return {field: table[field][0].values for field in table.column_names}
 
 
@@ -79,29 +62,62 @@ def matlab_age(born: float, year: int) -> int:
         raise ValueError(str(error)) from error
 
 
-def _child(name: str) -> int:
-    """What the child does: a MATLAB file in, an Arrow stream of one row out, one list a field."""
-    from scipy.io import loadmat
+def _read_apart(where: Location, name: str) -> bytes:
+    """What ``_read`` says of a file, in a process of its own."""
+    data = where.read_bytes(_MAX_FILE_BYTES)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    try:
+        child = subprocess.run(
+            [sys.executable, "-c", _CHILD, name],
+            input=data,
+            capture_output=True,
+            env=environment,
+            timeout=_MAX_CHILD_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise InputError(f"'{where}' took more than {_MAX_CHILD_SECONDS} s to read.") from error
+    if child.returncode == _UNREADABLE:
+        raise InputError(f"'{where}' {child.stderr.decode('utf-8', 'replace').strip().splitlines()[-1]}")
+    if child.returncode:
+        raise InputError(f"'{where}' is damaged: SciPy's MATLAB reader ended with {child.returncode}.")
+    return child.stdout
 
+
+def _child(name: str) -> int:
+    """What the child does: a MATLAB file in, an Arrow stream out."""
     resource.setrlimit(resource.RLIMIT_AS, (_MAX_CHILD_BYTES, _MAX_CHILD_BYTES))
     try:
-        found = loadmat(io.BytesIO(sys.stdin.buffer.read()), variable_names=[name]).get(name)
-        if found is None or found.dtype.names is None or found.size != 1:
-            return _refuse(f"has no struct '{name}'.")
-        columns = {field: _column(found[field].item().ravel()) for field in found.dtype.names}
-    except NotImplementedError:
-        return _refuse("is a MATLAB file of version 7.3: save it with '-v7' to read it here.")
-    except Exception as error:  # SciPy raises anything on damaged bytes
-        return _refuse(f"cannot be read as a MATLAB file: {first_line(error)[:200]}.")
-    row = pa.table({field: pa.array([column], pa.list_(column.type)) for field, column in columns.items()})
-    with pa.ipc.new_stream(sys.stdout.buffer, row.schema) as stream:
-        stream.write_table(row)
+        sys.stdout.buffer.write(_read(sys.stdin.buffer.read(), name))
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return _UNREADABLE
     return 0
 
 
-def _refuse(reason: str) -> int:
-    print(reason, file=sys.stderr)
-    return _UNREADABLE
+def _read(data: bytes, name: str) -> bytes:
+    """An Arrow stream of one row, one list a field of the struct; an ``InputError`` without the file's name
+    where there is none.
+    """
+    from scipy.io import loadmat
+
+    try:
+        found = loadmat(io.BytesIO(data), variable_names=[name]).get(name)
+        is_struct = found is not None and found.dtype.names is not None and found.size == 1
+        columns = {
+            field: _column(found[field].item().ravel()) for field in (found.dtype.names if is_struct else ())
+        }
+    except NotImplementedError as error:
+        raise InputError("is a MATLAB file of version 7.3: save it with '-v7' to read it here.") from error
+    except Exception as error:  # SciPy raises anything on damaged bytes
+        raise InputError(f"cannot be read as a MATLAB file: {first_line(error)[:200]}.") from error
+    if not is_struct:
+        raise InputError(f"has no struct '{name}'.")
+    row = pa.table({field: pa.array([column], pa.list_(column.type)) for field, column in columns.items()})
+    stream = io.BytesIO()
+    with pa.ipc.new_stream(stream, row.schema) as writer:
+        writer.write_table(row)
+    return stream.getvalue()
 
 
 def _column(values: Any) -> pa.Array:

@@ -12,6 +12,8 @@ from scipy.io import savemat
 from agesearch.data.records import SourceRecord, Split
 from agesearch.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("matlab_here")
+
 META = "celebrity2000_meta.mat"
 UNEVEN = {"name": ["a"], "age": np.ones(3), "identity": np.ones(3), "rank": np.ones(2)}
 

@@ -16,6 +16,8 @@ from agesearch.data.sources import SOURCES, SourceOptions
 from agesearch.errors import InputError
 from agesearch.storage import Location
 
+pytestmark = pytest.mark.usefixtures("matlab_here")
+
 
 def _read(root: Path, **options: object) -> list[SourceRecord | Rejected]:
     return list(SOURCES["imdb-wiki"].read(SourceOptions(Location.of(root), **options)))
