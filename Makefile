@@ -10,7 +10,7 @@ demo: .venv/installed
 	$(BIN)/agesearch demo
 
 test: unit
-	$(BIN)/pytest tests/ray tests/e2e
+	$(BIN)/pytest -n 2 --dist loadfile tests/e2e tests/ray
 
 unit: .venv/installed-dev
 	$(BIN)/pytest -n auto tests/unit

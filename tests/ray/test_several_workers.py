@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from training_faces import SPEC, write_faces
 
+from agesearch.bench.overhead import untrained_teacher
 from agesearch.search.records import State, TrialRecord
 from agesearch.search.study import Limits, run_study
 from agesearch.specs import StudySpec
 from agesearch.storage import Location
 from agesearch.training.curve import read_curve
-from agesearch.training.teach import teach
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 
@@ -32,7 +32,7 @@ def _study(faces: Path, teacher: Path, out: Path, workers: int) -> list[TrialRec
 
 
 def test_two_workers_reach_what_one_reaches(faces: Path, tmp_path: Path) -> None:
-    teach(SPEC, str(faces), str(tmp_path / "teacher"))
+    untrained_teacher(Location.of(tmp_path / "teacher"), Location.of(faces))
     (alone,) = _study(faces, tmp_path / "teacher", tmp_path / "one", 1)
     (shared,) = _study(faces, tmp_path / "teacher", tmp_path / "two", 2)
     assert (alone.state, shared.state) == (State.COMPLETE, State.COMPLETE)
