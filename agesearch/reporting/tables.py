@@ -10,7 +10,7 @@ from agesearch.measure.corruptions import CLEAN, RobustnessRow
 from agesearch.measure.speed import SpeedRow
 from agesearch.search.measurements import Predictions
 from agesearch.search.records import State, TrialRecord
-from agesearch.search.rungs import OUT_OF_REACH
+from agesearch.search.standing import reason_group
 
 
 @dataclass(frozen=True)
@@ -147,12 +147,11 @@ def trials_table(
 
 
 def failures(records: Sequence[TrialRecord]) -> list[Failure]:
-    """PRUNED and FAILed trials by reason, the most frequent first; one row for all that rungs stopped."""
+    """PRUNED and FAILed trials by kind of reason, the most frequent first."""
     found: dict[tuple[str, str], list[int]] = {}
     for record in records:
         if record.state in (State.PRUNED, State.FAIL):
-            stopped = record.reason.startswith(OUT_OF_REACH)
-            key = (record.state.value, OUT_OF_REACH if stopped else record.reason or "no reason recorded")
+            key = (record.state.value, reason_group(record.reason) or "no reason recorded")
             found.setdefault(key, []).append(record.number)
     rows = [Failure(state, reason, trials) for (state, reason), trials in found.items()]
     return sorted(rows, key=lambda row: (-len(row.trials), row.state, row.reason))

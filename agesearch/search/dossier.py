@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+from agesearch.metrics import VAL_MAE_YEARS
 from agesearch.models.manifest import MANIFEST, ModelManifest, read_model_manifest
 from agesearch.search.driver import read_driver
 from agesearch.search.records import State, StudyFolder, StudyHeader, TrialRecord, knee_of, open_study
@@ -91,7 +92,7 @@ def dossier(where: str | os.PathLike[str] | Location, number: int) -> Dossier:
         record=record,
         spec=trained_spec(folder, header, record),
         rows=rows,
-        curve=record.curve or tuple(row["val_mae_years"] for row in rows if "val_mae_years" in row),
+        curve=record.curve or tuple(row[VAL_MAE_YEARS] for row in rows if VAL_MAE_YEARS in row),
         manifest=read_model_manifest(place) if (place / MANIFEST).exists() else None,
         files=_files(place),
         role=_role(folder, record),

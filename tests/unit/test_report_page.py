@@ -78,7 +78,7 @@ def test_the_page_has_every_part_that_the_study_has(page: str, study: StudyFolde
     findings = read_findings(study)
     assert page.count('class="mark mark-teacher"') == 2  # the point and its legend entry
     assert f"trial {findings.picked.number}, picked (knee)" in page
-    assert "the loss is not finite at epoch 3" in page
+    assert "the loss is not finite" in page
     assert page.count("<img ") == 24
     for corruption in ("gaussian noise", "jpeg compression"):
         assert corruption in page
