@@ -73,7 +73,7 @@ class Guide:
         self._study = study
         self._encoding = Encoding(study, fitting, known)
         self._seen: dict[int, tuple[TrialRecord, _Seen]] = {}
-        self._lengths: tuple[tuple[int, ...], Lengths] | None = None
+        self._lengths: tuple[tuple[int, int], Lengths] | None = None
         self._offered: dict[tuple[tuple[str, Value], ...], tuple[Array, float]] = {}
 
     def propose(
@@ -92,7 +92,7 @@ class Guide:
         if early or not self._encoding.usable:
             return None
         self._forget(ended)
-        model = self._model(ended)
+        model = self._model(ended, number)
         done = _points(ended)
         running = [self._view(record) for record in known if record.state is State.RUNNING]
         points = done + self._expected(model, running)
@@ -134,12 +134,17 @@ class Guide:
             shown = {seen.number for seen in ended}
             self._seen = {number: kept for number, kept in self._seen.items() if number in shown}
 
-    def _model(self, ended: Sequence[_Seen]) -> GaussianProcess:
-        """The model of all that ended; its lengths are those of the first of them, a growing part."""
+    def _model(self, ended: Sequence[_Seen], number: int) -> GaussianProcess:
+        """The model of all that ended; its lengths are those of the first of them, a growing part.
+
+        Where trials run one at a time, that part is the same whoever asks until it grows. On a cluster, where
+        they end in another order than they began in, and among more trials than are shown, it changes with
+        every end: lengths are then kept until the study has grown by ``_GROWTH``.
+        """
         most = min(_scheduled(len(ended)), _FITTED)
-        first = tuple(seen.number for seen in ended[:most])
-        if self._lengths is None or self._lengths[0] != first:
-            self._lengths = first, self._conditioned(ended[:most], None).lengths
+        moment = most, _scheduled(number)
+        if self._lengths is None or self._lengths[0] != moment:
+            self._lengths = moment, self._conditioned(ended[:most], None).lengths
         return self._conditioned(ended, self._lengths[1])
 
     def _conditioned(self, ended: Sequence[_Seen], lengths: Lengths | None) -> GaussianProcess:

@@ -62,6 +62,7 @@ class History:
         for trial in trials:
             if trial.state != TrialState.WAITING:
                 self._records[trial.number] = _record(trial, spec)
+        self._finished = sum(record.state is not State.RUNNING for record in self._records.values())
 
     @classmethod
     def open(cls, database: Path, spec: StudySpec) -> History:
@@ -93,7 +94,7 @@ class History:
     @property
     def finished(self) -> int:
         """How many trials are COMPLETE, PRUNED or FAIL."""
-        return sum(record.state is not State.RUNNING for record in self._records.values())
+        return self._finished
 
     @property
     def running(self) -> list[TrialRecord]:
@@ -156,6 +157,7 @@ class History:
             number = self._begun
             self._stored(number, trial)
             self._records[number] = replace(record, number=number)
+            self._finished += 1
 
     def take_up(self, number: int) -> TrialRecord:
         """A RUNNING trial again. One that another tool began and left without parameters is given some."""
@@ -223,6 +225,7 @@ class History:
         self, number: int, state: TrialState, notes: dict[str, Any], values: tuple[float, ...] = ()
     ) -> TrialRecord:
         self._writer.end(self._trial_id(number), state, notes, values)
+        self._finished += 1
         if values:
             notes = notes | {VAL_MAE_YEARS: values[0]}
         self._records[number] = replace(self._records[number], state=_STATES[state], **notes)

@@ -42,7 +42,7 @@ COMPLETED, FAILED, CUT = "completed", "failed", "cut"
 _RESULTS = (VAL_MAE_YEARS, VAL_CS5)
 
 #: So many of the newest trials are what rungs compare with, so that a decision takes as long in any study.
-RIVALS = 1000
+RIVALS = 300
 
 #: What the names of a report's figures begin with.
 _METRICS = ("train_", "val_", EPOCH_SECONDS)

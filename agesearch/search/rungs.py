@@ -112,7 +112,7 @@ def decide(
         return KEEP
     seen = [other for other in others if other.number != trial.number and other.state is not State.FAIL]
     rivals = [other for other in seen if other.latency_ms <= trial.latency_ms]
-    if not _rank(trial, rivals):
+    if not _is_dominated(trial, rivals):
         return KEEP
     gain = _largest_gain(epoch / trial.epochs, seen, spec)
     if gain is None:
@@ -127,11 +127,11 @@ def decide(
     return Stop(f"{OUT_OF_REACH}: {now}, at best {bound:.2f} in the end; {holder} {goal:.2f}", epoch)
 
 
-def _rank(trial: Curve, rivals: Iterable[Curve]) -> int:
-    """How many trials dominated this one at its rung."""
+def _is_dominated(trial: Curve, rivals: Iterable[Curve]) -> bool:
+    """Whether its rank is not 0: whether any trial dominated this one at its rung."""
     share, mine = len(trial.best) / trial.epochs, (trial.best[-1], trial.latency_ms)
     theirs = ((other.after(share), other.latency_ms) for other in rivals)
-    return sum(error is not None and error <= mine[0] and (error, ms) != mine for error, ms in theirs)
+    return any(error is not None and error <= mine[0] and (error, ms) != mine for error, ms in theirs)
 
 
 def _goal(rivals: Iterable[Curve]) -> tuple[float, str]:

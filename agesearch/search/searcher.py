@@ -31,6 +31,10 @@ from agesearch.search.trial import Board
 _NODE_LOST = ("actor's node was terminated", "node it was running on is dead", "died by preemption")
 
 
+#: The share of the driver's time that looking for lost and hung trials may take.
+_LOOKING_SHARE = 0.02
+
+
 class NotKept:
     """Tune pickles whatever it is given into records of its own, which nothing here reads: leave nothing
     there.
@@ -211,17 +215,25 @@ class StudySearcher(NotKept, Searcher):
 class Watcher(NotKept, Callback):
     """Tells the searcher what Tune tells its callbacks only."""
 
-    def __init__(self, searcher: StudySearcher) -> None:
+    def __init__(self, searcher: StudySearcher, clock: Callable[[], float] = time.monotonic) -> None:
         self._searcher = searcher
+        self._clock = clock
+        self._next_look = 0.0
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """An actor is ready for the trial."""
         self._searcher.began(trial)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """One turn of Tune's loop is over."""
-        self._searcher.settle_lost(trials)
-        self._searcher.kill_hung(trials)
+        """One turn of Tune's loop is over. Looking for lost trials takes a small share of the time, however
+        many there are.
+        """
+        began = self._clock()
+        if began >= self._next_look:
+            self._searcher.settle_lost(trials)
+            self._searcher.kill_hung(trials)
+            ended = self._clock()
+            self._next_look = ended + (ended - began) / _LOOKING_SHARE
         self._searcher.heed()
 
 
