@@ -33,7 +33,7 @@ from agesearch.search.pareto import front
 from agesearch.search.records import State, TrialRecord
 from agesearch.search.rungs import TINY, Curve, gains_from
 from agesearch.search.space import Params, Value
-from agesearch.search.surrogate import GaussianProcess, Lengths
+from agesearch.search.surrogate import GaussianProcess, Lengths, single_threaded
 from agesearch.specs import StudySpec
 
 Array = npt.NDArray[np.float64]
@@ -92,6 +92,18 @@ class Guide:
         if early or not self._encoding.usable:
             return None
         self._forget(ended)
+        with single_threaded():
+            return self._best(number, known, ended, seed, offered)
+
+    def _best(
+        self,
+        number: int,
+        known: Sequence[TrialRecord],
+        ended: Sequence[_Seen],
+        seed: int,
+        offered: Sequence[Params] | None,
+    ) -> Params:
+        """The configuration of largest expected gain."""
         model = self._model(ended, number)
         done = _points(ended)
         running = [self._view(record) for record in known if record.state is State.RUNNING]

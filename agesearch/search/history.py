@@ -59,7 +59,7 @@ class History:
         self._records: dict[int, TrialRecord] = {}
         trials = study.get_trials(deepcopy=False)
         self._begun = len(trials)  # Optuna would read every trial from disk to count them
-        for trial in trials:
+        for trial in sorted(trials, key=lambda trial: trial.number):
             if trial.state != TrialState.WAITING:
                 self._records[trial.number] = _record(trial, spec)
         self._finished = sum(record.state is not State.RUNNING for record in self._records.values())
@@ -81,10 +81,10 @@ class History:
     @property
     def records(self) -> list[TrialRecord]:
         """Every trial, by number."""
-        return [self._records[number] for number in sorted(self._records)]
+        return list(self._records.values())
 
     def all(self) -> Collection[TrialRecord]:
-        """Every trial, in the order they began; nothing is copied."""
+        """Every trial, by number, which is the order they began in; nothing is copied."""
         return self._records.values()
 
     def newest(self, most: int) -> list[TrialRecord]:
@@ -116,7 +116,7 @@ class History:
         """Begin a new trial with the parameters that are proposed next."""
         params, redrawn = self.propose()
         notes: dict[str, Any] = {"redrawn": redrawn} if redrawn else {}
-        parent = parent_of(trial_spec(self._spec, params), self.records)
+        parent = parent_of(trial_spec(self._spec, params), self.all())
         return self.begin(params, notes if parent is None else notes | {INHERITED: parent.number})
 
     def propose(self, offered: Sequence[Params] | None = None) -> tuple[Params, int]:
@@ -124,7 +124,7 @@ class History:
 
         A replay has only the configurations ``offered``; see ``agesearch.search.proposer``.
         """
-        return self._proposer.propose(self._begun, self.records, latencies=self.latencies, offered=offered)
+        return self._proposer.propose(self._begun, self.all(), latencies=self.latencies, offered=offered)
 
     def begin(self, params: Params, notes: Mapping[str, Any] | None = None) -> TrialRecord:
         """Begin a new trial with these parameters: it is stored whole, or not at all."""
@@ -164,7 +164,7 @@ class History:
         record = self._records[number]
         if has_all(self._spec, record.params):
             return record
-        proposed, _ = self._proposer.propose(number, self.records, record.params)
+        proposed, _ = self._proposer.propose(number, self.all(), record.params)
         params = proposed | record.params
         for field in params.keys() - record.params.keys():
             value = self._space[field].to_internal_repr(params[field])

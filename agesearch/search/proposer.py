@@ -62,7 +62,7 @@ class Proposer:
     def propose(
         self,
         number: int,
-        records: Sequence[TrialRecord],
+        records: Iterable[TrialRecord],
         given: Mapping[str, Any] | None = None,
         latencies: Latencies | None = None,
         offered: Sequence[Params] | None = None,
@@ -76,7 +76,7 @@ class Proposer:
         if self._grid:
             return self._grid[number % len(self._grid)], 0
         seed = int(np.random.SeedSequence([self._spec.seed, number]).generate_state(1)[0])
-        shown = visible([record for record in records if record.number != number])
+        shown = visible(records, besides=number)
         if self._spec.sampler == "ehvi" and latencies and not known:
             guided = self._guided_by(latencies).propose(number, shown, seed, offered)
             if guided is not None:
@@ -190,31 +190,36 @@ class _View:
         )
 
 
-def visible(records: Sequence[TrialRecord], most: int = VISIBLE) -> list[TrialRecord]:
-    """The trials that TPE is shown, by number: the newest that run, and at most ``most`` that ended."""
-    shown = [record for record in records if record.params]
-    running = [record.number for record in shown if record.state is State.RUNNING]
-    if len(running) > _RUNNING:
-        first = running[-_RUNNING]
-        shown = [record for record in shown if record.state is not State.RUNNING or record.number >= first]
-    ended = [record for record in shown if record.state is not State.RUNNING]
-    if len(ended) <= most:
-        return shown
-    chosen = {record.number for record in _best(ended, min(_BEST, most))}
-    for record in reversed(ended):
-        if len(chosen) >= most:
-            break
-        chosen.add(record.number)
-    return [record for record in shown if record.state is State.RUNNING or record.number in chosen]
+def visible(
+    records: Iterable[TrialRecord], most: int = VISIBLE, besides: int | None = None
+) -> list[TrialRecord]:
+    """The trials that TPE is shown, by number: the newest that run, and at most ``most`` that ended, without
+    trial ``besides``.
+    """
+    running, ended = list[TrialRecord](), list[TrialRecord]()
+    for record in records:
+        if record.params and record.number != besides:
+            (running if record.state is State.RUNNING else ended).append(record)
+    shown = ended
+    if len(ended) > most:
+        chosen = {record.number: record for record in _best(ended, min(_BEST, most))}
+        for record in reversed(ended):
+            if len(chosen) >= most:
+                break
+            chosen[record.number] = record
+        shown = list(chosen.values())
+    return sorted([*running[-_RUNNING:], *shown], key=lambda record: record.number)
 
 
 def _best(ended: Iterable[TrialRecord], most: int) -> list[TrialRecord]:
     """COMPLETE trials, front by front."""
     complete = [record for record in ended if record.state is State.COMPLETE]
-    points = np.array([_objectives(record) for record in complete]).reshape(-1, 2)
+    points = np.array([[record.val_mae_years, record.latency_ms_p50] for record in complete], dtype=float)
     left, found = np.arange(len(complete)), list[TrialRecord]()
     while len(left) and len(found) < most:
         layer = front(points[left])
+        if not layer:
+            break
         found += [complete[index] for index in sorted(left[layer])]
         left = np.delete(left, layer)
     return found[:most]
