@@ -375,8 +375,8 @@ class RungSpec(Spec):
     """
 
     eta: float = Field(2.0, gt=1.0, le=10.0)
-    first_epoch: int = Field(2, ge=1)
-    margin: float = Field(0.9, ge=0.5, lt=1.0)
+    first_epoch: int = Field(3, ge=1)
+    margin: float = Field(0.95, ge=0.5, lt=1.0)
     evidence: int = Field(4, ge=2)
 
 

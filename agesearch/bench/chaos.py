@@ -114,7 +114,8 @@ def run_chaos(
         if reference:
             differing = _undisturbed(scene, mark, on_progress)
             matches, faults = not differing, faults + differing
-    return _summed(scene, done, len(left), matches, time.monotonic() - began, faults)
+        # while the study's folder, which may be a temporary one, is there
+        return _summed(scene, done, len(left), matches, time.monotonic() - began, faults)
 
 
 def _scene(root: Path, faces: Location, *, trials: int, epochs: int, seed: int, pretend: bool) -> Scene:

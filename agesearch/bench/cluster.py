@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from agesearch.bench.generated import ARCHS, EPOCHS, SIZES, usual_study
+from agesearch.bench.generated import ARCHS, EPOCHS, LATENCIES, SIZES, usual_study
 from agesearch.bench.simulated_clock import Meter, SimulatedClock, busy_share
 from agesearch.errors import InputError
 from agesearch.progress import Listener, Progress, silent
@@ -78,7 +78,7 @@ def measure_cluster(
     slots: int = 1000,
     trials: int = 10_000,
     *,
-    trial_s: float = 60.0,
+    trial_s: float = 600.0,
     event_ms: float = EVENT_MS,
     start_s: float = 5.0,
     cpu_time: bool = False,
@@ -139,8 +139,7 @@ class _Driver:
         self._clock = clock
         self._on_progress = on_progress
         self._history = History.open(folder.database, spec)
-        latencies = {(arch, size): _latency_ms(arch, size) for arch in ARCHS for size in SIZES}
-        self._keeper = Keeper(folder, self._history, spec, latencies=latencies, on_event=self._hear)
+        self._keeper = Keeper(folder, self._history, spec, latencies=LATENCIES, on_event=self._hear)
         self._begun = 0
         self._full: float | None = None  # when every slot had begun to train
         self._last_begun = 0.0
@@ -210,7 +209,3 @@ def _attend(meter: Meter, searcher: StudySearcher, keeper: Keeper, history: Hist
     for name in ("began", "ended"):
         meter.watch(keeper, name, "records for readers")
     meter.watch(history, "front", "front")
-
-
-def _latency_ms(arch: str, size: int) -> float:
-    return 0.2 * (1 + ARCHS.index(arch)) * (size / SIZES[0]) ** 2

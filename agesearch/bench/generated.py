@@ -7,12 +7,20 @@ from typing import Any
 import numpy as np
 
 from agesearch.metrics import LATENCY_MS_P50, VAL_MAE_YEARS
+from agesearch.search.limits import Latencies
 from agesearch.search.records import State, TrialRecord
 from agesearch.specs import Choices, ModelSpec, Range, StudySpec, TrainSpec, Variants
 
 ARCHS = ("lcnet_050", "mobilenetv3_small_050", "mobilenetv3_small_100", "mobilenetv2_100")
 SIZES = (64, 80, 96)
 EPOCHS = 15
+
+#: Milliseconds of each network, larger ones slower.
+LATENCIES: Latencies = {
+    (arch, size): 0.2 * (1 + place) * (size / SIZES[0]) ** 2
+    for place, arch in enumerate(ARCHS)
+    for size in SIZES
+}
 
 
 def usual_study(trials: int = 1_000_000) -> StudySpec:
@@ -38,7 +46,7 @@ def ended_trials(spec: StudySpec, size: int) -> list[TrialRecord]:
     records = []
     for number in range(size):
         params = {name: _drawn(dimension, rng) for name, dimension in spec.space.items()}
-        latency = float(rng.uniform(0.3, 4.0))
+        latency = float(LATENCIES[params["model.arch"], params["model.input_size"]])
         error = float(5.0 + 2.0 / latency + rng.gamma(2.0, 1.0))
         curve = tuple(error + 3 * 0.8**epoch - 3 * 0.8 ** (EPOCHS - 1) for epoch in range(EPOCHS))
         values: dict[str, Any] = {VAL_MAE_YEARS: error, LATENCY_MS_P50: latency}

@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from agesearch.bench.generated import EPOCHS, ended_trials, usual_study
+from agesearch.bench.generated import EPOCHS, LATENCIES, ended_trials, usual_study
 from agesearch.errors import InputError
 from agesearch.metrics import VAL_MAE_YEARS
 from agesearch.progress import Listener, Progress, silent
@@ -57,6 +57,7 @@ def _measured(size: int, calls: int) -> SearchSpeed:
     spec, process = usual_study(), psutil.Process()
     before = process.memory_info().rss
     history = History.in_memory(spec)
+    history.latencies = LATENCIES
     history.add(ended_trials(spec, size))
     learning = Learning(StudyFolder(Location.of("nowhere")), spec)
     times: dict[str, list[float]] = {}
@@ -68,7 +69,6 @@ def _measured(size: int, calls: int) -> SearchSpeed:
 
 def _one_trial(history: History, learning: Learning, times: dict[str, list[float]]) -> None:
     record = _timed(times, "suggest", history.suggest)
-    record = history.knows_latency(record.number, 1.0)
     learning.hear(record.number, 1, 9.0)
     learning.hear(record.number, 2, 8.5)
     _timed(times, "rung", lambda: decide(*learning.curves(record, history.all()), RungSpec()))

@@ -133,7 +133,9 @@ def _tell_race(found: Race) -> None:
 def cluster(
     slots: Annotated[int, typer.Option("--slots", min=1, help="Trials at once.")] = 1000,
     trials: Annotated[int, typer.Option("--trials", min=1, help="Trials of the study.")] = 10_000,
-    trial_s: Annotated[float, typer.Option("--trial-s", help="Seconds of a whole trial.")] = 60.0,
+    trial_s: Annotated[
+        float, typer.Option("--trial-s", help="Seconds of a whole trial, at the median.")
+    ] = 600.0,
     cpu_time: Annotated[
         bool, typer.Option("--cpu-time", help="Charge processor time: for a machine that is not quiet.")
     ] = False,

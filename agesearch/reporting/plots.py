@@ -15,6 +15,9 @@ from typing import Literal
 WIDTH, HEIGHT = 760, 440
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 16, 40, 52
 
+#: The legend's first row, from a row to the next, and what an entry is wider than its letters, in pixels.
+_LEGEND_Y, _LEGEND_ROW, _ENTRY = 16.0, 20.0, 42.0
+
 #: The width of a letter in pixels, on average, at the charts' font size.
 _LETTER = 6.9
 
@@ -106,13 +109,9 @@ class Chart:
     height: int = HEIGHT
 
     @property
-    def places(self) -> list[tuple[float, str, str]]:
-        """The legend's entries in a row above the plot: pixel, kind and name."""
-        placed, at = [], float(_LEFT)
-        for kind, name in self.legend:
-            placed.append((at, kind, name))
-            at += 42 + _LETTER * len(name)
-        return placed
+    def places(self) -> list[tuple[float, float, str, str]]:
+        """The legend's entries in rows above the plot: pixels x and y, kind and name."""
+        return _placed(self.legend)
 
     def path(self, curve: Curve) -> str:
         """The SVG path of a curve; the template cuts it off at the plot's edges."""
@@ -187,14 +186,27 @@ def share_chart(
     lines = [curve for curve in curves if not curve.kind.startswith("band")]
     last = max(1.0, *(x for curve in lines for x, _ in curve.points))
     level, name = goal
+    below_legend = _TOP - _LEGEND_Y + max([_LEGEND_Y, *(y for _, y, _, _ in _placed(legend))])
     return Chart(
         title=title,
         x=Axis(x_title, 0.0, last, start=_LEFT, end=WIDTH - _RIGHT, whole=True),
-        y=Axis(y_title, 0.0, 1.05, start=HEIGHT - _BOTTOM, end=_TOP),
+        y=Axis(y_title, 0.0, 1.05, start=HEIGHT - _BOTTOM, end=below_legend),
         curves=curves,
         levels=[Level(level, name, below=True)],
         legend=legend,
     )
+
+
+def _placed(legend: Sequence[tuple[str, str]]) -> list[tuple[float, float, str, str]]:
+    placed: list[tuple[float, float, str, str]] = []
+    x, y = float(_LEFT), _LEGEND_Y
+    for kind, name in legend:
+        wide = _ENTRY + _LETTER * len(name)
+        if placed and x + wide > WIDTH:
+            x, y = float(_LEFT), y + _LEGEND_ROW
+        placed.append((x, y, kind, name))
+        x += wide
+    return placed
 
 
 def _error_axis(title: str, values: Iterable[float]) -> Axis:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agesearch.reporting.pages import environment
-from agesearch.reporting.plots import Axis, Chart, Curve, Level, Mark, curves_chart, front_chart
+from agesearch.reporting.plots import Axis, Chart, Curve, Level, Mark, curves_chart, front_chart, share_chart
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -63,6 +63,20 @@ def test_a_diverged_trial_does_not_flatten_the_others() -> None:
     assert chart.y.at(99.0) == chart.y.end
     assert [level.label for level in chart.levels] == ["median"]
     assert [kind for kind, _ in chart.legend] == ["front", "picked", "trial", "teacher"]
+
+
+def test_a_long_legend_takes_rows_and_the_plot_begins_below_them() -> None:
+    legend = [(f"curve-{place}", "a strategy's name") for place in range(8)]
+    goal = (0.95, "goal")
+    chart = share_chart(
+        "Shares", "epochs", "share", [Curve([(0.0, 0.0), (9.0, 1.0)], "curve-1")], goal, legend
+    )
+    assert [name for *_, name in chart.places] == [name for _, name in legend]
+    assert max(x for x, *_ in chart.places) < chart.width - 100
+    assert len({y for _, y, *_ in chart.places}) > 1
+    assert max(y for _, y, *_ in chart.places) < chart.y.end
+    short = share_chart("Shares", "epochs", "share", chart.curves, goal, legend[:2])
+    assert short.y.end < chart.y.end
 
 
 def test_the_front_is_a_staircase_to_the_right_edge() -> None:
