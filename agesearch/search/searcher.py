@@ -31,8 +31,8 @@ from agesearch.search.trial import Board
 _NODE_LOST = ("actor's node was terminated", "node it was running on is dead", "died by preemption")
 
 
-#: The share of the driver's time that looking for lost and hung trials may take.
-_LOOKING_SHARE = 0.02
+#: How often is looked for hung trials: at each of Tune's steps it would take a large study's driver long.
+_LOOK_EVERY_S = 0.2
 
 
 class NotKept:
@@ -126,23 +126,27 @@ class StudySearcher(NotKept, Searcher):
 
     def settle_lost(self, trials: list[Trial]) -> None:
         """Take up or FAIL the trials whose actor Tune has given up."""
+        if len(self._handed_out) < len(self._numbers):
+            self._find_new(trials)
+        for trial in [trial for trial in self._handed_out.values() if trial.status == Trial.ERROR]:
+            number = self._numbers.pop(trial.trial_id)
+            del self._handed_out[trial.trial_id]
+            self._watchdog.over(number)
+            hung = self._hung.pop(number, None)
+            death = Death(hung) if hung else _last_words(trial)
+            self._take_card_down(number, death.reason)
+            with self._halting():
+                self._keeper.died(number, death)
+
+    def _find_new(self, trials: list[Trial]) -> None:
+        """Tune's own object of each new trial; its list grows with the study, the new ones are at its end."""
         unseen = self._numbers.keys() - self._handed_out.keys()
-        for trial in reversed(trials):  # Tune's list grows with the study: look only for new trials in it
+        for trial in reversed(trials):
             if not unseen:
                 break
             if trial.trial_id in unseen:
                 unseen.discard(trial.trial_id)
                 self._handed_out[trial.trial_id] = trial
-        for trial in [self._handed_out[name] for name in self._numbers if name in self._handed_out]:
-            if trial.status == Trial.ERROR:
-                number = self._numbers.pop(trial.trial_id)
-                del self._handed_out[trial.trial_id]
-                self._watchdog.over(number)
-                hung = self._hung.pop(number, None)
-                death = Death(hung) if hung else _last_words(trial)
-                self._take_card_down(number, death.reason)
-                with self._halting():
-                    self._keeper.died(number, death)
 
     def kill_hung(self, trials: list[Trial]) -> None:
         """End the processes of trials that have gone silent: they are settled like all that die."""
@@ -225,15 +229,13 @@ class Watcher(NotKept, Callback):
         self._searcher.began(trial)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """One turn of Tune's loop is over. Looking for lost trials takes a small share of the time, however
-        many there are.
+        """One turn of Tune's loop is over. Lost trials are settled at once: where the last one that runs is
+        lost, Tune waits in its next turn for ten minutes for a new trial, and hands over nothing meanwhile.
         """
-        began = self._clock()
-        if began >= self._next_look:
-            self._searcher.settle_lost(trials)
+        self._searcher.settle_lost(trials)
+        if self._clock() >= self._next_look:
             self._searcher.kill_hung(trials)
-            ended = self._clock()
-            self._next_look = ended + (ended - began) / _LOOKING_SHARE
+            self._next_look = self._clock() + _LOOK_EVERY_S
         self._searcher.heed()
 
 
