@@ -189,7 +189,8 @@ def test_networks_above_a_limit_are_never_trained(tmp_path: Path) -> None:
 
 
 def test_time_that_is_up_prunes_what_runs(tmp_path: Path) -> None:
-    result = run(tmp_path, trials=50, epoch_s=1.0, limits=Limits(minutes=0.2))
+    # a whole trial takes 18 s, more than there is: the first ones never end
+    result = run(tmp_path, trials=50, epoch_s=6.0, limits=Limits(minutes=0.2))
     assert result.outcome is Outcome.TIME_UP
     assert len(result.records) < 50
     states = [record.state for record in result.records]
