@@ -23,12 +23,14 @@ class RungScheduler(NotKept, FIFOScheduler):
         self._searcher = searcher
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        """The first trial that waits for an actor. Tune's own looks through every trial that ever ran, at
-        each of its steps.
+        """The first trial that waits for an actor, paused ones last. Tune's own looks through every trial
+        that ever ran, at each of its steps.
         """
         live = tune_controller.get_live_trials()
         waiting = [trial for trial in live if trial.status in (Trial.PENDING, Trial.PAUSED)]
-        return min(waiting, key=lambda trial: (trial.status, trial.config["number"]), default=None)
+        return min(
+            waiting, key=lambda trial: (trial.status == Trial.PAUSED, trial.config["number"]), default=None
+        )
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """STOP or CONTINUE for a trial that reports an epoch."""

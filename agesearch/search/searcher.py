@@ -30,7 +30,6 @@ from agesearch.search.trial import Board
 #: Words of Ray's where an actor went down with its whole node.
 _NODE_LOST = ("actor's node was terminated", "node it was running on is dead", "died by preemption")
 
-
 #: How often is looked for hung trials: at each of Tune's steps it would take a large study's driver long.
 _LOOK_EVERY_S = 0.2
 
@@ -219,9 +218,8 @@ class StudySearcher(NotKept, Searcher):
 class Watcher(NotKept, Callback):
     """Tells the searcher what Tune tells its callbacks only."""
 
-    def __init__(self, searcher: StudySearcher, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, searcher: StudySearcher) -> None:
         self._searcher = searcher
-        self._clock = clock
         self._next_look = 0.0
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -233,9 +231,10 @@ class Watcher(NotKept, Callback):
         lost, Tune waits in its next turn for ten minutes for a new trial, and hands over nothing meanwhile.
         """
         self._searcher.settle_lost(trials)
-        if self._clock() >= self._next_look:
+        now = time.monotonic()
+        if now >= self._next_look:
             self._searcher.kill_hung(trials)
-            self._next_look = self._clock() + _LOOK_EVERY_S
+            self._next_look = now + _LOOK_EVERY_S
         self._searcher.heed()
 
 
