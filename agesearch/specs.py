@@ -283,6 +283,10 @@ class TrainSpec(Spec):
     seed: int = 0
 
 
+def _off_as_none(value: Any) -> Any:
+    return None if value is False or value == "off" else value  # YAML reads a bare 'off' as false
+
+
 def _listed(value: Any) -> Any:
     return value if isinstance(value, dict | list | tuple | Bounds) else (value,)
 
@@ -371,13 +375,16 @@ class RungSpec(Spec):
 
     Trials are judged after ``first_epoch``, ``first_epoch * eta``, ``first_epoch * eta^2``... epochs, once
     ``evidence`` trials have trained their whole budget. ``margin`` is the probability with which one more
-    trial gains no more than it is granted: near 1 few are stopped, and hardly ever a late bloomer.
+    trial gains no more than it is granted: near 1 few are stopped, and hardly ever a late bloomer. A trial
+    that only passes ``margin``, not the smaller ``pause_margin``, is paused: it goes on once that is worth
+    more than a new trial. ``off`` pauses none, as do samplers other than ``ehvi``: they cannot tell.
     """
 
     eta: float = Field(2.0, gt=1.0, le=10.0)
     first_epoch: int = Field(3, ge=1)
     margin: float = Field(0.95, ge=0.5, lt=1.0)
     evidence: int = Field(4, ge=2)
+    pause_margin: Annotated[float | None, BeforeValidator(_off_as_none)] = Field(0.7, ge=0.5, lt=1.0)
 
 
 class StudySpec(Spec):
@@ -398,7 +405,7 @@ class StudySpec(Spec):
     trials: int = Field(20, ge=1, le=1_000_000)
     startup_trials: int = Field(8, ge=1)
     sampler: Literal["ehvi", "tpe", "random", "grid"] = "ehvi"
-    rungs: RungSpec | None = RungSpec()
+    rungs: Annotated[RungSpec | None, BeforeValidator(_off_as_none)] = RungSpec()
     max_latency_ms: float | None = Field(None, gt=0.0)
     max_params: int | None = Field(None, gt=0)
     max_mae_years: float | None = Field(None, gt=0.0)
@@ -406,8 +413,3 @@ class StudySpec(Spec):
     student: TrainSpec
     weights: dict[str, str] = Field(default_factory=dict)
     space: dict[str, Choices | Range | Variants] = Field(min_length=1)
-
-    @field_validator("rungs", mode="before")
-    @classmethod
-    def _off_means_never(cls, value: Any) -> Any:
-        return None if value is False or value == "off" else value  # YAML reads a bare 'off' as false

@@ -202,7 +202,7 @@ class _Driver:
 def _attend(meter: Meter, searcher: StudySearcher, keeper: Keeper, history: History) -> None:
     """Watch what the driver's time goes to."""
     meter.watch(history, "propose", "suggestions")
-    for name in ("begin", "knows_latency", "complete", "prune", "fail"):
+    for name in ("begin", "knows_latency", "complete", "prune", "pause", "unpause", "fail"):
         meter.watch(history, name, "SQLite")
     for name in ("ends", "settle_lost"):
         meter.watch(searcher, name, "rungs" if name == "ends" else "watching for lost trials")

@@ -39,9 +39,10 @@ Plan = tuple[float, tuple[float, ...]]
 
 @dataclass
 class _Actor:
-    """One slot's process: the plan of its trial, and how many epochs of it are reported."""
+    """One slot's process: its trial, the trial's plan, and how many epochs of it are reported."""
 
-    plan: Plan = (0.0, ())
+    number: int
+    plan: Plan
     epochs: int = 0
     over: bool = False
 
@@ -73,6 +74,7 @@ class SimulatedActors:
         self._order = itertools.count()
         self._pending: dict[TrackedActor, dict[str, Any]] = {}
         self._live: dict[TrackedActor, _Actor] = {}
+        self._reported: dict[int, int] = {}  # epochs of each trial
         # Tune looks an actor's handle up here, only to keep it beside the trial
         self._live_actors_to_ray_actors_resources: dict[TrackedActor, tuple[Any, Any]] = {}
 
@@ -130,8 +132,8 @@ class SimulatedActors:
         """``train`` one epoch, ``reset`` to another trial's config, or ``stop``."""
         if on_result is None:
             return
-        now, actor = self.clock.charge(), self._live[tracked_actor]
-        takes, result = self._answer(actor, method_name, args)
+        now = self.clock.charge()
+        takes, result = self._answer(tracked_actor, method_name, args)
         if method_name == "train" and takes:
             self.trained.append((now, now + takes))
         self._at(now + takes, tracked_actor, lambda: on_result(tracked_actor, result))
@@ -172,7 +174,7 @@ class SimulatedActors:
     def _start_pending(self) -> None:
         while self._pending and len(self._live) < self._slots:
             tracked = next(iter(self._pending))
-            self._live[tracked] = _Actor(self._planned(self._pending.pop(tracked)))
+            self._live[tracked] = self._begun(self._pending.pop(tracked))
             self._at(self.clock.charge() + self._start_s, tracked, partial(self._started, tracked))
 
     def _started(self, tracked: TrackedActor) -> None:
@@ -180,18 +182,21 @@ class SimulatedActors:
         if tracked._on_start is not None:
             tracked._on_start(tracked)
 
-    def _planned(self, config: Mapping[str, Any]) -> Plan:
+    def _begun(self, config: Mapping[str, Any]) -> _Actor:
+        """A process at the first epoch of its trial, or where the trial was paused."""
+        number = int(config["number"])
         with self.clock.unpaid():
-            return self._plan(config)
+            return _Actor(number, self._plan(config), self._reported.get(number, 0))
 
     def _at(self, moment: float, tracked: TrackedActor, deliver: Callable[[], None]) -> None:
         heapq.heappush(self._queue, (moment, next(self._order), tracked, deliver))
 
-    def _answer(self, actor: _Actor, method: str, args: tuple[Any, ...]) -> tuple[float, Any]:
+    def _answer(self, tracked: TrackedActor, method: str, args: tuple[Any, ...]) -> tuple[float, Any]:
         """How long a task takes, and what it returns."""
         if method == "reset":
-            actor.plan, actor.epochs, actor.over = self._planned(args[0]), 0, False
+            self._live[tracked] = self._begun(args[0])
             return 0.0, True
+        actor = self._live[tracked]
         seconds, errors = actor.plan
         if actor.over:
             return 0.0, {RESULT_DUPLICATE: True}
@@ -200,7 +205,7 @@ class SimulatedActors:
             actor.over = True
             return 0.0, _filled({**result, OUTCOME: COMPLETED, SECONDS: seconds}, actor.epochs)
         result |= {EPOCH: float(actor.epochs + 1), VAL_MAE_YEARS: errors[actor.epochs]}
-        actor.epochs += 1
+        actor.epochs = self._reported[actor.number] = actor.epochs + 1
         trained = seconds * actor.epochs / len(errors)
         return seconds / len(errors), _filled({**result, SECONDS: trained}, actor.epochs)
 

@@ -157,7 +157,7 @@ def _print_front(result: StudyResult, counts: dict[str, int]) -> None:
         rows = [[*front_row(record), "knee" if record.number == knee else ""] for record in result.front]
         columns = ["trial", "architecture", "px", "val MAE, years", "latency, ms", ""]
         out.print(table(f"Front of {result.folder.root}", columns, rows), highlight=False)
-    words = {State.RUNNING.value: "cut short, to be taken up again"}
+    words = {State.RUNNING.value: "cut short, to be taken up again", State.PAUSED.value: "paused"}
     told = ", ".join(f"{count} {words.get(name, name)}" for name, count in counts.items() if count)
     _say(f"{result.outcome.value}: {told}")
     if result.front:

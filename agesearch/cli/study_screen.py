@@ -18,7 +18,13 @@ from agesearch.cli.textplots import scatter, sparkline, thinned
 from agesearch.search.records import State, TrialRecord
 from agesearch.search.standing import Running, Standing
 
-STATE_STYLES = {State.COMPLETE: "green", State.PRUNED: "yellow", State.FAIL: "red", State.RUNNING: ""}
+STATE_STYLES = {
+    State.COMPLETE: "green",
+    State.PRUNED: "yellow",
+    State.FAIL: "red",
+    State.RUNNING: "",
+    State.PAUSED: "cyan",
+}
 
 #: Columns from which a scatter plot stands beside the front; how wide the front is then, and the plot high.
 _WIDE = 100
@@ -123,6 +129,8 @@ def summary(standing: Standing) -> list[str]:
         f"{tally.states[State.FAIL]} failed",
         f"{len(standing.running)} running",
     ]
+    if standing.paused:
+        counts.append(f"{len(standing.paused)} paused")
     if standing.waiting:
         counts.append(f"{standing.waiting} to be taken up again")
     spent = f"{standing.epochs:,} epochs spent"

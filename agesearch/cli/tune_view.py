@@ -23,12 +23,13 @@ from agesearch.search.events import (
     StudyStopping,
     TrialFinished,
     TrialParked,
+    TrialPaused,
     TrialProgress,
     TrialRetried,
     TrialStarted,
 )
 from agesearch.search.records import State, TrialRecord
-from agesearch.search.standing import Pace, Running, Standing, Tally, points_of
+from agesearch.search.standing import Pace, Running, Standing, Tally, budget_of, paused_trial, points_of
 
 _LAST = 3
 
@@ -103,6 +104,7 @@ class Watched:
         self._curves: dict[int, dict[int, float]] = {}
         self._epochs: dict[int, int] = {}
         self._waiting: set[int] = set()
+        self._paused: dict[int, Running] = {}
         self._front: tuple[TrialRecord, ...] = ()
         self._points: deque[tuple[float, float]] = deque(maxlen=_POINTS)
         self._last: tuple[TrialRecord, ...] = ()
@@ -116,6 +118,10 @@ class Watched:
             number = event.record.number
             self._running[number] = (event.record, event.epochs, self._clock())
             self._waiting.discard(number)
+            self._paused.pop(number, None)
+        elif isinstance(event, TrialPaused):
+            _, epochs, _ = self._running.pop(event.record.number)
+            self._paused[event.record.number] = paused_trial(event.record, epochs)
         elif isinstance(event, TrialProgress):
             self._epochs[event.number] = event.epoch
             if event.val_mae_years is not None:
@@ -139,6 +145,7 @@ class Watched:
             tally=self._tally,
             front=self._front,
             running=tuple(self._runs(number) for number in self._running),
+            paused=tuple(self._paused.values()),
             waiting=len(self._waiting),
             waiting_epochs=sum(self._epochs.get(number, 0) for number in self._waiting),
             points=tuple(self._points),
@@ -156,6 +163,12 @@ class Watched:
         self._front = event.front
         self._points.extend(points_of(event.records))
         self._waiting = {record.number for record in event.records if record.state is State.RUNNING}
+        for record in event.records:
+            if record.state is State.PAUSED:
+                epochs = budget_of(event.header.spec, record)
+                self._paused[record.number] = paused_trial(record, epochs)
+                self._curves[record.number] = dict(enumerate(record.curve, start=1))
+                self._epochs[record.number] = record.epochs
 
     def _runs(self, number: int) -> Running:
         record, epochs, began = self._running[number]
@@ -170,7 +183,9 @@ class Watched:
 
     def _end(self, event: TrialFinished) -> None:
         record = event.record
-        _, epochs, _ = self._running.pop(record.number, (None, record.epochs, None))
+        paused = self._paused.pop(record.number, None)  # stopped while it waited
+        epochs = paused.epochs if paused else record.epochs
+        _, epochs, _ = self._running.pop(record.number, (None, epochs, None))
         self._curves.pop(record.number, None)
         self._epochs.pop(record.number, None)
         self._waiting.discard(record.number)
@@ -209,7 +224,7 @@ class LiveView:
             self._watched.take(event)
         if isinstance(event, StudyStarted):
             self._open(event)
-        elif not isinstance(event, TrialFinished | StudyStopping | TrialParked):
+        elif not isinstance(event, TrialFinished | StudyStopping | TrialParked | TrialPaused):
             for line in _lines(event):
                 _line(line)
 
@@ -254,16 +269,20 @@ def _lines(event: StudyEvent) -> list[str]:
         return [f"{event.record.name}: {event.reason}; going on from its checkpoint"]
     if isinstance(event, TrialParked):
         return [f"{event.record.name} cut short after epoch {event.epoch}, to be taken up again"]
+    if isinstance(event, TrialPaused):
+        return [f"{event.record.name} paused: {event.record.reason}"]
     if isinstance(event, StudyStopping):
         return [stopping_words(event)]
     return [event.text] if isinstance(event, Note) else []
 
 
 def _opening(event: StudyStarted) -> list[str]:
-    done = sum(record.state is not State.RUNNING for record in event.records)
+    done = sum(record.state.ended for record in event.records)
     lines = [f"Study {event.folder}: {event.total} trials, {event.concurrency} at once"]
     if event.records:
-        lines.append(f"Going on: {done} finished before, {event.resumed} taken up again")
+        paused = sum(record.state is State.PAUSED for record in event.records)
+        waiting = f", {paused} paused" if paused else ""
+        lines.append(f"Going on: {done} finished before, {event.resumed} taken up again{waiting}")
     if event.dashboard_url:
         lines.append(f"Dashboard: {event.dashboard_url} (its token: ray get-auth-token)")
     return lines

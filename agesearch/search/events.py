@@ -20,7 +20,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class StudyStarted:
-    """Preparation is over: ``records`` are there already, ``resumed`` of them are taken up again.
+    """Preparation is over: ``records`` are there already, ``resumed`` of them, those cut short, go on first.
 
     ``seconds`` are left until the run's time is up, where it has a limit.
     """
@@ -84,6 +84,13 @@ class TrialParked:
 
 
 @dataclass(frozen=True)
+class TrialPaused:
+    """A trial waits at a rung, PAUSED; it goes on, as another ``TrialStarted``, or ends."""
+
+    record: TrialRecord
+
+
+@dataclass(frozen=True)
 class StudyStopping:
     """The study was asked to stop: ``waiting`` trials finish their epoch first, or none where it is
     ``at_once``.
@@ -116,6 +123,7 @@ StudyEvent = (
     | TrialFinished
     | TrialRetried
     | TrialParked
+    | TrialPaused
     | StudyStopping
     | StudyEnded
     | Note

@@ -6,10 +6,15 @@ the largest expected gain in hypervolume is proposed (Emmerich 2006; exact, see
 ``agesearch.search.acquisition``). What it is told:
 
 - COMPLETE trials, by the logarithm of their best error;
-- trials that were stopped, by the error they would have reached: theirs so far, less the mean gain of
-  COMPLETE trials from the same share of the budget, and less certain by the spread of those gains;
+- trials that were stopped or are paused, by the error they would have reached: theirs so far, less the mean
+  gain of COMPLETE trials from the same share of the budget, and less certain by the spread of those gains;
 - FAILed trials, as the worst;
 - running trials, at the error the model expects of them, so that others look elsewhere.
+
+A paused trial is weighed against the new ones: the gain in hypervolume that is expected of it, by its own
+curve and the gains of COMPLETE trials from there on, for each epoch it has left, against that of the best new
+one for each epoch that a trial of the study takes on average, stopped ones included. The larger runs (after
+the freezing and thawing of Swersky 2014).
 
 Errors far above the median are drawn in: how bad a bad trial is says nothing of the good ones. The reference
 point is a tenth beyond the nadir of the front that the model expects, or ``max_mae_years`` where that is
@@ -21,6 +26,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +61,10 @@ _DRAWN_IN = 1.0
 _HOPE = 2.0
 
 
+#: Trials whose curve ends before their budget does.
+_CUT = (State.PRUNED, State.PAUSED)
+
+
 @dataclass(frozen=True)
 class _Seen:
     """A trial as the model sees it."""
@@ -65,15 +75,70 @@ class _Seen:
     error: float | None  # in years, of a COMPLETE trial
 
 
-class Guide:
-    """Proposes by what the trials so far tell; what it keeps between calls is for speed only."""
+@dataclass(frozen=True)
+class Proposal:
+    """What to run next: a new trial with these parameters, drawn ``redrawn`` times anew for the study's
+    limits; or the PAUSED trial of this number.
+    """
 
-    def __init__(self, study: StudySpec, fitting: Fitting, latencies: Latencies) -> None:
+    params: Params
+    redrawn: int = 0
+    paused: int | None = None
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The model's lengths, and the moment of the study they were fitted at."""
+
+    moment: tuple[int, int]
+    lengths: Lengths
+
+    def as_json(self) -> dict[str, Any]:
+        """The fit as a JSON object."""
+        return {"moment": self.moment, "lengths": self.lengths.lengths, "noise": self.lengths.noise}
+
+    @classmethod
+    def of(cls, document: Any) -> Fit | None:
+        """The fit of a JSON object; None where it is none."""
+        try:
+            first, second = map(int, document["moment"])
+            lengths = Lengths(tuple(map(float, document["lengths"])), float(document["noise"]))
+        except (KeyError, TypeError, ValueError):
+            return None
+        return cls((first, second), lengths)
+
+
+@dataclass(frozen=True)
+class _Chances:
+    """What is believed of trials ``[n]``: mean and deviation of the logarithm of their error, and latency."""
+
+    mean: Array
+    deviation: Array
+    latencies: Array
+
+    @property
+    def optimistic(self) -> Array:
+        return np.exp(self.mean - _HOPE * self.deviation)
+
+    def worth(self, points: Sequence[Point], reference: Point) -> Array:
+        """Expected gain in hypervolume of each."""
+        found = expected_improvement(self.mean, self.deviation, self.latencies, points, reference)
+        return np.where(np.isfinite(found), found, -1.0)
+
+
+class Guide:
+    """Proposes by what the trials so far tell; besides its ``fit``, what it keeps between calls is for speed
+    only.
+    """
+
+    def __init__(
+        self, study: StudySpec, fitting: Fitting, latencies: Latencies, fit: Fit | None = None
+    ) -> None:
         known = {network: ms for network, ms in latencies.items() if not isinstance(ms, str)}
         self._study = study
         self._encoding = Encoding(study, fitting, known)
         self._seen: dict[int, tuple[TrialRecord, _Seen]] = {}
-        self._lengths: tuple[tuple[int, int], Lengths] | None = None
+        self.fit = fit if fit and len(fit.lengths.lengths) == len(self._encoding.groups) else None
         self._offered: dict[tuple[tuple[str, Value], ...], tuple[Array, float]] = {}
 
     def propose(
@@ -82,9 +147,11 @@ class Guide:
         records: Sequence[TrialRecord],
         seed: int,
         offered: Sequence[Params] | None = None,
-    ) -> Params | None:
-        """Parameters of largest expected gain for trial ``number`` after ``records`` (by number); None where
-        there is too little to model. Where only some configurations are ``offered``, it is one of those.
+        paused: Sequence[TrialRecord] = (),
+    ) -> Proposal | None:
+        """What to run as trial ``number`` after ``records`` (by number), or which of the ``paused`` trials;
+        None where there is too little to model. Where only some configurations are ``offered``, it is one of
+        those.
         """
         known = [record for record in records if record.params and record.latency_ms_p50 is not None]
         ended = [self._view(record) for record in known if record.state is not State.RUNNING]
@@ -93,29 +160,40 @@ class Guide:
             return None
         self._forget(ended)
         with single_threaded():
-            return self._best(number, known, ended, seed, offered)
+            model = self._model(ended, number)
+            running = [self._view(record) for record in known if record.state is State.RUNNING]
+            points = _points(ended) + self._expected(model, running)
+            places, new = self._new(model, ended, seed, offered)
+            waiting = self._waiting(paused, ended)
+        reference = self._reference(points, (new, waiting))
+        worth = new.worth(points, reference)
+        if paused:
+            left = [seen.curve.epochs - len(seen.curve.best) for seen in map(self._view, paused)]
+            rates = waiting.worth(points, reference) / np.maximum(left, 1)
+            best = int(rates.argmax())
+            if not len(worth) or rates[best] >= worth.max() / _mean_epochs(ended):
+                return Proposal(paused[best].params, paused=paused[best].number)
+        return Proposal(self._encoding.params(places[int(worth.argmax())])) if len(worth) else None
 
-    def _best(
-        self,
-        number: int,
-        known: Sequence[TrialRecord],
-        ended: Sequence[_Seen],
-        seed: int,
-        offered: Sequence[Params] | None,
-    ) -> Params:
-        """The configuration of largest expected gain."""
-        model = self._model(ended, number)
-        done = _points(ended)
-        running = [self._view(record) for record in known if record.state is State.RUNNING]
-        points = done + self._expected(model, running)
+    def _new(
+        self, model: GaussianProcess, ended: Sequence[_Seen], seed: int, offered: Sequence[Params] | None
+    ) -> tuple[Array, _Chances]:
+        """Places of the configurations that may begin, and what is believed of them."""
         if offered is None:
             places, latencies = self._candidates(ended, np.random.default_rng(seed))
-        else:
+        elif offered:
             places, latencies = self._placed(offered)
-        mean, deviation = model.predict(self._encoding.features(places, latencies))
-        reference = self._reference(points, mean - _HOPE * deviation, latencies)
-        worth = expected_improvement(mean, deviation, latencies, points, reference)
-        return self._encoding.params(places[int(np.where(np.isfinite(worth), worth, -1.0).argmax())])
+        else:
+            return np.empty((0, 0)), _Chances(np.empty(0), np.empty(0), np.empty(0))
+        return places, _Chances(*model.predict(self._encoding.features(places, latencies)), latencies)
+
+    def _waiting(self, paused: Iterable[TrialRecord], ended: Iterable[_Seen]) -> _Chances:
+        """What is believed of paused trials: their error less the gain of others from there on."""
+        complete = [seen.curve for seen in ended if seen.error is not None]
+        curves = [self._view(record).curve for record in paused]
+        reached = np.array(_reached(curves, complete)).reshape(-1, 2)
+        latencies = np.array([curve.latency_ms for curve in curves])
+        return _Chances(reached[:, 0], np.sqrt(reached[:, 1]), latencies)
 
     def _view(self, record: TrialRecord) -> _Seen:
         """A record with its place and curve; made once a state."""
@@ -149,15 +227,14 @@ class Guide:
     def _model(self, ended: Sequence[_Seen], number: int) -> GaussianProcess:
         """The model of all that ended; its lengths are those of the first of them, a growing part.
 
-        Where trials run one at a time, that part is the same whoever asks until it grows. On a cluster, where
-        they end in another order than they began in, and among more trials than are shown, it changes with
-        every end: lengths are then kept until the study has grown by ``_GROWTH``.
+        Trials end in another order than they began in, and are paused and go on, so that the first of them
+        change: lengths are kept until that part or the study has grown by ``_GROWTH``.
         """
         most = min(_scheduled(len(ended)), _FITTED)
         moment = most, _scheduled(number)
-        if self._lengths is None or self._lengths[0] != moment:
-            self._lengths = moment, self._conditioned(ended[:most], None).lengths
-        return self._conditioned(ended, self._lengths[1])
+        if self.fit is None or self.fit.moment != moment:
+            self.fit = Fit(moment, self._conditioned(ended[:most], None).lengths)
+        return self._conditioned(ended, self.fit.lengths)
 
     def _conditioned(self, ended: Sequence[_Seen], lengths: Lengths | None) -> GaussianProcess:
         targets, variance = _evidence(ended)
@@ -189,8 +266,12 @@ class Guide:
         known_all = np.isfinite(latencies)
         return places[known_all], latencies[known_all]
 
-    def _reference(self, points: Iterable[Point], optimistic: Array, latencies: Array) -> Point:
-        expected = zip(np.exp(optimistic).tolist(), latencies.tolist(), strict=True)
+    def _reference(self, points: Iterable[Point], chances: Iterable[_Chances]) -> Point:
+        expected = [
+            point
+            for some in chances
+            for point in zip(some.optimistic.tolist(), some.latencies.tolist(), strict=True)
+        ]
         error, latency = reference_beyond([*points, *expected])
         return min(error, self._study.max_mae_years or math.inf), latency
 
@@ -204,21 +285,38 @@ def _evidence(trials: Sequence[_Seen]) -> tuple[Array, Array]:
     """Logarithm of the error that each trial reached or would have, and the variance of that."""
     complete = [seen.curve for seen in trials if seen.error is not None]
     targets, variance = np.full(len(trials), np.nan), np.zeros(len(trials))
-    gains: dict[float, tuple[float, float]] = {}
+    cut = [row for row, seen in enumerate(trials) if seen.curve.state in _CUT and seen.curve.best]
+    for row, reached in zip(cut, _reached([trials[row].curve for row in cut], complete), strict=True):
+        targets[row], variance[row] = reached
     for row, seen in enumerate(trials):
-        best = seen.curve.best
         if seen.error is not None:
             targets[row] = math.log(max(seen.error, TINY))
-        elif seen.curve.state is State.PRUNED and best:
-            share = len(best) / seen.curve.epochs
-            if share not in gains:
-                gains[share] = _gain(share, complete)
-            targets[row] = math.log(max(best[-1], TINY)) - gains[share][0]
-            variance[row] = gains[share][1]
     known = targets[np.isfinite(targets)]
     middle = float(np.median(known))
     highest = middle + _DRAWN_IN * (middle - float(known.min())) + 0.05
     return np.fmin(targets, highest), variance  # FAILed ones, which have none, among the highest
+
+
+def _reached(curves: Iterable[Curve], complete: Sequence[Curve]) -> list[tuple[float, float]]:
+    """What curves that were cut short would have reached: mean and variance of the logarithm of the error."""
+    gains: dict[float, tuple[float, float]] = {}
+    found: list[tuple[float, float]] = []
+    for curve in curves:
+        share = len(curve.best) / curve.epochs
+        if share not in gains:
+            gains[share] = _gain(share, complete)
+        found.append((math.log(max(curve.best[-1], TINY)) - gains[share][0], gains[share][1]))
+    return found
+
+
+def _mean_epochs(ended: Iterable[_Seen]) -> float:
+    """Epochs that a trial took on average, those that were stopped and those that trained to their end."""
+    spent = [
+        len(seen.curve.best) or seen.curve.epochs
+        for seen in ended
+        if seen.curve.state in (State.COMPLETE, State.PRUNED)
+    ]
+    return sum(spent) / len(spent)
 
 
 def _gain(share: float, complete: Sequence[Curve]) -> tuple[float, float]:

@@ -5,6 +5,8 @@ is told is the truth: COMPLETE with both objectives, PRUNED and FAIL with their 
 function of the spec, the seed, the trial's number and what was told before (see
 ``agesearch.search.proposer``), so a study that was cut and resumed goes on as it would have. The same
 parameters may be suggested twice; such a trial is run again.
+
+Optuna has no word for a trial that is paused: it is RUNNING there, with the note ``paused`` and its reason.
 """
 
 from __future__ import annotations
@@ -24,13 +26,17 @@ from agesearch.errors import InputError
 from agesearch.metrics import LATENCY_MS_P50, VAL_CS5, VAL_MAE_YEARS
 from agesearch.search.conditions import has_all
 from agesearch.search.database import writer_of
+from agesearch.search.guide import Fit, Proposal
 from agesearch.search.limits import Fitting, Latencies
 from agesearch.search.proposer import Proposer, calm
-from agesearch.search.records import CURVE, INHERITED, State, TrialRecord, front_of
+from agesearch.search.records import CURVE, INHERITED, PAUSED, State, TrialRecord, front_of
 from agesearch.search.space import Params, optuna_distributions, trial_name, trial_spec
 from agesearch.specs import StudySpec, TrainSpec
 
 STUDY_NAME = "agesearch"
+
+#: Optuna's attribute of the study that holds what the model of the errors was last fitted to.
+FIT = "fit"
 
 
 @dataclass(frozen=True)
@@ -55,14 +61,16 @@ class History:
         self._spec = spec
         self.latencies: Latencies = {}  # of the networks, where known: a trial begins with its own
         self._space = optuna_distributions(spec.space)
-        self._proposer = Proposer(spec, Fitting())
+        self._fit = Fit.of(study.user_attrs.get(FIT))
+        self._proposer = Proposer(spec, Fitting(), self._fit)
         self._records: dict[int, TrialRecord] = {}
         trials = study.get_trials(deepcopy=False)
         self._begun = len(trials)  # Optuna would read every trial from disk to count them
         for trial in sorted(trials, key=lambda trial: trial.number):
             if trial.state != TrialState.WAITING:
                 self._records[trial.number] = _record(trial, spec)
-        self._finished = sum(record.state is not State.RUNNING for record in self._records.values())
+        self._finished = sum(record.state.ended for record in self._records.values())
+        self._paused = {n: record for n, record in self._records.items() if record.state is State.PAUSED}
 
     @classmethod
     def open(cls, database: Path, spec: StudySpec) -> History:
@@ -101,6 +109,11 @@ class History:
         """Trials that were begun and not ended: after a kill, the ones to take up again."""
         return [record for record in self.records if record.state is State.RUNNING]
 
+    @property
+    def paused(self) -> int:
+        """How many trials wait at a rung."""
+        return len(self._paused)
+
     def record(self, number: int) -> TrialRecord:
         return self._records[number]
 
@@ -110,21 +123,36 @@ class History:
 
     def suggest_only(self, fitting: Fitting) -> None:
         """From now on suggest only networks that fit the study's limits."""
-        self._proposer = Proposer(self._spec, fitting)
+        self._proposer = Proposer(self._spec, fitting, self._fit)
 
-    def suggest(self) -> TrialRecord:
-        """Begin a new trial with the parameters that are proposed next."""
-        params, redrawn = self.propose()
-        notes: dict[str, Any] = {"redrawn": redrawn} if redrawn else {}
+    def suggest(self, *, new: bool = True) -> TrialRecord:
+        """What to run next: a trial that was begun just now with the parameters that are proposed, or one
+        that is PAUSED and worth more. Where no ``new`` ones may begin, there must be a PAUSED one.
+        """
+        proposal = self.propose(None if new else ())
+        if proposal.paused is not None:
+            return self._records[proposal.paused]
+        params = proposal.params
+        notes: dict[str, Any] = {"redrawn": proposal.redrawn} if proposal.redrawn else {}
         parent = parent_of(trial_spec(self._spec, params), self.all())
         return self.begin(params, notes if parent is None else notes | {INHERITED: parent.number})
 
-    def propose(self, offered: Sequence[Params] | None = None) -> tuple[Params, int]:
-        """What ``suggest`` would begin, and how often it was drawn again for the study's limits.
-
-        A replay has only the configurations ``offered``; see ``agesearch.search.proposer``.
+    def propose(self, offered: Sequence[Params] | None = None) -> Proposal:
+        """What ``suggest`` would run. A replay has only the configurations ``offered``; where those are none,
+        it is a PAUSED trial. See ``agesearch.search.proposer``.
         """
-        return self._proposer.propose(self._begun, self.all(), latencies=self.latencies, offered=offered)
+        proposal = self._proposer.propose(
+            self._begun,
+            self.all(),
+            latencies=self.latencies,
+            offered=offered,
+            paused=list(self._paused.values()),
+        )
+        fit = self._proposer.fit
+        if fit is not None and fit != self._fit:  # trials go on and end meanwhile: it could not be made again
+            self._storage.set_study_user_attr(self._study_id, FIT, fit.as_json())
+            self._fit = fit
+        return proposal
 
     def begin(self, params: Params, notes: Mapping[str, Any] | None = None) -> TrialRecord:
         """Begin a new trial with these parameters: it is stored whole, or not at all."""
@@ -164,14 +192,26 @@ class History:
         record = self._records[number]
         if has_all(self._spec, record.params):
             return record
-        proposed, _ = self._proposer.propose(number, self.all(), record.params)
-        params = proposed | record.params
+        params = self._proposer.propose(number, self.all(), record.params).params | record.params
         for field in params.keys() - record.params.keys():
             value = self._space[field].to_internal_repr(params[field])
             self._storage.set_trial_param(self._trial_id(number), field, value, self._space[field])
         name = trial_name(number, trial_spec(self._spec, params).model)
         self._records[number] = replace(record, params=params)
         return self._noted(number, {"name": name})
+
+    def pause(self, number: int, reason: str, spent: Spent) -> TrialRecord:
+        """A trial waits at a rung: for Optuna it runs on."""
+        record = self._noted(number, {"reason": reason, **asdict(spent)}, {PAUSED: True})
+        self._records[number] = self._paused[number] = replace(record, state=State.PAUSED)
+        return self._records[number]
+
+    def unpause(self, number: int) -> TrialRecord:
+        """A PAUSED trial goes on."""
+        record = self._noted(number, {"reason": "", **asdict(Spent())}, {PAUSED: False})
+        del self._paused[number]
+        self._records[number] = replace(record, state=State.RUNNING)
+        return self._records[number]
 
     def knows_latency(self, number: int, latency_ms: float) -> TrialRecord:
         """Note a trial's latency, which is known before it trains."""
@@ -211,8 +251,10 @@ class History:
         self._ids[number] = self._writer.begin(number, trial)
         self._begun += 1
 
-    def _noted(self, number: int, notes: dict[str, Any]) -> TrialRecord:
-        self._writer.note(self._trial_id(number), notes)
+    def _noted(
+        self, number: int, notes: dict[str, Any], flags: Mapping[str, bool] | None = None
+    ) -> TrialRecord:
+        self._writer.note(self._trial_id(number), notes | dict(flags or {}))
         self._records[number] = replace(self._records[number], **notes)
         return self._records[number]
 
@@ -224,7 +266,8 @@ class History:
     def _ended(
         self, number: int, state: TrialState, notes: dict[str, Any], values: tuple[float, ...] = ()
     ) -> TrialRecord:
-        self._writer.end(self._trial_id(number), state, notes, values)
+        flag = {} if self._paused.pop(number, None) is None else {PAUSED: False}
+        self._writer.end(self._trial_id(number), state, notes | flag, values)
         self._finished += 1
         if values:
             notes = notes | {VAL_MAE_YEARS: values[0]}
@@ -252,11 +295,11 @@ _STATES = {
 
 
 def _record(trial: FrozenTrial, spec: StudySpec) -> TrialRecord:
-    notes = trial.user_attrs
+    notes, is_open = trial.user_attrs, trial.state == TrialState.RUNNING
     values = trial.values or [notes.get(VAL_MAE_YEARS), notes.get(LATENCY_MS_P50)]
     return TrialRecord(
         number=trial.number,
-        state=_STATES[trial.state],
+        state=State.PAUSED if is_open and notes.get(PAUSED) else _STATES[trial.state],
         name=notes.get("name") or trial_name(trial.number, trial_spec(spec, trial.params).model),
         params=dict(trial.params),
         reason=str(notes.get("reason", "")),

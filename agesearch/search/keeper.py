@@ -21,6 +21,7 @@ from agesearch.search.events import (
     StudyStopping,
     TrialFinished,
     TrialParked,
+    TrialPaused,
     TrialProgress,
     TrialRetried,
     TrialStarted,
@@ -30,9 +31,9 @@ from agesearch.search.learning import Learning
 from agesearch.search.limits import Latencies
 from agesearch.search.lives import Death, Deaths
 from agesearch.search.records import State, StudyFolder, TrialRecord
-from agesearch.search.rungs import KEEP, Keep, Stop, decide, rung_epochs
+from agesearch.search.rungs import KEEP, Keep, Pause, Stop, decide, rung_epochs, rungs_of
 from agesearch.search.space import trial_spec
-from agesearch.specs import RungSpec, StudySpec, TrainSpec
+from agesearch.specs import StudySpec, TrainSpec
 
 #: Keys of a trial's last report besides its metrics.
 OUTCOME, REASON, SECONDS, NOTE = "outcome", "reason", "train_s", "note"
@@ -66,7 +67,7 @@ class Keeper:
     ) -> None:
         self.total = spec.trials
         self.stop_reason: str | None = None
-        self.pausing = False
+        self.winding_down = False
         self.halted = ""  # why no more can be written
         self._folder = folder
         self._history = history
@@ -78,6 +79,7 @@ class Keeper:
         self._next_write = 0.0
         self._front = history.front()
         self._learning = Learning(folder, spec)
+        self._rungs = rungs_of(spec)
         self._verdicts: dict[int, tuple[State, str]] = {}
         self._deaths = Deaths()
 
@@ -89,7 +91,7 @@ class Keeper:
     @property
     def exhausted(self) -> bool:
         """Whether nothing runs and nothing is left to run."""
-        stopped = self.stop_reason is not None or self.pausing
+        stopped = self.stop_reason is not None or self.winding_down
         return not self._live and (stopped or (not self._again and self._history.finished >= self.total))
 
     @property
@@ -111,13 +113,9 @@ class Keeper:
 
         A trial whose network has no latency FAILs at once, and the next is handed out.
         """
-        while self.stop_reason is None and not self.pausing:
-            if self._again:
-                record = self._history.take_up(self._again.popleft())
-                self._learning.go_on(record.number)
-            elif self._history.finished + self.live < self.total:
-                record = self._history.suggest()
-            else:
+        while self.stop_reason is None and not self.winding_down:
+            record = self._next()
+            if record is None:
                 return None
             model = self.spec_of(record).model
             latency = self._latencies[model.arch, model.input_size]
@@ -126,6 +124,31 @@ class Keeper:
                 self._live[record.number] = 0
                 return record
             self._told(self._history.fail(record.number, f"its latency is not known: {latency}"))
+        return None
+
+    @property
+    def _may_begin(self) -> bool:
+        """Whether the study has new trials left to begin."""
+        return self._history.finished + self._history.paused + self.live < self.total
+
+    def _next(self) -> TrialRecord | None:
+        """One that was interrupted, else a new one or a paused one, whichever promises more. The paused one
+        is judged again first, by what is known now.
+        """
+        if self._again:
+            record = self._history.take_up(self._again.popleft())
+            self._learning.go_on(record)
+            return record
+        while self._may_begin or self._history.paused:
+            record = self._history.suggest(new=self._may_begin)
+            if record.state is State.RUNNING:
+                return record
+            verdict = self._verdict(record)
+            if not isinstance(verdict, Stop):
+                self._learning.go_on(record)
+                return self._history.unpause(record.number)
+            spent = Spent(record.epochs, record.seconds, record.curve)
+            self._told(self._prune(record.number, verdict.reason, spent, record.curve[-1]))
         return None
 
     def spec_of(self, record: TrialRecord) -> TrainSpec:
@@ -164,16 +187,18 @@ class Keeper:
         fault = _fault(report)
         if fault:
             self._verdicts[number] = State.FAIL, f"{fault} after epoch {epoch}"
-        elif self._spec.rungs is not None:
-            verdict = self._verdict(self._history.record(number), self._spec.rungs)
+        else:
+            verdict = self._verdict(self._history.record(number))
             if isinstance(verdict, Stop):
                 self._verdicts[number] = State.PRUNED, verdict.reason
+            elif isinstance(verdict, Pause) and (self._may_begin or self._history.paused):
+                self._verdicts[number] = State.PAUSED, verdict.reason
         return number in self._verdicts
 
-    def _verdict(self, record: TrialRecord, rungs: RungSpec) -> Keep | Stop:
+    def _verdict(self, record: TrialRecord) -> Keep | Pause | Stop:
         """What the rungs say of a trial, beside those that run, the front, and the newest others."""
-        trial = self._learning.curve(record)
-        if len(trial.best) not in rung_epochs(trial.epochs, rungs):
+        rungs, trial = self._rungs, self._learning.curve(record)
+        if rungs is None or len(trial.best) not in rung_epochs(trial.epochs, rungs):
             return KEEP
         rivals = {other.number: other for other in self._history.newest(RIVALS + self.live)}
         rivals |= {other.number: other for other in self._front}
@@ -199,25 +224,40 @@ class Keeper:
         self._hear(number, report)
         curve = self._learning.end(number)
         spent = Spent(_epoch(report), round(_number(report.get(SECONDS)), 3), curve)
-        verdict, fault = self._verdicts.pop(number, None), _fault(report)
-        if outcome == COMPLETED and fault:
-            record = self._history.fail(number, fault, spent)
-        elif outcome == COMPLETED:
-            metrics = {name: float(report[name]) for name in _RESULTS if isinstance(report.get(name), Real)}
-            record = self._history.complete(number, metrics, spent)
-        elif outcome == FAILED:
-            record = self._history.fail(number, str(report[REASON]), spent)
-        elif verdict and verdict[0] is State.FAIL:
-            record = self._history.fail(number, verdict[1], spent)
-        elif verdict:
-            record = self._history.prune(number, verdict[1], spent, _error(report))
-            self._learning.forget_checkpoint(number)
-        elif self.stop_reason is not None:
-            reason = f"{self.stop_reason} after epoch {spent.epochs}"
-            record = self._history.prune(number, reason, spent, _error(report))
+        verdict = self._verdicts.pop(number, None)
+        if verdict and verdict[0] is State.PAUSED and outcome is None:
+            record = self._history.pause(number, verdict[1], spent)
+            self._write()
+            self._on_event(TrialPaused(record))
         else:
-            record = self._history.fail(number, "it ended without a result", spent)
-        self._told(record)
+            self._told(self._settled(number, report, spent, verdict))
+
+    def _settled(
+        self, number: int, report: Mapping[str, Any], spent: Spent, verdict: tuple[State, str] | None
+    ) -> TrialRecord:
+        """Tell the history how a trial ended."""
+        outcome, fault = report.get(OUTCOME), _fault(report)
+        if outcome == COMPLETED and fault:
+            return self._history.fail(number, fault, spent)
+        if outcome == COMPLETED:
+            metrics = {name: float(report[name]) for name in _RESULTS if isinstance(report.get(name), Real)}
+            return self._history.complete(number, metrics, spent)
+        if outcome == FAILED:
+            return self._history.fail(number, str(report[REASON]), spent)
+        if verdict and verdict[0] is State.FAIL:
+            return self._history.fail(number, verdict[1], spent)
+        if verdict:
+            return self._prune(number, verdict[1], spent, _error(report))
+        if self.stop_reason is not None:
+            reason = f"{self.stop_reason} after epoch {spent.epochs}"
+            return self._history.prune(number, reason, spent, _error(report))
+        return self._history.fail(number, "it ended without a result", spent)
+
+    def _prune(self, number: int, reason: str, spent: Spent, error: float | None) -> TrialRecord:
+        """A trial that the rungs stopped, which never goes on."""
+        record = self._history.prune(number, reason, spent, error)
+        self._learning.forget_checkpoint(number)
+        return record
 
     def died(self, number: int, death: Death) -> None:
         """A trial's process is gone: take the trial up again, or FAIL it where it seems to be the cause."""
@@ -232,9 +272,9 @@ class Keeper:
             self._deaths.progressed(number)
             self._told(self._history.fail(number, reason, Spent(epochs, curve=curve)))
 
-    def pause(self, by: str, *, at_once: bool = False) -> None:
+    def wind_down(self, by: str, *, at_once: bool = False) -> None:
         """Hand out no more trials: those that run are to be parked, for a later run to take up."""
-        self.pausing = True
+        self.winding_down = True
         self._on_event(StudyStopping(by, 0 if at_once else self.live, at_once))
 
     def parked(self, number: int, report: Mapping[str, Any] | None = None) -> None:

@@ -28,13 +28,17 @@ class Learning:
 
     def hear(self, number: int, epoch: int, error: float) -> None:
         """The error in years after an epoch."""
-        self._live.setdefault(number, {})[epoch] = error
+        curve = self._live.setdefault(number, {})
+        for later in range(epoch + 1, len(curve) + 1):  # of an attempt that went further than its checkpoint
+            curve.pop(later, None)
+        curve[epoch] = error
         self._curves.pop(number, None)
 
-    def go_on(self, number: int) -> None:
+    def go_on(self, record: TrialRecord) -> None:
         """A trial is taken up again, from its last checkpoint."""
-        self._live[number] = _on_disk(self._folder.trial_folder(number))
-        self._curves.pop(number, None)
+        told = dict(enumerate(record.curve, start=1))
+        self._live[record.number] = _on_disk(self._folder.trial_folder(record)) or told
+        self._curves.pop(record.number, None)
 
     def end(self, number: int) -> tuple[float, ...]:
         """A trial is over; its errors epoch by epoch."""

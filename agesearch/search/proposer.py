@@ -1,7 +1,8 @@
 """What to try next: Optuna's TPE over as many trials as it can look at in time, without networks too slow or
 large.
 
-A proposal is a pure function of the spec, the trial's number and the trials before it. TPE sees copies of the
+A proposal is a pure function of the spec, the trial's number, the trials before it, and of what the model of
+``ehvi`` was last fitted to. TPE sees copies of the
 trials in a study in memory, never the stored one, so that:
 
 - it sees at most ``VISIBLE`` ended trials, however many there are: the front and the layers behind it, which
@@ -26,7 +27,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from agesearch.search.conditions import holds, stages
-from agesearch.search.guide import Guide
+from agesearch.search.guide import Fit, Guide, Proposal
 from agesearch.search.limits import Fitting, Latencies
 from agesearch.search.pareto import front
 from agesearch.search.records import State, TrialRecord
@@ -48,15 +49,16 @@ _MAE_LIMIT = "max_mae_years"
 
 
 class Proposer:
-    """Proposes parameters; it keeps TPE's view of the study between calls, for speed only."""
+    """Proposes parameters; besides its ``fit``, what it keeps between calls is for speed only."""
 
-    def __init__(self, spec: StudySpec, fitting: Fitting) -> None:
+    def __init__(self, spec: StudySpec, fitting: Fitting, fit: Fit | None = None) -> None:
         self._spec = spec
         self._fitting = fitting
         self._space = optuna_distributions(spec.space)
         self._stages = stages(spec.space)
         self._view = _View(spec, self._space)
         self._guide: tuple[Latencies, Guide] | None = None
+        self._fit = fit
         self._grid = [point for point in grid(spec) if fitting.fits(point)] if spec.sampler == "grid" else []
 
     def propose(
@@ -66,31 +68,42 @@ class Proposer:
         given: Mapping[str, Any] | None = None,
         latencies: Latencies | None = None,
         offered: Sequence[Params] | None = None,
-    ) -> tuple[Params, int]:
-        """Parameters for trial ``number`` after ``records`` (by number), and how often it was drawn again.
+        paused: Sequence[TrialRecord] = (),
+    ) -> Proposal:
+        """What to run as trial ``number`` after ``records`` (by number), or which of the ``paused`` trials.
 
-        Those ``given`` are taken as they are. ``latencies`` are those of the networks, where they are known.
-        Where only some configurations are ``offered``, ``ehvi`` proposes one of those.
+        Parameters ``given`` are taken as they are. ``latencies`` are those of the networks, where they are
+        known. Where only some configurations are ``offered``, ``ehvi`` proposes one of those; where none are,
+        a paused trial goes on, the first where nothing is known of their worth.
         """
         known = dict(given or {})
         if self._grid:
-            return self._grid[number % len(self._grid)], 0
+            return Proposal(self._grid[number % len(self._grid)])
         seed = int(np.random.SeedSequence([self._spec.seed, number]).generate_state(1)[0])
         shown = visible(records, besides=number)
         if self._spec.sampler == "ehvi" and latencies and not known:
-            guided = self._guided_by(latencies).propose(number, shown, seed, offered)
+            guided = self._guided_by(latencies).propose(number, shown, seed, offered, paused)
             if guided is not None:
-                return guided, 0
+                return guided
+        if paused and offered is not None and not offered:
+            first = min(paused, key=lambda record: record.number)
+            return Proposal(first.params, paused=first.number)
         sampler = self._sampler(seed, shown, bool(latencies))
         for redrawn in range(REDRAWS + 1):
             params = self._draw(sampler, known)
             if self._fitting.fits(params):
-                return params, redrawn
-        return self._draw(sampler, known | self._fitting.drawn(np.random.default_rng(seed))), REDRAWS
+                return Proposal(params, redrawn)
+        fitting = self._fitting.drawn(np.random.default_rng(seed))
+        return Proposal(self._draw(sampler, known | fitting), REDRAWS)
+
+    @property
+    def fit(self) -> Fit | None:
+        """What the guide has fitted last: another proposer goes on from it as this one would."""
+        return self._guide[1].fit if self._guide else self._fit
 
     def _guided_by(self, latencies: Latencies) -> Guide:
         if self._guide is None or self._guide[0] is not latencies:
-            self._guide = latencies, Guide(self._spec, self._fitting, latencies)
+            self._guide = latencies, Guide(self._spec, self._fitting, latencies, self.fit)
         return self._guide[1]
 
     def _sampler(
@@ -176,7 +189,7 @@ class _View:
 
     def _trial(self, record: TrialRecord) -> FrozenTrial:
         space = {name: self._space[name] for name in record.params}
-        if record.state is State.RUNNING:
+        if not record.state.ended:
             return create_trial(state=TrialState.RUNNING, params=record.params, distributions=space)
         complete = record.state is State.COMPLETE
         limit = self._spec.max_mae_years

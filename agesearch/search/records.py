@@ -37,26 +37,37 @@ LATENCY_FILE = "latency.json"
 TRIALS_FOLDER = "trials"
 CURVE = "curve"
 INHERITED = "inherited"
+PAUSED = "paused"
 #: Columns that studies of earlier versions lack.
 _NEWER = (CURVE, INHERITED)
 
 
 class State(StrEnum):
-    """How a trial stands. COMPLETE: its whole budget is trained; PRUNED: stopped before; FAIL: no result."""
+    """How a trial stands. COMPLETE: its whole budget is trained; PRUNED: stopped before; FAIL: no result.
+
+    PAUSED ones wait at a rung, with a checkpoint; Optuna, which has no such state, has them as RUNNING.
+    """
 
     RUNNING = "RUNNING"
+    PAUSED = "PAUSED"
     COMPLETE = "COMPLETE"
     PRUNED = "PRUNED"
     FAIL = "FAIL"
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come of the trial."""
+        return self in (State.COMPLETE, State.PRUNED, State.FAIL)
+
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """One trial. ``reason`` says why a trial was PRUNED or FAILed; ``folder`` is relative to the study.
+    """One trial. ``reason`` says why it was PAUSED, PRUNED or FAILed; ``folder`` is relative to the study.
 
     ``started`` is UTC in ISO 8601, ``seconds`` the time spent training, ``epochs`` how many were finished,
     ``retries`` how often the trial was taken up again after its process died; ``curve`` holds the error in
-    years after each epoch of a trial that ended; ``inherited`` is the trial whose weights it started from.
+    years after each epoch of a trial that is over or PAUSED; ``inherited`` is the trial whose weights it
+    started from.
     """
 
     number: int

@@ -28,6 +28,8 @@ from agesearch.search.history import STUDY_NAME, History
 from agesearch.search.records import (
     CURVE,
     DATABASE,
+    INHERITED,
+    PAUSED,
     STUDY_FILE,
     TRIALS_FILE,
     State,
@@ -175,7 +177,7 @@ def _merged(known: Iterable[TrialRecord], told: Iterable[TrialRecord]) -> list[T
     merged = {record.number: record for record in known}
     for record in told:
         old = merged.get(record.number)
-        if old is None or (old.state is State.RUNNING and record.state is not State.RUNNING):
+        if old is None or (record.state.ended and not old.state.ended):
             merged[record.number] = record
     return [merged[number] for number in sorted(merged)]
 
@@ -216,6 +218,7 @@ def _set_aside(database: Path) -> Path | None:
 
 def _frozen(record: TrialRecord, space: dict[str, optuna.distributions.BaseDistribution]) -> FrozenTrial:
     """A record as Optuna keeps it, with its times."""
+    is_paused = record.state is State.PAUSED
     notes = {
         "name": record.name,
         "reason": record.reason,
@@ -223,6 +226,8 @@ def _frozen(record: TrialRecord, space: dict[str, optuna.distributions.BaseDistr
         "seconds": record.seconds,
         "retries": record.retries,
         CURVE: list(record.curve),
+        INHERITED: record.inherited,
+        PAUSED: is_paused or None,
         VAL_CS5: record.val_cs5,
         VAL_MAE_YEARS: record.val_mae_years,
         LATENCY_MS_P50: record.latency_ms_p50,
@@ -230,7 +235,7 @@ def _frozen(record: TrialRecord, space: dict[str, optuna.distributions.BaseDistr
     complete = record.state is State.COMPLETE
     objectives = [record.val_mae_years or math.nan, record.latency_ms_p50 or math.nan]
     trial = create_trial(
-        state=TrialState[record.state.value],
+        state=TrialState.RUNNING if is_paused else TrialState[record.state.value],
         params=record.params,
         distributions={name: space[name] for name in record.params},
         values=objectives if complete else None,
@@ -238,6 +243,6 @@ def _frozen(record: TrialRecord, space: dict[str, optuna.distributions.BaseDistr
     )
     if record.started:
         trial.datetime_start = datetime.fromisoformat(record.started).astimezone().replace(tzinfo=None)
-        if record.state is not State.RUNNING:
+        if record.state.ended:
             trial.datetime_complete = trial.datetime_start + timedelta(seconds=record.seconds)
     return trial

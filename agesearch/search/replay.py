@@ -112,11 +112,15 @@ class _Run:
         )
 
     def _start(self, ticks: list[tuple[int, int, int]], now: int, slot: int) -> None:
-        if not self._shelf.left:
+        asked = self._strategy.ask(self._shelf.rows)
+        if asked is None:
             return
-        row = self._shelf.take_nearest(self._strategy.ask(self._shelf.rows))
-        number = self._strategy.begin(row)
-        self._rows[number], self._trained[number] = row, 0
+        if isinstance(asked, int):
+            number = asked
+        else:
+            row = self._shelf.take_nearest(asked)
+            number = self._strategy.begin(row)
+            self._rows[number], self._trained[number] = row, 0
         heapq.heappush(ticks, (now + 1, slot, number))
 
     def _goes_on(self, number: int) -> bool:

@@ -113,7 +113,7 @@ def rerun_trial(
     Raises ``InputError`` where the trial still runs, or its dataset or teacher is gone or another one.
     """
     known = dossier(where, number)
-    if known.record.state is State.RUNNING:
+    if not known.record.state.ended:
         raise InputError(
             f"Trial {number} of '{known.folder.root}' is not finished: there is nothing to compare."
         )

@@ -42,8 +42,10 @@ class PlainOptuna:
         )
         self._space = optuna_distributions(record.spec.space)
 
-    def ask(self, left: Sequence[Recorded]) -> Mapping[str, object]:
-        """What TPE suggests."""
+    def ask(self, left: Sequence[Recorded]) -> Mapping[str, object] | None:
+        """What TPE suggests, while rows are left."""
+        if not left:
+            return None
         with calm():
             self._asked = self._study.ask(self._space)
         return self._asked.params
@@ -88,8 +90,12 @@ class Moasha:
                 **priority,
             )
 
-    def ask(self, left: Sequence[Recorded]) -> Mapping[str, object]:
-        """What the scheduler suggests, without the parameters whose condition does not hold."""
+    def ask(self, left: Sequence[Recorded]) -> Mapping[str, object] | None:
+        """What the scheduler suggests while rows are left, without the parameters whose condition does not
+        hold.
+        """
+        if not left:
+            return None
         with self._own_luck():
             config = self._scheduler.suggest().config
         there = active(self._record.spec, config)

@@ -17,6 +17,10 @@ A trial is stopped only where all of this holds:
    probability ``margin``, for the logarithm of one more trial's gain: wide while few trials have finished and
    where curves differ, so that late bloomers live.
 
+A trial that passes 4 with ``margin`` but would not with the smaller ``pause_margin`` is unlikely to reach the
+front, not out of its reach: it is paused, and goes on once that is worth more than a new trial (see
+``agesearch.search.guide``), at the latest when no new trials are left; it is judged again before it does.
+
 Errors are the smallest so far, since a trial's best epoch is what counts in the end. Trials with other
 budgets are compared at the same share of theirs, since learning-rate schedules stretch with the budget.
 Stopped trials finish no curve, so the gains are those of the survivors, all of the first trials among them.
@@ -31,10 +35,13 @@ from functools import lru_cache
 from itertools import accumulate, count
 
 from agesearch.search.records import State
-from agesearch.specs import RungSpec
+from agesearch.specs import RungSpec, StudySpec
 
 #: What the reason of every stopped trial begins with.
 OUT_OF_REACH = "out of reach of the front"
+
+#: What the reason of every paused trial begins with.
+UNLIKELY = "unlikely to reach the front"
 
 #: Errors below this (years) count as this: logarithms need a number above zero.
 TINY = 1e-9
@@ -84,7 +91,24 @@ class Stop:
     epoch: int
 
 
+@dataclass(frozen=True)
+class Pause:
+    """The trial waits at its rung: why, and after which epoch."""
+
+    reason: str
+    epoch: int
+
+
 KEEP = Keep()
+
+
+def rungs_of(study: StudySpec) -> RungSpec | None:
+    """The rungs of a study. Only its own sampler can tell whether a paused trial is worth more than a new
+    one: with the others trials are not paused.
+    """
+    if study.rungs is None or study.sampler == "ehvi":
+        return study.rungs
+    return study.rungs.with_values({"pause_margin": None})
 
 
 def rung_epochs(epochs: int, spec: RungSpec) -> list[int]:
@@ -101,7 +125,7 @@ def rung_epochs(epochs: int, spec: RungSpec) -> list[int]:
 
 def decide(
     trial: Curve, others: Sequence[Curve], spec: RungSpec, max_error: float | None = None
-) -> Keep | Stop:
+) -> Keep | Pause | Stop:
     """Whether ``trial`` goes on after the last epoch of its curve, by the rule above.
 
     ``others`` are the study's trials in any order; the trial itself and FAILed ones among them are ignored. A
@@ -114,17 +138,22 @@ def decide(
     rivals = [other for other in seen if other.latency_ms <= trial.latency_ms]
     if not _is_dominated(trial, rivals):
         return KEEP
-    gain = _largest_gain(epoch / trial.epochs, seen, spec)
-    if gain is None:
+    gains = gains_from(epoch / trial.epochs, seen)
+    if len(gains) < spec.evidence:
         return KEEP
-    bound = trial.best[-1] * math.exp(-gain)
     goal, holder = _goal(rivals)
     if max_error is not None and max_error < goal:
         goal, holder = max_error, "max_mae_years is"
-    if bound <= goal:
-        return KEEP
     now = f"{trial.best[-1]:.2f} years after epoch {epoch} of {trial.epochs} at {trial.latency_ms:.2f} ms"
-    return Stop(f"{OUT_OF_REACH}: {now}, at best {bound:.2f} in the end; {holder} {goal:.2f}", epoch)
+    bound = trial.best[-1] * math.exp(-_largest_gain(gains, spec.margin))
+    if bound > goal:
+        return Stop(f"{OUT_OF_REACH}: {now}, at best {bound:.2f} in the end; {holder} {goal:.2f}", epoch)
+    if spec.pause_margin is not None:
+        bound = trial.best[-1] * math.exp(-_largest_gain(gains, spec.pause_margin))
+        if bound > goal:
+            reason = f"{UNLIKELY}: {now}, most likely above {bound:.2f} in the end; {holder} {goal:.2f}"
+            return Pause(reason, epoch)
+    return KEEP
 
 
 def _is_dominated(trial: Curve, rivals: Iterable[Curve]) -> bool:
@@ -148,14 +177,12 @@ def gains_from(share: float, curves: Iterable[Curve]) -> list[float]:
     return [math.log(max(then, TINY) / max(end, TINY)) for then, end in ended if then is not None]
 
 
-def _largest_gain(share: float, seen: Iterable[Curve], spec: RungSpec) -> float | None:
-    """The bound of the prediction interval for log(error now / error in the end); None without evidence."""
-    gains = sorted(gains_from(share, seen))  # so that the sums do not depend on the order of the trials
-    if len(gains) < spec.evidence:
-        return None
+def _largest_gain(gains: Sequence[float], margin: float) -> float:
+    """The bound of the prediction interval for log(error now / error in the end)."""
+    gains = sorted(gains)  # so that the sums do not depend on the order of the trials
     mean = math.fsum(gains) / len(gains)
     spread = math.sqrt(math.fsum((gain - mean) ** 2 for gain in gains) / (len(gains) - 1))
-    return max(0.0, mean + _t_quantile(spec.margin, len(gains) - 1) * spread * math.sqrt(1 + 1 / len(gains)))
+    return max(0.0, mean + _t_quantile(margin, len(gains) - 1) * spread * math.sqrt(1 + 1 / len(gains)))
 
 
 @lru_cache(maxsize=4096)

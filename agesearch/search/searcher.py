@@ -166,8 +166,8 @@ class StudySearcher(NotKept, Searcher):
         return number is not None and self._keeper.may_stop(number, result)
 
     def ends(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Whether the trial ends with this result: hopeless, without an error in years, or because the study
-        was asked to stop.
+        """Whether the trial ends with this result: hopeless or unlikely to reach the front, without an
+        error in years, or because the study was asked to stop.
         """
         number = self._numbers.get(trial_id)
         if number is None:
@@ -183,7 +183,7 @@ class StudySearcher(NotKept, Searcher):
         """Obey what the study was asked since the last time: to stop, or to stop now."""
         if self._stopping.urgency > self._heeded:
             self._heeded = self._stopping.urgency
-            self._keeper.pause(self._stopping.by, at_once=self.stops_now)
+            self._keeper.wind_down(self._stopping.by, at_once=self.stops_now)
 
     @property
     def stops_now(self) -> bool:

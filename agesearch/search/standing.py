@@ -54,7 +54,7 @@ class Tally:
         """The tally of the records that ended."""
         tally = cls()
         for record in records:
-            if record.state is not State.RUNNING:
+            if record.state.ended:
                 tally.add(record, budget_of(spec, record))
         return tally
 
@@ -65,7 +65,7 @@ class Tally:
             for (state, reason), count in self.reasons.most_common()
         ]
         return {
-            "states": {state.value: self.states[state] for state in State if state is not State.RUNNING},
+            "states": {state.value: self.states[state] for state in State if state.ended},
             "reasons": reasons,
             "epochs": self.epochs,
             "epochs_of_full_budgets": self.budget,
@@ -75,8 +75,8 @@ class Tally:
 
 @dataclass(frozen=True)
 class Running:
-    """A trial that runs: epochs done of how many, its error in years after each, its age in seconds, and
-    seconds since it was last heard of.
+    """A trial that runs, or waits at a rung: epochs done of how many, its error in years after each, its age
+    in seconds, and seconds since it was last heard of.
     """
 
     record: TrialRecord
@@ -106,7 +106,7 @@ class Pace:
 
     def seconds_left(self, trials: int, running: Iterable[Running]) -> float | None:
         """Seconds until ``trials`` more have ended at the pace of those that did in this run; the epochs that
-        running trials have done already count. None before the first trial ended.
+        ``running`` trials, those on a rung too, have done already count. None before the first trial ended.
         """
         if not self.finished or self.seconds <= 0:
             return None
@@ -117,8 +117,8 @@ class Pace:
 @dataclass(frozen=True)
 class Standing:
     """A study at one moment. ``points`` are (latency ms, error years) of its COMPLETE trials; ``waiting`` are
-    trials that were cut short after ``waiting_epochs`` epochs in all, to be taken up again; ``limit`` is the
-    seconds until its time is up.
+    trials that were cut short after ``waiting_epochs`` epochs in all, to be taken up again, ``paused`` those
+    that wait at a rung; ``limit`` is the seconds until its time is up.
     """
 
     folder: str
@@ -126,6 +126,7 @@ class Standing:
     tally: Tally
     front: tuple[TrialRecord, ...] = ()
     running: tuple[Running, ...] = ()
+    paused: tuple[Running, ...] = ()
     waiting: int = 0
     waiting_epochs: int = 0
     points: tuple[tuple[float, float], ...] = ()
@@ -138,12 +139,13 @@ class Standing:
     @property
     def seconds_left(self) -> float | None:
         """Seconds until the study's last trial ends, at this run's pace; None where that is not known."""
-        return self.pace.seconds_left(self.total - self.tally.finished, self.running)
+        return self.pace.seconds_left(self.total - self.tally.finished, (*self.running, *self.paused))
 
     @property
     def epochs(self) -> int:
         """Epochs trained so far, those of trials that are not over included."""
-        return self.tally.epochs + self.waiting_epochs + sum(trial.epoch for trial in self.running)
+        begun = sum(trial.epoch for trial in (*self.running, *self.paused))
+        return self.tally.epochs + self.waiting_epochs + begun
 
 
 def budget_of(spec: StudySpec, record: TrialRecord) -> int:
@@ -153,6 +155,11 @@ def budget_of(spec: StudySpec, record: TrialRecord) -> int:
     if any(_EPOCHS in str(dimension) for dimension in spec.space.values()):  # a named variant sets them
         return trial_spec(spec, record.params).optim.epochs
     return spec.student.optim.epochs
+
+
+def paused_trial(record: TrialRecord, epochs: int) -> Running:
+    """A PAUSED trial of so many ``epochs``, as its record tells."""
+    return Running(record, record.epochs, epochs, record.curve)
 
 
 def reason_group(reason: str) -> str:

@@ -16,7 +16,7 @@ from agesearch.search.driver import Driver, read_driver, seconds_since
 from agesearch.search.learning import errors_of
 from agesearch.search.records import STUDY_FILE, State, StudyFolder, StudyHeader, TrialRecord, knee_of
 from agesearch.search.space import trial_spec
-from agesearch.search.standing import Pace, Running, Standing, Tally, points_of
+from agesearch.search.standing import Pace, Running, Standing, Tally, budget_of, paused_trial, points_of
 from agesearch.storage import Location
 from agesearch.training.curve import CURVE, read_curve
 
@@ -74,6 +74,7 @@ class Status:
             **standing.tally.as_json(),
             "epochs": standing.epochs,
             "running_trials": [_as_json(trial) for trial in standing.running],
+            "paused_trials": [_as_json(trial) for trial in standing.paused],
             "to_be_taken_up": standing.waiting,
             "front": [record.as_json() for record in standing.front],
             "knee": knee_of(standing.front).number if standing.front else None,
@@ -102,7 +103,7 @@ def _standing(folder: StudyFolder, driver: Driver | None) -> Standing:
     begun = [record for record in records if record.state is State.RUNNING]
     under_way = [running_trial(folder, header, record) for record in begun]
     tally = Tally.of(records, header.spec)
-    ended = [record for record in records if record.state is not State.RUNNING]
+    ended = [record for record in records if record.state.ended]
     # After the last one to begin, not to end, which records do not tell; close enough for three lines.
     last = sorted(ended, key=lambda record: (record.started, record.number))[-_LAST:]
     return Standing(
@@ -111,6 +112,11 @@ def _standing(folder: StudyFolder, driver: Driver | None) -> Standing:
         tally=tally,
         front=tuple(folder.front()),
         running=tuple(under_way) if is_live else (),
+        paused=tuple(
+            paused_trial(record, budget_of(header.spec, record))
+            for record in records
+            if record.state is State.PAUSED
+        ),
         waiting=0 if is_live else len(under_way),
         waiting_epochs=0 if is_live else sum(trial.epoch for trial in under_way),
         points=points_of(records),

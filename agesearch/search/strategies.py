@@ -17,7 +17,7 @@ from agesearch.metrics import VAL_MAE_YEARS
 from agesearch.search.history import History, Spent
 from agesearch.search.recorded import Record, Recorded
 from agesearch.search.records import State
-from agesearch.search.rungs import Curve, Stop, decide
+from agesearch.search.rungs import KEEP, Curve, Keep, Pause, Stop, decide
 from agesearch.search.space import network_of
 from agesearch.specs import RungSpec
 
@@ -25,8 +25,10 @@ from agesearch.specs import RungSpec
 class Strategy(Protocol):
     """What a replay asks: which trial next, and after each epoch whether it goes on."""
 
-    def ask(self, left: Sequence[Recorded]) -> Mapping[str, object]:
-        """The parameters wanted next; the nearest of the rows ``left`` will stand for them."""
+    def ask(self, left: Sequence[Recorded]) -> Mapping[str, object] | int | None:
+        """The parameters wanted next; the nearest of the rows ``left`` will stand for them. Or the number of
+        a paused trial that goes on; None where no rows are left, nor such a trial.
+        """
         ...
 
     def begin(self, row: Recorded) -> int:
@@ -34,7 +36,7 @@ class Strategy(Protocol):
         ...
 
     def goes_on(self, number: int, row: Recorded, epoch: int) -> bool:
-        """An epoch was trained, not the last one: False stops the trial."""
+        """An epoch was trained, not the last one: False stops the trial, or pauses it."""
         ...
 
     def complete(self, number: int, row: Recorded) -> None:
@@ -52,48 +54,78 @@ class Own:
         sampler: Literal["random", "tpe", "ehvi"],
         *,
         stops: bool,
+        pauses: bool = False,
         chooses: bool = False,
     ) -> None:
         rungs = (record.spec.rungs or RungSpec()) if stops else None
+        if rungs is not None and not pauses:
+            rungs = rungs.with_values({"pause_margin": None})
         startup = min(record.spec.startup_trials, _STARTUP)
         changes = {"seed": seed, "rungs": rungs, "sampler": sampler, "startup_trials": startup}
         self._spec = record.spec.model_copy(update=changes)
         self._history = History.in_memory(self._spec)
         self._history.latencies = {network_of(record.spec, row.params): row.latency_ms for row in record.rows}
         self._curves: dict[int, Curve] = {}
+        self._rows: dict[int, Recorded] = {}
         self._chooses = chooses
+        self._has_new = True
 
-    def ask(self, left: Sequence[Recorded]) -> Mapping[str, object]:
+    def ask(self, left: Sequence[Recorded]) -> Mapping[str, object] | int | None:
         """What the study's sampler proposes, of the rows left where it ``chooses`` among them."""
-        return self._history.propose([row.params for row in left] if self._chooses else None)[0]
+        self._has_new = len(left) > 1  # once this one has begun
+        while left or self._history.paused:
+            chosen = self._chooses or not left
+            proposal = self._history.propose([row.params for row in left] if chosen else None)
+            if proposal.paused is None:
+                return proposal.params
+            number = proposal.paused
+            verdict = self._verdict(self._curves[number])
+            if not isinstance(verdict, Stop):
+                self._history.unpause(number)
+                self._has_new = bool(left)
+                return number
+            self._prune(number, verdict)
+        return None
 
     def begin(self, row: Recorded) -> int:
         """A trial under the row's own parameters, with the latency it is known to have."""
         number = self._history.begin(row.params).number
         self._history.knows_latency(number, row.latency_ms)
         self._curves[number] = Curve(number, row.latency_ms, len(row.errors), ())
+        self._rows[number] = row
         return number
 
     def goes_on(self, number: int, row: Recorded, epoch: int) -> bool:
         """What the rungs say, where there are any."""
         curve = self._curves[number] = self._longer(number, row, epoch)
-        if self._spec.rungs is None:
+        verdict = self._verdict(curve)
+        if isinstance(verdict, Stop):
+            self._prune(number, verdict)
+        elif isinstance(verdict, Pause) and (self._has_new or self._history.paused):
+            self._history.pause(number, verdict.reason, self._spent(number))
+        else:
             return True
-        others = list(self._curves.values())
-        verdict = decide(curve, others, self._spec.rungs, self._spec.max_mae_years)
-        if not isinstance(verdict, Stop):
-            return True
-        spent = Spent(epoch, float(epoch), row.errors[:epoch])
-        self._history.prune(number, verdict.reason, spent, row.errors[epoch - 1])
-        self._curves[number] = _ended(curve, State.PRUNED)
         return False
 
     def complete(self, number: int, row: Recorded) -> None:
         """The best error counts."""
         epochs = len(row.errors)
         self._curves[number] = _ended(self._longer(number, row, epochs), State.COMPLETE)
-        spent = Spent(epochs, float(epochs), row.errors)
-        self._history.complete(number, {VAL_MAE_YEARS: min(row.errors)}, spent)
+        self._history.complete(number, {VAL_MAE_YEARS: min(row.errors)}, self._spent(number))
+
+    def _verdict(self, curve: Curve) -> Keep | Pause | Stop:
+        if self._spec.rungs is None:
+            return KEEP
+        return decide(curve, list(self._curves.values()), self._spec.rungs, self._spec.max_mae_years)
+
+    def _prune(self, number: int, verdict: Stop) -> None:
+        spent = self._spent(number)
+        self._history.prune(number, verdict.reason, spent, spent.curve[-1])
+        self._curves[number] = _ended(self._curves[number], State.PRUNED)
+
+    def _spent(self, number: int) -> Spent:
+        epochs = len(self._curves[number].best)
+        return Spent(epochs, float(epochs), self._rows[number].errors[:epochs])
 
     def _longer(self, number: int, row: Recorded, epoch: int) -> Curve:
         before = self._curves[number]
@@ -114,9 +146,13 @@ _STARTUP = 8
 
 
 def _own(
-    sampler: Literal["random", "tpe", "ehvi"], *, stops: bool, chooses: bool = False
+    sampler: Literal["random", "tpe", "ehvi"],
+    *,
+    stops: bool,
+    pauses: bool = False,
+    chooses: bool = False,
 ) -> Callable[[Record, int], Strategy]:
-    return partial(Own, sampler=sampler, stops=stops, chooses=chooses)
+    return partial(Own, sampler=sampler, stops=stops, pauses=pauses, chooses=chooses)
 
 
 def _optuna(record: Record, seed: int) -> Strategy:
@@ -144,9 +180,13 @@ STRATEGIES: Mapping[str, Made] = {
         "expected hypervolume improvement over the rows left, hopeless trials stopped",
         _own("ehvi", stops=True, chooses=True),
     ),
-    "ehvi-rungs-nearest": Made(
-        "expected hypervolume improvement over the whole space, then the nearest row; hopeless ones stopped",
-        _own("ehvi", stops=True),
+    "ehvi-pausing": Made(
+        "the same, and unlikely ones paused",
+        _own("ehvi", stops=True, pauses=True, chooses=True),
+    ),
+    "ehvi-pausing-nearest": Made(
+        "the same over the whole space, then the nearest row",
+        _own("ehvi", stops=True, pauses=True),
     ),
     "optuna-tpe": Made("Optuna's TPESampler, its defaults, two objectives, no stopping", _optuna),
     "moasha": Made("Syne Tune's MOASHA, its defaults", partial(_moasha, ranked=False, ours=False)),

@@ -350,7 +350,7 @@ def _search(
         board.close()
     scratch.delete()
     keeper.park_all()
-    if keeper.pausing and not keeper.complete:
+    if keeper.winding_down and not keeper.complete:
         return Outcome.INTERRUPTED
     if keeper.stop_reason is not None:
         return Outcome.TIME_UP

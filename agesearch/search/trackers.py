@@ -20,7 +20,7 @@ _EXPERIMENT = "agesearch"
 _STUDY, _TRIAL, _STATE, _REASON = "agesearch.study", "agesearch.trial", "agesearch.state", "agesearch.reason"
 
 #: What MLflow knows of how a run ended; the trial's own state and reason are tags.
-_STATUS = {State.COMPLETE: "FINISHED", State.PRUNED: "KILLED", State.FAIL: "FAILED", State.RUNNING: "RUNNING"}
+_STATUS = {State.COMPLETE: "FINISHED", State.PRUNED: "KILLED", State.FAIL: "FAILED"}
 
 #: A server that is down shall be given up soon; what the user has set stays.
 _MLFLOW_ENVIRONMENT = {
@@ -96,7 +96,9 @@ class MLflowTracker:
             self._steps[number] = epoch
 
     def end(self, record: TrialRecord) -> None:
-        """A trial's result, state and reason."""
+        """A trial's result, state and reason; it may have ended before it began to train."""
+        if record.number not in self._runs:
+            self.begin(record, record.epochs)
         final = {
             f"final_{VAL_MAE_YEARS}": record.val_mae_years,
             f"final_{VAL_CS5}": record.val_cs5,
@@ -113,7 +115,7 @@ class MLflowTracker:
         self._ended.add(record.number)
 
     def park(self, record: TrialRecord) -> None:
-        """A trial that was cut short: its run goes on when the study does."""
+        """A trial that was cut short or paused: its run goes on when the trial does."""
         if record.number in self._runs:
             self._client.set_terminated(self._runs[record.number], "KILLED")
 
@@ -207,7 +209,7 @@ class TensorBoardTracker:
         self._close(record.number)
 
     def park(self, record: TrialRecord) -> None:
-        """A trial that was cut short: its folder is written on when the study goes on."""
+        """A trial that was cut short or paused: its folder is written on when the trial goes on."""
         self._close(record.number)
 
     def close(self, outcome: str) -> None:

@@ -26,10 +26,11 @@ from agesearch.search.events import (
     StudyStarted,
     TrialFinished,
     TrialParked,
+    TrialPaused,
     TrialProgress,
     TrialStarted,
 )
-from agesearch.search.records import State, StudyHeader, TrialRecord
+from agesearch.search.records import StudyHeader, TrialRecord
 from agesearch.specs import digest_of
 
 #: Events that may wait for a tracker; of more, the oldest study would fill the memory for a dead server.
@@ -40,6 +41,9 @@ _REST_S = 30.0
 
 #: How long the end of a study waits for its trackers.
 _PATIENCE_S = 30.0
+
+#: A trial does not run for now; it will go on, in this run of the study or another.
+_Waits = TrialParked | TrialPaused
 
 _USER_INFO = re.compile(r"://[^/@\s'\"]*@")
 _SECRETS = re.compile(
@@ -139,7 +143,7 @@ class Feed:
     def put(self, event: StudyEvent) -> None:
         """Hand an event on; it is left out where too many wait."""
         if isinstance(
-            event, StudyStarted | TrialStarted | TrialProgress | TrialFinished | TrialParked | StudyEnded
+            event, StudyStarted | TrialStarted | TrialProgress | TrialFinished | _Waits | StudyEnded
         ):
             try:
                 self._queue.put_nowait(event)
@@ -180,13 +184,13 @@ class Feed:
         """What a tracker that comes back must be told."""
         if isinstance(event, StudyStarted):
             self._start = event
-            self._ended = [record for record in event.records if record.state is not State.RUNNING]
+            self._ended = [record for record in event.records if record.state.ended]
         elif isinstance(event, TrialStarted):
             self._running[event.record.number] = event.record, event.epochs
         elif isinstance(event, TrialFinished):
             self._running.pop(event.record.number, None)
             self._ended.append(event.record)
-        elif isinstance(event, TrialParked):
+        elif isinstance(event, _Waits):
             self._running.pop(event.record.number, None)
 
     def _write(self, event: StudyEvent) -> None:
@@ -198,7 +202,7 @@ class Feed:
             tracker.epoch(event.number, event.epoch, event.metrics)
         elif isinstance(event, TrialFinished) and not fresh:
             tracker.end(event.record)
-        elif isinstance(event, TrialParked):
+        elif isinstance(event, _Waits):
             tracker.park(event.record)
         elif isinstance(event, StudyEnded):
             tracker.close(event.outcome.value)

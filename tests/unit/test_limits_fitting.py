@@ -78,8 +78,9 @@ def test_a_space_that_hardly_fits_still_gets_a_proposal() -> None:
         update={"space": study.space | {"model.input_size": Range(low=32, high=431, integer=True)}}
     )
     only = Fitting(study, frozenset({("lcnet_050", 333)}), {("lcnet_050", 64): "slow"})
-    params, redrawn = Proposer(study, only).propose(0, [])
-    assert (params["model.arch"], params["model.input_size"], redrawn) == ("lcnet_050", 333, 20)
+    proposal = Proposer(study, only).propose(0, [])
+    network = proposal.params["model.arch"], proposal.params["model.input_size"]
+    assert (*network, proposal.redrawn) == ("lcnet_050", 333, 20)
 
 
 def done(number: int, mae: float, state: State = State.COMPLETE) -> TrialRecord:
@@ -124,7 +125,7 @@ def test_failed_configurations_are_avoided_and_errors_above_the_limit_too() -> N
     failed = [TrialRecord(**{**vars(r), "state": State.FAIL, "val_mae_years": None}) for r in high]
 
     def rates(records: list[TrialRecord], study: StudySpec) -> list[float]:
-        draws = [Proposer(study, Fitting()).propose(40 + seed, records)[0] for seed in range(15)]
+        draws = [Proposer(study, Fitting()).propose(40 + seed, records).params for seed in range(15)]
         return sorted(float(draw["optim.learning_rate"]) for draw in draws)
 
     assert rates([*low, *failed], spec())[10] < 2e-3

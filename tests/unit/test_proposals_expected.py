@@ -68,7 +68,7 @@ def _filled(spec: StudySpec, count: int = 14) -> History:
     history = History.in_memory(spec)
     history.latencies = LATENCIES
     for number in range(count):
-        params, _ = history.propose()
+        params = history.propose().params
         history.begin(params)
         latency = LATENCIES[network_of(spec, params)]
         history.knows_latency(number, latency)
@@ -107,13 +107,13 @@ def test_only_networks_within_the_limits_are_proposed() -> None:
     fitting = Fitting(spec, allowed, {network: "slow" for network in LATENCIES.keys() - allowed})
     history = _filled(spec)
     history.suggest_only(fitting)
-    assert network_of(spec, history.propose()[0]) in allowed
+    assert network_of(spec, history.propose().params) in allowed
 
 
 def test_offered_configurations_are_the_only_ones_chosen_from() -> None:
     history = _filled(study())
     offered = [dict(record.params, **{"augment.strength": 0.123}) for record in history.records[:3]]
-    assert history.propose(offered)[0]["augment.strength"] == pytest.approx(0.123)
+    assert history.propose(offered).params["augment.strength"] == pytest.approx(0.123)
 
 
 def test_a_place_leads_back_to_its_parameters_and_conditions_leave_gaps() -> None:

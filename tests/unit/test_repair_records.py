@@ -43,13 +43,14 @@ def _told() -> tuple[Path, list[TrialRecord]]:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     study = StudyFolder(Location.of(folder))
     history = open_history(study, study_spec(), lambda _: None)
-    for number in range(4):
+    for number in range(5):
         history.suggest()
         history.knows_latency(number, 0.5 + number)
     history.complete(0, {VAL_MAE_YEARS: 6.0, VAL_CS5: 0.4}, Spent(3, 2.5, (8.0, 7.0, 6.0)))
     history.prune(1, "out of reach after epoch 2", Spent(2, 1.0, (9.0, 8.5)), mae=8.5)
     history.fail(2, "MemoryError: no room")
     history.retried(3)
+    history.pause(4, "unlikely to reach the front", Spent(2, 1.5, (9.0, 8.0)))
     study.write_trials(history.records)
     return folder, history.records
 
@@ -102,7 +103,7 @@ def test_the_database_is_rebuilt_from_the_table(
     assert again == records
     assert len(notes) == 1
     assert told in notes[0]
-    assert "rebuilt with 4 trials" in notes[0]
+    assert "rebuilt with 5 trials" in notes[0]
     assert (tmp_path / "optuna.db.damaged-1").exists() == (told != "is gone")
     assert reopened(study) == (records, [])
 

@@ -21,7 +21,9 @@ RECORD = made_record(count=20, epochs=8)
 COMMITTED = Path(__file__).parents[2] / "reports" / "search" / "recorded.parquet"
 
 
-@pytest.mark.parametrize("name", ["optuna-tpe", "moasha", "moasha-ranked-ours", "ehvi", "ehvi-rungs-nearest"])
+@pytest.mark.parametrize(
+    "name", ["optuna-tpe", "moasha", "moasha-ranked-ours", "ehvi", "ehvi-pausing-nearest"]
+)
 def test_a_strategy_replays_the_same_for_a_seed_and_uses_every_row_once(name: str) -> None:
     if name.startswith("moasha"):
         pytest.importorskip("syne_tune.optimizer.schedulers.multiobjective.moasha")

@@ -10,15 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agesearch.search.records import State
-from agesearch.search.rungs import Curve, Keep, Stop, decide, rung_epochs
-from agesearch.specs import RungSpec
+from agesearch.search.rungs import Curve, Keep, Pause, Stop, decide, rung_epochs, rungs_of
+from agesearch.specs import Choices, ModelSpec, RungSpec, StudySpec, TrainSpec
 
 EPOCHS = 16
-SPEC = RungSpec(eta=2, first_epoch=2, margin=0.9, evidence=3)
+SPEC = RungSpec(eta=2, first_epoch=2, margin=0.9, evidence=3, pause_margin=None)
+PAUSING = SPEC.model_copy(update={"pause_margin": 0.6})
 
 errors = st.floats(1.0, 20.0).map(lambda value: round(value, 1))  # coarse, so that ties happen
 latencies = st.sampled_from([0.5, 1.0, 1.5, 2.0, 4.0])
-states = st.sampled_from([State.COMPLETE, State.COMPLETE, State.RUNNING, State.PRUNED, State.FAIL])
+states = st.sampled_from(
+    [State.COMPLETE, State.COMPLETE, State.RUNNING, State.PAUSED, State.PRUNED, State.FAIL]
+)
 
 
 @st.composite
@@ -170,6 +173,41 @@ def test_whoever_is_stopped_would_miss_the_front_with_the_usual_gain(
         epoch = len(trial.best)
         ends = [other for other in others if other.state is State.COMPLETE]
         usual = geometric_mean(other.best[-1] / other.best[epoch - 1] for other in ends)
-        lasting = [c for c in others if c.state in (State.COMPLETE, State.RUNNING) and c.best]
+        lasting = [c for c in others if c.state not in (State.PRUNED, State.FAIL) and c.best]
         goal = min(c.best[-1] for c in lasting if c.latency_ms <= trial.latency_ms)
         assert trial.best[-1] * usual > goal
+
+
+def test_an_unlikely_trial_is_paused_with_the_reason_and_the_epoch() -> None:
+    trial = Curve.of(0, 2.0, EPOCHS, [9.31] * 4)
+    assert decide(trial, ALIKE, SPEC) == Keep()
+    verdict = decide(trial, ALIKE, PAUSING)
+    assert isinstance(verdict, Pause)
+    assert verdict.epoch == 4
+    assert verdict.reason.startswith("unlikely to reach the front: 9.31 years after epoch 4 of 16 at 2.00 ms")
+    assert verdict.reason.endswith("trial 1 has 6.10")
+
+
+@settings(max_examples=25)
+@given(judged(), studies())
+def test_pausing_takes_only_from_those_that_would_go_on(trial: Curve, others: list[Curve]) -> None:
+    plain, pausing = decide(trial, others, SPEC), decide(trial, others, PAUSING)
+    assert pausing == plain or (plain == Keep() and isinstance(pausing, Pause))
+    strict = decide(trial, others, SPEC.model_copy(update={"margin": 0.6}))
+    assert isinstance(strict, Stop) == (pausing != Keep())
+
+
+@settings(max_examples=25)
+@given(judged(), studies(), st.floats(0.0, 1.0))
+def test_a_smaller_error_never_pauses(trial: Curve, others: list[Curve], share: float) -> None:
+    better = replace(trial, best=(*trial.best[:-1], trial.best[-1] * share))
+    if decide(trial, others, PAUSING) == Keep():
+        assert decide(better, others, PAUSING) == Keep()
+
+
+def test_only_the_sampler_that_weighs_paused_trials_pauses() -> None:
+    space = {"optim.learning_rate": Choices(choices=(1e-3, 1e-2))}
+    study = StudySpec(student=TrainSpec(model=ModelSpec(arch="lcnet_035")), space=space, rungs=PAUSING)
+    assert rungs_of(study) == PAUSING
+    assert rungs_of(study.model_copy(update={"sampler": "tpe"})) == SPEC
+    assert rungs_of(study.model_copy(update={"rungs": None})) is None

@@ -126,7 +126,7 @@ def test_variants_above_a_limit_are_not_suggested(study: StudySpec) -> None:
     times = {("mobilenetv2_035", 48): 0.5, ("resnet18", 64): 3.0, ("lcnet_035", 64): 2.0}
     proposer = Proposer(limited, fitting_networks(limited, times, lambda _: 0))
     for number in range(6):
-        params, _ = proposer.propose(number, [])
+        params = proposer.propose(number, []).params
         assert params["net"] == "small"
         check(study, params)
 
@@ -137,7 +137,7 @@ def test_a_grid_tries_every_variant_once_in_the_order_of_the_file(tmp_path: Path
     with pytest.raises(InputError, match=r"line 1: 'trials' is 6, but the grid has 5 points"):
         load_space(write(tmp_path, text))
     proposer = Proposer(load_space(write(tmp_path, text.replace("6", "5", 1))), Fitting())
-    points = [proposer.propose(number, [])[0] for number in range(5)]
+    points = [proposer.propose(number, []).params for number in range(5)]
     assert [(point["net"], point.get("model.dropout")) for point in points] == [
         ("small", None),
         ("large", 0.0),

@@ -17,6 +17,7 @@ from agesearch.search.events import (
     StudyStarted,
     TrialFinished,
     TrialParked,
+    TrialPaused,
     TrialProgress,
     TrialStarted,
 )
@@ -95,6 +96,8 @@ def test_a_tracker_hears_the_study_from_its_start_to_its_end() -> None:
         TrialFinished(record(1), 2, 4, ()),
         TrialStarted(record(2, State.RUNNING), 2),
         TrialParked(record(2, State.RUNNING), 1),
+        TrialStarted(record(3, State.RUNNING), 2),
+        TrialPaused(record(3, State.PAUSED)),
         StudyEnded(Outcome.INTERRUPTED),
     ]
     assert run(tracker, events) == events  # the view hears the same, and nothing else
@@ -105,6 +108,8 @@ def test_a_tracker_hears_the_study_from_its_start_to_its_end() -> None:
         ("end", 1),
         ("begin", 2, 2),
         ("park", 2),
+        ("begin", 3, 2),
+        ("park", 3),
         ("close", "interrupted"),
     ]
 

@@ -17,6 +17,7 @@ from agesearch.search.events import (
     StudyStopping,
     TrialFinished,
     TrialParked,
+    TrialPaused,
     TrialProgress,
     TrialRetried,
     TrialStarted,
@@ -138,6 +139,32 @@ def test_events_move_a_trial_from_waiting_to_running_to_its_end() -> None:
     standing = watched.standing()
     assert (standing.tally.finished, standing.pace.finished, standing.running) == (2, 1, ())
     assert standing.front == (ended(1),)
+
+
+def test_a_paused_trial_is_counted_with_its_epochs_until_it_goes_on_or_ends() -> None:
+    waiting = record(1, State.PAUSED, epochs=2, curve=(9.0, 8.5), reason="unlikely to reach the front")
+    before = (record(0, State.PAUSED, epochs=4, curve=(9.0, 8.0, 7.5, 7.0)), ended(2))
+    events: list[StudyEvent] = [
+        StudyStarted("/studies/first", 30, before, 0, 4, None, HEADER),
+        TrialStarted(record(1), 8),
+        TrialProgress(1, 1, 8, 9.0),
+        TrialProgress(1, 2, 8, 8.5),
+        TrialPaused(waiting),
+    ]
+    assert any("0 running · 2 paused" in line for line in drawn(events, 80, 24))
+    watched = Watched(Clock())
+    for event in events:
+        watched.take(event)
+    standing = watched.standing()
+    assert [trial.record.number for trial in standing.paused] == [0, 1]
+    assert (standing.running, standing.waiting, standing.epochs) == ((), 0, 8 + 4 + 2)
+    watched.take(TrialStarted(record(0), 8))
+    pruned = record(1, State.PRUNED, epochs=2, reason="out of reach of the front")
+    watched.take(TrialFinished(pruned, 2, 30, ()))
+    standing = watched.standing()
+    assert standing.paused == ()
+    assert standing.running[0].curve == (9.0, 8.0, 7.5, 7.0)
+    assert (standing.tally.saved, standing.epochs) == (6, 8 + 4 + 2)
 
 
 def test_a_study_that_is_stopping_says_what_it_waits_for_and_what_was_cut() -> None:
