@@ -121,7 +121,7 @@ class Keeper:
             latency = self._latencies[model.arch, model.input_size]
             if not isinstance(latency, str):
                 record = self._history.knows_latency(record.number, latency)
-                self._live[record.number] = 0
+                self._live[record.number] = self._learning.epochs(record.number)
                 return record
             self._told(self._history.fail(record.number, f"its latency is not known: {latency}"))
         return None

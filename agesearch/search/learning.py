@@ -40,6 +40,10 @@ class Learning:
         self._live[record.number] = _on_disk(self._folder.trial_folder(record)) or told
         self._curves.pop(record.number, None)
 
+    def epochs(self, number: int) -> int:
+        """How many epochs are known of a trial that runs."""
+        return len(_dense(self._live.get(number, {})))
+
     def end(self, number: int) -> tuple[float, ...]:
         """A trial is over; its errors epoch by epoch."""
         self._curves.pop(number, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from replay_rows import NETWORKS, SIZES, made_record, study
 
 from agesearch.metrics import EPOCH, VAL_MAE_YEARS
 from agesearch.search.events import StudyEvent, TrialFinished, TrialPaused, TrialStarted
-from agesearch.search.history import STUDY_NAME, History, Spent
+from agesearch.search.guide import Proposal
+from agesearch.search.history import FIT, STUDY_NAME, History, Spent
 from agesearch.search.keeper import COMPLETED, OUTCOME, Keeper
 from agesearch.search.limits import Fitting
 from agesearch.search.proposer import Proposer
@@ -25,7 +27,7 @@ from agesearch.storage import Location
 
 EPOCHS = 12
 LATENCIES = {(arch, size): ms * (size / 64) ** 2 for arch, (ms, _, _) in NETWORKS.items() for size in SIZES}
-SPEC = study(EPOCHS).model_copy(update={"trials": 40, "startup_trials": 8, "seed": 2})
+SPEC = study(EPOCHS).model_copy(update={"trials": 28, "startup_trials": 8, "seed": 2})
 
 
 def error_of(record: TrialRecord, epoch: int) -> float:
@@ -77,9 +79,11 @@ class Driver:
             self.live.remove(record)
 
     def run(self, slots: int, *, reopen: bool = False) -> list[TrialRecord]:
-        """To the end; with ``reopen`` another process goes on whenever no trial runs."""
+        """To the end; with ``reopen`` another process goes on at every third trial that begins."""
+        turn = 0
         while not self.keeper.exhausted:
-            if reopen and not self.live:
+            turn += not self.live
+            if reopen and not self.live and turn % 3 == 0:
                 self.open()
             self.fill(slots)
             for record in list(self.live):
@@ -132,6 +136,27 @@ def test_a_study_that_is_cut_between_trials_goes_on_as_it_would_have(
     before = [(record.params, record.state, record.curve) for record in whole[1]]
     assert [(record.params, record.state, record.curve) for record in records] == before
     assert paused(cut.events) == paused(whole[0].events)
+
+
+def test_what_the_model_was_fitted_to_is_kept_with_the_study(
+    whole: tuple[Driver, list[TrialRecord]], tmp_path: Path
+) -> None:
+    shutil.copy(whole[0].folder.database, tmp_path / "optuna.db")
+    kept = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{tmp_path}/optuna.db")
+    fit = kept.user_attrs[FIT]
+
+    def proposed() -> Proposal:
+        history = History.open(tmp_path / "optuna.db", SPEC)
+        history.latencies = LATENCIES
+        return history.propose()
+
+    whole[0].history.latencies = LATENCIES
+    assert proposed() == whole[0].history.propose()
+    kept.set_user_attr(FIT, fit | {"lengths": [100.0] * len(fit["lengths"])})
+    other = proposed()
+    assert other != whole[0].history.propose()
+    kept.set_user_attr(FIT, {"lengths": "none"})
+    assert proposed() != other  # fitted anew
 
 
 def test_several_at_once_finish_too_and_nothing_waits_for_nothing(tmp_path: Path) -> None:
@@ -225,10 +250,10 @@ def test_a_paused_trial_goes_on_where_it_promises_more_than_a_new_one() -> None:
 
 
 def test_a_replay_pauses_and_uses_every_row_once() -> None:
-    record = made_record(count=60, epochs=EPOCHS)
+    record = made_record(count=40, epochs=EPOCHS)
     stopping, pausing = replay(record, "ehvi-rungs", 0), replay(record, "ehvi-pausing", 0)
-    assert pausing.complete + pausing.stopped == 60
+    assert pausing.complete + pausing.stopped == 40
     assert pausing.complete >= 1
-    assert pausing.spent <= 60 * EPOCHS
+    assert pausing.spent <= 40 * EPOCHS
     assert (pausing.epochs, pausing.volumes) != (stopping.epochs, stopping.volumes)
     assert pausing == replay(record, "ehvi-pausing", 0)
