@@ -181,11 +181,11 @@ STRATEGIES: Mapping[str, Made] = {
         _own("ehvi", stops=True, chooses=True),
     ),
     "ehvi-pausing": Made(
-        "the same, and unlikely ones paused",
+        "expected hypervolume improvement over the rows left, hopeless trials stopped, unlikely ones paused",
         _own("ehvi", stops=True, pauses=True, chooses=True),
     ),
     "ehvi-pausing-nearest": Made(
-        "the same over the whole space, then the nearest row",
+        "expected hypervolume improvement over the whole space, then the nearest row; stopped and paused as well",
         _own("ehvi", stops=True, pauses=True),
     ),
     "optuna-tpe": Made("Optuna's TPESampler, its defaults, two objectives, no stopping", _optuna),
