@@ -1,8 +1,9 @@
 """How fast a search decides when it already knows many trials: ``agesearch bench search``.
 
 Histories are generated and kept in memory, so that the figures are those of deciding; a study also writes
-each trial into SQLite, which costs the same however many there are. Measured on each: one suggestion, telling
-how a trial ended, the front, one rung decision, and the memory that the history takes.
+each trial into SQLite, which costs the same however many there are. Some trials are paused, so that a
+suggestion weighs those, too. Measured on each: one suggestion, telling how a trial ended, the front, one rung
+decision beside all trials, and the memory that the history takes.
 """
 
 from __future__ import annotations
@@ -21,10 +22,13 @@ from agesearch.metrics import VAL_MAE_YEARS
 from agesearch.progress import Listener, Progress, silent
 from agesearch.search.history import History, Spent
 from agesearch.search.learning import Learning
-from agesearch.search.records import StudyFolder
+from agesearch.search.records import State, StudyFolder
 from agesearch.search.rungs import decide
 from agesearch.specs import RungSpec
 from agesearch.storage import Location
+
+#: Trials that are paused, or one in ten where that is less.
+_PAUSED = 100
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,10 @@ def _measured(size: int, calls: int) -> SearchSpeed:
     history = History.in_memory(spec)
     history.latencies = LATENCIES
     history.add(ended_trials(spec, size))
+    for record in history.newest(min(_PAUSED, size // 10)):
+        waiting = history.begin(record.params)
+        spent = Spent(RungSpec().first_epoch, 1.0, record.curve[: RungSpec().first_epoch])
+        history.pause(waiting.number, "unlikely to reach the front", spent)
     learning = Learning(StudyFolder(Location.of("nowhere")), spec)
     times: dict[str, list[float]] = {}
     for _ in range(calls):
@@ -69,8 +77,10 @@ def _measured(size: int, calls: int) -> SearchSpeed:
 
 def _one_trial(history: History, learning: Learning, times: dict[str, list[float]]) -> None:
     record = _timed(times, "suggest", history.suggest)
-    learning.hear(record.number, 1, 9.0)
-    learning.hear(record.number, 2, 8.5)
+    if record.state is State.PAUSED:
+        record = history.unpause(record.number)
+    for epoch in range(1, RungSpec().first_epoch + 1):
+        learning.hear(record.number, epoch, 9.0 - epoch / 2)
     _timed(times, "rung", lambda: decide(*learning.curves(record, history.all()), RungSpec()))
     spent = Spent(EPOCHS, 1.0, tuple(8.0 - epoch / 10 for epoch in range(EPOCHS)))
     _timed(times, "tell", lambda: history.complete(record.number, {VAL_MAE_YEARS: 7.0}, spent))

@@ -185,7 +185,7 @@ STRATEGIES: Mapping[str, Made] = {
         _own("ehvi", stops=True, pauses=True, chooses=True),
     ),
     "ehvi-pausing-nearest": Made(
-        "expected hypervolume improvement over the whole space, then the nearest row; stopped and paused as well",
+        "expected hypervolume improvement over the whole space, then the nearest row; stops and pauses",
         _own("ehvi", stops=True, pauses=True),
     ),
     "optuna-tpe": Made("Optuna's TPESampler, its defaults, two objectives, no stopping", _optuna),
