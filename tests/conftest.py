@@ -18,8 +18,8 @@ set_environment()
 # A suite that a script starts in the background ignores Ctrl-C, and so would each program that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# How long an example takes says nothing on a machine that others share; forty of each keep the suite short.
-settings.register_profile("shared machine", deadline=None, max_examples=40)
+# How long an example takes says nothing on a machine that others share; 25 of each keep the suite short.
+settings.register_profile("shared machine", deadline=None, max_examples=25)
 settings.load_profile("shared machine")
 
 #: What the S3 server of the tests takes: anything.

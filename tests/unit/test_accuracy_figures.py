@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agesearch.errors import InputError
@@ -51,7 +51,6 @@ def test_what_cannot_be_measured_is_an_input_error(
         accuracy.mae(predicted, true)
 
 
-@settings(max_examples=30)
 @given(ages, st.integers(0, 5))
 def test_interval_lies_inside_the_sample_and_repeats(values: list[float], seed: int) -> None:
     low, high = accuracy.bootstrap_interval(values, resamples=50, seed=seed)

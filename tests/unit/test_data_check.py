@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from shutil import copytree
 from typing import Any
 
 import cv2
@@ -196,10 +195,3 @@ def test_the_command_ends_with_1_for_leaks_0_without_and_2_for_no_dataset(
     assert "copy0" in done.stdout
     with pytest.raises(InputError, match="not a dataset"):
         runner.invoke(app, ["data", "check", str(tmp_path)], catch_exceptions=False)
-
-
-def test_the_pack_that_ships_holds(tmp_path: Path) -> None:
-    copytree(demo_pack().local(), tmp_path / "pack")  # the check writes its record into the folder
-    record = check_dataset(tmp_path / "pack")
-    assert (record.leaks, record.subject_exclusive) == ((), True)
-    assert record.counts["photographs_within"] == 0

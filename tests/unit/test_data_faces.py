@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agesearch.data.faces import (
@@ -37,7 +37,6 @@ def _eyes(left: tuple[float, float], right: tuple[float, float]) -> np.ndarray:
     return np.array([left, right, (0, 0), (0, 0), (0, 0)], np.float32)
 
 
-@settings(max_examples=25)
 @given(
     x=st.integers(20, 60),
     y=st.integers(20, 40),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agesearch.data.records import SourceRecord, Split
@@ -14,7 +14,6 @@ from agesearch.specs import SplitSpec
 _ORDER = {Split.TEST: 0, Split.VAL: 1, Split.TRAIN: 2}
 
 
-@settings(max_examples=40)
 @given(
     subjects=st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=40),
     seed=st.integers(0, 1000),

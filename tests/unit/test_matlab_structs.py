@@ -32,11 +32,17 @@ def test_fields_come_as_flat_arrays_whatever_their_shape(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     "content", [b"", b"MATLAB 5.0 MAT-file" + b"\0" * 200, b"\0" * 10_000, b"hello " * 100], ids=len
 )
-def test_files_of_another_kind_give_one_line(tmp_path: Path, content: bytes) -> None:
+def test_files_of_another_kind_give_one_line(tmp_path: Path, content: bytes, matlab_here: None) -> None:
     (tmp_path / "set.mat").write_bytes(content)
     with pytest.raises(InputError, match=r"set\.mat' (cannot be read|has no struct|is damaged)") as caught:
         mat_struct(Location.of(tmp_path / "set.mat"), "faces")
     assert "\n" not in str(caught.value)
+
+
+def test_a_reader_apart_tells_what_it_cannot_read(tmp_path: Path) -> None:
+    (tmp_path / "set.mat").write_bytes(b"hello " * 100)
+    with pytest.raises(InputError, match=r"set\.mat' cannot be read"):
+        mat_struct(Location.of(tmp_path / "set.mat"), "faces")
 
 
 def test_a_reader_that_dies_is_an_error_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kendalltau
 from torch import Tensor
@@ -74,7 +74,6 @@ def test_listmle_is_the_plackett_luce_likelihood() -> None:
 
 @pytest.mark.parametrize("relaxed", [softsort, sinkhorn])
 @given(seed=st.integers(0, 10_000))
-@settings(max_examples=25)
 def test_relaxed_permutations_follow_their_elements(relaxed: Callable[..., Tensor], seed: int) -> None:
     scores, _, places = _drawn(seed)
     moved = relaxed(scores[:, places], 0.8)
@@ -82,7 +81,6 @@ def test_relaxed_permutations_follow_their_elements(relaxed: Callable[..., Tenso
 
 
 @given(seed=st.integers(0, 10_000))
-@settings(max_examples=25)
 def test_rows_are_distributions_and_sinkhorns_columns_nearly(seed: int) -> None:
     scores, _, _ = _drawn(seed)
     ones = torch.ones(2, 6, dtype=torch.float64)
@@ -101,7 +99,6 @@ def test_without_temperature_both_are_the_permutation_itself() -> None:
 
 @pytest.mark.parametrize("name", sorted(ORDER_LOSSES))
 @given(seed=st.integers(0, 10_000))
-@settings(max_examples=25)
 def test_a_loss_does_not_see_how_the_sequence_was_shuffled(name: str, seed: int) -> None:
     scores, ages, places = _drawn(seed)
     loss = order_loss(name)
@@ -123,7 +120,6 @@ def test_the_right_order_costs_least_and_gradients_are_finite(name: str) -> None
 
 
 @given(seed=st.integers(0, 10_000))
-@settings(max_examples=25)
 def test_kendalls_tau_is_scipys(seed: int) -> None:
     scores, ages, _ = _drawn(seed)
     expected = [kendalltau(s, a).statistic for s, a in zip(scores, ages, strict=True)]

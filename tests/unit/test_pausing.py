@@ -27,7 +27,7 @@ from agesearch.storage import Location
 
 EPOCHS = 12
 LATENCIES = {(arch, size): ms * (size / 64) ** 2 for arch, (ms, _, _) in NETWORKS.items() for size in SIZES}
-SPEC = study(EPOCHS).model_copy(update={"trials": 28, "startup_trials": 8, "seed": 2})
+SPEC = study(EPOCHS).model_copy(update={"trials": 24, "startup_trials": 8, "seed": 2})
 
 
 def error_of(record: TrialRecord, epoch: int) -> float:

@@ -104,7 +104,6 @@ def test_only_the_owners_labels_name_a_group() -> None:
     assert ages.adience_label(low, high).tolist() == [2, 2, 7, 5, -1, -1]
 
 
-@settings(max_examples=25)
 @given(pmfs)
 def test_mass_by_cell_is_the_sum_over_its_ages(pmf: np.ndarray) -> None:
     mass = ages.adience_mass(pmf)

@@ -18,6 +18,7 @@ from fake_study import write_study
 
 from agesearch.errors import AgeSearchError, ConflictError, InputError
 from agesearch.metrics import VAL_CS5, VAL_MAE_YEARS
+from agesearch.search import repair
 from agesearch.search.events import Note, StudyEvent
 from agesearch.search.history import History, Spent
 from agesearch.search.records import State, StudyFolder, TrialRecord
@@ -153,7 +154,10 @@ def test_with_both_damaged_one_line_says_what_to_do(tmp_path: Path) -> None:
     assert "Put one of them back" in str(caught.value)
 
 
-def test_a_locked_database_is_not_taken_for_a_damaged_one(tmp_path: Path) -> None:
+def test_a_locked_database_is_not_taken_for_a_damaged_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repair, "_WAIT_S", 0.05)
     study, _ = story(tmp_path)
     holder = sqlite3.connect(study.database)
     holder.execute("BEGIN EXCLUSIVE")

@@ -6,7 +6,7 @@ import random
 from dataclasses import replace
 from statistics import geometric_mean
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agesearch.search.records import State
@@ -103,7 +103,6 @@ def test_budgets_that_differ_are_compared_at_the_same_share() -> None:
     assert rung_epochs(5, RungSpec(eta=1.2, first_epoch=1)) == [1, 2, 3, 4]
 
 
-@settings(max_examples=25)
 @given(judged(), studies())
 def test_who_is_beaten_by_nobody_at_most_as_slow_is_never_stopped(trial: Curve, others: list[Curve]) -> None:
     epoch, mine = len(trial.best), trial.best[-1]
@@ -113,7 +112,6 @@ def test_who_is_beaten_by_nobody_at_most_as_slow_is_never_stopped(trial: Curve, 
         assert decide(trial, others, SPEC) == Keep()
 
 
-@settings(max_examples=25)
 @given(judged(), studies(), st.floats(0.0, 1.0))
 def test_a_smaller_error_never_turns_keep_into_stop(trial: Curve, others: list[Curve], share: float) -> None:
     better = replace(trial, best=(*trial.best[:-1], trial.best[-1] * share))
@@ -121,7 +119,6 @@ def test_a_smaller_error_never_turns_keep_into_stop(trial: Curve, others: list[C
         assert not is_stopped(better, others)
 
 
-@settings(max_examples=25)
 @given(judged(), studies(), latencies)
 def test_a_faster_trial_with_the_same_curve_is_never_the_one_to_be_stopped(
     trial: Curve, others: list[Curve], latency: float
@@ -131,7 +128,6 @@ def test_a_faster_trial_with_the_same_curve_is_never_the_one_to_be_stopped(
         assert not is_stopped(faster, others)
 
 
-@settings(max_examples=25)
 @given(judged(), studies(), curves(99, State.RUNNING) | curves(99, State.PRUNED))
 def test_slower_trials_that_have_not_finished_have_no_say(
     trial: Curve, others: list[Curve], other: Curve
@@ -140,7 +136,6 @@ def test_slower_trials_that_have_not_finished_have_no_say(
     assert decide(trial, [*others, slower], SPEC) == decide(trial, others, SPEC)
 
 
-@settings(max_examples=25)
 @given(judged(), studies(), st.randoms(use_true_random=False))
 def test_the_order_of_the_trials_does_not_matter(
     trial: Curve, others: list[Curve], rng: random.Random
@@ -149,7 +144,6 @@ def test_the_order_of_the_trials_does_not_matter(
     assert decide(trial, shuffled, SPEC) == decide(trial, others, SPEC)
 
 
-@settings(max_examples=25)
 @given(judged(), studies())
 def test_nothing_is_stopped_before_enough_trials_have_finished(trial: Curve, others: list[Curve]) -> None:
     complete = [other for other in others if other.state is State.COMPLETE][: SPEC.evidence - 1]
@@ -157,14 +151,12 @@ def test_nothing_is_stopped_before_enough_trials_have_finished(trial: Curve, oth
     assert decide(trial, [*complete, *rest], SPEC) == Keep()
 
 
-@settings(max_examples=25)
 @given(judged(), studies())
 def test_failed_trials_have_no_say(trial: Curve, others: list[Curve]) -> None:
     alive = [other for other in others if other.state is not State.FAIL]
     assert decide(trial, others, SPEC) == decide(trial, alive, SPEC)
 
 
-@settings(max_examples=25)
 @given(judged(), studies())
 def test_whoever_is_stopped_would_miss_the_front_with_the_usual_gain(
     trial: Curve, others: list[Curve]
@@ -188,7 +180,6 @@ def test_an_unlikely_trial_is_paused_with_the_reason_and_the_epoch() -> None:
     assert verdict.reason.endswith("trial 1 has 6.10")
 
 
-@settings(max_examples=25)
 @given(judged(), studies())
 def test_pausing_takes_only_from_those_that_would_go_on(trial: Curve, others: list[Curve]) -> None:
     plain, pausing = decide(trial, others, SPEC), decide(trial, others, PAUSING)
@@ -197,7 +188,6 @@ def test_pausing_takes_only_from_those_that_would_go_on(trial: Curve, others: li
     assert isinstance(strict, Stop) == (pausing != Keep())
 
 
-@settings(max_examples=25)
 @given(judged(), studies(), st.floats(0.0, 1.0))
 def test_a_smaller_error_never_pauses(trial: Curve, others: list[Curve], share: float) -> None:
     better = replace(trial, best=(*trial.best[:-1], trial.best[-1] * share))

@@ -50,7 +50,6 @@ def test_the_nearest_wins_in_any_order(order: list[int]) -> None:
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(max_examples=25)
 def test_a_linear_value_is_interpolated_exactly(seed: int) -> None:
     rng = np.random.default_rng(seed)
     screen = rng.uniform(-5, 35, (9, 2)).astype(np.float32)
