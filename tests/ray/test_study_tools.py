@@ -120,6 +120,7 @@ ENDED = TrialRecord(
     epochs=3,
     curve=(9.0, 7.0, 6.5),
 )
+FAILED = TrialRecord(2, State.FAIL, f"0002-{ARCHS[1]}-96px", {}, "its latency is not known")
 PRUNED = TrialRecord(1, State.PRUNED, f"0001-{ARCHS[1]}-96px", {}, STOPPED, 9.1, epochs=1, curve=(9.1,))
 
 
@@ -144,6 +145,7 @@ def log_two_runs(folder: Path, *wanted: str) -> list[str]:
         epoch(0, 2, 7.0),
         epoch(0, 3, 6.5),
         TrialFinished(ENDED, 2, 4, (ENDED,)),
+        TrialFinished(FAILED, 3, 4, (ENDED,)),  # before it began
         StudyEnded(Outcome.COMPLETE),
     ]
     heard: list[StudyEvent] = []
@@ -161,7 +163,7 @@ def test_mlflow_has_one_run_a_trial_under_the_studys_and_goes_on_in_it(tmp_path:
     client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/ml/mlflow.db")
     experiment = client.get_experiment_by_name("agesearch")
     runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
-    assert runs.keys() == {"study", ENDED.name, PRUNED.name}
+    assert runs.keys() == {"study", ENDED.name, PRUNED.name, FAILED.name}
     study, trial, pruned = runs["study"], runs[ENDED.name], runs[PRUNED.name]
     assert study.data.tags["agesearch.outcome"] == "complete"
     assert {trial.data.tags["mlflow.parentRunId"], pruned.data.tags["mlflow.parentRunId"]} == {
@@ -175,6 +177,10 @@ def test_mlflow_has_one_run_a_trial_under_the_studys_and_goes_on_in_it(tmp_path:
     assert (trial.info.status, trial.data.tags["agesearch.state"]) == ("FINISHED", "COMPLETE")
     # It had ended before anybody logged: what the records know of it is written all the same.
     assert (pruned.info.status, pruned.data.tags["agesearch.reason"]) == ("KILLED", STOPPED)
+    assert (runs[FAILED.name].info.status, runs[FAILED.name].data.tags["agesearch.state"]) == (
+        "FAILED",
+        "FAIL",
+    )
 
 
 def test_tensorboard_has_a_folder_a_trial_and_goes_on_in_it(tmp_path: Path) -> None:
@@ -182,7 +188,7 @@ def test_tensorboard_has_a_folder_a_trial_and_goes_on_in_it(tmp_path: Path) -> N
 
     assert log_two_runs(tmp_path, f"tensorboard={tmp_path / 'tb'}") == []
     folders = {folder.name: folder for folder in (tmp_path / "tb").glob("study-*/*")}
-    assert folders.keys() == {ENDED.name, PRUNED.name}
+    assert folders.keys() == {ENDED.name, PRUNED.name, FAILED.name}
     read = EventAccumulator(str(folders[ENDED.name]))
     read.Reload()
     curve = [(event.step, event.value) for event in read.Scalars(VAL_MAE_YEARS)]
