@@ -5,8 +5,8 @@ holds no trial). At seeded moments, told in epochs, one of three things is kille
 that trains, the node that it runs on (its raylet; another node takes its place), or the driver, which is then
 started again to go on. Afterwards the records must tell of a study that nothing has happened to (see
 ``chaos_checks``), and no process may be left. The trials of an undisturbed study of the same seed must be the
-same, number by number: one trial runs at a time and there are no rungs, so that what is suggested and trained
-hangs on nothing but the seed.
+same, number by number: one trial runs at a time, so that what is suggested, trained, stopped and paused hangs
+on nothing but the seed.
 
 Only processes that carry this run's mark in their environment are ever killed. Linux only.
 """
@@ -37,7 +37,7 @@ from agesearch.bench.chaos_study import Scene, read_begun, read_told
 from agesearch.bench.overhead import bench_faces, untrained_teacher
 from agesearch.errors import AgeSearchError, InputError
 from agesearch.progress import Listener, Progress, silent
-from agesearch.search.records import State, open_study
+from agesearch.search.records import open_study
 from agesearch.session import NODE_ADDRESS, prepare_environment
 from agesearch.storage import Location
 
@@ -49,6 +49,8 @@ _PATIENCE_S = 180.0
 #: Seconds for processes to go after the driver or the cluster has ended.
 _LEAVE_S = 30.0
 _NODES = 2
+#: The share of all epochs that is trained for sure where trials are stopped at rungs.
+_TRAINED = 0.5
 #: What 'ray start' says when its node is up.
 _STARTED = b"Ray runtime started"
 
@@ -63,6 +65,7 @@ class Chaos:
     kills: dict[str, int]
     trials: int
     states: dict[str, int]
+    pauses: int
     retries: int
     epochs: int
     lost: int
@@ -81,14 +84,16 @@ def run_chaos(
     seed: int = 0,
     nodes: bool = True,
     pretend: bool = False,
+    rungs: bool = False,
     reference: bool = True,
     folder: Path | None = None,
     on_progress: Listener = silent,
 ) -> Chaos:
     """Run a study of ``trials`` trials with ``kills`` kills, on the demo's faces.
 
-    ``nodes`` asks for a cluster and kills of nodes; ``pretend`` for trials that sleep instead of train. The
-    study is left in ``folder`` where that is given. Raises ``AgeSearchError`` where the study stands still.
+    ``nodes`` asks for a cluster and kills of nodes; ``pretend`` for trials that sleep instead of train;
+    ``rungs`` for trials that are stopped and paused. The study is left in ``folder`` where that is given.
+    Raises ``AgeSearchError`` where the study stands still.
     """
     if not sys.platform.startswith("linux"):
         raise InputError("The chaos bench needs Linux: it finds processes by /proc.")
@@ -98,13 +103,20 @@ def run_chaos(
         root = folder or Path(stack.enter_context(_temporary()))
         faces = stack.enter_context(bench_faces())
         scene = _scene(root, faces, trials=trials, epochs=epochs, seed=seed, pretend=pretend)
+        scene = replace(scene, rungs=rungs)
         stack.callback(_end_all, mark)
         if nodes:
             cluster = stack.enter_context(_cluster(mark, root))
             scene = replace(scene, address=cluster.address)
         else:
             cluster = None
-        done = _cut(scene, mark, cluster, _plan(kills, trials * epochs, nodes, seed), on_progress)
+        done = _cut(
+            scene,
+            mark,
+            cluster,
+            _plan(kills, round(trials * epochs * (_TRAINED if rungs else 1.0)), nodes, seed),
+            on_progress,
+        )
         if cluster is not None:
             cluster.end()
         left = _left(mark)
@@ -341,7 +353,8 @@ def _summed(
     return Chaos(
         kills=dict(sorted(Counter(done).items())),
         trials=len(records),
-        states={state.value: sum(record.state is state for record in records) for state in State},
+        states=dict(Counter(record.state.value for record in records)),
+        pauses=sum(row["kind"] == "paused" for row in read_told(Path(scene.told))),
         retries=sum(record.retries for record in records),
         epochs=found.begun,
         lost=found.lost,

@@ -21,10 +21,10 @@ from agesearch.measure.speed import SpeedRow
 from agesearch.metrics import EPOCH, EPOCH_SECONDS, VAL_CS5, VAL_MAE_YEARS
 from agesearch.models.manifest import MANIFEST
 from agesearch.progress import Listener
-from agesearch.search.events import StudyEvent, TrialFinished, TrialRetried
+from agesearch.search.events import StudyEvent, TrialFinished, TrialPaused, TrialRetried
 from agesearch.search.preparation import Workshop, default_workshop
 from agesearch.search.records import StudyHeader
-from agesearch.specs import Choices, CropSpec, ModelSpec, Range, StudySpec, TrainSpec
+from agesearch.specs import Choices, CropSpec, ModelSpec, Range, RungSpec, StudySpec, TrainSpec
 from agesearch.storage import Location
 
 if TYPE_CHECKING:
@@ -35,6 +35,12 @@ _INPUT_SIZE = 32
 _FACES = 0.2
 _PRETENDED_EPOCH_S = 0.2
 _STALL_MINUTES = 2.0
+
+#: Rungs that stop and pause many of a few short trials.
+_RUNGS = RungSpec(first_epoch=2, eta=2, evidence=3, margin=0.9, pause_margin=0.6)
+
+#: What drivers tell of, and how it is called in their log.
+_KINDS = {TrialFinished: "finished", TrialRetried: "retried", TrialPaused: "paused"}
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,7 @@ class Scene:
     epochs: int
     seed: int
     pretend: bool = False
+    rungs: bool = False
     address: str | None = None
 
 
@@ -64,7 +71,7 @@ class Begun:
 
 
 def study_spec(scene: Scene) -> StudySpec:
-    """Short trials of two networks. No rungs: what they decide hangs on who came first."""
+    """Short trials of two networks, stopped and paused at rungs where the scene says so."""
     model = ModelSpec(arch=_ARCHS[0], input_size=_INPUT_SIZE)
     student = TrainSpec(model=model, share_of_faces=_FACES).with_values({"optim.epochs": scene.epochs})
     space = {
@@ -78,7 +85,7 @@ def study_spec(scene: Scene) -> StudySpec:
         trials=scene.trials,
         startup_trials=min(8, scene.trials),
         seed=scene.seed,
-        rungs=None,
+        rungs=_RUNGS if scene.rungs else None,
     )
 
 
@@ -107,7 +114,9 @@ def read_begun(log: Path) -> list[Begun]:
 
 
 def read_told(told: Path) -> list[dict[str, Any]]:
-    """What drivers told of trials that ended or were taken up again; a line that a kill tore is left out."""
+    """What drivers told of trials that ended, were paused or taken up again; a line that a kill tore is left
+    out.
+    """
     found = []
     for line in told.read_text(encoding="utf-8").splitlines() if told.exists() else []:
         try:
@@ -118,9 +127,9 @@ def read_told(told: Path) -> list[dict[str, Any]]:
 
 
 def _tell(told: str, event: StudyEvent) -> None:
-    if isinstance(event, TrialFinished | TrialRetried):
+    kind = _KINDS.get(type(event))
+    if kind and isinstance(event, TrialFinished | TrialRetried | TrialPaused):
         record = event.record.as_json() | {"curve": list(event.record.curve)}
-        kind = "finished" if isinstance(event, TrialFinished) else "retried"
         reason = event.reason if isinstance(event, TrialRetried) else event.record.reason
         _append(told, json.dumps({"kind": kind, "reason": reason, "time": time.time(), "record": record}))
 
@@ -200,7 +209,8 @@ def _pretended(
     best = 5.0 + abs(spec.optim.learning_rate - 2e-3) * 1e3 + (spec.model.arch == _ARCHS[0])
     for epoch in range(state.epochs + 1, spec.optim.epochs + 1):
         time.sleep(_PRETENDED_EPOCH_S)
-        row = {EPOCH: float(epoch), VAL_MAE_YEARS: best + spec.optim.epochs - epoch, EPOCH_SECONDS: 0.2}
+        error = best + spec.distill.temperature * (spec.optim.epochs - epoch)
+        row = {EPOCH: float(epoch), VAL_MAE_YEARS: error, EPOCH_SECONDS: 0.2}
         state.epochs = epoch
         state.curve.append(row)
         save_state(out, state)

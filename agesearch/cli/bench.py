@@ -173,6 +173,7 @@ def chaos(
     seed: Annotated[int, typer.Option("--seed", help="Seed of the study and of the moments.")] = 0,
     nodes: Annotated[bool, typer.Option(help="Run on a cluster of three nodes and kill nodes too.")] = True,
     pretend: Annotated[bool, typer.Option("--pretend", help="Let trials sleep instead of train.")] = False,
+    rungs: Annotated[bool, typer.Option("--rungs", help="Stop and pause trials at rungs.")] = False,
     reference: Annotated[bool, typer.Option(help="Compare with an undisturbed study of the seed.")] = True,
     keep: Annotated[str | None, typer.Option("--keep", help="Leave the study in this new folder.")] = None,
     as_json: JsonOption = False,
@@ -191,6 +192,7 @@ def chaos(
             seed=seed,
             nodes=nodes,
             pretend=pretend,
+            rungs=rungs,
             reference=reference,
             folder=None if keep is None else Path(keep),
             on_progress=listener,
@@ -208,6 +210,7 @@ def _tell_chaos(found: Chaos) -> None:
     rows = [
         ["kills", ", ".join(f"{count} {kind}" for kind, count in found.kills.items())],
         ["trials", ", ".join(f"{count} {state}" for state, count in found.states.items() if count)],
+        ["trials paused", str(found.pauses)],
         ["trials taken up again after a death", str(found.retries)],
         ["epochs begun", str(found.epochs)],
         ["epochs begun more than once", str(found.lost)],

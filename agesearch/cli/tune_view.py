@@ -120,8 +120,7 @@ class Watched:
             self._waiting.discard(number)
             self._paused.pop(number, None)
         elif isinstance(event, TrialPaused):
-            _, epochs, _ = self._running.pop(event.record.number)
-            self._paused[event.record.number] = paused_trial(event.record, epochs)
+            self._pause(event.record)
         elif isinstance(event, TrialProgress):
             self._epochs[event.number] = event.epoch
             if event.val_mae_years is not None:
@@ -165,10 +164,15 @@ class Watched:
         self._waiting = {record.number for record in event.records if record.state is State.RUNNING}
         for record in event.records:
             if record.state is State.PAUSED:
-                epochs = budget_of(event.header.spec, record)
-                self._paused[record.number] = paused_trial(record, epochs)
-                self._curves[record.number] = dict(enumerate(record.curve, start=1))
-                self._epochs[record.number] = record.epochs
+                self._pause(record)
+
+    def _pause(self, record: TrialRecord) -> None:
+        assert self._start is not None
+        self._running.pop(record.number, None)
+        self._waiting.discard(record.number)
+        self._paused[record.number] = paused_trial(record, budget_of(self._start.header.spec, record))
+        self._curves[record.number] = dict(enumerate(record.curve, start=1))
+        self._epochs[record.number] = record.epochs
 
     def _runs(self, number: int) -> Running:
         record, epochs, began = self._running[number]

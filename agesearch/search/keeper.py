@@ -27,7 +27,7 @@ from agesearch.search.events import (
     TrialStarted,
 )
 from agesearch.search.history import History, Spent
-from agesearch.search.learning import Learning
+from agesearch.search.learning import Learning, trained_seconds
 from agesearch.search.limits import Latencies
 from agesearch.search.lives import Death, Deaths
 from agesearch.search.records import State, StudyFolder, TrialRecord
@@ -132,24 +132,42 @@ class Keeper:
         return self._history.finished + self._history.paused + self.live < self.total
 
     def _next(self) -> TrialRecord | None:
-        """One that was interrupted, else a new one or a paused one, whichever promises more. The paused one
-        is judged again first, by what is known now.
+        """One that was interrupted, else a new one or a paused one, whichever promises more. What goes on is
+        judged again first, by what is known now: a kill may have come between its last epoch and the verdict.
         """
-        if self._again:
-            record = self._history.take_up(self._again.popleft())
-            self._learning.go_on(record)
-            return record
-        while self._may_begin or self._history.paused:
-            record = self._history.suggest(new=self._may_begin)
-            if record.state is State.RUNNING:
-                return record
+        while self._again or self._may_begin or self._history.paused:
+            if self._again:
+                record = self._history.take_up(self._again.popleft())
+                self._learning.go_on(record)
+            else:
+                record = self._history.suggest(new=self._may_begin)
+                if record.state is State.RUNNING:
+                    return record
             verdict = self._verdict(record)
-            if not isinstance(verdict, Stop):
+            if isinstance(verdict, Stop):
+                spent = self._spent(record)
+                self._told(self._prune(record.number, verdict.reason, spent, spent.curve[-1]))
+            elif record.state is State.PAUSED:
                 self._learning.go_on(record)
                 return self._history.unpause(record.number)
-            spent = Spent(record.epochs, record.seconds, record.curve)
-            self._told(self._prune(record.number, verdict.reason, spent, record.curve[-1]))
+            elif isinstance(verdict, Pause) and self._others_wait:
+                self._pause(record.number, verdict.reason, self._spent(record))
+            else:
+                return record
         return None
+
+    @property
+    def _others_wait(self) -> bool:
+        """Whether a slot that a trial gives away has another to train."""
+        return self._may_begin or self._history.paused > 0
+
+    def _spent(self, record: TrialRecord) -> Spent:
+        """What a trial that does not run has cost so far."""
+        if record.state is State.PAUSED:
+            return Spent(record.epochs, record.seconds, record.curve)
+        seconds = trained_seconds(self._folder.trial_folder(record))
+        curve = self._learning.end(record.number)
+        return Spent(len(curve), round(seconds, 3), curve)
 
     def spec_of(self, record: TrialRecord) -> TrainSpec:
         """What the trial trains."""
@@ -191,7 +209,7 @@ class Keeper:
             verdict = self._verdict(self._history.record(number))
             if isinstance(verdict, Stop):
                 self._verdicts[number] = State.PRUNED, verdict.reason
-            elif isinstance(verdict, Pause) and (self._may_begin or self._history.paused):
+            elif isinstance(verdict, Pause) and self._others_wait:
                 self._verdicts[number] = State.PAUSED, verdict.reason
         return number in self._verdicts
 
@@ -226,9 +244,7 @@ class Keeper:
         spent = Spent(_epoch(report), round(_number(report.get(SECONDS)), 3), curve)
         verdict = self._verdicts.pop(number, None)
         if verdict and verdict[0] is State.PAUSED and outcome is None:
-            record = self._history.pause(number, verdict[1], spent)
-            self._write()
-            self._on_event(TrialPaused(record))
+            self._pause(number, verdict[1], spent)
         else:
             self._told(self._settled(number, report, spent, verdict))
 
@@ -252,6 +268,12 @@ class Keeper:
             reason = f"{self.stop_reason} after epoch {spent.epochs}"
             return self._history.prune(number, reason, spent, _error(report))
         return self._history.fail(number, "it ended without a result", spent)
+
+    def _pause(self, number: int, reason: str, spent: Spent) -> None:
+        """A trial waits at its rung, with its checkpoint."""
+        record = self._history.pause(number, reason, spent)
+        self._write()
+        self._on_event(TrialPaused(record))
 
     def _prune(self, number: int, reason: str, spent: Spent, error: float | None) -> TrialRecord:
         """A trial that the rungs stopped, which never goes on."""

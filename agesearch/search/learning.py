@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from agesearch.metrics import EPOCH, VAL_MAE_YEARS
+from agesearch.metrics import EPOCH, EPOCH_SECONDS, VAL_MAE_YEARS
 from agesearch.search.conditions import setting
 from agesearch.search.records import State, StudyFolder, TrialRecord
 from agesearch.search.rungs import Curve
@@ -80,6 +80,11 @@ class Learning:
 def errors_of(folder: Location) -> tuple[float, ...]:
     """The error after each epoch from the curve in a trial's folder, to the first epoch that has none."""
     return _dense(_on_disk(folder))
+
+
+def trained_seconds(folder: Location) -> float:
+    """Seconds that were spent on the epochs a trial goes on from, by the curve in its folder."""
+    return sum(float(row.get(EPOCH_SECONDS) or 0.0) for row in read_curve(folder))
 
 
 def _on_disk(folder: Location) -> dict[int, float]:

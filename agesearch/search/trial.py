@@ -17,11 +17,11 @@ import ray
 from ray import tune
 
 from agesearch.errors import ConflictError, StorageFullError
-from agesearch.metrics import EPOCH, EPOCH_SECONDS
+from agesearch.metrics import EPOCH
 from agesearch.search.keeper import COMPLETED, CUT, FAILED, NOTE, OUTCOME, REASON, SECONDS
+from agesearch.search.learning import trained_seconds
 from agesearch.specs import CropSpec, TrainSpec
 from agesearch.storage import Location, exclusive, is_full
-from agesearch.training.curve import read_curve
 from agesearch.training.loop import Place
 
 #: Seconds that a trial waits for the process of its earlier attempt to end.
@@ -91,7 +91,7 @@ def run_trial(config: dict[str, Any], inputs: TrialInputs) -> None:
 
 def _trained(spec: TrainSpec, inputs: TrialInputs, out: Location, notes: list[str]) -> dict[str, Any]:
     """Train and report each epoch; what the trial ends with."""
-    before, epoch = _trained_before(out), 0
+    before, epoch = trained_seconds(out), 0
     started = time.perf_counter() - before
     stopped = over = False
 
@@ -163,11 +163,6 @@ def _notes() -> Iterator[list[str]]:
         yield told
     finally:
         logger.removeHandler(handler)
-
-
-def _trained_before(out: Location) -> float:
-    """Seconds that earlier attempts spent on the epochs this one goes on from, by the learning curve."""
-    return sum(float(row.get(EPOCH_SECONDS) or 0.0) for row in read_curve(out))
 
 
 def _no_room(error: BaseException) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +178,34 @@ def test_without_a_pause_margin_or_with_another_sampler_nothing_is_paused(tmp_pa
         driver = Driver(tmp_path / name, spec)
         driver.run(1)
         assert paused(driver.events) == []
+
+
+def test_a_kill_between_an_epoch_and_its_verdict_does_not_spare_the_trial(tmp_path: Path) -> None:
+    driver = Driver(tmp_path)
+    judged, verdicts = driver.keeper.judged, list[int]()
+
+    def killed(number: int, report: Mapping[str, Any]) -> bool:
+        if judged(number, report):
+            verdicts.append(number)
+        return False
+
+    driver.keeper.judged = killed  # type: ignore[method-assign]
+    while not verdicts:
+        driver.fill(1)
+        driver.step(driver.live[0])
+    (number,) = verdicts
+    (driver.folder.trial_folder(number) / "curve.jsonl").write_text(
+        "".join(
+            json.dumps({EPOCH: epoch, VAL_MAE_YEARS: error_of(driver.live[0], epoch), "epoch_s": 2.0}) + "\n"
+            for epoch in range(1, driver.trained[number] + 1)
+        )
+    )
+    driver.open()
+    driver.fill(1)
+    record = driver.keeper.records[number]
+    assert record.state in (State.PAUSED, State.PRUNED)
+    assert (record.epochs, record.seconds) == (driver.trained[number], 2.0 * driver.trained[number])
+    assert driver.live[0].number != number
 
 
 def test_time_that_is_up_leaves_paused_trials_for_a_later_run(tmp_path: Path) -> None:
