@@ -110,13 +110,8 @@ def run_chaos(
             scene = replace(scene, address=cluster.address)
         else:
             cluster = None
-        done = _cut(
-            scene,
-            mark,
-            cluster,
-            _plan(kills, round(trials * epochs * (_TRAINED if rungs else 1.0)), nodes, seed),
-            on_progress,
-        )
+        trained = round(trials * epochs * (_TRAINED if rungs else 1.0))
+        done = _cut(scene, mark, cluster, _plan(kills, trained, nodes, seed), on_progress)
         if cluster is not None:
             cluster.end()
         left = _left(mark)

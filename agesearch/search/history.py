@@ -146,7 +146,7 @@ class History:
             self.all(),
             latencies=self.latencies,
             offered=offered,
-            paused=list(self._paused.values()),
+            paused=[self._paused[number] for number in sorted(self._paused)],
         )
         fit = self._proposer.fit
         if fit is not None and fit != self._fit:  # trials go on and end meanwhile: it could not be made again
@@ -299,7 +299,7 @@ def _record(trial: FrozenTrial, spec: StudySpec) -> TrialRecord:
     values = trial.values or [notes.get(VAL_MAE_YEARS), notes.get(LATENCY_MS_P50)]
     return TrialRecord(
         number=trial.number,
-        state=State.PAUSED if is_open and notes.get(PAUSED) else _STATES[trial.state],
+        state=State.PAUSED if is_open and notes.get(PAUSED) and notes.get(CURVE) else _STATES[trial.state],
         name=notes.get("name") or trial_name(trial.number, trial_spec(spec, trial.params).model),
         params=dict(trial.params),
         reason=str(notes.get("reason", "")),
