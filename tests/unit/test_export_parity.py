@@ -130,7 +130,8 @@ def test_every_head_exports_to_the_same_pmf(head: str, tmp_path: Path) -> None:
     assert float(np.ptp(expected_age(predictor.pmf(crops)))) > 15.0
     again = build(spec.model_copy(update={"init": "model", "weights": str(tmp_path)}))
     assert again.loaded.head
-    assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in net.state_dict().items())
+    started = again.state_dict()
+    assert all(torch.equal(started[name], tensor) for name, tensor in net.state_dict().items())
 
 
 def test_an_export_that_answers_otherwise_is_not_published(
