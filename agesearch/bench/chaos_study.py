@@ -37,7 +37,7 @@ _PRETENDED_EPOCH_S = 0.2
 _STALL_MINUTES = 2.0
 
 #: Rungs that stop and pause many of a few short trials.
-_RUNGS = RungSpec(first_epoch=2, eta=2, evidence=3, margin=0.9, pause_margin=0.6)
+_RUNGS = RungSpec(first_epoch=2, eta=2, evidence=3, margin=0.99, pause_margin=0.6)
 
 #: What drivers tell of, and how it is called in their log.
 _KINDS = {TrialFinished: "finished", TrialRetried: "retried", TrialPaused: "paused"}

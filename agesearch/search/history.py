@@ -30,6 +30,7 @@ from agesearch.search.guide import Fit, Proposal
 from agesearch.search.limits import Fitting, Latencies
 from agesearch.search.proposer import Proposer, calm
 from agesearch.search.records import CURVE, INHERITED, PAUSED, State, TrialRecord, front_of
+from agesearch.search.sight import Sight
 from agesearch.search.space import Params, optuna_distributions, trial_name, trial_spec
 from agesearch.specs import StudySpec, TrainSpec
 
@@ -70,6 +71,7 @@ class History:
             if trial.state != TrialState.WAITING:
                 self._records[trial.number] = _record(trial, spec)
         self._finished = sum(record.state.ended for record in self._records.values())
+        self._sight = Sight(self._records.values())
         self._paused = {n: record for n, record in self._records.items() if record.state is State.PAUSED}
 
     @classmethod
@@ -143,7 +145,7 @@ class History:
         """
         proposal = self._proposer.propose(
             self._begun,
-            self.all(),
+            self._sight.shown(),
             latencies=self.latencies,
             offered=offered,
             paused=[self._paused[number] for number in sorted(self._paused)],
@@ -168,8 +170,7 @@ class History:
         )
         self._stored(number, trial)
         begun = TrialRecord(number, State.RUNNING, name, dict(params), started=_utc(trial.datetime_start))
-        self._records[number] = replace(begun, **known, inherited=(notes or {}).get(INHERITED))
-        return self._records[number]
+        return self._kept(replace(begun, **known, inherited=(notes or {}).get(INHERITED)))
 
     def add(self, records: Iterable[TrialRecord]) -> None:
         """Take COMPLETE trials in that were run elsewhere; they get the next numbers."""
@@ -184,7 +185,7 @@ class History:
             )
             number = self._begun
             self._stored(number, trial)
-            self._records[number] = replace(record, number=number)
+            self._kept(replace(record, number=number))
             self._finished += 1
 
     def take_up(self, number: int) -> TrialRecord:
@@ -192,26 +193,26 @@ class History:
         record = self._records[number]
         if has_all(self._spec, record.params):
             return record
-        params = self._proposer.propose(number, self.all(), record.params).params | record.params
+        shown = self._sight.shown(besides=number)
+        params = self._proposer.propose(number, shown, record.params).params | record.params
         for field in params.keys() - record.params.keys():
             value = self._space[field].to_internal_repr(params[field])
             self._storage.set_trial_param(self._trial_id(number), field, value, self._space[field])
         name = trial_name(number, trial_spec(self._spec, params).model)
-        self._records[number] = replace(record, params=params)
+        self._kept(replace(record, params=params))
         return self._noted(number, {"name": name})
 
     def pause(self, number: int, reason: str, spent: Spent) -> TrialRecord:
         """A trial waits at a rung: for Optuna it runs on."""
         record = self._noted(number, {"reason": reason, **asdict(spent)}, {PAUSED: True})
-        self._records[number] = self._paused[number] = replace(record, state=State.PAUSED)
+        self._paused[number] = self._kept(replace(record, state=State.PAUSED))
         return self._records[number]
 
     def unpause(self, number: int) -> TrialRecord:
         """A PAUSED trial goes on."""
         record = self._noted(number, {"reason": "", **asdict(Spent())}, {PAUSED: False})
         del self._paused[number]
-        self._records[number] = replace(record, state=State.RUNNING)
-        return self._records[number]
+        return self._kept(replace(record, state=State.RUNNING))
 
     def knows_latency(self, number: int, latency_ms: float) -> TrialRecord:
         """Note a trial's latency, which is known before it trains."""
@@ -255,8 +256,12 @@ class History:
         self, number: int, notes: dict[str, Any], flags: Mapping[str, bool] | None = None
     ) -> TrialRecord:
         self._writer.note(self._trial_id(number), notes | dict(flags or {}))
-        self._records[number] = replace(self._records[number], **notes)
-        return self._records[number]
+        return self._kept(replace(self._records[number], **notes))
+
+    def _kept(self, record: TrialRecord) -> TrialRecord:
+        self._records[record.number] = record
+        self._sight.take(record)
+        return record
 
     def _trial_id(self, number: int) -> int:
         if number not in self._ids:
@@ -271,8 +276,7 @@ class History:
         self._finished += 1
         if values:
             notes = notes | {VAL_MAE_YEARS: values[0]}
-        self._records[number] = replace(self._records[number], state=_STATES[state], **notes)
-        return self._records[number]
+        return self._kept(replace(self._records[number], state=_STATES[state], **notes))
 
 
 def _study_in(storage: optuna.storages.BaseStorage) -> optuna.storages.BaseStorage:

@@ -1,12 +1,10 @@
 """What to try next: Optuna's TPE over as many trials as it can look at in time, without networks too slow or
 large.
 
-A proposal is a pure function of the spec, the trial's number, the trials before it, and of what the model of
-``ehvi`` was last fitted to. TPE sees copies of the
-trials in a study in memory, never the stored one, so that:
+A proposal is a pure function of the spec, the trial's number, the trials that it is shown, and of what the
+model of ``ehvi`` was last fitted to. It is shown a few hundred trials of however many (``search.sight``), so
+that time and memory stay bounded. TPE sees copies of them in a study in memory, never the stored one:
 
-- it sees at most ``VISIBLE`` ended trials, however many there are: the front and the layers behind it, which
-  it models as good, and the newest of the others; its time and memory stay bounded;
 - a FAILed configuration is shown as a bad one, although the stored study tells the truth, so that what
   diverges or does not fit is not proposed again and again;
 - trials above ``max_mae_years`` carry that as a constraint (Optuna's own handling of constraints).
@@ -29,17 +27,9 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from agesearch.search.conditions import holds, stages
 from agesearch.search.guide import Fit, Guide, Proposal
 from agesearch.search.limits import Fitting, Latencies
-from agesearch.search.pareto import front
 from agesearch.search.records import State, TrialRecord
 from agesearch.search.space import Params, grid, optuna_distributions
 from agesearch.specs import StudySpec
-
-#: Ended trials that TPE looks at; of them at most ``_BEST`` by rank, the others by age.
-VISIBLE = 300
-_BEST = 64
-
-#: Of those that run, the newest so many: on a large cluster they would bury the others, and take long.
-_RUNNING = 64
 
 #: How often TPE is asked again for a network within the limits.
 REDRAWS = 20
@@ -64,13 +54,13 @@ class Proposer:
     def propose(
         self,
         number: int,
-        records: Iterable[TrialRecord],
+        shown: Sequence[TrialRecord],
         given: Mapping[str, Any] | None = None,
         latencies: Latencies | None = None,
         offered: Sequence[Params] | None = None,
         paused: Sequence[TrialRecord] = (),
     ) -> Proposal:
-        """What to run as trial ``number`` after ``records`` (by number), or which of the ``paused`` trials.
+        """What to run as trial ``number`` after those ``shown`` (by number), or which ``paused`` trial.
 
         Parameters ``given`` are taken as they are. ``latencies`` are those of the networks, where they are
         known. Where only some configurations are ``offered``, ``ehvi`` proposes one of those; where none are,
@@ -80,7 +70,6 @@ class Proposer:
         if self._grid:
             return Proposal(self._grid[number % len(self._grid)])
         seed = int(np.random.SeedSequence([self._spec.seed, number]).generate_state(1)[0])
-        shown = visible(records, besides=number)
         if self._spec.sampler == "ehvi" and latencies and not known:
             guided = self._guided_by(latencies).propose(number, shown, seed, offered, paused)
             if guided is not None:
@@ -201,41 +190,6 @@ class _View:
             values=_objectives(record) if complete else None,
             constraints=over,
         )
-
-
-def visible(
-    records: Iterable[TrialRecord], most: int = VISIBLE, besides: int | None = None
-) -> list[TrialRecord]:
-    """The trials that TPE is shown, by number: the newest that run, and at most ``most`` that ended, without
-    trial ``besides``.
-    """
-    running, ended = list[TrialRecord](), list[TrialRecord]()
-    for record in records:
-        if record.params and record.number != besides:
-            (running if record.state is State.RUNNING else ended).append(record)
-    shown = ended
-    if len(ended) > most:
-        chosen = {record.number: record for record in _best(ended, min(_BEST, most))}
-        for record in reversed(ended):
-            if len(chosen) >= most:
-                break
-            chosen[record.number] = record
-        shown = list(chosen.values())
-    return sorted([*running[-_RUNNING:], *shown], key=lambda record: record.number)
-
-
-def _best(ended: Iterable[TrialRecord], most: int) -> list[TrialRecord]:
-    """COMPLETE trials, front by front."""
-    complete = [record for record in ended if record.state is State.COMPLETE]
-    points = np.array([[record.val_mae_years, record.latency_ms_p50] for record in complete], dtype=float)
-    left, found = np.arange(len(complete)), list[TrialRecord]()
-    while len(left) and len(found) < most:
-        layer = front(points[left])
-        if not layer:
-            break
-        found += [complete[index] for index in sorted(left[layer])]
-        left = np.delete(left, layer)
-    return found[:most]
 
 
 def _objectives(record: TrialRecord) -> list[float]:

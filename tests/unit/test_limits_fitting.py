@@ -11,8 +11,9 @@ from agesearch.errors import InputError
 from agesearch.metrics import VAL_MAE_YEARS
 from agesearch.search.history import History, Spent
 from agesearch.search.limits import Fitting, fitting_networks
-from agesearch.search.proposer import VISIBLE, Proposer, visible
+from agesearch.search.proposer import Proposer
 from agesearch.search.records import State, StudyFolder, StudyHeader, TrialRecord
+from agesearch.search.sight import VISIBLE, Sight
 from agesearch.specs import Choices, ModelSpec, Range, StudySpec, TrainSpec, parse_spec
 from agesearch.storage import Location
 
@@ -92,22 +93,26 @@ def done(number: int, mae: float, state: State = State.COMPLETE) -> TrialRecord:
 def test_tpe_sees_the_front_the_newest_and_what_runs_but_no_more() -> None:
     records = [done(number, 5.0 + math.sin(number)) for number in range(3 * VISIBLE)]
     records.append(done(len(records), 0.0, State.RUNNING))
-    shown = visible(records)
+    shown = Sight(records).shown()
     assert len(shown) == VISIBLE + 1
     assert [record.number for record in shown] == sorted(record.number for record in shown)
     assert shown[-1].state is State.RUNNING
     best = min(records[:-1], key=lambda record: float(record.val_mae_years or 0))
     assert best in shown
     assert records[-2] in shown
-    assert visible(records[:50]) == records[:50]
+    assert Sight(records[:50]).shown() == records[:50]
+
+
+def seen(records: list[TrialRecord]) -> list[TrialRecord]:
+    return Sight(records).shown()
 
 
 def test_a_proposal_depends_on_the_records_and_not_on_what_was_shown_before() -> None:
     records = [done(number, 5.0 + math.sin(number)) for number in range(VISIBLE + 40)]
     kept = Proposer(spec(), Fitting())
     for number in (5, 40, VISIBLE - 1, VISIBLE + 20, VISIBLE + 40, 30):
-        fresh = Proposer(spec(), Fitting()).propose(number, records[:number])
-        assert kept.propose(number, records[:number]) == fresh
+        fresh = Proposer(spec(), Fitting()).propose(number, seen(records[:number]))
+        assert kept.propose(number, seen(records[:number])) == fresh
     running = [*records[:20], done(20, 0.0, State.RUNNING)]
     kept.propose(21, running)
     ended = [*records[:20], done(20, 1.0)]
