@@ -8,6 +8,8 @@ those that run the newest. What is seen hangs on the trials alone, not on the or
 from __future__ import annotations
 
 import heapq
+import math
+from array import array
 from bisect import bisect_left, insort
 from collections.abc import Iterable
 
@@ -33,7 +35,7 @@ class Sight:
         self._numbers: list[int] = []  # of the rest, rising
         self._complete: list[int] = []  # rising
         self._done: set[int] = set()
-        self._points = np.empty((0, 2))  # (error, latency) of the COMPLETE ones, in that order
+        self._errors, self._latencies = array("d"), array("d")  # of the COMPLETE ones, in that order
         self._best: list[int] | None = None
         for record in records:
             self.take(record)
@@ -56,8 +58,8 @@ class Sight:
             self._done.add(number)
             at = bisect_left(self._complete, number)
             self._complete.insert(at, number)
-            point = [record.val_mae_years, record.latency_ms_p50]
-            self._points = np.insert(self._points, at, np.array(point, dtype=float), axis=0)
+            self._errors.insert(at, math.nan if record.val_mae_years is None else record.val_mae_years)
+            self._latencies.insert(at, math.nan if record.latency_ms_p50 is None else record.latency_ms_p50)
             self._best = None
 
     def shown(self, most: int = VISIBLE, besides: int | None = None) -> list[TrialRecord]:
@@ -78,9 +80,10 @@ class Sight:
     def _front_first(self) -> list[int]:
         """Numbers of COMPLETE trials, layer by layer, by number within each."""
         if self._best is None:
-            left, best = np.arange(len(self._complete)), list[int]()
+            points = np.array([self._errors, self._latencies]).T
+            left, best = np.arange(len(points)), list[int]()
             while len(left) and len(best) < _BEST:
-                layer = front(self._points[left])
+                layer = front(points[left])
                 if not layer:
                     break
                 best += [self._complete[index] for index in sorted(left[layer])]
