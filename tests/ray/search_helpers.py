@@ -78,26 +78,34 @@ def pretend(
 
 
 def curved(
-    spec: TrainSpec,
-    train: Any,
-    val: Any,
-    out: Location,
-    crop: CropSpec,
-    *,
-    report: Callable[[dict[str, float]], None],
-    resume: bool = True,
+    spec: TrainSpec, train: Any, val: Any, out: Location, crop: CropSpec, **options: Any
 ) -> dict[str, float]:
     """A curve a network: the slow one falls, the fast one too; a high learning rate makes it flat and bad."""
-    (out / "checkpoint/state.pt").write_text("x")
+    errors = [curved_error(spec, epoch) for epoch in range(1, spec.optim.epochs + 1)]
+    return along(errors, float(train), out, options["report"])
+
+
+def uneven(
+    spec: TrainSpec, train: Any, val: Any, out: Location, crop: CropSpec, **options: Any
+) -> dict[str, float]:
+    """Curves that fall at different speeds, so that how much is still gained is not sure."""
+    return along(uneven_errors(spec), float(train), out, options["report"])
+
+
+def along(
+    errors: list[float], epoch_s: float, out: Location, report: Callable[[dict[str, float]], None]
+) -> dict[str, float]:
+    """Follow a curve from the epoch that the folder's own ends with, leaving a checkpoint each."""
     curve = out / "curve.jsonl"
     lines = curve.read_text().splitlines() if curve.exists() else []
-    for epoch in range(len(lines) + 1, spec.optim.epochs + 1):
-        time.sleep(float(train))
-        row = {"epoch": epoch, "val_mae_years": curved_error(spec, epoch), "pid": os.getpid()}
+    for epoch in range(len(lines) + 1, len(errors) + 1):
+        time.sleep(epoch_s)
+        row = {"epoch": epoch, "val_mae_years": errors[epoch - 1], "pid": os.getpid()}
         lines.append(json.dumps(row))
+        (out / "checkpoint/state.pt").write_text(str(epoch))
         curve.write_text("\n".join(lines) + "\n")
         report(row)
-    return {"val_mae_years": curved_error(spec, spec.optim.epochs)}
+    return {"val_mae_years": errors[-1]}
 
 
 def curved_error(spec: TrainSpec, epoch: int) -> float:
@@ -105,29 +113,6 @@ def curved_error(spec: TrainSpec, epoch: int) -> float:
     if spec.optim.learning_rate > 1e-3:
         return 20.0
     return 9.0 + (spec.model.arch == ARCHS[0]) - 0.5 * epoch + 100 * spec.optim.learning_rate
-
-
-def uneven(
-    spec: TrainSpec,
-    train: Any,
-    val: Any,
-    out: Location,
-    crop: CropSpec,
-    *,
-    report: Callable[[dict[str, float]], None],
-    resume: bool = True,
-) -> dict[str, float]:
-    """Curves that fall at different speeds, so that how much is still gained is not sure."""
-    curve, errors = out / "curve.jsonl", uneven_errors(spec)
-    lines = curve.read_text().splitlines() if curve.exists() else []
-    for epoch in range(len(lines) + 1, spec.optim.epochs + 1):
-        time.sleep(float(train))
-        row = {"epoch": epoch, "val_mae_years": errors[epoch - 1], "pid": os.getpid()}
-        lines.append(json.dumps(row))
-        (out / "checkpoint/state.pt").write_text(str(epoch))
-        curve.write_text("\n".join(lines) + "\n")
-        report(row)
-    return {"val_mae_years": min(errors)}
 
 
 def uneven_errors(spec: TrainSpec) -> list[float]:
