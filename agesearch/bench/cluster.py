@@ -23,7 +23,7 @@ import numpy as np
 
 from agesearch.bench.generated import ARCHS, EPOCHS, LATENCIES, SIZES, usual_study
 from agesearch.bench.simulated_clock import Meter, SimulatedClock, busy_share
-from agesearch.errors import InputError
+from agesearch.errors import AgeSearchError, InputError
 from agesearch.progress import Listener, Progress, silent
 from agesearch.search.events import StudyEvent, TrialFinished, TrialStarted
 from agesearch.search.history import History
@@ -90,7 +90,7 @@ def measure_cluster(
     A trial of a whole budget takes ``trial_s`` seconds at the median, log-normal; ``start_s`` is how long a
     slot's process takes to start. With ``cpu_time`` the driver is charged its processor time instead of the
     time on the wall, for machines that do other things too (waiting for the disk is free then). Needs no Ray
-    session.
+    session. Raises ``AgeSearchError`` where the study cannot be written.
     """
     if slots < 1 or trials < 1 or not trial_s > 0:
         raise InputError("A simulated cluster needs at least one slot, one trial, and trials that take time.")
@@ -164,6 +164,8 @@ class _Driver:
         _attend(self._meter, searcher, self._keeper, self._history)
         while not controller.is_finished():
             controller.step()
+        if self._keeper.halted:
+            raise AgeSearchError(f"The simulated study stopped: {self._keeper.halted}")
         self._meter.note()
         self._clock.charge()
         return actors
