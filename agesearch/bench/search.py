@@ -27,8 +27,8 @@ from agesearch.search.rungs import decide
 from agesearch.specs import RungSpec
 from agesearch.storage import Location
 
-#: Trials that are paused, or one in ten where that is less.
-_PAUSED = 100
+#: Of so many finished trials one more is paused.
+_FINISHED_A_PAUSED = 10
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def _measured(size: int, calls: int) -> SearchSpeed:
     history = History.in_memory(spec)
     history.latencies = LATENCIES
     history.add(ended_trials(spec, size))
-    for record in history.newest(min(_PAUSED, size // 10)):
+    for record in history.newest(size // _FINISHED_A_PAUSED):
         waiting = history.begin(record.params)
         spent = Spent(RungSpec().first_epoch, 1.0, record.curve[: RungSpec().first_epoch])
         history.pause(waiting.number, "unlikely to reach the front", spent)

@@ -158,7 +158,7 @@ class Guide:
         early = number < self._study.startup_trials or len(_points(ended)) < _LEAST
         if early or not self._encoding.usable:
             return None
-        self._forget(ended)
+        self._forget([*ended, *map(self._view, paused)])
         with single_threaded():
             model = self._model(ended, number)
             running = [self._view(record) for record in known if record.state is State.RUNNING]
@@ -198,7 +198,7 @@ class Guide:
     def _view(self, record: TrialRecord) -> _Seen:
         """A record with its place and curve; made once a state."""
         kept = self._seen.get(record.number)
-        if kept is None or kept[0] != record:
+        if kept is None or (kept[0] is not record and kept[0] != record):
             epochs = int(setting(self._study, record.params, "optim.epochs"))
             curve = Curve.of(
                 record.number, float(record.latency_ms_p50 or 0.0), epochs, record.curve, record.state
@@ -218,10 +218,10 @@ class Guide:
         found = [self._offered[key] for key in keys]
         return np.stack([place for place, _ in found]), np.array([latency for _, latency in found])
 
-    def _forget(self, ended: Sequence[_Seen]) -> None:
-        """Keep what is still in view, so that memory stays bounded."""
-        if len(self._seen) > 4 * len(ended) + _FITTED:
-            shown = {seen.number for seen in ended}
+    def _forget(self, used: Sequence[_Seen]) -> None:
+        """Keep what is still used, so that memory stays bounded."""
+        if len(self._seen) > 4 * len(used) + _FITTED:
+            shown = {seen.number for seen in used}
             self._seen = {number: kept for number, kept in self._seen.items() if number in shown}
 
     def _model(self, ended: Sequence[_Seen], number: int) -> GaussianProcess:
