@@ -102,8 +102,7 @@ def run_chaos(
     with ExitStack() as stack:
         root = folder or Path(stack.enter_context(_temporary()))
         faces = stack.enter_context(bench_faces())
-        scene = _scene(root, faces, trials=trials, epochs=epochs, seed=seed, pretend=pretend)
-        scene = replace(scene, rungs=rungs)
+        scene = _scene(root, faces, trials=trials, epochs=epochs, seed=seed, pretend=pretend, rungs=rungs)
         stack.callback(_end_all, mark)
         if nodes:
             cluster = stack.enter_context(_cluster(mark, root))
@@ -125,7 +124,9 @@ def run_chaos(
         return _summed(scene, done, len(left), matches, time.monotonic() - began, faults)
 
 
-def _scene(root: Path, faces: Location, *, trials: int, epochs: int, seed: int, pretend: bool) -> Scene:
+def _scene(
+    root: Path, faces: Location, *, trials: int, epochs: int, seed: int, pretend: bool, rungs: bool
+) -> Scene:
     root.mkdir(parents=True, exist_ok=True)
     teacher = untrained_teacher(Location.of(root / "teacher"), faces)
     return Scene(
@@ -138,6 +139,7 @@ def _scene(root: Path, faces: Location, *, trials: int, epochs: int, seed: int, 
         epochs=epochs,
         seed=seed,
         pretend=pretend,
+        rungs=rungs,
     )
 
 

@@ -127,11 +127,15 @@ def read_told(told: Path) -> list[dict[str, Any]]:
 
 
 def _tell(told: str, event: StudyEvent) -> None:
-    kind = _KINDS.get(type(event))
-    if kind and isinstance(event, TrialFinished | TrialRetried | TrialPaused):
+    if isinstance(event, TrialFinished | TrialRetried | TrialPaused):
         record = event.record.as_json() | {"curve": list(event.record.curve)}
         reason = event.reason if isinstance(event, TrialRetried) else event.record.reason
-        _append(told, json.dumps({"kind": kind, "reason": reason, "time": time.time(), "record": record}))
+        _append(
+            told,
+            json.dumps(
+                {"kind": _KINDS[type(event)], "reason": reason, "time": time.time(), "record": record}
+            ),
+        )
 
 
 def _append(file: str, line: str) -> None:

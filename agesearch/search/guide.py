@@ -158,18 +158,19 @@ class Guide:
         early = number < self._study.startup_trials or len(_points(ended)) < _LEAST
         if early or not self._encoding.usable:
             return None
-        self._forget([*ended, *map(self._view, paused)])
+        waiting = [self._view(record) for record in paused]
+        self._forget([*ended, *waiting])
         with single_threaded():
             model = self._model(ended, number)
             running = [self._view(record) for record in known if record.state is State.RUNNING]
             points = _points(ended) + self._expected(model, running)
             places, new = self._new(model, ended, seed, offered)
-            waiting = self._waiting(paused, ended)
-        reference = self._reference(points, (new, waiting))
+        old = _gone_on(waiting, ended)
+        reference = self._reference(points, (new, old))
         worth = new.worth(points, reference)
-        if paused:
-            left = [seen.curve.epochs - len(seen.curve.best) for seen in map(self._view, paused)]
-            rates = waiting.worth(points, reference) / np.maximum(left, 1)
+        if waiting:
+            left = [seen.curve.epochs - len(seen.curve.best) for seen in waiting]
+            rates = old.worth(points, reference) / np.maximum(left, 1)
             best = int(rates.argmax())
             if not len(worth) or rates[best] >= worth.max() / _mean_epochs(ended):
                 return Proposal(paused[best].params, paused=paused[best].number)
@@ -186,14 +187,6 @@ class Guide:
         else:
             return np.empty((0, 0)), _Chances(np.empty(0), np.empty(0), np.empty(0))
         return places, _Chances(*model.predict(self._encoding.features(places, latencies)), latencies)
-
-    def _waiting(self, paused: Iterable[TrialRecord], ended: Iterable[_Seen]) -> _Chances:
-        """What is believed of paused trials: their error less the gain of others from there on."""
-        complete = [seen.curve for seen in ended if seen.error is not None]
-        curves = [self._view(record).curve for record in paused]
-        reached = np.array(_reached(curves, complete)).reshape(-1, 2)
-        latencies = np.array([curve.latency_ms for curve in curves])
-        return _Chances(reached[:, 0], np.sqrt(reached[:, 1]), latencies)
 
     def _view(self, record: TrialRecord) -> _Seen:
         """A record with its place and curve; made once a state."""
@@ -307,6 +300,15 @@ def _reached(curves: Iterable[Curve], complete: Sequence[Curve]) -> list[tuple[f
             gains[share] = _gain(share, complete)
         found.append((math.log(max(curve.best[-1], TINY)) - gains[share][0], gains[share][1]))
     return found
+
+
+def _gone_on(paused: Iterable[_Seen], ended: Iterable[_Seen]) -> _Chances:
+    """What is believed of paused trials: their error less the gain of others from there on."""
+    complete = [seen.curve for seen in ended if seen.error is not None]
+    curves = [seen.curve for seen in paused]
+    reached = np.array(_reached(curves, complete)).reshape(-1, 2)
+    latencies = np.array([curve.latency_ms for curve in curves])
+    return _Chances(reached[:, 0], np.sqrt(reached[:, 1]), latencies)
 
 
 def _mean_epochs(ended: Iterable[_Seen]) -> float:

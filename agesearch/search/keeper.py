@@ -135,7 +135,7 @@ class Keeper:
         """One that was interrupted, else a new one or a paused one, whichever promises more. What goes on is
         judged again first, by what is known now: a kill may have come between its last epoch and the verdict.
         """
-        while self._again or self._may_begin or self._history.paused:
+        while self._again or self._others_wait:
             if self._again:
                 record = self._history.take_up(self._again.popleft())
                 self._learning.go_on(record)

@@ -34,7 +34,6 @@ class Sight:
         self._rest: dict[int, TrialRecord] = {}
         self._numbers: list[int] = []  # of the rest, rising
         self._complete: list[int] = []  # rising
-        self._done: set[int] = set()
         self._errors, self._latencies = array("d"), array("d")  # of the COMPLETE ones, in that order
         self._best: list[int] | None = None
         for record in records:
@@ -51,11 +50,11 @@ class Sight:
                 del self._numbers[bisect_left(self._numbers, number)]
             return
         self._running.pop(number, None)
-        if number not in self._rest:
+        before = self._rest.get(number)
+        if before is None:
             insort(self._numbers, number)
         self._rest[number] = record
-        if record.state is State.COMPLETE and number not in self._done:
-            self._done.add(number)
+        if record.state is State.COMPLETE and (before is None or before.state is not State.COMPLETE):
             at = bisect_left(self._complete, number)
             self._complete.insert(at, number)
             self._errors.insert(at, math.nan if record.val_mae_years is None else record.val_mae_years)
