@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from agesearch.data.pack import asset, demo_pack
-from agesearch.data.records import Split, read_manifest
+from agesearch.data.dataset.records import Split, read_manifest
+from agesearch.data.reading.demo_pack import asset, demo_pack
 from agesearch.errors import AgeSearchError
 from agesearch.progress import Listener, Progress
 from agesearch.reporting.findings import Findings
-from agesearch.search.events import EventListener, Outcome
-from agesearch.search.records import StudyFolder
+from agesearch.search.store.events import EventListener, Outcome
+from agesearch.search.store.records import StudyFolder
 from agesearch.specs import StudySpec, TrainSpec, load_spec
 from agesearch.storage import Location
 
@@ -134,7 +134,7 @@ def _teach(folder: Location, view: DemoView) -> None:
 
 
 def _search(folder: Location, view: DemoView) -> None:
-    from agesearch.search.study import resume_study, run_study
+    from agesearch.search.run.study import resume_study, run_study
 
     study = StudyFolder(folder / "study")
     with view.study() as on_event:
@@ -153,7 +153,7 @@ def _search(folder: Location, view: DemoView) -> None:
 def _report(folder: Location, view: DemoView) -> Findings:
     from agesearch.reporting.findings import read_findings
     from agesearch.reporting.report import build_report
-    from agesearch.search.measured import measure_study
+    from agesearch.search.front.measure import measure_study
 
     study = StudyFolder(folder / "study")
     with view.progress() as on_progress:

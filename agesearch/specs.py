@@ -2,7 +2,7 @@
 
 Every spec forbids unknown fields, and every artefact records the digest of the spec that made it. A search
 varies any field of ``TrainSpec`` by its dotted name (``model.arch``, ``distill.temperature``); see
-``agesearch.search.space``.
+``agesearch.search.space.space``.
 """
 
 from __future__ import annotations
@@ -95,10 +95,10 @@ class ModelSpec(Spec):
     the normalisation, which is part of the graph: ``imagenet`` (what timm's weights of this architecture
     expect) or ``vggface2`` (Greco 2021: the mean colour of VGGFace2 subtracted, no scaling).
 
-    ``head`` is a row of ``agesearch.models.heads.HEADS``. ``groups`` are the age groups in years of the head
-    ``groups``, both ends included. ``head_sigma`` in years is the width of the PMF of the head ``clipped``,
-    and the width that the head ``gaussian`` starts from where there are no labels. Both have no meaning for
-    the other heads. ``dropout`` is the share of features that the head drops while training.
+    ``head`` is a row of ``agesearch.models.heads.table.HEADS``. ``groups`` are the age groups in years of the
+    head ``groups``, both ends included. ``head_sigma`` in years is the width of the PMF of the head
+    ``clipped``, and the width that the head ``gaussian`` starts from where there are no labels. Both have no
+    meaning for the other heads. ``dropout`` is the share of features that the head drops while training.
     """
 
     arch: str
@@ -132,7 +132,8 @@ class ModelSpec(Spec):
 class AugmentSpec(Spec):
     """Training-time augmentation; ``strength`` 0 leaves the faces as they are, 1 is the usual amount.
 
-    ``policy`` is a row of ``agesearch.data.augment.POLICIES``; ``greco`` at strength 1 is that of Greco 2021.
+    ``policy`` is a row of ``agesearch.data.images.augment.POLICIES``; ``greco`` at strength 1 is that of
+    Greco 2021.
 
     With ``views`` 0 every epoch draws its changes anew. With K there are K fixed views of each face, and
     epoch e trains on number e mod K: drawn by ``view_seed`` at the size of the stored crop, then resized.
@@ -154,9 +155,9 @@ class AugmentSpec(Spec):
 class DistillSpec(Spec):
     """Weights of the named losses (a loss of weight 0 is off), and what they are tuned by.
 
-    Towards labels: ``label`` is the head's own label loss (see ``agesearch.models.heads``), ``label_sigma``
-    the width in years of the label distributions that it and others are given; ``mean``: absolute error of
-    the expectation (DLDL-v2, Gao 2018); ``mse``: its squared error.
+    Towards labels: ``label`` is the head's own label loss (see ``agesearch.models.heads.table``),
+    ``label_sigma`` the width in years of the label distributions that it and others are given; ``mean``:
+    absolute error of the expectation (DLDL-v2, Gao 2018); ``mse``: its squared error.
 
     Towards a teacher's PMF: ``kd``: T^2 KL of the softened PMFs (Hinton 2015); ``dkd``: the same decoupled
     (Zhao 2022) into target and other ages, weighed by ``dkd_alpha`` and ``dkd_beta``, the target being the
@@ -232,7 +233,8 @@ class OrderSpec(Spec):
     """What an order teacher learns from: sequences of ``length`` faces, their ages at least ``gap`` years
     apart.
 
-    ``loss`` is a row of ``agesearch.distill.order.ORDER_LOSSES``, ``temperature`` that of its relaxation.
+    ``loss`` is a row of ``agesearch.distill.order_losses.ORDER_LOSSES``, ``temperature`` that of its
+    relaxation.
     """
 
     length: int = Field(8, ge=2, le=16)
@@ -371,7 +373,7 @@ class TeachersSpec(Spec):
 
 
 class RungSpec(Spec):
-    """When a search stops trials early: see ``agesearch.search.rungs``.
+    """When a search stops trials early: see ``agesearch.search.stopping.rungs``.
 
     Trials are judged after ``first_epoch``, ``first_epoch * eta``, ``first_epoch * eta^2``... epochs, once
     ``evidence`` trials have trained their whole budget. ``margin`` is the probability with which one more

@@ -11,7 +11,7 @@ import pyarrow as pa
 from agesearch.measure.corruptions import CLEAN, REPORT_CORRUPTIONS, REPORT_SEVERITIES, RobustnessRow
 from agesearch.measure.speed import SpeedRow
 from agesearch.models.manifest import MANIFEST, ModelManifest
-from agesearch.search.measurements import (
+from agesearch.search.front.measurements import (
     FACES_FILE,
     FACES_SCHEMA,
     FOLDER,
@@ -27,8 +27,8 @@ from agesearch.search.measurements import (
     picked,
     spec_rows,
 )
-from agesearch.search.records import Source, State, StudyFolder, StudyHeader, TrialRecord
-from agesearch.search.space import trial_name
+from agesearch.search.space.space import trial_name
+from agesearch.search.store.records import Source, State, StudyFolder, StudyHeader, TrialRecord
 from agesearch.specs import Choices, CropSpec, ModelSpec, Range, StudySpec, TrainSpec
 from agesearch.storage import Location
 

@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageCms
 
-from agesearch.data.arrays import Pixels
-from agesearch.data.images import _STORED_VIEW
+from agesearch.data.dataset.arrays import Pixels
+from agesearch.data.images.decode import _STORED_VIEW
 
 Reasons = frozenset[str]
 DAMAGED: Reasons = frozenset({"truncated", "corrupt", "not_an_image", "empty"})

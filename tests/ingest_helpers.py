@@ -15,10 +15,10 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from agesearch.data import ingest as ingest_module
-from agesearch.data.ingest import IngestSpec
-from agesearch.data.pieces import Job, do_piece
-from agesearch.data.records import read_manifest
+from agesearch.data.dataset.records import read_manifest
+from agesearch.data.ingest import run as ingest_module
+from agesearch.data.ingest.run import IngestSpec
+from agesearch.data.ingest.work_unit import Job, do_piece
 from agesearch.specs import CropSpec, SplitSpec
 from agesearch.storage import Location
 

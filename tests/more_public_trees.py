@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from scipy.io import savemat
 
-from agesearch.data.records import Rejected
+from agesearch.data.dataset.records import Rejected
 from agesearch.data.sources import SOURCES, SourceOptions
 from agesearch.storage import Location
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from agesearch.ages import ADIENCE_GROUPS, FloatArray, gaussian_pmf
-from agesearch.data.faces import encode_crop
-from agesearch.data.records import LabelKind, Manifest, Rotation
-from agesearch.data.writing import DatasetWriter
+from agesearch.data.dataset.records import LabelKind, Manifest, Rotation
+from agesearch.data.dataset.writer import DatasetWriter
+from agesearch.data.images.crop import encode_crop
 from agesearch.models.folder import write_model
 from agesearch.models.manifest import ModelManifest
 from agesearch.models.zoo import build

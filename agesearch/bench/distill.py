@@ -24,21 +24,21 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from agesearch.data.answers import StoredAnswers
-from agesearch.data.arrays import NUMBERS, decode_column, numbers
-from agesearch.data.records import SCHEMA, Manifest, Split, read_manifest
-from agesearch.data.shards import row_batches, shard_names
-from agesearch.data.writing import DatasetWriter
-from agesearch.distill.frozen import age_teacher
+from agesearch.data.dataset.arrays import NUMBERS, decode_column, numbers
+from agesearch.data.dataset.records import SCHEMA, Manifest, Split, read_manifest
+from agesearch.data.dataset.shards import row_batches, shard_names
+from agesearch.data.dataset.writer import DatasetWriter
+from agesearch.data.reading.teacher_outputs import StoredAnswers
+from agesearch.distill.stored_answers import age_teacher
 from agesearch.distill.targets import compute
 from agesearch.distill.task import DistillTask
 from agesearch.errors import AgeSearchError, InputError
 from agesearch.measure.speed import cores
 from agesearch.models.folder import write_model
 from agesearch.models.manifest import ModelManifest
-from agesearch.models.onnx import onnx_bytes
-from agesearch.models.predict import OnnxPredictor, Predictor, TorchPredictor
+from agesearch.models.predictors import OnnxPredictor, Predictor, TorchPredictor
 from agesearch.models.prepare import Images, resized
+from agesearch.models.tracing import onnx_bytes
 from agesearch.models.zoo import build
 from agesearch.progress import Listener, Progress, silent
 from agesearch.specs import AugmentSpec, ModelSpec, OptimSpec, TrainSpec
@@ -143,7 +143,7 @@ def measure_epochs(
 
 def measure_memory(faces: int = 2000, views: int = 2, on_progress: Listener = silent) -> list[Peak]:
     """The peak memory of computing targets for ``faces`` faces, and for four times as many."""
-    from agesearch.data.pack import demo_pack
+    from agesearch.data.reading.demo_pack import demo_pack
 
     found = []
     for number, count in enumerate((faces, 4 * faces)):

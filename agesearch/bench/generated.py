@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from agesearch.metrics import LATENCY_MS_P50, VAL_MAE_YEARS
-from agesearch.search.limits import Latencies
-from agesearch.search.records import State, TrialRecord
+from agesearch.search.space.limits import Latencies
+from agesearch.search.store.records import State, TrialRecord
 from agesearch.specs import Choices, ModelSpec, Range, StudySpec, TrainSpec, Variants
 
 ARCHS = ("lcnet_050", "mobilenetv3_small_050", "mobilenetv3_small_100", "mobilenetv2_100")

@@ -23,10 +23,10 @@ from typing import Any
 
 from agesearch.bench.photos import write_photos, write_tiny
 from agesearch.bench.process_tree import TreePeak, tree_peak
-from agesearch.data.detectors import open_detector
-from agesearch.data.extract import face_row
-from agesearch.data.ingest import IngestSpec, ingest
-from agesearch.data.records import SourceRecord
+from agesearch.data.dataset.records import SourceRecord
+from agesearch.data.images.detectors import open_detector
+from agesearch.data.ingest.extract import face_row
+from agesearch.data.ingest.run import IngestSpec, ingest
 from agesearch.data.sources import source_named
 from agesearch.errors import AgeSearchError
 from agesearch.progress import Listener, Progress, silent

@@ -16,15 +16,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agesearch.data.pack import demo_pack
-from agesearch.data.records import read_manifest
+from agesearch.data.dataset.records import read_manifest
+from agesearch.data.reading.demo_pack import demo_pack
 from agesearch.errors import AgeSearchError
 from agesearch.models.folder import write_model
 from agesearch.models.manifest import ModelManifest
 from agesearch.models.zoo import build
-from agesearch.search.events import EventListener, StudyEvent, TrialFinished, TrialStarted, unheard
-from agesearch.search.records import State
-from agesearch.search.study import Limits, run_study
+from agesearch.search.run.study import Limits, run_study
+from agesearch.search.store.events import EventListener, StudyEvent, TrialFinished, TrialStarted, unheard
+from agesearch.search.store.records import State
 from agesearch.specs import Choices, ModelSpec, Range, StudySpec, TrainSpec
 from agesearch.storage import Location
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-from agesearch.data.pack import demo_pack
-from agesearch.data.shards import row_batches
+from agesearch.data.dataset.shards import row_batches
+from agesearch.data.reading.demo_pack import demo_pack
 
 #: Sides of a photograph in pixels, and the share of the shorter one that the face's crop takes.
 WIDTH, HEIGHT = 640, 480

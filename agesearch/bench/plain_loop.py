@@ -108,7 +108,7 @@ def _batches(
     faces: Images, targets: Targets, spec: TrainSpec, epoch: int, steps: int
 ) -> Iterator[tuple[Tensor, Targets]]:
     """Shuffled, augmented batches of equal size."""
-    from agesearch.data.augment import augmenter_of
+    from agesearch.data.images.augment import augmenter_of
 
     augment = augmenter_of(spec.augment, spec.seed)
     order = np.random.default_rng([spec.seed, epoch]).permutation(len(faces))

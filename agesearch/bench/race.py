@@ -18,13 +18,13 @@ import numpy as np
 
 from agesearch.bench.overhead import Stopwatch, untrained_teacher
 from agesearch.bench.plain_loop import Columns, plain_search
-from agesearch.data.records import Split, read_manifest
+from agesearch.data.dataset.records import Split, read_manifest
 from agesearch.errors import AgeSearchError, InputError
 from agesearch.measure.speed import cores
 from agesearch.progress import Listener, Progress, silent
-from agesearch.search.events import StudyEvent, TrialFinished
-from agesearch.search.space import trial_spec
-from agesearch.search.study import Limits, run_study
+from agesearch.search.run.study import Limits, run_study
+from agesearch.search.space.space import trial_spec
+from agesearch.search.store.events import StudyEvent, TrialFinished
 from agesearch.session import ray_session
 from agesearch.specs import ModelSpec, StudySpec, TrainSpec, Variants
 from agesearch.storage import Location
@@ -114,7 +114,7 @@ class _Course:
     """The faces, the configurations and the times."""
 
     def __init__(self, dataset: Location, study: StudySpec, folder: Path, ray_start_s: float) -> None:
-        from agesearch.data.loading import load_split, resident
+        from agesearch.data.reading.loading import load_split, resident
         from agesearch.distill.targets import teacher_targets
 
         self._dataset = dataset

@@ -20,10 +20,10 @@ from agesearch.bench.generated import EPOCHS, LATENCIES, ended_trials, usual_stu
 from agesearch.errors import InputError
 from agesearch.metrics import VAL_MAE_YEARS
 from agesearch.progress import Listener, Progress, silent
-from agesearch.search.history import History, Spent
-from agesearch.search.learning import Learning
-from agesearch.search.records import State, StudyFolder
-from agesearch.search.rungs import decide
+from agesearch.search.stopping.curves import Learning
+from agesearch.search.stopping.rungs import decide
+from agesearch.search.store.history import History, Spent
+from agesearch.search.store.records import State, StudyFolder
 from agesearch.specs import RungSpec
 from agesearch.storage import Location
 

@@ -11,7 +11,7 @@ import typer
 from agesearch.cli.common import JsonOption, out, print_json, shown_progress, table
 
 if TYPE_CHECKING:
-    from agesearch.bench.chaos import Chaos
+    from agesearch.bench.chaos.run import Chaos
     from agesearch.bench.distill import Epochs, Peak
     from agesearch.bench.ingest import Footprint, Throughput
     from agesearch.bench.race import Race
@@ -142,7 +142,7 @@ def cluster(
     as_json: JsonOption = False,
 ) -> None:
     """Whether one driver keeps a cluster's slots busy: a simulated study, driven by the real search."""
-    from agesearch.bench.cluster import measure_cluster
+    from agesearch.bench.cluster.run import measure_cluster
 
     with shown_progress() as listener:
         found = measure_cluster(slots, trials, trial_s=trial_s, cpu_time=cpu_time, on_progress=listener)
@@ -181,7 +181,7 @@ def chaos(
     """Kill a study's workers, nodes and driver again and again, and check that nothing is lost."""
     from pathlib import Path
 
-    from agesearch.bench.chaos import run_chaos
+    from agesearch.bench.chaos.run import run_chaos
     from agesearch.errors import AgeSearchError
 
     with shown_progress() as listener:
@@ -271,7 +271,7 @@ def distill(
 ) -> None:
     """What a teacher costs a student's epoch: none, with stored targets, and asked in each step."""
     from agesearch.bench.distill import measure_epochs, measure_memory
-    from agesearch.data.pack import demo_pack
+    from agesearch.data.reading.demo_pack import demo_pack
     from agesearch.storage import Location
 
     dataset = demo_pack() if data is None else Location.of(data)

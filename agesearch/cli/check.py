@@ -9,7 +9,7 @@ import typer
 from agesearch.cli.common import JsonOption, err, out, print_json, shown_progress, table
 
 if TYPE_CHECKING:
-    from agesearch.data.check import CheckRecord
+    from agesearch.data.audit.check import CheckRecord
 
 _EXAMPLE = "Example: agesearch data check faces/photos --model runs/models/student"
 _PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
@@ -32,7 +32,7 @@ def check(
 
     Exit code 1 where something leaks. The findings go to check.json in the dataset, for the data card.
     """
-    from agesearch.data.check import check_dataset, read_check
+    from agesearch.data.audit.check import check_dataset, read_check
 
     ages_of = None
     if model is not None:

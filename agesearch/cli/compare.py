@@ -11,7 +11,7 @@ from agesearch.cli.common import AddressOption, JsonOption, err, out, print_json
 from agesearch.cli.finetune import ConcurrencyOption
 
 if TYPE_CHECKING:
-    from agesearch.training.compared import Comparison
+    from agesearch.training.comparison.records import Comparison
 
 _EXAMPLE = "Example: agesearch compare search_spaces/compare/portraits.yaml --data portraits --out compared"
 
@@ -43,11 +43,11 @@ def compare(
     go on with a killed run, or with more seeds. Writes result.json and comparison.svg, .html and .md. A
     training that failed ends the command with code 1.
     """
-    from agesearch.data.records import Split
+    from agesearch.data.dataset.records import Split
     from agesearch.errors import unknown_name
     from agesearch.reporting.comparisons import write_comparison
-    from agesearch.training.compare import compare as run_comparison
-    from agesearch.training.methods import load_methods
+    from agesearch.training.comparison.methods import load_methods
+    from agesearch.training.comparison.run import compare as run_comparison
 
     if split not in (Split.TEST, Split.VAL):
         raise unknown_name("split to compare on", split, (Split.TEST, Split.VAL))

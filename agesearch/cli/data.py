@@ -13,8 +13,8 @@ from agesearch.cli.common import AddressOption, JsonOption, err, out, print_json
 from agesearch.errors import InputError
 
 if TYPE_CHECKING:
-    from agesearch.data.inspect import Inspection
-    from agesearch.data.records import Manifest
+    from agesearch.data.audit.card_data import Inspection
+    from agesearch.data.dataset.records import Manifest
     from agesearch.data.sources import Source
 
 _SPLITS = ("train", "val", "test")
@@ -80,8 +80,8 @@ def ingest(
     What cannot be used goes to quarantine.parquet with its reason. A second run works only on what is new or
     changed in the source, and a run that was stopped or killed goes on where it was.
     """
-    from agesearch.data.ingest import IngestSpec
-    from agesearch.data.ingest import ingest as run_ingest
+    from agesearch.data.ingest.run import IngestSpec
+    from agesearch.data.ingest.run import ingest as run_ingest
     from agesearch.specs import parse_spec
 
     spec = parse_spec(
@@ -124,7 +124,7 @@ def inspect(
     as_json: JsonOption = False,
 ) -> None:
     """Show a dataset's counts, ages, splits and what was left out."""
-    from agesearch.data.inspect import inspect_dataset
+    from agesearch.data.audit.card_data import inspect_dataset
 
     if html is None:
         found = inspect_dataset(dataset)

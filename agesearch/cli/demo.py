@@ -14,7 +14,7 @@ from agesearch.progress import Listener
 
 if TYPE_CHECKING:
     from agesearch.demo import DemoResult
-    from agesearch.search.events import EventListener
+    from agesearch.search.store.events import EventListener
 
 _STAGES = 5
 
@@ -67,7 +67,7 @@ class _View:
 
 
 def _print_summary(result: DemoResult, to: str, seconds: float) -> None:
-    from agesearch.search.measurements import MEDIAN, TEACHER
+    from agesearch.search.front.measurements import MEDIAN, TEACHER
 
     found = result.findings
     student = found.picked
@@ -100,7 +100,7 @@ def _print_summary(result: DemoResult, to: str, seconds: float) -> None:
 
 def _document(result: DemoResult) -> dict[str, Any]:
     from agesearch.metrics import LATENCY_MS_P50, VAL_MAE_YEARS
-    from agesearch.search.measurements import MEDIAN, TEACHER
+    from agesearch.search.front.measurements import MEDIAN, TEACHER
 
     found = result.findings
     return {

@@ -11,7 +11,7 @@ from agesearch.cli.common import AddressOption, JsonOption, err, out, print_json
 from agesearch.cli.publish import RegistryOption
 
 if TYPE_CHECKING:
-    from agesearch.training.finetune import Finetuning
+    from agesearch.training.protocols.finetune import Finetuning
 
 _EXAMPLE = "Example: agesearch finetune teacher --data adience --protocol adience --out adience-teacher"
 
@@ -53,9 +53,9 @@ def finetune(
     """
     from agesearch.deploy.registry import model_folder
     from agesearch.measure.protocols import protocol_named
-    from agesearch.models.manifest import read_model_manifest
-    from agesearch.training.finetune import finetune as run_finetune
-    from agesearch.training.recipes import finetune_spec, parse_changes, recipe_for
+    from agesearch.models.identity import read_model_manifest
+    from agesearch.training.protocols.finetune import finetune as run_finetune
+    from agesearch.training.protocols.recipes import finetune_spec, parse_changes, recipe_for
 
     chosen, recipe = protocol_named(protocol), recipe_for(protocol)
     start = model_folder(model, registry)

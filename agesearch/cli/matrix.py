@@ -13,7 +13,7 @@ from agesearch.cli.publish import RegistryOption
 
 if TYPE_CHECKING:
     from agesearch.specs import TrainSpec
-    from agesearch.training.matrix import Matrix
+    from agesearch.training.protocols.matrix import Matrix
 
 _EXAMPLE = "Example: agesearch matrix --data agedb --data utkface --arch mobilenetv3_small_100 --out across"
 
@@ -49,8 +49,8 @@ def matrix(
     """
     from agesearch.deploy.registry import model_folder
     from agesearch.reporting.matrices import matrix_rows, write_matrix
-    from agesearch.training.matrix import train_matrix
-    from agesearch.training.recipes import parse_changes
+    from agesearch.training.protocols.matrix import train_matrix
+    from agesearch.training.protocols.recipes import parse_changes
 
     network = {"model.input_size": input_size, "optim.epochs": epochs, **_init(init)}
     spec = None if arch is None else _spec(arch, network | parse_changes(changes or []))

@@ -9,7 +9,7 @@ import typer
 from agesearch.cli.common import JsonOption, err, out, print_json, shown_progress, table
 
 if TYPE_CHECKING:
-    from agesearch.search.comparison import Comparison, Row
+    from agesearch.search.replay.summary import Comparison, Row
 
 _EXAMPLE = (
     "Example: agesearch replay studies/first --strategies random,ehvi-rungs --seeds 20 --page replay.html"
@@ -51,8 +51,8 @@ def replay(
     Counted are the epochs that a strategy spends until its front has 95 % of the hypervolume that random
     search ends with.
     """
-    from agesearch.search.comparison import compare
-    from agesearch.search.recorded import as_table, read_record
+    from agesearch.search.replay.curve_table import as_table, read_record
+    from agesearch.search.replay.summary import compare
     from agesearch.storage import Location
 
     known = read_record(record)

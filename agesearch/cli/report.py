@@ -54,9 +54,9 @@ def report(
     """
     from agesearch.reporting.figures import write_figures
     from agesearch.reporting.report import build_report, writable
-    from agesearch.search.measured import measure_study
-    from agesearch.search.measurements import MeasureSpec
-    from agesearch.search.records import open_study
+    from agesearch.search.front.measure import measure_study
+    from agesearch.search.front.measurements import MeasureSpec
+    from agesearch.search.store.records import open_study
 
     folder, target = open_study(study), writable(to)
     with shown_progress() as on_progress:

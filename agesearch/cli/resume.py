@@ -18,7 +18,7 @@ from agesearch.cli.study_run import (
     WorkersOption,
     go_on,
 )
-from agesearch.search.lives import STALL_MINUTES
+from agesearch.search.run.watchdog import STALL_MINUTES
 
 
 def add_to(app: typer.Typer) -> None:
@@ -51,7 +51,7 @@ def resume(
 
     The same as 'agesearch tune --resume STUDY'.
     """
-    from agesearch.search.study import Limits
+    from agesearch.search.run.study import Limits
 
     limits = Limits(
         minutes=minutes,

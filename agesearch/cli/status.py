@@ -14,7 +14,7 @@ from agesearch.cli.common import JsonOption, out, print_json
 from agesearch.cli.study_screen import draw
 
 if TYPE_CHECKING:
-    from agesearch.search.status import Status
+    from agesearch.search.view.status import Status
 
 _EVERY_S = 2.0
 
@@ -38,7 +38,7 @@ def status(
 
     Reads the study's records only: it works in another terminal or on another host, and after the study.
     """
-    from agesearch.search.status import study_status
+    from agesearch.search.view.status import study_status
 
     found = study_status(study)
     if as_json:
@@ -51,7 +51,7 @@ def status(
 
 def _watch(study: str, found: Status) -> Status:
     """The last status, once nothing runs any more or Ctrl-C was pressed."""
-    from agesearch.search.status import study_status
+    from agesearch.search.view.status import study_status
 
     try:
         with Live(console=out, transient=True, auto_refresh=False, vertical_overflow="crop") as live:

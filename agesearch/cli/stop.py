@@ -30,8 +30,8 @@ def stop(
 
     The request is a file in the study's folder, so it reaches the driver from any host that sees the folder.
     """
-    from agesearch.search.driver import ask_to_stop, wait_until_stopped
-    from agesearch.search.status import study_status
+    from agesearch.search.run.driver import ask_to_stop, wait_until_stopped
+    from agesearch.search.view.status import study_status
 
     found = study_status(study)
     folder = found.folder.root

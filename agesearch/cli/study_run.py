@@ -12,8 +12,8 @@ from agesearch.cli.common import err, out, print_json, table
 from agesearch.errors import AgeSearchError
 
 if TYPE_CHECKING:
-    from agesearch.search.events import EventListener
-    from agesearch.search.study import Limits, StudyResult
+    from agesearch.search.run.study import Limits, StudyResult
+    from agesearch.search.store.events import EventListener
 
 #: What a shell expects of a program that Ctrl-C ended.
 EXIT_INTERRUPTED = 130
@@ -56,7 +56,7 @@ def watch(
 ) -> None:
     """Run a study under its view and loggers, then print its front; the exit code tells how it ended."""
     from agesearch.cli.tune_view import shown_study
-    from agesearch.search.tracking import tracked
+    from agesearch.search.tracking.feed import tracked
 
     with _stopped(folder), shown_study() as view, tracked(log or [], view) as listener:
         result = run(listener)
@@ -75,7 +75,7 @@ def go_on(
     as_json: bool,
 ) -> None:
     """Take a study up again."""
-    from agesearch.search.study import resume_study
+    from agesearch.search.run.study import resume_study
 
     def run(listener: EventListener) -> StudyResult:
         return resume_study(
@@ -102,7 +102,7 @@ def _stopped(folder: str) -> Iterator[None]:
 
 
 def _how_to_go_on(folder: str) -> str:
-    from agesearch.search.records import StudyFolder
+    from agesearch.search.store.records import StudyFolder
     from agesearch.storage import Location
 
     if not StudyFolder(Location.of(folder)).exists():
@@ -111,8 +111,8 @@ def _how_to_go_on(folder: str) -> str:
 
 
 def _conclude(result: StudyResult, as_json: bool) -> None:
-    from agesearch.search.events import Outcome
-    from agesearch.search.records import State
+    from agesearch.search.store.events import Outcome
+    from agesearch.search.store.records import State
 
     counts = {state.value: sum(record.state is state for record in result.records) for state in State}
     if as_json:
@@ -134,7 +134,7 @@ def _conclude(result: StudyResult, as_json: bool) -> None:
 
 
 def _why_no_front(result: StudyResult) -> str:
-    from agesearch.search.records import State
+    from agesearch.search.store.records import State
 
     errors = [
         record.val_mae_years
@@ -150,7 +150,7 @@ def _why_no_front(result: StudyResult) -> str:
 
 def _print_front(result: StudyResult, counts: dict[str, int]) -> None:
     from agesearch.cli.tune_view import front_row
-    from agesearch.search.records import State, knee_of
+    from agesearch.search.store.records import State, knee_of
 
     if result.front:
         knee = knee_of(result.front).number

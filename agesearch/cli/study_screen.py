@@ -15,8 +15,8 @@ from rich.text import Text
 
 from agesearch.cli.common import harmless
 from agesearch.cli.textplots import scatter, sparkline, thinned
-from agesearch.search.records import State, TrialRecord
-from agesearch.search.standing import Running, Standing
+from agesearch.search.store.records import State, TrialRecord
+from agesearch.search.view.progress import Running, Standing
 
 STATE_STYLES = {
     State.COMPLETE: "green",

@@ -58,7 +58,7 @@ def targets(
     it computes what is missing. A student sees exactly the pixels of the view that its teacher saw: give its
     training the same augment.views, policy, strength and view_seed.
     """
-    from agesearch.distill.frozen import age_teacher, order_teacher
+    from agesearch.distill.stored_answers import age_teacher, order_teacher
     from agesearch.distill.target_store import remove_targets, stored_targets
     from agesearch.distill.targets import compute
     from agesearch.errors import InputError

@@ -105,7 +105,7 @@ def _teach_order(document: dict[str, Any], data: str, to: str, workers: int, as_
     from agesearch.errors import InputError
     from agesearch.measure.speed import cores
     from agesearch.specs import OrderTrainSpec, parse_spec
-    from agesearch.training.order import teach_order
+    from agesearch.training.teach_order import teach_order
 
     if workers != 1:
         raise InputError(f"An order teacher trains in one process, but --workers is {workers}.")

@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from agesearch.cli.common import JsonOption, err, out, print_json, shown_progress, table
 
 if TYPE_CHECKING:
-    from agesearch.data.records import Split
+    from agesearch.data.dataset.records import Split
     from agesearch.measure.teachers import Mean, TeacherFacts
 
 _EXAMPLE = "Example: agesearch teacher show search_spaces/teachers/ensemble.yaml --data faces"
@@ -53,9 +53,9 @@ def show(
     Of an order teacher ('teach --kind order') --data tells how well it sorts: Kendall's tau, the share of
     sequences without a fault, and the error of ages read off its features by a linear probe.
     """
-    from agesearch.data.records import Split
+    from agesearch.data.dataset.records import Split
     from agesearch.measure.teachers import describe_teacher
-    from agesearch.models.order import is_order_teacher
+    from agesearch.models.order_net import is_order_teacher
 
     if is_order_teacher(teacher):
         _show_order(teacher, data, Split(split), as_json)

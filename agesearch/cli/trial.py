@@ -10,8 +10,8 @@ from agesearch.cli.common import JsonOption, err, harmless, out, print_json, sho
 from agesearch.errors import AgeSearchError, InputError
 
 if TYPE_CHECKING:
-    from agesearch.search.dossier import Dossier
-    from agesearch.search.rerun import Rerun
+    from agesearch.search.view.rerun import Rerun
+    from agesearch.search.view.trial_details import Dossier
 
 _EPOCHS_A_LINE = 10
 
@@ -45,7 +45,7 @@ def trial(
     if rerun:
         _rerun(study, number, to, as_json)
         return
-    from agesearch.search.dossier import dossier
+    from agesearch.search.view.trial_details import dossier
 
     known = dossier(study, number)
     if as_json:
@@ -55,7 +55,7 @@ def trial(
 
 
 def _rerun(study: str, number: int, to: str | None, as_json: bool) -> None:
-    from agesearch.search.rerun import rerun_trial
+    from agesearch.search.view.rerun import rerun_trial
 
     with shown_progress() as listener:
         found = rerun_trial(study, number, to, on_progress=listener)

@@ -20,11 +20,11 @@ from agesearch.cli.study_run import (
     watch,
 )
 from agesearch.errors import InputError
-from agesearch.search.lives import STALL_MINUTES
+from agesearch.search.run.watchdog import STALL_MINUTES
 
 if TYPE_CHECKING:
-    from agesearch.search.events import EventListener
-    from agesearch.search.study import StudyResult
+    from agesearch.search.run.study import StudyResult
+    from agesearch.search.store.events import EventListener
 
 
 def add_to(app: typer.Typer) -> None:
@@ -91,8 +91,8 @@ def tune(
     lets the running epochs end, a second one stops at once; 'agesearch resume' goes on after that, or after
     any kind of kill, and repeats no finished trial.
     """
-    from agesearch.search.scaling import scaled_study
-    from agesearch.search.study import Limits, run_study
+    from agesearch.search.run.study import Limits, run_study
+    from agesearch.search.space.scaling import scaled_study
 
     asked = {
         "--seed": seed,
@@ -161,7 +161,7 @@ def _refuse(option: str, others: dict[str, Any]) -> None:
 
 def _study_spec(space: str, asked: dict[str, Any]) -> Any:
     """The file's study with what the options ask for in place: ``--max-params`` is ``max_params``."""
-    from agesearch.search.space import load_space
+    from agesearch.search.space.space import load_space
     from agesearch.specs import RungSpec
 
     study = load_space(space)

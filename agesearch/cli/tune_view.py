@@ -15,7 +15,7 @@ from rich.live import Live
 from agesearch.cli.common import err, harmless, shown_progress
 from agesearch.cli.study_screen import Screen, cell, headline, told
 from agesearch.progress import Listener, Progress
-from agesearch.search.events import (
+from agesearch.search.store.events import (
     EventListener,
     Note,
     StudyEvent,
@@ -28,8 +28,8 @@ from agesearch.search.events import (
     TrialRetried,
     TrialStarted,
 )
-from agesearch.search.records import State, TrialRecord
-from agesearch.search.standing import Pace, Running, Standing, Tally, budget_of, paused_trial, points_of
+from agesearch.search.store.records import State, TrialRecord
+from agesearch.search.view.progress import Pace, Running, Standing, Tally, budget_of, paused_trial, points_of
 
 _LAST = 3
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, field_validator, model_validator
 
-from agesearch.data.records import (
+from agesearch.data.dataset.records import (
     MANIFEST,
     SCHEMA,
     LabelKind,
@@ -26,8 +26,8 @@ from agesearch.data.records import (
     Split,
     read_manifest,
 )
-from agesearch.data.shards import row_batches
-from agesearch.data.writing import DatasetWriter, check_output
+from agesearch.data.dataset.shards import row_batches
+from agesearch.data.dataset.writer import DatasetWriter, check_output
 from agesearch.errors import InputError
 from agesearch.progress import Listener, Progress, silent
 from agesearch.specs import CropSpec, Spec, digest_of

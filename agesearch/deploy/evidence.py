@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from agesearch.data.records import read_manifest
+from agesearch.data.dataset.records import read_manifest
 from agesearch.errors import InputError
 from agesearch.measure.accuracy import AgeBin, Estimate, accuracy_by_decade, bias, cs, mae_estimate
 from agesearch.metrics import BIAS_YEARS, CS5, MAE_YEARS, on_split
-from agesearch.models.manifest import model_digest, read_model_manifest
-from agesearch.search.measurements import MEDIAN, TEACHER, Measurements, read_measurements
-from agesearch.search.records import StudyFolder, StudyHeader, TrialRecord
+from agesearch.models.identity import model_digest, read_model_manifest
+from agesearch.search.front.measurements import MEDIAN, TEACHER, Measurements, read_measurements
+from agesearch.search.store.records import StudyFolder, StudyHeader, TrialRecord
 from agesearch.storage import Location
 
 #: The splits in the order of what they prove: no decision of the search has seen the test split.

@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from agesearch.ages import expected_age
-from agesearch.data.images import RgbImage
+from agesearch.data.images.decode import RgbImage
 from agesearch.errors import AgeSearchError, InputError
-from agesearch.models.manifest import read_model_manifest
-from agesearch.models.onnx import onnx_bytes
-from agesearch.models.predict import OnnxPredictor, TorchPredictor
+from agesearch.models.identity import read_model_manifest
+from agesearch.models.predictors import OnnxPredictor, TorchPredictor
+from agesearch.models.tracing import onnx_bytes
 from agesearch.storage import Location
 
 #: The largest differences between the two runtimes that are rounding: in probability, and in years.

@@ -6,29 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from agesearch.data.arrays import decode_column
-from agesearch.data.images import RgbImage
-from agesearch.data.records import Split, read_manifest
-from agesearch.data.shards import read_rows
+from agesearch.data.dataset.arrays import decode_column
+from agesearch.data.dataset.records import Split, read_manifest
+from agesearch.data.dataset.shards import read_rows
+from agesearch.data.images.decode import RgbImage
 from agesearch.deploy.card import render_card
 from agesearch.deploy.evidence import Evidence, folder_evidence, study_evidence
 from agesearch.deploy.export import PARITY_FACES, Parity, export_checked
 from agesearch.deploy.registry import CARD, CHAMPION, Alias, Registry, Version, checked_name, file_digest
 from agesearch.errors import InputError
-from agesearch.models.manifest import (
-    MANIFEST,
-    ONNX,
-    WEIGHTS,
-    ModelManifest,
-    library_versions,
-    model_digest,
-    read_checked,
-    read_model_manifest,
-)
+from agesearch.models.identity import model_digest, read_model_manifest
+from agesearch.models.manifest import MANIFEST, ONNX, WEIGHTS, ModelManifest, library_versions, read_checked
 from agesearch.progress import Listener, Progress, silent
 from agesearch.provenance import now
-from agesearch.search.measurements import picked
-from agesearch.search.records import StudyFolder, TrialRecord
+from agesearch.search.front.measurements import picked
+from agesearch.search.store.records import StudyFolder, TrialRecord
 from agesearch.specs import digest_of
 from agesearch.storage import Location
 

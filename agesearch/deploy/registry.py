@@ -19,8 +19,9 @@ from dataclasses import dataclass, field
 from pydantic import Field
 
 from agesearch.errors import InputError, unknown_name
-from agesearch.models.manifest import MANIFEST, ModelManifest, read_model_manifest
-from agesearch.models.teacher_files import is_teacher_file
+from agesearch.models.foreign.document import is_teacher_file
+from agesearch.models.identity import read_model_manifest
+from agesearch.models.manifest import MANIFEST, ModelManifest
 from agesearch.provenance import now
 from agesearch.specs import Spec, parse_spec
 from agesearch.storage import Location, exclusive
@@ -205,7 +206,7 @@ def resolve(registry: str | Location, reference: str) -> Location:
 
 def model_folder(model: str, registry: str | Location = DEFAULT_REGISTRY) -> Location:
     """The folder of a model said as a path or URI, or as ``NAME``, ``NAME@ALIAS`` or ``NAME:VERSION``; a
-    teacher's document (``agesearch.models.teacher_files``) is its own place.
+    teacher's document (``agesearch.models.foreign.document``) is its own place.
 
     A folder goes before a registry name. What is neither is an ``InputError`` that says where was looked.
     """

@@ -25,16 +25,24 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from agesearch.ages import AGES, FloatArray, age_spread, expected_age
-from agesearch.data.answers import AnswersWriter, StoredAnswers, answers_table, data_key
-from agesearch.data.arrays import numbers
-from agesearch.data.publishing import STAGING
-from agesearch.data.records import MANIFEST, SCHEMA, Annotation, Manifest, Rejected, Split, read_manifest
-from agesearch.data.shards import row_batches, shard_names
-from agesearch.data.writing import ROWS_PER_SHARD, DatasetWriter, Moves, check_output
-from agesearch.distill.frozen import AgeTeacher, age_teacher
+from agesearch.data.dataset.arrays import numbers
+from agesearch.data.dataset.commit import STAGING
+from agesearch.data.dataset.records import (
+    MANIFEST,
+    SCHEMA,
+    Annotation,
+    Manifest,
+    Rejected,
+    Split,
+    read_manifest,
+)
+from agesearch.data.dataset.shards import row_batches, shard_names
+from agesearch.data.dataset.writer import ROWS_PER_SHARD, DatasetWriter, Moves, check_output
+from agesearch.data.reading.teacher_outputs import AnswersWriter, StoredAnswers, answers_table, data_key
+from agesearch.distill.stored_answers import AgeTeacher, age_teacher
 from agesearch.distill.targets import PLAIN_VIEW, TARGETS, compute
 from agesearch.errors import AgeSearchError, InputError
-from agesearch.models.manifest import read_model_manifest
+from agesearch.models.identity import read_model_manifest
 from agesearch.progress import Listener, Progress, silent
 from agesearch.specs import Spec, digest_of
 from agesearch.storage import Location, exclusive

@@ -19,7 +19,7 @@ from agesearch.distill import pmf_losses as pmf
 from agesearch.distill.hints import feature_cosine, feature_mse
 from agesearch.distill.relations import angle_loss, distance_loss
 from agesearch.errors import unknown_name
-from agesearch.models.heads import Head
+from agesearch.models.heads.table import Head
 from agesearch.specs import DistillSpec
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from agesearch.ages import BINS
-from agesearch.models.head_base import kl_divergence, label_mean
+from agesearch.models.heads.base import kl_divergence, label_mean
 
 #: What stands for an age without mass where a logarithm is taken: float16's least number, as PMFs are stored.
 _LEAST_MASS = 2.0**-24

@@ -9,16 +9,16 @@ import numpy.typing as npt
 import torch
 
 from agesearch.ages import MAX_AGE, FloatArray
-from agesearch.data.arrays import numbers
-from agesearch.data.faces import decode_crop
-from agesearch.data.records import Split, read_manifest
-from agesearch.data.sequences import Sequences
-from agesearch.data.shards import row_batches
-from agesearch.distill.order import exact_match, kendall_tau
+from agesearch.data.dataset.arrays import numbers
+from agesearch.data.dataset.records import Split, read_manifest
+from agesearch.data.dataset.shards import row_batches
+from agesearch.data.images.crop import decode_crop
+from agesearch.data.reading.sequences import Sequences
+from agesearch.distill.order_losses import exact_match, kendall_tau
 from agesearch.errors import InputError
 from agesearch.measure.accuracy import estimate
 from agesearch.models.manifest import WEIGHTS
-from agesearch.models.order import OrderNet, load_order, order_digest, read_order_manifest
+from agesearch.models.order_net import OrderNet, load_order, order_digest, read_order_manifest
 from agesearch.models.prepare import Images, prepare
 from agesearch.progress import Listener, Progress, silent
 from agesearch.specs import Spec

@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from agesearch.data.answers import about_answers, answered, data_key
-from agesearch.data.records import read_manifest
+from agesearch.data.dataset.records import read_manifest
+from agesearch.data.reading.teacher_outputs import about_answers, answered, data_key
 from agesearch.distill.targets import TARGETS
 from agesearch.errors import InputError
 from agesearch.storage import Location, exclusive

@@ -22,12 +22,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from agesearch.data.answers import AnswersWriter, answered, answers_table, data_key
-from agesearch.data.arrays import decode_column
-from agesearch.data.augment import augmenter_of, views_key
-from agesearch.data.records import SHARDS, read_manifest
-from agesearch.data.shards import shard_names
-from agesearch.distill.frozen import Answer, Teacher, age_teacher, order_teacher
+from agesearch.data.dataset.arrays import decode_column
+from agesearch.data.dataset.records import SHARDS, read_manifest
+from agesearch.data.dataset.shards import shard_names
+from agesearch.data.images.augment import augmenter_of, views_key
+from agesearch.data.reading.teacher_outputs import AnswersWriter, answered, answers_table, data_key
+from agesearch.distill.stored_answers import Answer, Teacher, age_teacher, order_teacher
 from agesearch.errors import ConflictError, InputError
 from agesearch.measure.speed import cores
 from agesearch.progress import Listener, Progress, silent

@@ -11,21 +11,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agesearch.data.parts import Part
-from agesearch.data.records import Manifest, Split, read_manifest
+from agesearch.data.dataset.records import Manifest, Split, read_manifest
+from agesearch.data.dataset.selection import Part
 from agesearch.errors import InputError
-from agesearch.measure.judged import Indices, Judged, Labels, Picker, judge, read_labels
+from agesearch.measure.predictions import Indices, Judged, Labels, Picker, judge, read_labels
 from agesearch.measure.protocols import Protocol
 from agesearch.measure.scores import Difference, KindScores, differences, scored
 from agesearch.measure.speed import cores, hardware_name
-from agesearch.models.manifest import (
-    ModelManifest,
-    library_versions,
-    model_digest,
-    read_model_manifest,
-)
+from agesearch.models.foreign.document import is_teacher_file
+from agesearch.models.identity import model_digest, read_model_manifest
+from agesearch.models.manifest import ModelManifest, library_versions
 from agesearch.models.predict import Runtime, open_predictor
-from agesearch.models.teacher_files import is_teacher_file
 from agesearch.progress import Listener, Progress, silent
 from agesearch.provenance import now
 from agesearch.specs import CropSpec, Spec

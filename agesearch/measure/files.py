@@ -13,7 +13,7 @@ from agesearch.ages import age_spread
 from agesearch.errors import InputError
 from agesearch.measure.accuracy import Estimate
 from agesearch.measure.evaluate import Evaluation
-from agesearch.measure.judged import Judged
+from agesearch.measure.predictions import Judged
 from agesearch.storage import Location
 
 _COLUMNS = ("protocol", "model", "label_kind", "of", "name", "score", "value", "low", "high", "sd", "faces")

@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from agesearch.ages import adience_group, adience_label, adience_mass
-from agesearch.data.parts import Part
-from agesearch.data.records import Manifest, Split
-from agesearch.data.shards import read_rows
+from agesearch.data.dataset.records import Manifest, Split
+from agesearch.data.dataset.selection import Part
+from agesearch.data.dataset.shards import read_rows
 from agesearch.errors import InputError, unknown_name
 from agesearch.measure.accuracy import Estimate, Values, eps_errors, errors, estimate, within
-from agesearch.measure.judged import Judged, Labels
+from agesearch.measure.predictions import Judged, Labels
 from agesearch.metrics import (
     BIAS_YEARS,
     EPS_ERROR,

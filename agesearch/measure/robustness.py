@@ -25,8 +25,8 @@ from agesearch.measure.corruptions import (
     check_corruption,
     corrupt,
 )
-from agesearch.measure.faces import LabelledFaces
-from agesearch.models.predict import Predictor
+from agesearch.measure.labelled_faces import LabelledFaces
+from agesearch.models.predictors import Predictor
 from agesearch.models.scorers import Scorer
 from agesearch.progress import Listener, Progress, silent
 

@@ -13,9 +13,9 @@ from typing import Literal
 import numpy as np
 
 from agesearch.ages import ADIENCE_GROUPS, adience_label
-from agesearch.data.arrays import Strings
+from agesearch.data.dataset.arrays import Strings
 from agesearch.measure.accuracy import Estimate, Values, bootstrap_interval, estimate
-from agesearch.measure.judged import Indices, Judged
+from agesearch.measure.predictions import Indices, Judged
 from agesearch.measure.protocols import Protocol, by_kind
 from agesearch.metrics import SMALLER_IS_BETTER
 from agesearch.specs import Spec

@@ -227,7 +227,7 @@ def _untrained(model: ModelSpec) -> bytes:
     """The ONNX bytes of the network with random weights: time does not depend on their values."""
     import torch
 
-    from agesearch.models.onnx import onnx_bytes
+    from agesearch.models.tracing import onnx_bytes
     from agesearch.models.zoo import build, untrained
 
     # A trial whose latency is in the cache and one whose is not must train from the same generator state.

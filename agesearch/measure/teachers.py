@@ -5,15 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from agesearch.ages import age_spread
-from agesearch.data.records import Split, read_manifest
+from agesearch.data.dataset.records import Split, read_manifest
 from agesearch.errors import InputError
 from agesearch.measure.accuracy import accuracy_by_decade, errors, estimate, within
-from agesearch.measure.judged import judge, read_labels
+from agesearch.measure.predictions import judge, read_labels
 from agesearch.measure.speed import Setting, SpeedRow, cores, measure_onnx
-from agesearch.models.foreign import parameters_of, read_onnx
-from agesearch.models.manifest import WEIGHTS, model_digest, read_checked, read_model_manifest
+from agesearch.models.foreign.document import OnnxTeacher, is_teacher_file, members_of, read_teacher_file
+from agesearch.models.foreign.network import parameters_of, read_onnx
+from agesearch.models.identity import model_digest, read_model_manifest
+from agesearch.models.manifest import WEIGHTS, read_checked
 from agesearch.models.scorers import scorer_of
-from agesearch.models.teacher_files import OnnxTeacher, is_teacher_file, members_of, read_teacher_file
 from agesearch.progress import Listener, Progress, silent
 from agesearch.specs import CropSpec, Spec
 from agesearch.storage import Location

@@ -10,14 +10,8 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from agesearch.errors import InputError
-from agesearch.models.manifest import (
-    MANIFEST,
-    WEIGHTS,
-    ModelManifest,
-    library_versions,
-    read_checked,
-    read_model_manifest,
-)
+from agesearch.models.identity import read_model_manifest
+from agesearch.models.manifest import MANIFEST, WEIGHTS, ModelManifest, library_versions, read_checked
 from agesearch.models.zoo import AgeNet, build, untrained
 from agesearch.provenance import now
 from agesearch.storage import Location

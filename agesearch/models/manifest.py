@@ -20,7 +20,7 @@ from agesearch.storage import Location
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 ONNX = "model.onnx"
-#: The manifest of an order teacher (``agesearch.models.order``), which is no model of ages.
+#: The manifest of an order teacher (``agesearch.models.order_net``), which is no model of ages.
 ORDER_TEACHER = "order.json"
 
 #: The largest weights file that is read: a VGG-16 with its ImageNet classifier has 0.55 GB.
@@ -56,16 +56,9 @@ class ModelManifest(Spec):
     provenance: dict[str, Any] = Field(default_factory=dict)
 
 
-def read_model_manifest(folder: str | Location) -> ModelManifest:
-    """The manifest of a model folder; an ``InputError`` says where none is, or what is wrong with it.
-
-    A teacher's document (``agesearch.models.teacher_files``) is told as a manifest, too.
-    """
-    from agesearch.models.teacher_files import file_manifest, is_teacher_file
-
+def read_folder_manifest(folder: str | Location) -> ModelManifest:
+    """The manifest of a model folder; an ``InputError`` says where none is, or what is wrong with it."""
     where = Location.of(folder)
-    if is_teacher_file(where):
-        return file_manifest(where)
     if (where / ORDER_TEACHER).exists():
         raise InputError(
             f"'{where}' is an order teacher: it sorts faces by age, and gives no ages. Name a teacher of "
@@ -81,7 +74,7 @@ def read_model_manifest(folder: str | Location) -> ModelManifest:
 def read_checked(folder: str | Location, name: str, *, manifest: ModelManifest | None = None) -> bytes:
     """A file of a model folder, its SHA-256 checked against the manifest; a mismatch is an ``InputError``."""
     where = Location.of(folder)
-    known = (manifest or read_model_manifest(where)).files
+    known = (manifest or read_folder_manifest(where)).files
     if name not in known:
         raise InputError(f"The model '{where}' has no file '{name}' in its manifest.")
     return read_known(where / name, known[name], MANIFEST)
@@ -97,13 +90,9 @@ def read_known(file: Location, digest: str | None, record: str) -> bytes:
     return content
 
 
-def model_digest(folder: str | Location) -> str:
+def folder_digest(folder: str | Location) -> str:
     """16 hex digits that name what it computes: its architecture, input size, pixels, head, crop, weights."""
-    from agesearch.models.teacher_files import file_digest, is_teacher_file
-
-    if is_teacher_file(folder):
-        return file_digest(folder)
-    manifest = read_model_manifest(folder)
+    manifest = read_folder_manifest(folder)
     model: dict[str, Any] = {"arch": manifest.model.arch, "input_size": manifest.model.input_size}
     if manifest.model.head != "softmax":  # the one head there was at first: its models keep their names
         model |= {"head": manifest.model.head, "groups": manifest.model.groups}

@@ -1,11 +1,11 @@
-"""From a network to ONNX, and from ONNX to a running session: the form that is measured and served.
+"""A running session of an ONNX network: the form that is measured and served. Needs no torch.
 
-torch is imported only where a network is exported, so that the service can do without it.
+``agesearch.models.tracing`` exports networks to it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,24 +14,12 @@ from agesearch.ages import FloatArray
 from agesearch.errors import AgeSearchError, InputError, first_line
 from agesearch.storage import Location
 
-if TYPE_CHECKING:
-    from agesearch.models.zoo import AgeNet
-
 INPUT_NAME = "images"
 PMF_NAME = "pmf"
 AGE_NAME = "age"
 
 #: The largest ONNX file that is opened: protobuf itself stops at 2 GiB.
 MAX_ONNX_BYTES = 2 * 1024**3 - 1
-
-
-def onnx_bytes(net: AgeNet, input_size: int) -> bytes:
-    """The network as ONNX: input ``images`` f32 [n, 3, S, S] RGB 0..255, outputs ``pmf`` f32 [n, 101] and
-    ``age`` f32 [n] in years; n is dynamic.
-    """
-    from agesearch.models.tracing import traced
-
-    return traced(net, input_size)
 
 
 def open_session(model: str | bytes | Location, threads: int = 1) -> Any:

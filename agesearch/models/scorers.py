@@ -14,18 +14,18 @@ from typing import Any, Protocol
 import numpy as np
 
 from agesearch.ages import FloatArray
-from agesearch.models.foreign import ForeignPredictor, crop_share, read_onnx
-from agesearch.models.manifest import read_model_manifest
-from agesearch.models.masses import mixture
-from agesearch.models.onnx import INPUT_NAME, open_session
-from agesearch.models.predict import OnnxPredictor, Predictor, folder_onnx
-from agesearch.models.prepare import Images
-from agesearch.models.teacher_files import (
+from agesearch.models.foreign.document import (
     OnnxTeacher,
     is_teacher_file,
     members_of,
     read_teacher_file,
 )
+from agesearch.models.foreign.network import ForeignPredictor, crop_share, read_onnx
+from agesearch.models.foreign.to_pmf import mixture
+from agesearch.models.identity import read_model_manifest
+from agesearch.models.onnx import INPUT_NAME, open_session
+from agesearch.models.predictors import OnnxPredictor, Predictor, folder_onnx
+from agesearch.models.prepare import Images
 from agesearch.specs import CropSpec
 from agesearch.storage import Location
 

@@ -1,4 +1,4 @@
-"""Tracing a network into ONNX bytes with torch; ``agesearch.models.onnx`` is the door to it."""
+"""Exporting a network to ONNX by tracing it with torch; ``agesearch.models.onnx`` runs what comes out."""
 
 from __future__ import annotations
 
@@ -34,8 +34,10 @@ class _WithAge(nn.Module):
         return pmf, pmf @ self.ages
 
 
-def traced(net: AgeNet, input_size: int) -> bytes:
-    """The network as an ONNX document, with the batch size left open; the network itself is not touched."""
+def onnx_bytes(net: AgeNet, input_size: int) -> bytes:
+    """The network as ONNX: input ``images`` f32 [n, 3, S, S] RGB 0..255, outputs ``pmf`` f32 [n, 101] and
+    ``age`` f32 [n] in years; n is dynamic. The network itself is not touched.
+    """
     module = _WithAge(_with_fixed_padding(copy.deepcopy(net).cpu().float())).eval()
     sample = torch.zeros(2, 3, input_size, input_size)
     buffer: Any = io.BytesIO()

@@ -15,7 +15,8 @@ from safetensors.torch import load, load_file
 from torch import Tensor, nn
 
 from agesearch.errors import InputError
-from agesearch.models.manifest import MAX_WEIGHTS_BYTES, WEIGHTS, read_checked, read_model_manifest
+from agesearch.models.identity import read_model_manifest
+from agesearch.models.manifest import MAX_WEIGHTS_BYTES, WEIGHTS, read_checked
 from agesearch.specs import ModelSpec
 
 _HEAD = "head."

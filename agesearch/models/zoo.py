@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from agesearch.errors import InputError
 from agesearch.models.architectures import ARCHITECTURES, Architecture, architecture
-from agesearch.models.heads import Head, build_head
+from agesearch.models.heads.table import Head, build_head
 from agesearch.models.weights import Loaded, load_backbone_file, load_model_tensors
 from agesearch.specs import ModelSpec
 

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from agesearch.metrics import BIAS_YEARS, CS5, MAE_YEARS, VAL_KENDALL_TAU, VAL_PROBE_MAE_YEARS
-from agesearch.reporting.comparison import by_error, comparison_figure, p_words, teachers_words
+from agesearch.reporting.charts.forest_plot import by_error, comparison_figure, p_words, teachers_words
 from agesearch.reporting.pages import environment
 from agesearch.reporting.tables import duration, signed, value_text
 from agesearch.storage import Location
-from agesearch.training.compared import Comparison, MethodRecord, TeacherRecord
+from agesearch.training.comparison.records import Comparison, MethodRecord, TeacherRecord
 
 SVG, PAGE, MARKDOWN = "comparison.svg", "comparison.html", "comparison.md"
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from agesearch.data.check import CheckRecord, read_check
-from agesearch.data.images import ARCHIVE_FORMATS, MAX_IMAGE_BYTES, BadImage, decode_image
-from agesearch.data.inspect import Inspection, LeftOut, faces_by_decade, inspect_dataset
-from agesearch.data.records import Split
+from agesearch.data.audit.card_data import Inspection, LeftOut, faces_by_decade, inspect_dataset
+from agesearch.data.audit.check import CheckRecord, read_check
+from agesearch.data.dataset.records import Split
+from agesearch.data.images.decode import ARCHIVE_FORMATS, MAX_IMAGE_BYTES, BadImage, decode_image
 from agesearch.errors import AgeSearchError
-from agesearch.reporting.histograms import HEIGHT, WIDTH, Histogram, histogram
+from agesearch.reporting.charts.histograms import HEIGHT, WIDTH, Histogram, histogram
 from agesearch.reporting.pages import environment
 from agesearch.storage import Location
 

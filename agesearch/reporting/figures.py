@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 from agesearch.reporting import tables
+from agesearch.reporting.charts.plots import Chart, Curve, Kind, Level, Mark, curves_chart, front_chart
 from agesearch.reporting.findings import Findings, read_findings
 from agesearch.reporting.pages import environment
-from agesearch.reporting.plots import Chart, Curve, Kind, Level, Mark, curves_chart, front_chart
-from agesearch.search.measurements import MEDIAN, TEACHER
-from agesearch.search.records import State, StudyFolder, TrialRecord
+from agesearch.search.front.measurements import MEDIAN, TEACHER
+from agesearch.search.store.records import State, StudyFolder, TrialRecord
 from agesearch.storage import Location
 
 #: What is drawn later lies on top.

@@ -9,9 +9,10 @@ from functools import cached_property
 from agesearch.errors import InputError
 from agesearch.measure.accuracy import Estimate, cs, mae_estimate, paired_difference
 from agesearch.metrics import EPOCH, VAL_MAE_YEARS
-from agesearch.models.manifest import MANIFEST, ModelManifest, read_model_manifest
-from agesearch.search.measurements import TEACHER, Measurements, Predictions, read_measurements
-from agesearch.search.records import State, StudyFolder, StudyHeader, TrialRecord, knee_of
+from agesearch.models.identity import read_model_manifest
+from agesearch.models.manifest import MANIFEST, ModelManifest
+from agesearch.search.front.measurements import TEACHER, Measurements, Predictions, read_measurements
+from agesearch.search.store.records import State, StudyFolder, StudyHeader, TrialRecord, knee_of
 from agesearch.storage import Location
 
 CURVE_FILE = "curve.jsonl"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from agesearch.measure.accuracy import Estimate
 from agesearch.measure.scores import KindScores
 from agesearch.reporting.evaluations import interval_text, score_name, score_text
-from agesearch.training.finetune import Finetuning
+from agesearch.training.protocols.finetune import Finetuning
 
 #: More turns than these are not listed one by one.
 _MOST_TURNS = 20

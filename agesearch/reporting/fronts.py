@@ -5,10 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from agesearch.models.manifest import MANIFEST, read_model_manifest
+from agesearch.models.identity import read_model_manifest
+from agesearch.models.manifest import MANIFEST
 from agesearch.reporting import tables
-from agesearch.search.measurements import TEACHER, Measurements, has_measurements, picked, read_measurements
-from agesearch.search.records import State, StudyFolder, TrialRecord, knee_of, open_study
+from agesearch.search.front.measurements import (
+    TEACHER,
+    Measurements,
+    has_measurements,
+    picked,
+    read_measurements,
+)
+from agesearch.search.store.records import State, StudyFolder, TrialRecord, knee_of, open_study
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agesearch.search.records import State, TrialRecord
-from agesearch.search.space import optuna_distributions
+from agesearch.search.space.space import optuna_distributions
+from agesearch.search.store.records import State, TrialRecord
 from agesearch.specs import StudySpec
 
 #: Fewer complete trials than this say nothing about a dozen parameters.

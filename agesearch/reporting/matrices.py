@@ -7,10 +7,10 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from agesearch.metrics import BIAS_YEARS, CS5, MAE_YEARS
-from agesearch.reporting.matrix import matrix_figure
+from agesearch.reporting.charts.heat_map import matrix_figure
 from agesearch.reporting.pages import environment
 from agesearch.storage import Location
-from agesearch.training.matrix import Matrix
+from agesearch.training.protocols.matrix import Matrix
 
 
 def write_matrix(record: Matrix, folder: str | Location) -> list[Location]:

@@ -4,10 +4,10 @@ seeds.
 
 from __future__ import annotations
 
+from agesearch.reporting.charts.plots import Chart, Curve, share_chart
 from agesearch.reporting.pages import environment
-from agesearch.reporting.plots import Chart, Curve, share_chart
-from agesearch.search.comparison import GOAL, Comparison, Line
-from agesearch.search.strategies import made
+from agesearch.search.replay.strategies import made
+from agesearch.search.replay.summary import GOAL, Comparison, Line
 from agesearch.storage import Location
 
 #: Lines that are drawn, each in a colour of its own; further strategies are in the table only.

@@ -1,8 +1,8 @@
 """A study as one HTML file that opens anywhere: no network, no library, readable on paper and on a phone.
 
-``build_report`` reads the study's records (``agesearch.search.measured`` brings them up to date) and writes
-the page. Charts are SVG, a few lines of script show details on hover and sort tables, and faces are small
-JPEGs inside the file.
+``build_report`` reads the study's records (``agesearch.search.front.measure`` brings them up to date) and
+writes the page. Charts are SVG, a few lines of script show details on hover and sort tables, and faces are
+small JPEGs inside the file.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from agesearch.reporting.findings import Findings, read_findings
 from agesearch.reporting.importance import MIN_TRIALS, importances
 from agesearch.reporting.pages import environment
 from agesearch.reporting.summary import speed_words, summary
-from agesearch.search.measurements import MEDIAN, TEACHER, FaceRow
-from agesearch.search.records import State, StudyFolder
+from agesearch.search.front.measurements import MEDIAN, TEACHER, FaceRow
+from agesearch.search.store.records import State, StudyFolder
 from agesearch.storage import Location
 
 _KINDS = {"best": "Closest", "typical": "Typical", "worst": "Furthest off"}

@@ -9,8 +9,8 @@ from agesearch.measure.accuracy import Estimate
 from agesearch.metrics import LATENCY_MS_P50, VAL_CS5, VAL_MAE_YEARS
 from agesearch.reporting import tables
 from agesearch.reporting.findings import Findings
-from agesearch.search.measurements import MEDIAN, TEACHER
-from agesearch.search.records import State
+from agesearch.search.front.measurements import MEDIAN, TEACHER
+from agesearch.search.store.records import State
 
 
 def summary(findings: Findings) -> list[str]:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from agesearch.measure.accuracy import AgeBin, Estimate, accuracy_by_decade
 from agesearch.measure.corruptions import CLEAN, RobustnessRow
 from agesearch.measure.speed import SpeedRow
-from agesearch.search.measurements import Predictions
-from agesearch.search.records import State, TrialRecord
-from agesearch.search.standing import reason_group
+from agesearch.search.front.measurements import Predictions
+from agesearch.search.store.records import State, TrialRecord
+from agesearch.search.view.progress import reason_group
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from agesearch.ages import FloatArray, age_quantile, age_spread, expected_age
-from agesearch.data.faces import Detection, Detector, crop_face, open_detector
-from agesearch.data.images import RgbImage
+from agesearch.data.images.crop import Detection, Detector, crop_face, open_detector
+from agesearch.data.images.decode import RgbImage
 from agesearch.deploy.registry import version_of
-from agesearch.models.manifest import ModelManifest, read_model_manifest
-from agesearch.models.predict import OnnxPredictor, Predictor, folder_onnx
+from agesearch.models.identity import read_model_manifest
+from agesearch.models.manifest import ModelManifest
+from agesearch.models.predictors import OnnxPredictor, Predictor, folder_onnx
 from agesearch.serving.images import Limits, decode
 from agesearch.serving.schema import (
     INTERVAL_LEVEL,

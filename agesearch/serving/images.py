@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from agesearch.data.images import BadImage, RgbImage, decode_image
+from agesearch.data.images.decode import BadImage, RgbImage, decode_image
 from agesearch.serving.schema import Refusal
 
 #: What the boundary lines and headers of a multipart body may add to the image.

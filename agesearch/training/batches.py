@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agesearch.ages import BINS, FloatArray, gaussian_pmf, group_pmf
-from agesearch.data.augment import Augmenter, augmenter_of
+from agesearch.data.images.augment import Augmenter, augmenter_of
 from agesearch.errors import InputError
 from agesearch.models.prepare import Images, resized
 from agesearch.specs import AugmentSpec, TrainSpec

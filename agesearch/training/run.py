@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from agesearch.data.loading import resident, streamed
+from agesearch.data.reading.loading import resident, streamed
 from agesearch.distill.task import DistillTask
 from agesearch.models.folder import write_model
-from agesearch.models.manifest import MANIFEST, ModelKind, ModelManifest, read_model_manifest
+from agesearch.models.identity import read_model_manifest
+from agesearch.models.manifest import MANIFEST, ModelKind, ModelManifest
 from agesearch.models.zoo import AgeNet, build
 from agesearch.specs import CropSpec, TrainSpec
 from agesearch.storage import Location

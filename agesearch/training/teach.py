@@ -9,20 +9,21 @@ from typing import Any
 import numpy as np
 
 from agesearch import metrics
-from agesearch.data.loading import load_split, resident
-from agesearch.data.records import Manifest, Split, read_manifest
+from agesearch.data.dataset.records import Manifest, Split, read_manifest
+from agesearch.data.reading.loading import load_split, resident
 from agesearch.errors import ConflictError, InputError
 from agesearch.measure.accuracy import mae
 from agesearch.models.architectures import architecture
-from agesearch.models.manifest import MANIFEST, ModelManifest, read_model_manifest
+from agesearch.models.identity import read_model_manifest
+from agesearch.models.manifest import MANIFEST, ModelManifest
 from agesearch.progress import Listener, silent
 from agesearch.session import ray_session
 from agesearch.specs import CropSpec, TrainSpec
 from agesearch.storage import Location, exclusive
 from agesearch.training.curve import followed
+from agesearch.training.ddp import check_workers, fit_together
 from agesearch.training.loop import Place, use_threads
 from agesearch.training.run import make_trainer, started_from, write_fitted
-from agesearch.training.together import check_workers, fit_together
 
 RUN = "run.json"
 

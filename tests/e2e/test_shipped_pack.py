@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from shutil import copytree
 
-from agesearch.data.check import check_dataset
-from agesearch.data.pack import demo_pack
+from agesearch.data.audit.check import check_dataset
+from agesearch.data.reading.demo_pack import demo_pack
 
 
 def test_the_pack_that_ships_holds(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from agesearch.data.pack import demo_pack
+from agesearch.data.reading.demo_pack import demo_pack
 
 FACES = 90
 SPACE = {

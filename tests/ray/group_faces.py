@@ -10,9 +10,9 @@ import pyarrow as pa
 import torch
 
 from agesearch.ages import ADIENCE_GROUPS
-from agesearch.data.pack import demo_pack
-from agesearch.data.records import MANIFEST, SCHEMA, SHARDS, Manifest, Rotation, read_manifest
-from agesearch.data.shards import read_rows
+from agesearch.data.dataset.records import MANIFEST, SCHEMA, SHARDS, Manifest, Rotation, read_manifest
+from agesearch.data.dataset.shards import read_rows
+from agesearch.data.reading.demo_pack import demo_pack
 from agesearch.models.folder import write_model
 from agesearch.models.manifest import ModelManifest
 from agesearch.models.zoo import build

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from published_sets import tiny_model
 
-from agesearch.data.ingest import IngestSpec
-from agesearch.data.records import SourceRecord, Split, read_manifest
-from agesearch.data.shards import read_rows
+from agesearch.data.dataset.records import SourceRecord, Split, read_manifest
+from agesearch.data.dataset.shards import read_rows
+from agesearch.data.ingest.run import IngestSpec
 from agesearch.data.sources import SOURCES
 from agesearch.measure.evaluate import Evaluation, evaluate
 from agesearch.measure.protocols import protocol_named

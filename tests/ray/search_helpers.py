@@ -11,12 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from agesearch.data.records import MANIFEST, Manifest
+from agesearch.data.dataset.records import MANIFEST, Manifest
 from agesearch.measure.speed import SpeedRow
 from agesearch.models.manifest import WEIGHTS, ModelManifest
 from agesearch.progress import Listener
-from agesearch.search.preparation import Workshop
-from agesearch.search.records import StudyHeader
+from agesearch.search.run.setup import Workshop
+from agesearch.search.store.records import StudyHeader
 from agesearch.specs import Choices, CropSpec, ModelSpec, Range, StudySpec, TrainSpec
 from agesearch.storage import Location
 
@@ -184,7 +184,7 @@ def workshop(trainer: Any = pretend, epoch_s: float = 0.0) -> Workshop:
     """A workshop whose trials pretend; an epoch lasts ``epoch_s`` seconds."""
 
     def inputs(header: StudyHeader, on_progress: Listener) -> Any:
-        from agesearch.search.trial import TrialInputs
+        from agesearch.search.run.trial_inputs import TrialInputs
 
         return TrialInputs(trainer, epoch_s, None, header.crop)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agesearch.bench.cluster import measure_cluster
+from agesearch.bench.cluster.run import measure_cluster
 from agesearch.errors import InputError
 
 

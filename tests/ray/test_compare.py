@@ -12,11 +12,11 @@ from typer.testing import CliRunner
 
 from agesearch.cli.compare import add_to
 from agesearch.errors import ConflictError
-from agesearch.models.manifest import read_model_manifest
-from agesearch.training import jobs as jobs_module
-from agesearch.training.compare import compare
-from agesearch.training.compared import Comparison
-from agesearch.training.methods import load_methods
+from agesearch.models.identity import read_model_manifest
+from agesearch.training.comparison.methods import load_methods
+from agesearch.training.comparison.records import Comparison
+from agesearch.training.comparison.run import compare
+from agesearch.training.protocols import jobs as jobs_module
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 

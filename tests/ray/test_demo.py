@@ -13,11 +13,11 @@ import pytest
 import yaml
 
 import agesearch.demo
-from agesearch.data.pack import demo_pack
+from agesearch.data.reading.demo_pack import demo_pack
 from agesearch.demo import QUERIES, run_demo
 from agesearch.progress import Listener, silent
-from agesearch.search.events import EventListener, unheard
-from agesearch.search.measurements import MEDIAN
+from agesearch.search.front.measurements import MEDIAN
+from agesearch.search.store.events import EventListener, unheard
 from agesearch.storage import Location
 
 FACES = 80

@@ -13,17 +13,17 @@ from group_faces import FOLDS, adience_like, start_model
 from typer.testing import CliRunner
 
 from agesearch.cli.finetune import add_to
-from agesearch.data.records import Rotation
+from agesearch.data.dataset.records import Rotation
 from agesearch.errors import ConflictError, InputError
 from agesearch.measure.protocols import protocol_named
-from agesearch.models.manifest import read_model_manifest
+from agesearch.models.identity import read_model_manifest
 from agesearch.progress import Progress
 from agesearch.storage import Location
-from agesearch.training import jobs as jobs_module
-from agesearch.training.finetune import Finetuning, finetune
-from agesearch.training.jobs import Job, run_jobs
 from agesearch.training.preflight import plan
-from agesearch.training.recipes import finetune_spec, recipe_for
+from agesearch.training.protocols import jobs as jobs_module
+from agesearch.training.protocols.finetune import Finetuning, finetune
+from agesearch.training.protocols.jobs import Job, run_jobs
+from agesearch.training.protocols.recipes import finetune_spec, recipe_for
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 from training_faces import CROP, SPEC, write_faces
 
-from agesearch.data.loading import load_split
-from agesearch.data.records import Split
+from agesearch.data.dataset.records import Split
+from agesearch.data.reading.loading import load_split
 from agesearch.models.folder import load_net
-from agesearch.models.manifest import read_model_manifest
-from agesearch.search.records import State
-from agesearch.search.study import Limits, run_study
+from agesearch.models.identity import read_model_manifest
+from agesearch.search.run.study import Limits, run_study
+from agesearch.search.store.records import State
 from agesearch.specs import StudySpec, TrainSpec
 from agesearch.storage import Location
 from agesearch.training.run import train_student

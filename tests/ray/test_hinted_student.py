@@ -5,16 +5,16 @@ from pathlib import Path
 import pytest
 from training_faces import CROP, SPEC, write_faces
 
-from agesearch.data.loading import load_split
-from agesearch.data.records import Split
+from agesearch.data.dataset.records import Split
+from agesearch.data.reading.loading import load_split
 from agesearch.distill.targets import order_features
 from agesearch.models.folder import load_net
 from agesearch.models.zoo import build
 from agesearch.specs import OptimSpec, OrderSpec, OrderTrainSpec
 from agesearch.storage import Location
 from agesearch.training.curve import read_curve
-from agesearch.training.order import teach_order
 from agesearch.training.run import train_student
+from agesearch.training.teach_order import teach_order
 
 
 @pytest.mark.usefixtures("ray_local")

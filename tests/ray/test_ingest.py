@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from agesearch.data.faces import decode_crop
-from agesearch.data.ingest import IngestSpec, ingest
-from agesearch.data.inspect import inspect_dataset
+from agesearch.data.audit.card_data import inspect_dataset
+from agesearch.data.images.crop import decode_crop
+from agesearch.data.ingest.run import IngestSpec, ingest
 from agesearch.errors import ConflictError, InputError
 from agesearch.progress import Progress
 from agesearch.specs import CropSpec, SplitSpec

@@ -14,9 +14,11 @@ import pytest
 from ingest_helpers import Source, content
 from PIL import Image
 
-from agesearch.data import crew, detectors, pieces
-from agesearch.data.ingest import ingest
-from agesearch.data.records import MANIFEST
+from agesearch.data.dataset.records import MANIFEST
+from agesearch.data.images import detectors
+from agesearch.data.ingest import work_unit as pieces
+from agesearch.data.ingest import workers as crew
+from agesearch.data.ingest.run import ingest
 from agesearch.errors import AgeSearchError
 from agesearch.progress import Progress
 from agesearch.specs import CropSpec
@@ -27,7 +29,7 @@ import sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 from ingest_helpers import Source
-from agesearch.data import ingest as module
+from agesearch.data.ingest import run as module
 from agesearch.errors import AgeSearchError
 
 source = Source(Path({root!r}))

@@ -13,12 +13,12 @@ from conftest import S3_CREDENTIALS
 from ingest_helpers import Source, content, small_source
 
 from agesearch import claims
-from agesearch.data import crew
-from agesearch.data.ingest import IngestSpec, ingest
-from agesearch.data.inspect import inspect_dataset
-from agesearch.data.loading import load_split
-from agesearch.data.records import Split
-from agesearch.data.roll import Changes
+from agesearch.data.audit.card_data import inspect_dataset
+from agesearch.data.dataset.records import Split
+from agesearch.data.ingest import workers as crew
+from agesearch.data.ingest.record_index import Changes
+from agesearch.data.ingest.run import IngestSpec, ingest
+from agesearch.data.reading.loading import load_split
 from agesearch.errors import ConflictError, InputError
 from agesearch.specs import CropSpec, SplitSpec
 from agesearch.storage import Location, exclusive

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from training_faces import write_faces
 
-from agesearch.data import loading
-from agesearch.data.answers import AnswersWriter, answers_table
-from agesearch.data.arrays import read_arrays
-from agesearch.data.records import Split
+from agesearch.data.dataset.arrays import read_arrays
+from agesearch.data.dataset.records import Split
+from agesearch.data.reading import loading
+from agesearch.data.reading.teacher_outputs import AnswersWriter, answers_table
 from agesearch.errors import InputError
 from agesearch.storage import Location
 

@@ -9,13 +9,13 @@ from group_faces import adience_like, start_model, with_ages
 from typer.testing import CliRunner
 
 from agesearch.cli.matrix import add_to
-from agesearch.data.records import MANIFEST
+from agesearch.data.dataset.records import MANIFEST
 from agesearch.errors import InputError
-from agesearch.models.manifest import read_model_manifest
+from agesearch.models.identity import read_model_manifest
 from agesearch.specs import AugmentSpec, ModelSpec, OptimSpec, TrainSpec
 from agesearch.storage import Location
-from agesearch.training import jobs as jobs_module
-from agesearch.training.matrix import Matrix, train_matrix
+from agesearch.training.protocols import jobs as jobs_module
+from agesearch.training.protocols.matrix import Matrix, train_matrix
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 

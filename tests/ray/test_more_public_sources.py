@@ -12,8 +12,8 @@ from PIL import Image
 from public_datasets import assert_rows_are_the_readers_records, evaluated
 from test_public_sources import EXPECTED as OTHERS
 
-from agesearch.data.ingest import IngestSpec, ingest
-from agesearch.data.records import Rotation
+from agesearch.data.dataset.records import Rotation
+from agesearch.data.ingest.run import IngestSpec, ingest
 from agesearch.data.sources import SOURCES
 from agesearch.specs import CropSpec, SplitSpec
 

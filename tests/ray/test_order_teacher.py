@@ -12,17 +12,17 @@ import typer
 from typer.testing import CliRunner
 
 from agesearch.cli.teacher import add_to
-from agesearch.data.faces import encode_crop
-from agesearch.data.records import MANIFEST, SCHEMA, SHARDS, Manifest
-from agesearch.data.sequences import Sequences
+from agesearch.data.dataset.records import MANIFEST, SCHEMA, SHARDS, Manifest
+from agesearch.data.images.crop import encode_crop
+from agesearch.data.reading.sequences import Sequences
 from agesearch.distill.sorting import describe_order, probe
 from agesearch.errors import ConflictError, InputError
-from agesearch.models.manifest import read_model_manifest
-from agesearch.models.order import load_order, read_order_manifest
+from agesearch.models.identity import read_model_manifest
+from agesearch.models.order_net import load_order, read_order_manifest
 from agesearch.specs import AugmentSpec, CropSpec, ModelSpec, OptimSpec, OrderSpec, OrderTrainSpec
 from agesearch.storage import Location
-from agesearch.training import order as training
-from agesearch.training.order import teach_order
+from agesearch.training import teach_order as training
+from agesearch.training.teach_order import teach_order
 
 CROP = CropSpec(size=32)
 SPEC = OrderTrainSpec(

@@ -15,12 +15,12 @@ import pytest
 import search_helpers as helpers
 from search_helpers import tiny_spec, workshop, write_sources
 
-from agesearch.search.dossier import dossier
-from agesearch.search.events import Outcome, StudyEvent, TrialPaused, TrialStarted
-from agesearch.search.history import History
-from agesearch.search.records import State, StudyFolder, TrialRecord, open_study
-from agesearch.search.status import study_status
-from agesearch.search.study import Limits, resume_study, run_study
+from agesearch.search.run.study import Limits, resume_study, run_study
+from agesearch.search.store.events import Outcome, StudyEvent, TrialPaused, TrialStarted
+from agesearch.search.store.history import History
+from agesearch.search.store.records import State, StudyFolder, TrialRecord, open_study
+from agesearch.search.view.status import study_status
+from agesearch.search.view.trial_details import dossier
 from agesearch.specs import RungSpec, StudySpec
 
 EPOCHS = 8
@@ -30,7 +30,7 @@ import sys
 sys.path.insert(0, {tests!r})
 import search_helpers as helpers
 import test_pausing_study
-from agesearch.search.study import Limits, run_study
+from agesearch.search.run.study import Limits, run_study
 from agesearch.session import prepare_environment
 
 prepare_environment()

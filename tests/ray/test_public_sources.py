@@ -8,10 +8,10 @@ import public_trees as trees
 import pytest
 from public_datasets import assert_rows_are_the_readers_records, evaluated
 
-from agesearch.data.ingest import IngestSpec, ingest
-from agesearch.data.parts import Part
-from agesearch.data.records import Manifest
-from agesearch.data.shards import read_rows
+from agesearch.data.dataset.records import Manifest
+from agesearch.data.dataset.selection import Part
+from agesearch.data.dataset.shards import read_rows
+from agesearch.data.ingest.run import IngestSpec, ingest
 from agesearch.data.sources import SOURCES
 from agesearch.specs import CropSpec
 from agesearch.storage import Location

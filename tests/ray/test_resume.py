@@ -15,16 +15,16 @@ import search_helpers as helpers
 from search_helpers import tiny_spec, workshop, write_sources
 
 from agesearch.errors import InputError
-from agesearch.search.events import Outcome, StudyEvent, StudyStarted, TrialStarted
-from agesearch.search.records import State, TrialRecord, open_study
-from agesearch.search.study import Limits, resume_study, run_study
+from agesearch.search.run.study import Limits, resume_study, run_study
+from agesearch.search.store.events import Outcome, StudyEvent, StudyStarted, TrialStarted
+from agesearch.search.store.records import State, TrialRecord, open_study
 from agesearch.specs import RungSpec
 
 DRIVER = """
 import sys
 sys.path.insert(0, {tests!r})
 import search_helpers as helpers
-from agesearch.search.study import Limits, run_study
+from agesearch.search.run.study import Limits, run_study
 from agesearch.session import prepare_environment
 
 prepare_environment()

@@ -13,23 +13,25 @@ import pytest
 import torch
 from fake_study import write_study
 
-from agesearch.data.faces import encode_crop
-from agesearch.data.records import Split, read_manifest
-from agesearch.data.writing import DatasetWriter
+from agesearch.data.dataset.records import Split, read_manifest
+from agesearch.data.dataset.writer import DatasetWriter
+from agesearch.data.images.crop import encode_crop
 from agesearch.errors import InputError
 from agesearch.measure.corruptions import CLEAN, CORRUPTIONS, corrupt
-from agesearch.measure.faces import labelled_faces, median_age
+from agesearch.measure.labelled_faces import labelled_faces, median_age
 from agesearch.measure.robustness import Cell, robustness, score
 from agesearch.measure.speed import LatencyTable
 from agesearch.models.folder import write_model
-from agesearch.models.manifest import ModelManifest, model_digest
-from agesearch.models.predict import folder_onnx, open_predictor
+from agesearch.models.identity import model_digest
+from agesearch.models.manifest import ModelManifest
+from agesearch.models.predict import open_predictor
+from agesearch.models.predictors import folder_onnx
 from agesearch.models.scorers import OnnxScorer
 from agesearch.models.zoo import build
 from agesearch.progress import Progress
 from agesearch.reporting.report import build_report
-from agesearch.search import measured
-from agesearch.search.measurements import (
+from agesearch.search.front import measure as measured
+from agesearch.search.front.measurements import (
     FOLDER,
     MEDIAN,
     ROBUSTNESS_FILE,
@@ -39,7 +41,7 @@ from agesearch.search.measurements import (
     has_measurements,
     read_measurements,
 )
-from agesearch.search.records import State, StudyFolder
+from agesearch.search.store.records import State, StudyFolder
 from agesearch.specs import CropSpec, ModelSpec
 from agesearch.storage import Location
 

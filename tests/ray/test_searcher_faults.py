@@ -13,14 +13,14 @@ from search_helpers import ARCHS, tiny_spec
 from sqlalchemy.exc import OperationalError
 
 from agesearch.errors import StorageFullError
-from agesearch.search import searcher as module
-from agesearch.search.driver import Stopping, Urgency
-from agesearch.search.events import StudyEvent, TrialRetried
-from agesearch.search.history import History
-from agesearch.search.keeper import COMPLETED, CUT, OUTCOME, REASON, Keeper
-from agesearch.search.lives import Death, Watchdog
-from agesearch.search.records import State, StudyFolder
-from agesearch.search.searcher import StudySearcher
+from agesearch.search.run import searcher as module
+from agesearch.search.run.driver import Stopping, Urgency
+from agesearch.search.run.searcher import StudySearcher
+from agesearch.search.run.trial_manager import COMPLETED, CUT, OUTCOME, REASON, Keeper
+from agesearch.search.run.watchdog import Death, Watchdog
+from agesearch.search.store.events import StudyEvent, TrialRetried
+from agesearch.search.store.history import History
+from agesearch.search.store.records import State, StudyFolder
 from agesearch.storage import Location
 
 

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pytest
 import torch
 
-from agesearch.data.faces import encode_crop
-from agesearch.data.records import MANIFEST, SCHEMA, SHARDS, Manifest
+from agesearch.data.dataset.records import MANIFEST, SCHEMA, SHARDS, Manifest
+from agesearch.data.images.crop import encode_crop
 from agesearch.deploy.publish import publish
 from agesearch.deploy.registry import resolve
 from agesearch.errors import ConflictError, InputError

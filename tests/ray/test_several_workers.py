@@ -9,8 +9,8 @@ import pytest
 from training_faces import SPEC, write_faces
 
 from agesearch.bench.overhead import untrained_teacher
-from agesearch.search.records import State, TrialRecord
-from agesearch.search.study import Limits, run_study
+from agesearch.search.run.study import Limits, run_study
+from agesearch.search.store.records import State, TrialRecord
 from agesearch.specs import StudySpec
 from agesearch.storage import Location
 from agesearch.training.curve import read_curve

@@ -11,8 +11,9 @@ import pytest
 import search_helpers as helpers
 from search_helpers import tiny_spec, workshop, write_sources
 
-from agesearch.search.driver import ask_to_stop, read_driver
-from agesearch.search.events import (
+from agesearch.search.run.driver import ask_to_stop, read_driver
+from agesearch.search.run.study import Limits, StudyResult, resume_study, run_study
+from agesearch.search.store.events import (
     Outcome,
     StudyEnded,
     StudyEvent,
@@ -21,9 +22,8 @@ from agesearch.search.events import (
     TrialParked,
     TrialProgress,
 )
-from agesearch.search.records import State, open_study
-from agesearch.search.rerun import rerun_trial
-from agesearch.search.study import Limits, StudyResult, resume_study, run_study
+from agesearch.search.store.records import State, open_study
+from agesearch.search.view.rerun import rerun_trial
 from agesearch.storage import Location
 
 

@@ -17,12 +17,12 @@ import search_helpers as helpers
 from faulty_trainers import FAULTS
 from search_helpers import ARCHS, tiny_spec, workshop, write_sources
 
-from agesearch.bench.chaos import run_chaos
+from agesearch.bench.chaos.run import run_chaos
 from agesearch.errors import AgeSearchError, ConflictError, InputError
-from agesearch.search.events import Note, Outcome, StudyEvent, TrialProgress, TrialRetried, TrialStarted
-from agesearch.search.history import STUDY_NAME
-from agesearch.search.records import State, open_study
-from agesearch.search.study import Limits, StudyResult, resume_study, run_study
+from agesearch.search.run.study import Limits, StudyResult, resume_study, run_study
+from agesearch.search.store.events import Note, Outcome, StudyEvent, TrialProgress, TrialRetried, TrialStarted
+from agesearch.search.store.history import STUDY_NAME
+from agesearch.search.store.records import State, open_study
 from agesearch.specs import RungSpec
 from agesearch.storage import Location, exclusive
 

@@ -11,14 +11,15 @@ from training_faces import SPEC, write_faces
 
 from agesearch.errors import InputError
 from agesearch.measure.speed import SpeedRow
-from agesearch.models.manifest import MANIFEST, WEIGHTS, model_digest, read_model_manifest
-from agesearch.models.order import order_digest
+from agesearch.models.identity import model_digest, read_model_manifest
+from agesearch.models.manifest import MANIFEST, WEIGHTS
+from agesearch.models.order_net import order_digest
 from agesearch.progress import Progress
-from agesearch.search.events import Outcome, StudyEvent
-from agesearch.search.preparation import Workshop, default_workshop
-from agesearch.search.records import State, open_study
-from agesearch.search.space import check_space
-from agesearch.search.study import Limits, resume_study, run_study
+from agesearch.search.run.setup import Workshop, default_workshop
+from agesearch.search.run.study import Limits, resume_study, run_study
+from agesearch.search.space.space import check_space
+from agesearch.search.store.events import Outcome, StudyEvent
+from agesearch.search.store.records import State, open_study
 from agesearch.specs import (
     Choices,
     ModelSpec,

@@ -20,7 +20,7 @@ import pytest
 from search_helpers import ARCHS, tiny_spec
 
 from agesearch.metrics import LATENCY_MS_P50, VAL_MAE_YEARS
-from agesearch.search.events import (
+from agesearch.search.store.events import (
     Note,
     Outcome,
     StudyEnded,
@@ -31,9 +31,9 @@ from agesearch.search.events import (
     TrialProgress,
     TrialStarted,
 )
-from agesearch.search.history import STUDY_NAME, History, Spent
-from agesearch.search.records import Source, State, StudyHeader, TrialRecord
-from agesearch.search.tracking import tracked
+from agesearch.search.store.history import STUDY_NAME, History, Spent
+from agesearch.search.store.records import Source, State, StudyHeader, TrialRecord
+from agesearch.search.tracking.feed import tracked
 from agesearch.specs import CropSpec
 
 SPEC = tiny_spec(trials=4)

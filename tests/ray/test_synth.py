@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from agesearch.data.detectors import open_detector
-from agesearch.data.records import SHARDS
+from agesearch.data.dataset.records import SHARDS
+from agesearch.data.images.detectors import open_detector
 from agesearch.data.synthetic.actor import Studio, open_studio
 from agesearch.data.synthetic.generate import SynthSpec, synthesize
 from agesearch.data.synthetic.mesh import find_data

@@ -8,19 +8,19 @@ import torch
 from training_faces import CROP, SPEC, write_faces
 
 from agesearch.ages import BINS
-from agesearch.data.answers import StoredAnswers
-from agesearch.data.arrays import read_arrays
-from agesearch.data.augment import augmenter_of
-from agesearch.data.loading import load_split, resident
-from agesearch.data.records import Split
+from agesearch.data.dataset.arrays import read_arrays
+from agesearch.data.dataset.records import Split
+from agesearch.data.images.augment import augmenter_of
+from agesearch.data.reading.loading import load_split, resident
+from agesearch.data.reading.teacher_outputs import StoredAnswers
 from agesearch.distill import targets as module
-from agesearch.distill.frozen import age_teacher, order_teacher
 from agesearch.distill.sorting import answers
+from agesearch.distill.stored_answers import age_teacher, order_teacher
 from agesearch.distill.targets import compute, order_features
 from agesearch.errors import InputError
 from agesearch.models.folder import write_model
 from agesearch.models.manifest import ModelManifest
-from agesearch.models.order import OrderManifest, build_order, load_order, write_order
+from agesearch.models.order_net import OrderManifest, build_order, load_order, write_order
 from agesearch.models.zoo import build
 from agesearch.progress import Progress
 from agesearch.specs import AugmentSpec, OrderTrainSpec

@@ -9,14 +9,14 @@ import torch
 from training_faces import CROP, SPEC, write_faces
 
 from agesearch.ages import expected_age
-from agesearch.data.arrays import read_arrays
-from agesearch.data.loading import load_split
-from agesearch.data.records import Split
+from agesearch.data.dataset.arrays import read_arrays
+from agesearch.data.dataset.records import Split
+from agesearch.data.reading.loading import load_split
 from agesearch.distill import targets as targets_module
 from agesearch.distill.targets import teacher_targets
 from agesearch.errors import InputError
 from agesearch.models.folder import load_net
-from agesearch.models.manifest import read_model_manifest
+from agesearch.models.identity import read_model_manifest
 from agesearch.models.predict import open_predictor
 from agesearch.progress import Progress
 from agesearch.storage import Location

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from agesearch.errors import ConflictError, StorageFullError
-from agesearch.search import trial
+from agesearch.search.run import trial
 from agesearch.specs import CropSpec, ModelSpec, TrainSpec
 
 Body = Callable[[Callable[[dict[str, Any]], None]], Any]

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from agesearch.data.faces import encode_crop
-from agesearch.data.records import MANIFEST, SCHEMA, SHARDS, Manifest
+from agesearch.data.dataset.records import MANIFEST, SCHEMA, SHARDS, Manifest
+from agesearch.data.images.crop import encode_crop
 from agesearch.specs import AugmentSpec, CropSpec, ModelSpec, OptimSpec, TrainSpec
 from agesearch.storage import Location
 

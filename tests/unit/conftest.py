@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agesearch.data import matlab
+from agesearch.data.sources import matlab
 from agesearch.errors import InputError
 from agesearch.storage import Location
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from agesearch.search.recorded import Record, Recorded
+from agesearch.search.replay.curve_table import Record, Recorded
 from agesearch.specs import Choices, ModelSpec, Range, StudySpec, TrainSpec
 
 #: Latency in ms at 64 px, the error in years that is left at best, and parameters.

@@ -11,12 +11,12 @@ import pytest
 import yaml
 from foreign_graphs import write_teacher
 
-from agesearch.data.answers import StoredAnswers
-from agesearch.data.faces import encode_crop
-from agesearch.data.records import MANIFEST, QUARANTINE, SCHEMA, SHARDS, Manifest, read_manifest
+from agesearch.data.dataset.records import MANIFEST, QUARANTINE, SCHEMA, SHARDS, Manifest, read_manifest
+from agesearch.data.images.crop import encode_crop
+from agesearch.data.reading.teacher_outputs import StoredAnswers
 from agesearch.distill import annotate as module
 from agesearch.distill.annotate import AnnotateSpec, annotate
-from agesearch.distill.frozen import age_teacher
+from agesearch.distill.stored_answers import age_teacher
 from agesearch.distill.targets import compute
 from agesearch.errors import ConflictError, InputError
 from agesearch.specs import CropSpec

@@ -5,7 +5,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from agesearch.data.augment import POLICIES, Augmenter
+from agesearch.data.images.augment import POLICIES, Augmenter
 from agesearch.specs import AugmentSpec
 
 FACE = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from agesearch.bench.overhead import Stopwatch
-from agesearch.search.events import TrialFinished, TrialStarted
-from agesearch.search.records import State, TrialRecord
+from agesearch.search.store.events import TrialFinished, TrialStarted
+from agesearch.search.store.records import State, TrialRecord
 
 
 def trial(number: int, seconds: float, state: State = State.COMPLETE) -> TrialRecord:

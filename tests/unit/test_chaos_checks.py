@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from agesearch.bench.chaos import _plan
-from agesearch.bench.chaos_checks import _count, _epochs, _finished, attempts, same_story
-from agesearch.bench.chaos_study import Begun
-from agesearch.search.records import State, TrialRecord
+from agesearch.bench.chaos.checks import _count, _epochs, _finished, attempts, same_story
+from agesearch.bench.chaos.run import _plan
+from agesearch.bench.chaos.study import Begun
+from agesearch.search.store.records import State, TrialRecord
 
 
 def begun(*rows: tuple[int, int, int]) -> list[Begun]:

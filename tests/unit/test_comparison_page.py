@@ -10,7 +10,7 @@ import pytest
 from agesearch.measure.accuracy import Estimate
 from agesearch.measure.repeated import Verdict
 from agesearch.metrics import BIAS_YEARS, CS5, MAE_YEARS
-from agesearch.reporting.comparison import comparison_figure, p_words
+from agesearch.reporting.charts.forest_plot import comparison_figure, p_words
 from agesearch.reporting.comparisons import (
     comparison_rows,
     headlines,
@@ -19,7 +19,7 @@ from agesearch.reporting.comparisons import (
     write_comparison,
 )
 from agesearch.specs import ModelSpec, TrainSpec
-from agesearch.training.compared import (
+from agesearch.training.comparison.records import (
     Comparison,
     MethodDifference,
     MethodRecord,

@@ -12,12 +12,12 @@ import pytest
 from typer.testing import CliRunner
 
 from agesearch.cli.main import app
-from agesearch.data.arrays import FaceArrays, read_arrays
-from agesearch.data.check import CheckRecord, check_dataset, read_check
-from agesearch.data.faces import encode_crop
-from agesearch.data.pack import demo_pack
-from agesearch.data.records import Rotation, Split
-from agesearch.data.writing import DatasetWriter
+from agesearch.data.audit.check import CheckRecord, check_dataset, read_check
+from agesearch.data.dataset.arrays import FaceArrays, read_arrays
+from agesearch.data.dataset.records import Rotation, Split
+from agesearch.data.dataset.writer import DatasetWriter
+from agesearch.data.images.crop import encode_crop
+from agesearch.data.reading.demo_pack import demo_pack
 from agesearch.errors import InputError
 from agesearch.specs import CropSpec
 from agesearch.storage import Location

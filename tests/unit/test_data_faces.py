@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agesearch.data.faces import (
+from agesearch.data.images.crop import (
     Detection,
     choose_face,
     crop_face,
@@ -20,7 +20,7 @@ from agesearch.data.faces import (
     open_detector,
     overlap,
 )
-from agesearch.data.images import BadImage, decode_image
+from agesearch.data.images.decode import BadImage, decode_image
 from agesearch.errors import InputError
 from agesearch.specs import CropSpec
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from hostile_files import RAW_NAMES, not_files
 
-from agesearch.data.files import on_disk, path_within, printable, read_image
-from agesearch.data.images import BadImage
-from agesearch.data.records import Rejected
+from agesearch.data.dataset.records import Rejected
+from agesearch.data.images.decode import BadImage
+from agesearch.data.images.files import on_disk, path_within, printable, read_image
 from agesearch.data.sources.base import walk_images
 from agesearch.storage import Location
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from agesearch.data.images import ARCHIVE_FORMATS, BadImage, decode_image
+from agesearch.data.images.decode import ARCHIVE_FORMATS, BadImage, decode_image
 
 
 def _quadrants(size: int = 32) -> np.ndarray:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from agesearch.data.records import Rejected, SourceRecord, Split
+from agesearch.data.dataset.records import Rejected, SourceRecord, Split
+from agesearch.data.ingest.survey import survey
 from agesearch.data.sources import SOURCES, SourceOptions, source_named
 from agesearch.data.sources.base import BadLabel, parse_age
-from agesearch.data.survey import survey
 from agesearch.errors import InputError
 from agesearch.storage import Location
 

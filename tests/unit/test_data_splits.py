@@ -7,8 +7,8 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agesearch.data.records import SourceRecord, Split
-from agesearch.data.splits import split_of, split_of_key
+from agesearch.data.dataset.records import SourceRecord, Split
+from agesearch.data.dataset.splits import split_of, split_of_key
 from agesearch.specs import SplitSpec
 
 _ORDER = {Split.TEST: 0, Split.VAL: 1, Split.TRAIN: 2}

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agesearch.data.extract import face_row, outcomes_of, record_table
-from agesearch.data.faces import decode_crop, encode_crop, open_detector
-from agesearch.data.inspect import faces_by_decade, inspect_dataset
-from agesearch.data.records import Manifest, Rejected, SourceRecord, read_manifest
-from agesearch.data.writing import DatasetWriter, check_output, sample_id_of
+from agesearch.data.audit.card_data import faces_by_decade, inspect_dataset
+from agesearch.data.dataset.records import Manifest, Rejected, SourceRecord, read_manifest
+from agesearch.data.dataset.writer import DatasetWriter, check_output, sample_id_of
+from agesearch.data.images.crop import decode_crop, encode_crop, open_detector
+from agesearch.data.ingest.extract import face_row, outcomes_of, record_table
 from agesearch.errors import ConflictError, InputError
 from agesearch.reporting.datacard import write_datacard
 from agesearch.specs import CropSpec, SplitSpec

@@ -10,7 +10,7 @@ import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from agesearch.search.database import PlainWriter, SQLiteWriter, TrialWriter, writer_of
+from agesearch.search.store.optuna_database import PlainWriter, SQLiteWriter, TrialWriter, writer_of
 
 SPACE: dict[str, BaseDistribution] = {
     "arch": CategoricalDistribution(("a", "b")),

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from agesearch.data.inspect import inspect_dataset
-from agesearch.data.pack import demo_pack
-from agesearch.data.records import Rejected, Rotation, read_manifest
-from agesearch.data.writing import DatasetWriter
+from agesearch.data.audit.card_data import inspect_dataset
+from agesearch.data.dataset.records import Rejected, Rotation, read_manifest
+from agesearch.data.dataset.writer import DatasetWriter
+from agesearch.data.reading.demo_pack import demo_pack
+from agesearch.reporting.charts.histograms import histogram
 from agesearch.reporting.datacard import write_datacard
-from agesearch.reporting.histograms import histogram
 from agesearch.specs import CropSpec
 from agesearch.storage import Location
 

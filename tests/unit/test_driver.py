@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from agesearch.search import driver as driver_module
-from agesearch.search.driver import (
+from agesearch.search.run import driver as driver_module
+from agesearch.search.run.driver import (
     Driver,
     Stopping,
     Urgency,

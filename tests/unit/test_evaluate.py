@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 
 from agesearch.ages import expected_age
 from agesearch.cli.main import app
-from agesearch.data.arrays import read_arrays
-from agesearch.data.pack import demo_pack
-from agesearch.data.records import Split
+from agesearch.data.dataset.arrays import read_arrays
+from agesearch.data.dataset.records import Split
+from agesearch.data.reading.demo_pack import demo_pack
 from agesearch.errors import InputError
 from agesearch.measure.evaluate import Evaluated, Evaluation, evaluate
 from agesearch.measure.files import tidy_rows

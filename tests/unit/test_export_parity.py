@@ -11,17 +11,18 @@ import pytest
 import torch
 
 from agesearch.ages import expected_age
-from agesearch.data.faces import encode_crop
-from agesearch.data.records import MANIFEST, SCHEMA, SHARDS, Manifest
+from agesearch.data.dataset.records import MANIFEST, SCHEMA, SHARDS, Manifest
+from agesearch.data.images.crop import encode_crop
 from agesearch.deploy import export
 from agesearch.deploy.export import Parity, export_checked
 from agesearch.deploy.publish import parity_crops, publish
 from agesearch.deploy.registry import Registry, verify
 from agesearch.errors import AgeSearchError, InputError
 from agesearch.models.folder import write_model
-from agesearch.models.heads import HEADS
+from agesearch.models.heads.table import HEADS
 from agesearch.models.manifest import ModelManifest
-from agesearch.models.predict import OnnxPredictor, open_predictor
+from agesearch.models.predict import open_predictor
+from agesearch.models.predictors import OnnxPredictor
 from agesearch.models.prepare import prepare
 from agesearch.models.zoo import AgeNet, build
 from agesearch.specs import CropSpec, ModelSpec

@@ -19,13 +19,14 @@ from agesearch.deploy.evidence import teacher_licences
 from agesearch.errors import AgeSearchError, InputError
 from agesearch.measure.speed import Setting, TimedModel, side_by_side
 from agesearch.models.folder import write_model
-from agesearch.models.foreign import central
-from agesearch.models.manifest import ModelManifest, model_digest, read_model_manifest
+from agesearch.models.foreign.document import is_teacher_file
+from agesearch.models.foreign.network import central
+from agesearch.models.identity import model_digest, read_model_manifest
+from agesearch.models.manifest import ModelManifest
 from agesearch.models.predict import open_predictor
 from agesearch.models.scorers import scorer_of
-from agesearch.models.teacher_files import is_teacher_file
 from agesearch.models.zoo import build
-from agesearch.search.records import Source, StudyHeader
+from agesearch.search.store.records import Source, StudyHeader
 from agesearch.specs import CropSpec, ModelSpec
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,8 +10,9 @@ from torch.nn.functional import cross_entropy
 from agesearch.ages import ADIENCE_CELLS, ADIENCE_GROUPS, BINS, adience_mass, group_cells, group_pmf
 from agesearch.distill.pmf_losses import kl_to_label
 from agesearch.errors import InputError
-from agesearch.models.heads import HEADS, GroupsHead, build_head
-from agesearch.models.onnx import onnx_bytes, open_session, run_pmf
+from agesearch.models.heads.table import HEADS, GroupsHead, build_head
+from agesearch.models.onnx import open_session, run_pmf
+from agesearch.models.tracing import onnx_bytes
 from agesearch.models.zoo import build
 from agesearch.specs import ModelSpec
 

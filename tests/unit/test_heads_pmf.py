@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agesearch.ages import AGES, BINS, age_spread, expected_age, gaussian_pmf, group_pmf
-from agesearch.models.heads import HEADS, ClippedHead, CoralHead, CornHead, Head, build_head
+from agesearch.models.heads.table import HEADS, ClippedHead, CoralHead, CornHead, Head, build_head
 from agesearch.specs import ModelSpec
 
 FEATURES = 8

@@ -11,10 +11,10 @@ import pytest
 
 from agesearch.bench.photos import write_photos, write_tiny
 from agesearch.bench.process_tree import tree_pss
-from agesearch.data.detectors import open_detector
-from agesearch.data.extract import face_row
-from agesearch.data.index import DiskSet
-from agesearch.data.records import SourceRecord
+from agesearch.data.dataset.disk_set import DiskSet
+from agesearch.data.dataset.records import SourceRecord
+from agesearch.data.images.detectors import open_detector
+from agesearch.data.ingest.extract import face_row
 from agesearch.data.sources import SourceOptions, source_named
 from agesearch.specs import CropSpec, SplitSpec
 from agesearch.storage import Location

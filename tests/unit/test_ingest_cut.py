@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from ingest_helpers import content, small_source, without_ray
 
-from agesearch.data import ingest as ingest_module
-from agesearch.data import publishing
-from agesearch.data.ingest import ingest
-from agesearch.data.publishing import finish_publishing
-from agesearch.data.records import MANIFEST
+from agesearch.data.dataset import commit as publishing
+from agesearch.data.dataset.commit import finish_publishing
+from agesearch.data.dataset.records import MANIFEST
+from agesearch.data.ingest import run as ingest_module
+from agesearch.data.ingest.run import ingest
 from agesearch.errors import AgeSearchError, InputError
 from agesearch.storage import Location
 

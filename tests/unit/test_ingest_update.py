@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from ingest_helpers import Source, content, later, small_source, without_ray
 
-from agesearch.data import assembly, crew
-from agesearch.data.ingest import Ingested, ingest
-from agesearch.data.roll import Changes
+from agesearch.data.ingest import assembly
+from agesearch.data.ingest import workers as crew
+from agesearch.data.ingest.record_index import Changes
+from agesearch.data.ingest.run import Ingested, ingest
 from agesearch.errors import ConflictError, InputError
 from agesearch.specs import CropSpec
 

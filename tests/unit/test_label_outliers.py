@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from agesearch.data.label_outliers import differing_copies, far_out, robust_z, wide_subjects
+from agesearch.data.audit.label_outliers import differing_copies, far_out, robust_z, wide_subjects
 
 
 def test_robust_z_by_hand() -> None:

@@ -1,12 +1,15 @@
-"""Imports only point up the list of CONTRIBUTING.md; only the files marked [ray] import Ray; importing does
-nothing.
+"""Imports only point up the list of CONTRIBUTING.md, between layers and between the packages inside ``data``
+and ``search``; no two files import each other, directly or round a corner; only the files marked [ray] import
+Ray; importing does nothing.
 """
 
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -41,28 +44,39 @@ ORDER = [
 
 RAY_FILES = {
     "session.py",
-    "data/crew.py",
-    "data/loading.py",
+    "data/ingest/workers.py",
+    "data/reading/loading.py",
     "data/synthetic/generate.py",
     "measure/robustness.py",
     "distill/targets.py",
     "training/run.py",
-    "training/jobs.py",
-    "training/together.py",
-    "bench/simulated_actors.py",
-    "search/measured.py",
-    "search/scheduler.py",
-    "search/searcher.py",
-    "search/study.py",
-    "search/together.py",
-    "search/trial.py",
+    "training/ddp.py",
+    "training/protocols/jobs.py",
+    "bench/cluster/simulated_actors.py",
+    "search/front/measure.py",
+    "search/run/scheduler.py",
+    "search/run/searcher.py",
+    "search/run/study.py",
+    "search/run/ddp.py",
+    "search/run/trial.py",
     "serving/app.py",
 }
+
+#: The order of what lies inside a layer, from the first that may be imported to the last.
+INNER = {
+    "data": ["images", "dataset", "sources", "reading", "audit", "mixture", "ingest", "synthetic"],
+    "search": ["space", "store", "stopping", "tracking", "sampler", "run", "view", "front", "replay"],
+}
+
+#: Folders with a file for each row of a table; no other has more than ``MOST_FILES``.
+TABLES = {"data/sources", "cli"}
+MOST_FILES = 14
 
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem != "__init__")
 
 
 def _imports(path: Path) -> list[str]:
+    """The dotted names that a file imports, at its top or inside a function."""
     names: list[str] = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -71,6 +85,21 @@ def _imports(path: Path) -> list[str]:
             assert node.level == 0, f"{path} uses a relative import"
             names += [f"{node.module}.{alias.name}" for alias in node.names]
     return names
+
+
+def _module(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _graph() -> dict[str, set[str]]:
+    """Each module and the modules of the package that it imports."""
+    modules = {_module(path): path for path in FILES}
+    graph: dict[str, set[str]] = {}
+    for module, path in modules.items():
+        names = {name if name in modules else name.rpartition(".")[0] for name in _imports(path)}
+        graph[module] = (names & modules.keys()) - {module}
+    return graph
 
 
 def _layer(path: Path) -> str:
@@ -90,6 +119,32 @@ def test_imports_point_up_and_ray_stays_in_its_files(path: Path) -> None:
             assert ORDER.index(parts[1]) <= own, f"{path} imports {name}, which lies below it"
         if parts[0] == "ray":
             assert str(path.relative_to(PACKAGE)) in RAY_FILES, f"{path} imports Ray but is not marked [ray]"
+
+
+def test_no_two_files_import_each_other() -> None:
+    try:
+        graphlib.TopologicalSorter(_graph()).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail("round a corner: " + " -> ".join(error.args[1]))
+
+
+@pytest.mark.parametrize("layer", INNER)
+def test_packages_inside_a_layer_are_in_order(layer: str) -> None:
+    inside, order = f"agesearch.{layer}.", INNER[layer]
+    for module, names in _graph().items():
+        if not module.startswith(inside):
+            continue
+        own = order.index(module.removeprefix(inside).split(".")[0])
+        for name in names:
+            if name.startswith(inside):
+                other = name.removeprefix(inside).split(".")[0]
+                assert order.index(other) <= own, f"{module} imports {name}, which lies below it"
+
+
+def test_no_folder_is_too_full() -> None:
+    folders = Counter(str(path.parent.relative_to(PACKAGE)) for path in FILES if path.stem != "__init__")
+    full = {name: files for name, files in folders.items() if files > MOST_FILES and name not in TABLES}
+    assert not full, full
 
 
 def test_importing_the_command_line_pulls_in_nothing_heavy() -> None:

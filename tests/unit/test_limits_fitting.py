@@ -9,11 +9,11 @@ import pytest
 
 from agesearch.errors import InputError
 from agesearch.metrics import VAL_MAE_YEARS
-from agesearch.search.history import History, Spent
-from agesearch.search.limits import Fitting, fitting_networks
-from agesearch.search.proposer import Proposer
-from agesearch.search.records import State, StudyFolder, StudyHeader, TrialRecord
-from agesearch.search.sight import VISIBLE, Sight
+from agesearch.search.sampler.sampler import Proposer
+from agesearch.search.sampler.window import VISIBLE, Sight
+from agesearch.search.space.limits import Fitting, fitting_networks
+from agesearch.search.store.history import History, Spent
+from agesearch.search.store.records import State, StudyFolder, StudyHeader, TrialRecord
 from agesearch.specs import Choices, ModelSpec, Range, StudySpec, TrainSpec, parse_spec
 from agesearch.storage import Location
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agesearch.search.lives import MAX_LOST_NODES, Death, Deaths, Watchdog
+from agesearch.search.run.watchdog import MAX_LOST_NODES, Death, Deaths, Watchdog
 
 KILLED, LOST = Death("worker died"), Death("its node was lost", of_node=True)
 

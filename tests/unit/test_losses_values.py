@@ -13,7 +13,7 @@ from agesearch.distill.losses import LOSSES, Targets, loss_named
 from agesearch.distill.pmf_losses import cdf_l1, kl_to_label, mean_l1, mean_l2, soften, softened_kl
 from agesearch.distill.task import DistillTask
 from agesearch.errors import InputError
-from agesearch.models.heads import Head
+from agesearch.models.heads.table import Head
 from agesearch.models.zoo import AgeNet
 from agesearch.specs import DistillSpec
 

@@ -8,7 +8,8 @@ import torch
 
 from agesearch.errors import InputError
 from agesearch.models.folder import load_net, write_model
-from agesearch.models.manifest import ModelManifest, model_digest, read_model_manifest
+from agesearch.models.identity import model_digest, read_model_manifest
+from agesearch.models.manifest import ModelManifest
 from agesearch.models.predict import open_predictor
 from agesearch.models.zoo import AgeNet, build
 from agesearch.specs import CropSpec, ModelSpec

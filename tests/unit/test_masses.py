@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agesearch.ages import age_spread, expected_age, gaussian_pmf
-from agesearch.models.masses import ages_matrix, groups_matrix, mixture, scalar_pmf
+from agesearch.models.foreign.to_pmf import ages_matrix, groups_matrix, mixture, scalar_pmf
 
 
 @given(st.floats(-20, 130), st.floats(0.3, 25))

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 from scipy.io import savemat
 
-from agesearch.data import matlab
-from agesearch.data.matlab import mat_struct, mat_text
+from agesearch.data.sources import matlab
+from agesearch.data.sources.matlab import mat_struct, mat_text
 from agesearch.errors import InputError
 from agesearch.storage import Location
 

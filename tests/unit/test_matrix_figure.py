@@ -9,8 +9,8 @@ import pytest
 
 from agesearch.errors import InputError
 from agesearch.measure.accuracy import Estimate
-from agesearch.reporting import matrix
-from agesearch.reporting.matrix import matrix_figure
+from agesearch.reporting.charts import heat_map as matrix
+from agesearch.reporting.charts.heat_map import matrix_figure
 
 SVG = "{http://www.w3.org/2000/svg}"
 VALUES: list[list[Estimate | None]] = [

@@ -8,7 +8,7 @@ import pytest
 
 from agesearch.errors import InputError
 from agesearch.specs import OrderTrainSpec, TrainSpec
-from agesearch.training.methods import load_methods
+from agesearch.training.comparison.methods import load_methods
 
 STUDENT = """student:
   model: {arch: lcnet_035, input_size: 32}

@@ -8,10 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from agesearch.cli.main import app
+from agesearch.data.dataset.records import Split, read_manifest
+from agesearch.data.dataset.shards import read_rows
+from agesearch.data.dataset.writer import DatasetWriter
 from agesearch.data.mixture import MixtureSpec, kinds_by_split, mix
-from agesearch.data.records import Split, read_manifest
-from agesearch.data.shards import read_rows
-from agesearch.data.writing import DatasetWriter
 from agesearch.errors import ConflictError, InputError
 from agesearch.specs import CropSpec, parse_spec
 from agesearch.storage import Location

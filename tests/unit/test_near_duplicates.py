@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from agesearch.data.arrays import Pixels, read_arrays
-from agesearch.data.near_duplicates import BITS, RADIUS, Looks, close_pairs, groups_of
-from agesearch.data.pack import demo_pack
-from agesearch.data.records import Split
+from agesearch.data.audit.near_duplicates import BITS, RADIUS, Looks, close_pairs, groups_of
+from agesearch.data.dataset.arrays import Pixels, read_arrays
+from agesearch.data.dataset.records import Split
+from agesearch.data.reading.demo_pack import demo_pack
 
 
 @pytest.fixture(scope="module")

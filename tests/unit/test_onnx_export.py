@@ -6,8 +6,9 @@ import torch
 
 from agesearch.ages import expected_age
 from agesearch.errors import InputError
-from agesearch.models.onnx import onnx_bytes, open_session
-from agesearch.models.predict import OnnxPredictor, TorchPredictor
+from agesearch.models.onnx import open_session
+from agesearch.models.predictors import OnnxPredictor, TorchPredictor
+from agesearch.models.tracing import onnx_bytes
 from agesearch.models.zoo import build
 from agesearch.specs import ModelSpec
 

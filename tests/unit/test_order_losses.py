@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import kendalltau
 from torch import Tensor
 
-from agesearch.distill.order import (
+from agesearch.distill.order_losses import (
     ORDER_LOSSES,
     exact_match,
     kendall_tau,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agesearch.errors import InputError
-from agesearch.search.pareto import dominates, front, hypervolume, knee
+from agesearch.search.store.pareto import dominates, front, hypervolume, knee
 
 coordinate = st.floats(0.0, 10.0).map(lambda value: round(value, 1))  # coarse, so that ties happen
 special = st.one_of(coordinate, st.sampled_from([math.nan, math.inf]))

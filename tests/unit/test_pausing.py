@@ -16,14 +16,14 @@ import pytest
 from replay_rows import NETWORKS, SIZES, made_record, study
 
 from agesearch.metrics import EPOCH, VAL_MAE_YEARS
-from agesearch.search.events import StudyEvent, TrialFinished, TrialPaused, TrialStarted
-from agesearch.search.guide import Proposal
-from agesearch.search.history import FIT, STUDY_NAME, History, Spent
-from agesearch.search.keeper import COMPLETED, OUTCOME, Keeper
-from agesearch.search.limits import Fitting
-from agesearch.search.proposer import Proposer
-from agesearch.search.records import State, StudyFolder, TrialRecord
-from agesearch.search.replay import replay
+from agesearch.search.replay.engine import replay
+from agesearch.search.run.trial_manager import COMPLETED, OUTCOME, Keeper
+from agesearch.search.sampler.ehvi import Proposal
+from agesearch.search.sampler.sampler import Proposer
+from agesearch.search.space.limits import Fitting
+from agesearch.search.store.events import StudyEvent, TrialFinished, TrialPaused, TrialStarted
+from agesearch.search.store.history import FIT, STUDY_NAME, History, Spent
+from agesearch.search.store.records import State, StudyFolder, TrialRecord
 from agesearch.specs import StudySpec
 from agesearch.storage import Location
 

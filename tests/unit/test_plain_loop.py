@@ -9,7 +9,7 @@ from agesearch.bench.plain_loop import plain_search
 from agesearch.bench.race import race_study
 from agesearch.distill.task import DistillTask
 from agesearch.models.zoo import build
-from agesearch.search.space import trial_spec
+from agesearch.search.space.space import trial_spec
 from agesearch.specs import ModelSpec, TrainSpec
 from agesearch.storage import Location
 from agesearch.training.batches import FacePool, PoolSource

@@ -9,8 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agesearch.reporting.charts.plots import (
+    Axis,
+    Chart,
+    Curve,
+    Level,
+    Mark,
+    curves_chart,
+    front_chart,
+    share_chart,
+)
 from agesearch.reporting.pages import environment
-from agesearch.reporting.plots import Axis, Chart, Curve, Level, Mark, curves_chart, front_chart, share_chart
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -9,13 +9,13 @@ import pytest
 from replay_rows import NETWORKS, SIZES, study
 
 from agesearch.metrics import VAL_MAE_YEARS
-from agesearch.search.acquisition import expected_improvement, staircase
-from agesearch.search.encoding import Encoding
-from agesearch.search.history import History, Spent
-from agesearch.search.limits import Fitting
-from agesearch.search.pareto import hypervolume
-from agesearch.search.space import network_of
-from agesearch.search.surrogate import GaussianProcess
+from agesearch.search.sampler.acquisition import expected_improvement, staircase
+from agesearch.search.sampler.encoding import Encoding
+from agesearch.search.sampler.gaussian_process import GaussianProcess
+from agesearch.search.space.limits import Fitting
+from agesearch.search.space.space import network_of
+from agesearch.search.store.history import History, Spent
+from agesearch.search.store.pareto import hypervolume
 from agesearch.specs import Choices, Range, StudySpec
 
 LATENCIES = {(arch, size): ms * (size / 64) ** 2 for arch, (ms, _, _) in NETWORKS.items() for size in SIZES}

@@ -20,11 +20,11 @@ from published_sets import (
 from scipy import stats
 
 from agesearch import ages, metrics
-from agesearch.data.parts import Part
-from agesearch.data.records import Manifest, Split, read_manifest
+from agesearch.data.dataset.records import Manifest, Split, read_manifest
+from agesearch.data.dataset.selection import Part
 from agesearch.errors import InputError
 from agesearch.measure import accuracy
-from agesearch.measure.judged import Judged, Labels, Picker, judge, read_labels
+from agesearch.measure.predictions import Judged, Labels, Picker, judge, read_labels
 from agesearch.measure.protocols import PROTOCOLS, Turn, protocol_named, split_named
 from agesearch.measure.scores import differences, pooled_faces, scored
 from agesearch.specs import CropSpec

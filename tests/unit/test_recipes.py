@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from agesearch.ages import ADIENCE_GROUPS
-from agesearch.data.parts import Part
+from agesearch.data.dataset.selection import Part
 from agesearch.errors import InputError
-from agesearch.measure.judged import Labels, Picker
+from agesearch.measure.predictions import Labels, Picker
 from agesearch.measure.protocols import Turn
 from agesearch.models.manifest import ModelManifest
 from agesearch.specs import CropSpec, ModelSpec, TrainSpec
 from agesearch.storage import Location
-from agesearch.training.finetune import _learnt_from, folder_name
-from agesearch.training.recipes import finetune_spec, parse_changes, recipe_for
+from agesearch.training.protocols.finetune import _learnt_from, folder_name
+from agesearch.training.protocols.recipes import finetune_spec, parse_changes, recipe_for
 
 MODEL = Location.of("/models/teacher")
 

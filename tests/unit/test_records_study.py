@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agesearch.errors import InputError
-from agesearch.search.records import (
+from agesearch.search.store.records import (
     Source,
     State,
     StudyFolder,

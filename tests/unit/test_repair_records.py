@@ -18,11 +18,11 @@ from fake_study import write_study
 
 from agesearch.errors import AgeSearchError, ConflictError, InputError
 from agesearch.metrics import VAL_CS5, VAL_MAE_YEARS
-from agesearch.search import repair
-from agesearch.search.events import Note, StudyEvent
-from agesearch.search.history import History, Spent
-from agesearch.search.records import State, StudyFolder, TrialRecord
-from agesearch.search.repair import keep_header, mended_header, open_history, refuse_headless
+from agesearch.search.store import repair
+from agesearch.search.store.events import Note, StudyEvent
+from agesearch.search.store.history import History, Spent
+from agesearch.search.store.records import State, StudyFolder, TrialRecord
+from agesearch.search.store.repair import keep_header, mended_header, open_history, refuse_headless
 from agesearch.specs import Choices, ModelSpec, Range, StudySpec, TrainSpec
 from agesearch.storage import Location
 

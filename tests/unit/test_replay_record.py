@@ -15,11 +15,11 @@ from typer.testing import CliRunner
 from agesearch.cli.main import app
 from agesearch.errors import InputError
 from agesearch.reporting.replays import write_replay_figure
-from agesearch.search.comparison import compare
-from agesearch.search.pareto import hypervolume
-from agesearch.search.recorded import Record, as_table, read_record, record_table
-from agesearch.search.records import State, StudyFolder, StudyHeader, TrialRecord
-from agesearch.search.replay import full_volume, place_of, reference_point, replay
+from agesearch.search.replay.curve_table import Record, as_table, read_record, record_table
+from agesearch.search.replay.engine import full_volume, place_of, reference_point, replay
+from agesearch.search.replay.summary import compare
+from agesearch.search.store.pareto import hypervolume
+from agesearch.search.store.records import State, StudyFolder, StudyHeader, TrialRecord
 from agesearch.specs import RungSpec, parse_spec
 from agesearch.storage import Location
 

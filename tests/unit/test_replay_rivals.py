@@ -11,10 +11,10 @@ from replay_rows import made_record
 
 from agesearch.errors import InputError
 from agesearch.reporting.replays import write_replay_page
-from agesearch.search.comparison import compare
-from agesearch.search.recorded import read_record
-from agesearch.search.replay import replay
-from agesearch.search.strategies import STRATEGIES
+from agesearch.search.replay.curve_table import read_record
+from agesearch.search.replay.engine import replay
+from agesearch.search.replay.strategies import STRATEGIES
+from agesearch.search.replay.summary import compare
 from agesearch.storage import Location
 
 RECORD = made_record(count=20, epochs=8)

@@ -22,8 +22,8 @@ from agesearch.reporting.fronts import front_rows
 from agesearch.reporting.importance import importances
 from agesearch.reporting.report import build_report, writable
 from agesearch.reporting.summary import summary, summary_figures, verdict
-from agesearch.search.measurements import TEACHER, picked
-from agesearch.search.records import State, StudyFolder
+from agesearch.search.front.measurements import TEACHER, picked
+from agesearch.search.store.records import State, StudyFolder
 from agesearch.storage import Location
 
 

@@ -9,8 +9,8 @@ from statistics import geometric_mean
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agesearch.search.records import State
-from agesearch.search.rungs import Curve, Keep, Pause, Stop, decide, rung_epochs, rungs_of
+from agesearch.search.stopping.rungs import Curve, Keep, Pause, Stop, decide, rung_epochs, rungs_of
+from agesearch.search.store.records import State
 from agesearch.specs import Choices, ModelSpec, RungSpec, StudySpec, TrainSpec
 
 EPOCHS = 16

@@ -10,11 +10,11 @@ import pytest
 
 from agesearch.errors import InputError
 from agesearch.metrics import VAL_CS5, VAL_MAE_YEARS
-from agesearch.search.events import StudyEvent, TrialFinished, TrialRetried
-from agesearch.search.history import STUDY_NAME, History, Spent
-from agesearch.search.keeper import COMPLETED, CUT, FAILED, OUTCOME, REASON, SECONDS, Keeper
-from agesearch.search.lives import Death
-from agesearch.search.records import State, StudyFolder, TrialRecord
+from agesearch.search.run.trial_manager import COMPLETED, CUT, FAILED, OUTCOME, REASON, SECONDS, Keeper
+from agesearch.search.run.watchdog import Death
+from agesearch.search.store.events import StudyEvent, TrialFinished, TrialRetried
+from agesearch.search.store.history import STUDY_NAME, History, Spent
+from agesearch.search.store.records import State, StudyFolder, TrialRecord
 from agesearch.specs import Choices, ModelSpec, Range, StudySpec, TrainSpec
 from agesearch.storage import Location
 

@@ -14,7 +14,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from agesearch.ages import FloatArray, gaussian_pmf
-from agesearch.data.faces import Detection
+from agesearch.data.images.crop import Detection
 from agesearch.models.manifest import ModelManifest
 from agesearch.serving.auth import TokenCheck
 from agesearch.serving.faces import FaceService

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from agesearch.data.arrays import NUMBERS
+from agesearch.data.dataset.arrays import NUMBERS
 from agesearch.specs import AugmentSpec, ModelSpec, OptimSpec, TrainSpec
 from agesearch.training.batches import Columns, FacePool, PoolSource, Source, StreamSource
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agesearch.search import sight
-from agesearch.search.pareto import front
-from agesearch.search.records import State, TrialRecord
-from agesearch.search.sight import Sight
+from agesearch.search.sampler import window as sight
+from agesearch.search.sampler.window import Sight
+from agesearch.search.store.pareto import front
+from agesearch.search.store.records import State, TrialRecord
 
 BEST, NEWEST, MOST = 3, 2, 6
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agesearch.bench.simulated_clock import Meter, SimulatedClock, busy_share
+from agesearch.bench.cluster.simulated_clock import Meter, SimulatedClock, busy_share
 
 
 class Spent:

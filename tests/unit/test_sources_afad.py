@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from more_public_trees import afad, put_nothing, read_tree
 
-from agesearch.data.records import SourceRecord
+from agesearch.data.dataset.records import SourceRecord
 
 
 @pytest.mark.parametrize("below", ["", "AFAD-Full"])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from more_public_trees import agedb, put_nothing, read_tree
 
-from agesearch.data.records import SourceRecord
+from agesearch.data.dataset.records import SourceRecord
 
 
 def test_person_age_and_sex_come_from_the_names(tmp_path: Path) -> None:

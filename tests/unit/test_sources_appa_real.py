@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from public_trees import appa_real, small_images, write
 
-from agesearch.data.records import Rejected, SourceRecord, Split
+from agesearch.data.dataset.records import Rejected, SourceRecord, Split
 from agesearch.data.sources import SOURCES, SourceOptions
 from agesearch.errors import InputError
 from agesearch.storage import Location

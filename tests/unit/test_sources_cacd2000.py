@@ -9,7 +9,7 @@ import pytest
 from more_public_trees import cacd2000, put_nothing, read_tree
 from scipy.io import savemat
 
-from agesearch.data.records import SourceRecord, Split
+from agesearch.data.dataset.records import SourceRecord, Split
 from agesearch.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("matlab_here")

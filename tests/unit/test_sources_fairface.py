@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from more_public_trees import fairface, put_nothing, read_tree
 
-from agesearch.data.records import SourceRecord, Split
+from agesearch.data.dataset.records import SourceRecord, Split
 from agesearch.errors import InputError
 from agesearch.storage import Location
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from more_public_trees import fgnet, put_nothing, read_tree
 
-from agesearch.data.records import SourceRecord
+from agesearch.data.dataset.records import SourceRecord
 from agesearch.data.sources import SOURCES
 
 LABELS = {

@@ -10,9 +10,9 @@ import pytest
 from public_trees import datenum, imdb_wiki_csv, imdb_wiki_mat, small_images, write
 from scipy.io import savemat
 
-from agesearch.data.matlab import matlab_age
-from agesearch.data.records import Rejected, SourceRecord, Split
+from agesearch.data.dataset.records import Rejected, SourceRecord, Split
 from agesearch.data.sources import SOURCES, SourceOptions
+from agesearch.data.sources.matlab import matlab_age
 from agesearch.errors import InputError
 from agesearch.storage import Location
 

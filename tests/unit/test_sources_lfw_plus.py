@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from public_trees import lfw_plus, small_images, write
 
-from agesearch.data.records import Rejected, SourceRecord, Split
+from agesearch.data.dataset.records import Rejected, SourceRecord, Split
 from agesearch.data.sources import SOURCES, SourceOptions
 from agesearch.errors import InputError
 from agesearch.storage import Location

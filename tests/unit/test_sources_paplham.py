@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from more_public_trees import PAPLHAM, TURNS, benchmark_yaml, paplham, put_nothing, read_tree
 
-from agesearch.data.records import Rotation, SourceRecord, Split
+from agesearch.data.dataset.records import Rotation, SourceRecord, Split
 from agesearch.data.sources import SOURCES, SourceOptions
 from agesearch.errors import InputError
 from agesearch.storage import Location

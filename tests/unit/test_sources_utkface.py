@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from more_public_trees import put_nothing, read_tree, utkface
 
-from agesearch.data.records import SourceRecord
+from agesearch.data.dataset.records import SourceRecord
 from agesearch.data.sources import SOURCES
 from agesearch.errors import InputError
 

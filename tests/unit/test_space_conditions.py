@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agesearch.errors import InputError
-from agesearch.search.conditions import active, holds, stages
-from agesearch.search.faults import random_params
-from agesearch.search.history import History, Spent
-from agesearch.search.limits import Fitting, fitting_networks
-from agesearch.search.preparation import fitting_trials
-from agesearch.search.proposer import Proposer
-from agesearch.search.replay import place_of
-from agesearch.search.space import load_space, network_of, networks, trial_spec
+from agesearch.search.replay.engine import place_of
+from agesearch.search.run.setup import fitting_trials
+from agesearch.search.sampler.sampler import Proposer
+from agesearch.search.space.conditions import active, holds, stages
+from agesearch.search.space.limits import Fitting, fitting_networks
+from agesearch.search.space.space import load_space, network_of, networks, trial_spec
+from agesearch.search.space.validation import random_params
+from agesearch.search.store.history import History, Spent
 from agesearch.specs import StudySpec
 from agesearch.storage import Location
 

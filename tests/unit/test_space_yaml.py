@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agesearch.errors import InputError
-from agesearch.search.space import (
+from agesearch.search.space.space import (
     check_space,
     field_names,
     load_space,

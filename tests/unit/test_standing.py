@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from agesearch.search.records import State, TrialRecord
-from agesearch.search.standing import Pace, Running, Standing, Tally, budget_of, reason_group
+from agesearch.search.store.records import State, TrialRecord
+from agesearch.search.view.progress import Pace, Running, Standing, Tally, budget_of, reason_group
 from agesearch.specs import Choices, ModelSpec, Range, StudySpec, TrainSpec
 
 SPEC = StudySpec(

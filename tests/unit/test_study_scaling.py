@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from agesearch.errors import InputError
-from agesearch.search.records import Source, StudyFolder
-from agesearch.search.scaling import scaled_study
-from agesearch.search.space import check_space, grid, load_space, networks, trial_spec
-from agesearch.search.teachers import chosen_teachers, own_teacher
+from agesearch.search.run.teachers import chosen_teachers, own_teacher
+from agesearch.search.space.scaling import scaled_study
+from agesearch.search.space.space import check_space, grid, load_space, networks, trial_spec
+from agesearch.search.store.records import Source, StudyFolder
 from agesearch.specs import (
     Choices,
     ModelSpec,

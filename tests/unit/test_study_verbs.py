@@ -11,9 +11,9 @@ from typer.testing import CliRunner, Result
 
 from agesearch.cli.main import app
 from agesearch.errors import InputError
-from agesearch.search.driver import driving
-from agesearch.search.records import State, StudyFolder
-from agesearch.search.status import study_status
+from agesearch.search.run.driver import driving
+from agesearch.search.store.records import State, StudyFolder
+from agesearch.search.view.status import study_status
 from agesearch.storage import Location
 
 
@@ -112,7 +112,7 @@ def test_trial_tells_all_that_is_known(study: StudyFolder) -> None:
 
 
 def test_a_trial_that_does_not_exist_or_does_not_end_is_refused(study: StudyFolder) -> None:
-    from agesearch.search.rerun import rerun_trial
+    from agesearch.search.view.rerun import rerun_trial
 
     result = CliRunner().invoke(app, ["trial", str(study.root), "99"])
     assert isinstance(result.exception, InputError)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from agesearch.data.arrays import read_arrays
-from agesearch.data.pack import demo_pack
-from agesearch.data.records import read_manifest
+from agesearch.data.dataset.arrays import read_arrays
+from agesearch.data.dataset.records import read_manifest
+from agesearch.data.reading.demo_pack import demo_pack
 
 
 def test_the_pack_is_a_small_dataset_of_all_ages() -> None:

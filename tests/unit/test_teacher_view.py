@@ -14,13 +14,13 @@ from foreign_graphs import write_teacher
 from typer.testing import CliRunner
 
 from agesearch.cli.teacher import add_to
-from agesearch.data.faces import encode_crop
-from agesearch.data.records import MANIFEST, SCHEMA, SHARDS, Manifest, Split
+from agesearch.data.dataset.records import MANIFEST, SCHEMA, SHARDS, Manifest, Split
+from agesearch.data.images.crop import encode_crop
 from agesearch.deploy.registry import model_folder
 from agesearch.distill.targets import teacher_targets
 from agesearch.errors import InputError
 from agesearch.measure.teachers import describe_teacher
-from agesearch.models.manifest import model_digest
+from agesearch.models.identity import model_digest
 from agesearch.models.predict import open_predictor
 from agesearch.specs import CropSpec
 from agesearch.storage import Location

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from agesearch.errors import InputError
-from agesearch.search import trackers
-from agesearch.search.events import (
+from agesearch.search.store.events import (
     Note,
     Outcome,
     StudyEnded,
@@ -21,8 +20,10 @@ from agesearch.search.events import (
     TrialProgress,
     TrialStarted,
 )
-from agesearch.search.records import Source, State, StudyHeader, TrialRecord
-from agesearch.search.tracking import Feed, open_tracker, study_id, tracked, without_secrets
+from agesearch.search.store.records import Source, State, StudyHeader, TrialRecord
+from agesearch.search.tracking import backends as trackers
+from agesearch.search.tracking.feed import Feed, open_tracker, tracked, without_secrets
+from agesearch.search.tracking.tracker import study_id
 from agesearch.specs import CropSpec, ModelSpec, Range, StudySpec, TrainSpec
 
 SPEC = StudySpec(

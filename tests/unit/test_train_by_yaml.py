@@ -11,7 +11,7 @@ from agesearch.ages import gaussian_pmf
 from agesearch.distill.losses import LOSSES
 from agesearch.distill.task import DistillTask
 from agesearch.errors import InputError
-from agesearch.models.heads import HEADS
+from agesearch.models.heads.table import HEADS
 from agesearch.models.zoo import build
 from agesearch.specs import DistillSpec, TrainSpec, load_spec
 from agesearch.storage import Location

@@ -10,7 +10,7 @@ from rich.console import Console
 from agesearch.cli import tune_view
 from agesearch.cli.study_screen import Screen
 from agesearch.cli.tune_view import LiveView, Watched
-from agesearch.search.events import (
+from agesearch.search.store.events import (
     Note,
     StudyEvent,
     StudyStarted,
@@ -22,7 +22,7 @@ from agesearch.search.events import (
     TrialRetried,
     TrialStarted,
 )
-from agesearch.search.records import Source, State, StudyHeader, TrialRecord, front_of
+from agesearch.search.store.records import Source, State, StudyHeader, TrialRecord, front_of
 from agesearch.specs import CropSpec, ModelSpec, Range, StudySpec, TrainSpec
 
 NAMES = ("lcnet_035", "mobilenetv4_conv_small_with_a_name_that_is_very_long_indeed_and_longer")

@@ -13,13 +13,13 @@ import pyarrow as pa
 import pytest
 
 from agesearch.ages import FloatArray
-from agesearch.data.answers import StoredAnswers
-from agesearch.data.arrays import read_arrays
-from agesearch.data.augment import views_key
-from agesearch.data.faces import encode_crop
-from agesearch.data.records import MANIFEST, SCHEMA, SHARDS, Manifest, read_manifest
+from agesearch.data.dataset.arrays import read_arrays
+from agesearch.data.dataset.records import MANIFEST, SCHEMA, SHARDS, Manifest, read_manifest
+from agesearch.data.images.augment import views_key
+from agesearch.data.images.crop import encode_crop
+from agesearch.data.reading.teacher_outputs import StoredAnswers
 from agesearch.distill import targets as module
-from agesearch.distill.frozen import Answer
+from agesearch.distill.stored_answers import Answer
 from agesearch.distill.target_store import remove_targets, stored_targets
 from agesearch.distill.targets import compute
 from agesearch.errors import InputError

@@ -11,7 +11,8 @@ from agesearch.ages import expected_age, gaussian_pmf
 from agesearch.errors import InputError
 from agesearch.models.architectures import ARCHITECTURES
 from agesearch.models.folder import load_net, write_model
-from agesearch.models.manifest import ModelManifest, model_digest
+from agesearch.models.identity import model_digest
+from agesearch.models.manifest import ModelManifest
 from agesearch.models.weights import Loaded, load_backbone_file
 from agesearch.models.zoo import build, untrained
 from agesearch.specs import CropSpec, ModelSpec

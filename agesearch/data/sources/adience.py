@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from agesearch.ages import ADIENCE_GROUPS
-from agesearch.data.records import Rejected, Rotation, SourceRecord, Split
+from agesearch.data.dataset.records import Rejected, Rotation, SourceRecord, Split
 from agesearch.data.sources.base import BadLabel, Source, SourceOptions, Variant, parse_age, parse_sex
 from agesearch.data.sources.tables import entry, find, missing_files, named_rows
 from agesearch.errors import InputError

@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-from agesearch.data.records import Rejected, SourceRecord
+from agesearch.data.dataset.records import Rejected, SourceRecord
 from agesearch.data.sources.base import (
     BadLabel,
     Source,

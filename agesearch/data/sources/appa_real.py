@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from agesearch.data.records import Rejected, SourceRecord, Split
+from agesearch.data.dataset.records import Rejected, SourceRecord, Split
 from agesearch.data.sources.base import Source, SourceOptions, Variant, parse_number, parse_sex
 from agesearch.data.sources.tables import entry, file_names, find, missing_files, named_rows, single_age
 from agesearch.storage import Location

@@ -16,8 +16,8 @@ from typing import Any
 import pyarrow.fs as pafs
 
 from agesearch.ages import MAX_AGE
-from agesearch.data.files import on_disk, printable
-from agesearch.data.records import LabelKind, Rejected, Rotation, SourceRecord, Split
+from agesearch.data.dataset.records import LabelKind, Rejected, Rotation, SourceRecord, Split
+from agesearch.data.images.files import on_disk, printable
 from agesearch.errors import InputError, unknown_name
 from agesearch.storage import Location
 

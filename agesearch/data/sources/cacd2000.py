@@ -8,9 +8,9 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from agesearch.data.matlab import mat_struct, mat_text
-from agesearch.data.records import Rejected, SourceRecord, Split
+from agesearch.data.dataset.records import Rejected, SourceRecord, Split
 from agesearch.data.sources.base import BadLabel, Source, SourceOptions, parse_number
+from agesearch.data.sources.matlab import mat_struct, mat_text
 from agesearch.data.sources.tables import entry, missing_files
 from agesearch.errors import InputError
 from agesearch.storage import Location

@@ -10,8 +10,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from agesearch.data.files import printable
-from agesearch.data.records import Rejected, SourceRecord
+from agesearch.data.dataset.records import Rejected, SourceRecord
+from agesearch.data.images.files import printable
 from agesearch.data.sources.base import (
     BadLabel,
     Source,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from agesearch.ages import MAX_AGE
-from agesearch.data.records import Rejected, SourceRecord, Split
+from agesearch.data.dataset.records import Rejected, SourceRecord, Split
 from agesearch.data.sources.base import BadLabel, Source, SourceOptions, parse_sex
 from agesearch.data.sources.tables import entry, find, missing_files, named_rows
 from agesearch.errors import InputError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from agesearch.data.records import Rejected, SourceRecord
+from agesearch.data.dataset.records import Rejected, SourceRecord
 from agesearch.data.sources.base import BadLabel, Source, SourceOptions, parse_age, walk_images
 from agesearch.errors import InputError
 

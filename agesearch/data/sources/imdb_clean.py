@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from functools import partial
 
-from agesearch.data.records import Rejected, SourceRecord, Split
+from agesearch.data.dataset.records import Rejected, SourceRecord, Split
 from agesearch.data.sources.base import BadLabel, Source, SourceOptions, Variant, parse_sex
 from agesearch.data.sources.tables import (
     corners_box,

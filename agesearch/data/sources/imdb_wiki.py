@@ -16,9 +16,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from agesearch.data.matlab import mat_struct, mat_text, matlab_age
-from agesearch.data.records import Rejected, SourceRecord
+from agesearch.data.dataset.records import Rejected, SourceRecord
+from agesearch.data.dataset.splits import split_of_key
 from agesearch.data.sources.base import BadLabel, Source, SourceOptions, Variant
+from agesearch.data.sources.matlab import mat_struct, mat_text, matlab_age
 from agesearch.data.sources.tables import (
     Box,
     cell,
@@ -29,7 +30,6 @@ from agesearch.data.sources.tables import (
     parse_box,
     single_age,
 )
-from agesearch.data.splits import split_of_key
 from agesearch.errors import InputError
 from agesearch.specs import SplitSpec
 from agesearch.storage import Location

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from functools import partial
 
-from agesearch.data.records import Rejected, SourceRecord, Split
+from agesearch.data.dataset.records import Rejected, SourceRecord, Split
 from agesearch.data.sources.base import Source, SourceOptions
 from agesearch.data.sources.tables import (
     cell,

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 
-from agesearch.data.records import Rejected, SourceRecord
+from agesearch.data.dataset.records import Rejected, SourceRecord
 from agesearch.data.sources.base import BadLabel, Source, SourceOptions, parse_sex
 from agesearch.data.sources.tables import entry, missing_files, named_rows, single_age
 from agesearch.storage import Location

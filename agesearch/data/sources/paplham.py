@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from pydantic import ConfigDict
 
-from agesearch.data.records import Rejected, Rotation, SourceRecord, Split
+from agesearch.data.dataset.records import Rejected, Rotation, SourceRecord, Split
 from agesearch.data.sources.base import (
     BadLabel,
     Source,

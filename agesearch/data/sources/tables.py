@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from agesearch.data.records import Rejected, SourceRecord
+from agesearch.data.dataset.records import Rejected, SourceRecord
 from agesearch.data.sources.base import IMAGE_SUFFIXES, BadLabel, inside, parse_age
 from agesearch.errors import InputError, first_line
 from agesearch.storage import Location

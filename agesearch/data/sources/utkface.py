@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from agesearch.data.records import Rejected, SourceRecord
+from agesearch.data.dataset.records import Rejected, SourceRecord
 from agesearch.data.sources.base import (
     BadLabel,
     Source,

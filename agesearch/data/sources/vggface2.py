@@ -17,7 +17,8 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from agesearch.data.records import Rejected, SourceRecord, Split
+from agesearch.data.dataset.records import Rejected, SourceRecord, Split
+from agesearch.data.dataset.splits import split_of_key
 from agesearch.data.sources.base import BadLabel, Source, SourceOptions, inside, parse_sex
 from agesearch.data.sources.tables import (
     cell,
@@ -29,7 +30,6 @@ from agesearch.data.sources.tables import (
     parse_box,
     single_age,
 )
-from agesearch.data.splits import split_of_key
 from agesearch.errors import InputError
 from agesearch.specs import SplitSpec
 from agesearch.storage import Location

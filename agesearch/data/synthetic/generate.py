@@ -14,19 +14,19 @@ from typing import Any
 import cv2
 from pydantic import Field
 
-from agesearch.data.faces import encode_crop
-from agesearch.data.ingest import Ingested
-from agesearch.data.records import (
+from agesearch.data.dataset.records import (
     MANIFEST,
     SCHEMA_VERSION,
     SourceRecord,
     read_manifest,
 )
-from agesearch.data.splits import split_of
+from agesearch.data.dataset.splits import split_of
+from agesearch.data.dataset.writer import DatasetWriter, check_output, sample_id_of
+from agesearch.data.images.crop import encode_crop
+from agesearch.data.ingest.run import Ingested
 from agesearch.data.synthetic.actor import CROP_SCALE, Studio, open_studio
 from agesearch.data.synthetic.mesh import find_data
 from agesearch.data.synthetic.scene import SyntheticFace, render_face
-from agesearch.data.writing import DatasetWriter, check_output, sample_id_of
 from agesearch.errors import AgeSearchError
 from agesearch.progress import Listener, Progress, silent
 from agesearch.session import ray_session

@@ -1,0 +1,1 @@
+"""Kills a study again and again and checks that nothing is lost."""

@@ -1,0 +1,1 @@
+"""Whether one driver keeps a large cluster busy, under a simulated clock."""

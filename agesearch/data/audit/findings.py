@@ -1,0 +1,267 @@
+"""What a check of a dataset can find, and how each is found on the label columns."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from agesearch.ages import MAX_AGE
+from agesearch.data.audit.label_outliers import Values, differing_copies, far_out, wide_subjects
+from agesearch.data.audit.near_duplicates import Match
+from agesearch.data.dataset.records import Rotation, Split
+from agesearch.specs import Spec
+
+_SPLITS = tuple(split.value for split in Split)
+#: From this share on the largest decade dominates: an error over all faces says little about the other ages.
+_DOMINANT_SHARE = 0.5
+_SHOWN_FACES = 8
+
+
+class FaceRef(Spec):
+    """A face by its sample id, and where it stands."""
+
+    sample_id: str
+    split: str
+    fold: int | None = None
+    subject_id: str | None = None
+    age: float | None = None
+
+    @property
+    def place(self) -> str:
+        """``test``, or ``test, fold 3``."""
+        return self.split if self.fold is None else f"{self.split}, fold {self.fold}"
+
+
+class SharedSubject(Spec):
+    """A subject in several splits, or (``by`` fold) in several folds, with its faces in each place.
+
+    ``is_leak`` is false for folds that no turn of the dataset's protocols puts on two sides.
+    """
+
+    subject_id: str
+    by: Literal["split", "fold"]
+    places: dict[str, int]
+    faces: tuple[FaceRef, ...]
+    is_leak: bool = True
+
+
+class Copies(Spec):
+    """Faces cut from copies of one photograph: how many, and some of every place. Of the ties between them
+    the largest Hamming ``distance`` of their hashes, the smallest ``likeness``, and whether one is mirrored.
+    """
+
+    faces: tuple[FaceRef, ...]
+    size: int
+    distance: int
+    likeness: float
+    mirrored: bool
+
+
+class Suspect(Spec):
+    """Labels worth a look: why, in words, and the faces meant."""
+
+    kind: Literal["far_out_age", "wide_subject", "differing_copies", "model_residual"]
+    detail: str
+    faces: tuple[FaceRef, ...]
+
+
+class AgeBins(Spec):
+    """Faces by decade and split; the decades that one side of the split lacks and the other has; the largest
+    decade's share of the labelled faces.
+    """
+
+    counts: dict[str, dict[str, int]]
+    lacking: dict[str, tuple[str, ...]]
+    largest: str | None
+    largest_share: float
+    empty_splits: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Faces:
+    """The label columns of N faces in the order of the shards; ``age`` in years, NaN where unknown, and
+    ``age_or_middle`` with the middle of a group in its place.
+    """
+
+    sample_id: list[str]
+    subject: list[str | None]
+    source: list[str]
+    split: list[str]
+    fold: list[int | None]
+    age: npt.NDArray[np.floating]
+    age_or_middle: npt.NDArray[np.floating]
+    rotations: tuple[Rotation, ...] = field(default=())
+
+    def __len__(self) -> int:
+        return len(self.sample_id)
+
+    def ref(self, index: int) -> FaceRef:
+        """The face as findings name it."""
+        age = float(self.age[index])
+        return FaceRef(
+            sample_id=self.sample_id[index],
+            split=self.split[index],
+            fold=self.fold[index],
+            subject_id=self.subject[index],
+            age=None if np.isnan(age) else round(age, 2),
+        )
+
+    def any_apart(self, group: Sequence[int]) -> bool:
+        """Whether some of these faces lie on two sides of the split or of a turn of the protocols."""
+        folds = {self.fold[index] for index in group} - {None}
+        return len({self.split[index] for index in group}) > 1 or self.parts(folds)
+
+    def parts(self, folds: Collection[int | None]) -> bool:
+        """Whether some turn puts two of these folds on two sides."""
+        return any(pair <= set(folds) for pair in self.parted_folds)
+
+    @cached_property
+    def parted_folds(self) -> frozenset[frozenset[int | None]]:
+        """The pairs of folds that some turn puts on two sides."""
+        parted = set()
+        for turn in self.rotations:
+            role = {fold: name for name in ("train", "val", "test") for fold in getattr(turn, name)}
+            parted |= {frozenset((a, b)) for a in role for b in role if role[a] != role[b]}
+        return frozenset(parted)
+
+
+def unknown_subjects(faces: Faces) -> int:
+    """Faces without an identity."""
+    return sum(subject is None for subject in faces.subject)
+
+
+def shared_subjects(faces: Faces) -> tuple[list[SharedSubject], list[SharedSubject]]:
+    """The subjects in more than one split, and those in more than one fold only; by name."""
+    where: dict[str, list[int]] = {}
+    for index, subject in enumerate(faces.subject):
+        if subject is not None:
+            where.setdefault(subject, []).append(index)
+    by_split, by_fold = [], []
+    for subject in sorted(where):
+        indices = where[subject]
+        splits = Counter(faces.split[index] for index in indices)
+        folds = Counter(faces.fold[index] for index in indices if faces.fold[index] is not None)
+        if len(splits) > 1:
+            by_split.append(_shared(faces, subject, "split", splits, indices, is_leak=True))
+        elif len(folds) > 1:
+            numbers = {f"fold {fold}": count for fold, count in sorted(folds.items(), key=str)}
+            by_fold.append(
+                _shared(faces, subject, "fold", numbers, indices, is_leak=faces.parts(folds.keys()))
+            )
+    return by_split, by_fold
+
+
+def _shared(
+    faces: Faces,
+    subject: str,
+    by: Literal["split", "fold"],
+    places: dict[str, int],
+    indices: list[int],
+    *,
+    is_leak: bool,
+) -> SharedSubject:
+    # The rarest place first: those are the faces to move or drop.
+    order = sorted(indices, key=lambda index: (places.get(faces.split[index], 0), faces.sample_id[index]))
+    return SharedSubject(
+        subject_id=subject,
+        by=by,
+        places=dict(places),
+        faces=tuple(map(faces.ref, order[:_SHOWN_FACES])),
+        is_leak=is_leak,
+    )
+
+
+def copies_of(faces: Faces, group: Sequence[int], ties: Sequence[Match]) -> Copies:
+    """A group of copies as a finding: the first face of every place comes first."""
+    seen: set[str] = set()
+    firsts: list[FaceRef] = []
+    rest: list[FaceRef] = []
+    for index in group:
+        face = faces.ref(index)
+        (rest if face.place in seen else firsts).append(face)
+        seen.add(face.place)
+    return Copies(
+        faces=tuple([*firsts, *rest][:_SHOWN_FACES]),
+        size=len(group),
+        distance=max(tie.distance for tie in ties),
+        likeness=round(min(tie.likeness for tie in ties), 4),
+        mirrored=any(tie.mirrored for tie in ties),
+    )
+
+
+def suspects_of(faces: Faces, copies: Sequence[Sequence[int]], predicted: Values | None) -> list[Suspect]:
+    """Labels worth a look, of all four kinds; ``predicted`` are a model's ages, None without a model."""
+    found = []
+    age = faces.age
+    for group in differing_copies(copies, age):
+        ends = (
+            min(group, key=lambda index: _or(age[index], np.inf)),
+            max(group, key=lambda i: _or(age[i], -1)),
+        )
+        detail = f"one photograph is {age[ends[0]]:g} and {age[ends[1]]:g} years old"
+        found.append(Suspect(kind="differing_copies", detail=detail, faces=tuple(map(faces.ref, ends))))
+    for subject, low, high in wide_subjects(faces.subject, faces.source, age):
+        detail = f"{subject} is {age[low]:g} and {age[high]:g} years old"
+        found.append(Suspect(kind="wide_subject", detail=detail, faces=(faces.ref(low), faces.ref(high))))
+    for index, z in far_out(age):
+        detail = f"{age[index]:g} years, robust z {z:+.1f}"
+        found.append(Suspect(kind="far_out_age", detail=detail, faces=(faces.ref(index),)))
+    if predicted is not None:
+        for index, z in far_out(predicted - age):
+            detail = f"labelled {age[index]:g}, the model says {predicted[index]:.0f}, robust z {z:+.1f}"
+            found.append(Suspect(kind="model_residual", detail=detail, faces=(faces.ref(index),)))
+    return found
+
+
+def _or(age: Any, unknown: float) -> float:
+    return unknown if np.isnan(age) else float(age)
+
+
+def age_bins(faces: Faces) -> AgeBins:
+    """The decades of each split, and what they lack."""
+    counts = {_decade(first): dict.fromkeys(_SPLITS, 0) for first in range(0, MAX_AGE, 10)}
+    for age, split in zip(faces.age_or_middle.tolist(), faces.split, strict=True):
+        if age == age:
+            counts[_decade(min(int(age // 10) * 10, MAX_AGE - 10))][split] += 1
+    present = Counter(faces.split)
+    has = {split: {decade for decade, row in counts.items() if row[split]} for split in _SPLITS}
+    evaluated = has["val"] | has["test"]
+    wanted = {"train": evaluated, "val": has["train"], "test": has["train"]}
+    lacking = {
+        split: tuple(decade for decade in counts if decade in wanted[split] - has[split])
+        for split in _SPLITS
+        if has[split]
+    }
+    totals = {decade: sum(row.values()) for decade, row in counts.items()}
+    labelled = sum(totals.values())
+    largest = max(totals, key=lambda decade: totals[decade]) if labelled else None
+    return AgeBins(
+        counts=counts,
+        lacking={split: decades for split, decades in lacking.items() if decades},
+        largest=largest,
+        largest_share=round(totals[largest] / labelled, 4) if largest is not None else 0.0,
+        empty_splits=tuple(split for split in _SPLITS if not present[split]),
+    )
+
+
+def age_warnings(bins: AgeBins) -> list[str]:
+    """The bins in words, where they matter."""
+    warnings = []
+    if bins.empty_splits:
+        warnings.append(f"No faces at all in: {', '.join(bins.empty_splits)}.")
+    for split, decades in bins.lacking.items():
+        other = "val or test has" if split == "train" else "train has"
+        warnings.append(f"{split} lacks ages that {other}: {', '.join(decades)}.")
+    if bins.largest_share > _DOMINANT_SHARE:
+        warnings.append(f"{bins.largest_share:.0%} of the faces are {bins.largest} years old.")
+    return warnings
+
+
+def _decade(first: int) -> str:
+    return f"{first}-{first + 9 if first + 10 < MAX_AGE else MAX_AGE}"

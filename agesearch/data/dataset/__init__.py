@@ -1,0 +1,1 @@
+"""A dataset on disk: schema, shards, selection of rows, splits, and how it is written and published."""

@@ -1,0 +1,68 @@
+"""Reading a dataset's rows from its Parquet shards, whole or batch by batch; a damaged one says so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pyarrow as pa
+import pyarrow.dataset as pads
+
+from agesearch.data.dataset.records import SCHEMA, SHARDS, Split
+from agesearch.data.dataset.selection import Part
+from agesearch.errors import InputError, first_line
+from agesearch.storage import Location
+
+#: Rows held at once by ``row_batches``: some 10 MB of 112-pixel crops.
+BATCH_ROWS = 2048
+
+
+def shard_names(dataset: Location) -> list[str]:
+    """The names of the shards, in order."""
+    return [child.name for child in (dataset / SHARDS).children() if child.name.endswith(".parquet")]
+
+
+def read_rows(dataset: str | Location, part: Split | Part | None, columns: list[str]) -> pa.Table:
+    """The columns of a part's rows from all shards; only the rows asked for are kept in memory."""
+    folder = Location.of(dataset)
+    with _damage_told(folder):
+        return open_shards(folder).to_table(columns=columns, filter=Part.of(part).where)
+
+
+def row_batches(
+    dataset: str | Location,
+    part: Split | Part | None,
+    columns: list[str],
+    *,
+    rows: int = BATCH_ROWS,
+    shards: list[str] | None = None,
+) -> Iterator[pa.RecordBatch]:
+    """The same, as batches of at most ``rows`` rows, so that memory does not grow with the dataset.
+
+    ``shards`` names those to read (default: all).
+    """
+    folder = Location.of(dataset)
+    with _damage_told(folder):
+        # Shard by shard: a scan of the whole reads ahead of a slow caller until it holds every crop.
+        for shard in open_shards(folder, shards).get_fragments():
+            batches = shard.to_batches(
+                SCHEMA, columns=columns, filter=Part.of(part).where, batch_size=rows, batch_readahead=2
+            )
+            yield from (batch for batch in batches if batch.num_rows)
+
+
+def open_shards(dataset: Location, names: list[str] | None = None) -> pads.Dataset:
+    """All shards (or those named) as one Arrow dataset; columns that an older version lacks are null."""
+    shards = dataset / SHARDS
+    if not shards.exists():
+        raise InputError(f"'{dataset}' is damaged: its folder '{SHARDS}' is missing. Ingest it again.")
+    where = shards.path if names is None else [(shards / name).path for name in names]
+    return pads.dataset(where, schema=SCHEMA, filesystem=shards.filesystem, format="parquet")
+
+
+@contextmanager
+def _damage_told(dataset: Location) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
+        raise InputError(f"'{dataset}' is damaged: {first_line(error)} Ingest it again.") from error

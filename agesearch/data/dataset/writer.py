@@ -1,0 +1,239 @@
+"""Write a dataset so that it is there whole or not at all: staged shards, quarantine, and the manifest last.
+
+A folder is a dataset once ``dataset.json`` is in it. Until then shards lie under ``.staging``, so a run that
+is killed leaves an earlier dataset as it was. Works the same on a local folder and behind a URI.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from agesearch.data.dataset.commit import (
+    STAGING,
+    Quarantine,
+    finish_publishing,
+    next_shard,
+    publish,
+    shard_name,
+)
+from agesearch.data.dataset.counts import LABEL_COLUMNS, Tally, short_hash
+from agesearch.data.dataset.disk_set import DiskSet
+from agesearch.data.dataset.ledger import LEDGER
+from agesearch.data.dataset.records import (
+    MANIFEST,
+    QUARANTINE,
+    SCHEMA,
+    SHARDS,
+    Annotation,
+    LabelKind,
+    Manifest,
+    MixturePart,
+    Rejected,
+    Rotation,
+)
+from agesearch.errors import ConflictError, InputError
+from agesearch.provenance import installed, now
+from agesearch.specs import CropSpec
+from agesearch.storage import Location
+
+#: Rows of one Parquet shard: about 10 MB of 112-pixel crops, small enough to read with few rows in memory.
+ROWS_PER_SHARD = 2048
+
+#: Files of the staging folder, and where in the dataset they go.
+Moves = list[tuple[str, str]]
+
+
+class DatasetWriter:
+    """Takes finished rows, writes a dataset folder; the caller holds ``storage.exclusive(out, ...)``.
+
+    ``add`` takes rows (dicts by the names of ``SCHEMA``; absent columns are null) or a table of that schema.
+    A ``sample_id`` that was added before is not written again but quarantined as ``duplicate``. ``finish``
+    makes the dataset appear; without it nothing but ``.staging`` is left behind.
+    """
+
+    def __init__(
+        self,
+        out: Location,
+        *,
+        name: str,
+        label_kind: LabelKind,
+        licence: str,
+        crop: CropSpec,
+        detector: str,
+        rotations: tuple[Rotation, ...] = (),
+        notes: tuple[str, ...] = (),
+        parts: tuple[MixturePart, ...] = (),
+        annotation: Annotation | None = None,
+        replace: bool = False,
+        rows_per_shard: int = ROWS_PER_SHARD,
+    ) -> None:
+        finish_publishing(out)
+        check_output(out, replace=replace)
+        self._out = out
+        self._fields: dict[str, Any] = {
+            "name": name,
+            "label_kind": label_kind,
+            "licence": licence,
+            "crop": crop,
+            "detector": detector,
+            "rotations": rotations,
+            "notes": notes,
+            "parts": parts,
+            "annotation": annotation,
+        }
+        self._rows_per_shard = rows_per_shard
+        self._waiting: list[pa.Table] = []
+        self._waiting_rows = 0
+        self._shards: list[str] = []
+        self._tally = Tally()
+        self._seen = DiskSet()
+        (out / STAGING).delete()
+        (out / STAGING / SHARDS).make_dir()
+        self._quarantine = Quarantine(out / STAGING)
+        self._first = next_shard(out)
+
+    @property
+    def faces(self) -> int:
+        """Faces taken so far."""
+        return self._tally.faces
+
+    @property
+    def left_out(self) -> int:
+        """Rows quarantined so far."""
+        return self._quarantine.reasons.total()
+
+    def add(self, rows: Sequence[Mapping[str, Any]] | pa.Table, paths: Sequence[str] | None = None) -> None:
+        """Take rows; ``paths`` (where each came from) names a duplicate in the quarantine."""
+        faces = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=SCHEMA)
+        faces = faces.select(SCHEMA.names).cast(SCHEMA)
+        keep = self._take(faces, paths)
+        self._waiting.append(faces.take(pa.array(keep, pa.int64())) if len(keep) < len(faces) else faces)
+        self._waiting_rows += len(keep)
+        while self._waiting_rows >= self._rows_per_shard:
+            self._flush(self._rows_per_shard)
+
+    def reject(self, left_out: Iterable[Rejected]) -> None:
+        """Take what was left out, with its reason."""
+        self._quarantine.add(left_out)
+
+    @property
+    def shards(self) -> tuple[str, ...]:
+        """The names of the shards that are written; each holds the next ``rows_per_shard`` rows."""
+        return tuple(self._shards)
+
+    def finish(
+        self,
+        left_out: Iterable[Rejected] = (),
+        *,
+        source_digest: str = "",
+        spec_digest: str = "",
+        also: Callable[[Manifest], Moves] | None = None,
+    ) -> Manifest:
+        """Make the dataset appear and return its manifest; an ``InputError`` where not one face came.
+
+        ``also`` may put more files into the staging folder once all rows are written, and says where in the
+        dataset they go; they appear with it.
+        """
+        self.reject(left_out)
+        if not self.faces:
+            self.discard()
+            raise nothing_left(self._out, self._quarantine.reasons)
+        if self._waiting_rows:
+            self._flush(self._waiting_rows)
+        manifest = Manifest(
+            **self._fields,
+            **self._tally.fields(),
+            left_out=self._quarantine.finish(),
+            source_digest=source_digest,
+            spec_digest=spec_digest,
+            created=now(),
+            versions=versions(),
+        )
+        self._publish(manifest, [] if also is None else also(manifest))
+        return manifest
+
+    def discard(self) -> None:
+        """Forget everything; an earlier dataset in the folder stays as it was."""
+        self._quarantine.discard()
+        (self._out / STAGING).delete()
+
+    def _take(self, faces: pa.Table, paths: Sequence[str] | None) -> list[int]:
+        """Indices of the rows that are new; they are counted and enter the content digest."""
+        ids: list[str] = faces["sample_id"].to_pylist()
+        labels: list[dict[str, Any]] = faces.select(LABEL_COLUMNS).to_pylist()
+        keep = []
+        for index, (sample_id, label) in enumerate(zip(ids, labels, strict=True)):
+            if not self._seen.add(short_hash(sample_id)):
+                where = paths[index] if paths is not None else sample_id
+                self.reject([duplicate(where, sample_id, faces["source"][index].as_py())])
+                continue
+            self._tally.add(sample_id, label)
+            keep.append(index)
+        return keep
+
+    def _flush(self, count: int) -> None:
+        table = pa.concat_tables(self._waiting)
+        shard = shard_name(self._first + len(self._shards))
+        (self._out / STAGING / SHARDS / shard).write_table(table.slice(0, count).combine_chunks())
+        self._shards.append(shard)
+        rest = table.slice(count)
+        self._waiting, self._waiting_rows = [rest], len(rest)
+
+    def _publish(self, manifest: Manifest, more: Moves) -> None:
+        moves = [(f"{SHARDS}/{name}", f"{SHARDS}/{name}") for name in self._shards]
+        earlier = [f"{SHARDS}/{child.name}" for child in (self._out / SHARDS).children()]
+        publish(self._out, manifest, [*moves, (QUARANTINE, QUARANTINE), *more], [*earlier, LEDGER])
+
+
+def check_output(out: Location, *, replace: bool) -> None:
+    """Refuse a folder that holds something else than a dataset, and a dataset unless it may be replaced."""
+    if (out / MANIFEST).exists():
+        if not replace:
+            raise ConflictError(
+                f"'{out}' already holds a dataset made from other data or another recipe: choose another "
+                f"--out, or give --replace to make it anew."
+            )
+        return
+    info = out.filesystem.get_file_info(out.path)
+    if info.type == pafs.FileType.File:
+        raise InputError(f"'{out}' is a file, but --out must be a folder for the dataset.")
+    names = {child.name for child in out.children()} - {".lock"}
+    if names and STAGING not in names:
+        example = sorted(names)[0]
+        raise InputError(
+            f"'{out}' holds other things (such as '{example}') and no dataset: choose another --out, "
+            f"or empty it."
+        )
+
+
+def versions() -> dict[str, str]:
+    """The versions that decide the pixels of a crop."""
+    packages = ("agesearch", "numpy", "pillow", "opencv-python-headless", "pyarrow")
+    return {"python": platform.python_version(), **installed(packages)}
+
+
+def sample_id_of(data: bytes, box: Sequence[float] | None = None) -> str:
+    """32 hex digits of the SHA-256 of the source's bytes and, where it gives one, the source's own box."""
+    digest = hashlib.sha256(data)
+    if box is not None:
+        digest.update(np.asarray(box, dtype="<f4").tobytes())
+    return digest.hexdigest()[:32]
+
+
+def duplicate(path: str, sample_id: str, source: str) -> Rejected:
+    """The rejection of a face that an earlier row has."""
+    return Rejected(path, "duplicate", f"same face as an earlier row: {sample_id}", source)
+
+
+def nothing_left(out: Location, reasons: Counter[str]) -> InputError:
+    """The error of a run that ends without a face."""
+    told = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common()) or "the source is empty"
+    return InputError(f"Not one face was found, so '{out}' was not written. Left out: {told}.")

@@ -1,0 +1,209 @@
+"""Put a dataset together from the faces that are there: shards of the dataset as it was, and staged ones.
+
+The rule that makes an update equal to a fresh ingest: of all records that show the same face (``sample_id``),
+the first in the order of the source is the row, the others are duplicates. Files whose rows all stay as they
+are, are kept or moved whole; from the others the crops that stay are copied, no image is decoded again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow as pa
+
+from agesearch.data.dataset.commit import STAGING, Quarantine, next_shard, shard_name
+from agesearch.data.dataset.counts import TALLIED, Tally
+from agesearch.data.dataset.disk_set import run_script
+from agesearch.data.dataset.records import SCHEMA, SHARDS, Rejected
+from agesearch.data.dataset.writer import ROWS_PER_SHARD, duplicate
+from agesearch.data.ingest.record_index import Roll, record_of
+from agesearch.data.ingest.work_unit import FACES, stage
+from agesearch.errors import InputError
+from agesearch.storage import Location
+
+_AT_ONCE = 4096
+#: Shards that are less than half full, of sources that grow a little each day, before they are joined.
+_MOST_SMALL = 16
+
+_PREPARE = """
+CREATE TABLE winners (sample_id TEXT PRIMARY KEY, position INTEGER) WITHOUT ROWID;
+INSERT INTO winners SELECT sample_id, MIN(position) FROM records WHERE sample_id IS NOT NULL
+    GROUP BY sample_id;
+CREATE UNIQUE INDEX winners_by_position ON winners (position);
+CREATE TABLE placed (sample_id TEXT PRIMARY KEY, shard TEXT);
+"""
+_CONTAINERS = """
+SELECT k.id, k.name, k.staged, MIN(r.position), COUNT(c.sample_id) FROM containers k
+LEFT JOIN crops c ON c.container = k.id LEFT JOIN records r ON r.key = c.key GROUP BY k.id
+"""
+_CHOOSE = """
+CREATE TABLE chosen (sample_id TEXT PRIMARY KEY, ordinal INTEGER) WITHOUT ROWID;
+INSERT INTO chosen SELECT sample_id, MIN(k.ordinal) FROM crops c
+    JOIN containers k ON k.id = c.container JOIN winners USING (sample_id) GROUP BY sample_id;
+"""
+#: The rows of a container: the face, whether this container's crop is taken, whether its labels stay, and
+#: the record that it stands for.
+_FROM_CROPS = """
+FROM crops c JOIN containers k ON k.id = c.container LEFT JOIN chosen ch ON ch.sample_id = c.sample_id
+LEFT JOIN winners w ON w.sample_id = c.sample_id LEFT JOIN records r ON r.position = w.position
+WHERE k.id = ?
+"""
+_ROWS = f"SELECT c.sample_id, ch.ordinal IS k.ordinal, c.key IS r.key, r.record, r.split {_FROM_CROPS}"
+_STAYING = f"SELECT coalesce(sum(ch.ordinal IS k.ordinal AND c.key IS r.key), 0) {_FROM_CROPS}"
+_LEDGER = """
+SELECT r.key, r.within AS path, r.modified, r.sample_id, r.split, r.reason, r.detail,
+    coalesce(p.shard, k.shard) AS shard FROM records r LEFT JOIN winners w ON w.position = r.position
+LEFT JOIN chosen ch ON ch.sample_id = w.sample_id LEFT JOIN containers k ON k.ordinal = ch.ordinal
+LEFT JOIN placed p ON p.sample_id = w.sample_id WHERE r.key IS NOT NULL ORDER BY r.position
+"""
+_LEFT_OUT = """
+SELECT r.path, r.reason, r.detail, r.source, r.sample_id FROM records r
+LEFT JOIN winners w ON w.position = r.position WHERE w.position IS NULL ORDER BY r.position
+"""
+
+
+class Assembly:
+    """The files of the new dataset; ``build`` stages what must be written, and fills the public fields.
+
+    ``moves`` and ``deletes`` are what ``publish`` takes; ``tally`` has counted every row.
+    """
+
+    def __init__(self, roll: Roll, out: Location, rows_per_shard: int = ROWS_PER_SHARD) -> None:
+        self.tally = Tally()
+        self.moves: list[tuple[str, str]] = []
+        self.deletes: list[str] = []
+        self._index = roll.index
+        self._out, self._staging = out, out / STAGING
+        self._rows_per_shard = rows_per_shard
+        self._next = next_shard(out)
+        self._waiting: list[pa.Table] = []
+        self._waiting_rows = 0
+
+    def build(self) -> None:
+        """Decide for every container; an ``InputError`` where the dataset lacks faces that its ledger has."""
+        kept: set[str] = set()
+        containers = self._order()
+        small = [row for row in containers if not row[2] and row[3] < self._rows_per_shard // 2]
+        fewest = self._rows_per_shard // 2 if len(small) > _MOST_SMALL else 0
+        for container, name, staged, total in containers:
+            (stay,) = self._index.execute(_STAYING, (container,)).fetchone()
+            if not staged and total == stay and total >= fewest:
+                self._place_whole(container, self._out / SHARDS / name, name, total)
+                kept.add(name)
+            elif staged and total == stay and self._may_move(total):
+                self._move(container, name, total)
+            else:
+                self._copy(container, self._file(name, staged=staged), total)
+        if self._waiting_rows:
+            self._flush(self._waiting_rows)
+        self.deletes = [
+            f"{SHARDS}/{child.name}" for child in (self._out / SHARDS).children() if child.name not in kept
+        ]
+
+    def quarantine(self, quarantine: Quarantine) -> None:
+        """Give everything that was left out to the quarantine, in the order of the source."""
+        rows = self._index.execute(_LEFT_OUT)
+        for path, reason, detail, source, sample_id in rows:
+            if reason is None:
+                quarantine.add([duplicate(path, sample_id, source)])
+            else:
+                quarantine.add([Rejected(path, reason, detail or "", source or "")])
+
+    def ledger(self) -> Iterator[list[dict[str, Any]]]:
+        """The rows of the new ledger, a few thousand at once."""
+        rows = self._index.execute(_LEDGER)
+        names = [column[0] for column in rows.description]
+        while some := rows.fetchmany(_AT_ONCE):
+            yield [dict(zip(names, row, strict=True)) for row in some]
+
+    def _order(self) -> list[tuple[int, str, bool, int]]:
+        """The containers in order (shards by name, then staged ones by their first record): id, name, whether
+        it is staged, faces in it.
+        """
+        run_script(self._index, _PREPARE)
+        found = self._index.execute(_CONTAINERS).fetchall()
+        found.sort(key=lambda row: (row[2], -1 if row[3] is None or not row[2] else row[3], row[1]))
+        numbers = [(ordinal, row[0]) for ordinal, row in enumerate(found)]
+        self._index.executemany("UPDATE containers SET ordinal = ? WHERE id = ?", numbers)
+        self._index.execute("CREATE UNIQUE INDEX containers_in_order ON containers (ordinal)")
+        run_script(self._index, _CHOOSE)
+        lost = self._index.execute(
+            "SELECT count(*) FROM winners WHERE sample_id NOT IN (SELECT sample_id FROM chosen)"
+        ).fetchone()[0]
+        if lost:
+            raise _damaged(self._out, f"{lost} faces of its ledger are in no shard")
+        return [(row[0], row[1].removeprefix("staged:"), bool(row[2]), row[4]) for row in found]
+
+    def _file(self, name: str, *, staged: bool) -> Location:
+        return self._staging / FACES / name if staged else self._out / SHARDS / name
+
+    def _may_move(self, rows: int) -> bool:
+        """Whether a staged file of so many rows can be a shard as it is; small ones are joined."""
+        enough = self._rows_per_shard // 2
+        if self._waiting_rows >= enough:
+            self._flush(self._waiting_rows)
+        return rows >= enough and not self._waiting_rows
+
+    def _move(self, container: int, name: str, rows: int) -> None:
+        shard = self._new_shard()
+        self._place_whole(container, self._staging / FACES / name, shard, rows)
+        self.moves.append((f"{FACES}/{name}", f"{SHARDS}/{shard}"))
+
+    def _place_whole(self, container: int, file: Location, shard: str, rows: int) -> None:
+        table = file.read_table(TALLIED)
+        if len(table) != rows:
+            raise _damaged(self._out, f"'{file}' holds {len(table)} faces, its ledger says {rows}")
+        self.tally.add_table(table)
+        self._index.execute("UPDATE containers SET shard = ? WHERE id = ?", (shard, container))
+
+    def _copy(self, container: int, file: Location, rows: int) -> None:
+        """Take the rows that stay into new shards."""
+        facts = {row[0]: row[1:] for row in self._index.execute(_ROWS, (container,))}
+        if not any(mine for mine, *_ in facts.values()):
+            return
+        table = file.read_table()
+        if len(table) != rows:
+            raise _damaged(self._out, f"'{file}' holds {len(table)} faces, its ledger says {rows}")
+        table = table.select(SCHEMA.names).cast(SCHEMA)
+        ids = table["sample_id"].to_pylist()
+        as_is = [facts[sample_id][:2] == (1, 1) for sample_id in ids]
+        other = [facts[sample_id][:2] == (1, 0) for sample_id in ids]
+        parts = [table.filter(pa.array(as_is, pa.bool_()))]
+        if any(other):
+            rows_ = table.filter(pa.array(other, pa.bool_())).to_pylist()
+            labelled = [_labelled(row, *facts[row["sample_id"]][2:]) for row in rows_]
+            parts.append(pa.Table.from_pylist(labelled, schema=SCHEMA))
+        for part in parts:
+            self.tally.add_table(part)
+            self._waiting.append(part)
+            self._waiting_rows += len(part)
+        while self._waiting_rows >= self._rows_per_shard:
+            self._flush(self._rows_per_shard)
+
+    def _flush(self, count: int) -> None:
+        table = pa.concat_tables(self._waiting)
+        shard = self._new_shard()
+        rows = table.slice(0, count).combine_chunks()
+        stage(self._staging / SHARDS / shard, rows)
+        self.moves.append((f"{SHARDS}/{shard}", f"{SHARDS}/{shard}"))
+        placed = [(sample_id, shard) for sample_id in rows["sample_id"].to_pylist()]
+        self._index.executemany("INSERT INTO placed VALUES (?, ?)", placed)
+        rest = table.slice(count)
+        self._waiting, self._waiting_rows = [rest], len(rest)
+
+    def _new_shard(self) -> str:
+        self._next += 1
+        return shard_name(self._next - 1)
+
+
+def _labelled(row: dict[str, Any], record: str, split: str) -> dict[str, Any]:
+    """A row with the labels of another record that shows the same face."""
+    labels = asdict(record_of(record))
+    labels.pop("box")  # the row's own is where the face was found
+    return row | {name: value for name, value in labels.items() if name in row} | {"split": split}
+
+
+def _damaged(out: Location, what: str) -> InputError:
+    return InputError(f"'{out}' is damaged: {what}. Ingest it again with --replace.")

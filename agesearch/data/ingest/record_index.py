@@ -1,0 +1,228 @@
+"""The roll of an ingest: every record of the source, matched with what earlier runs know of it.
+
+It lives in a temporary index on disk (``index.open_index``), so that the driver's memory does not grow with
+the source. A *container* is a Parquet file of faces: a shard of the dataset, or a staged one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from agesearch.data.dataset.disk_set import open_index
+from agesearch.data.dataset.records import Rejected, SourceRecord, Split
+from agesearch.data.images.files import printable
+from agesearch.data.ingest.survey import Entry
+
+#: Left out for what may be gone tomorrow: the network, a permission. Tried again whenever a run works at all.
+RETRIED = ("unreadable",)
+_AT_ONCE = 4096
+
+_TABLES = """
+CREATE TABLE records (
+    position INTEGER PRIMARY KEY, key BLOB, path TEXT, within TEXT, source TEXT, record TEXT,
+    modified INTEGER, expected TEXT, sample_id TEXT, split TEXT, reason TEXT, detail TEXT,
+    done INTEGER NOT NULL);
+CREATE TABLE known (
+    key BLOB PRIMARY KEY, within TEXT, modified INTEGER, sample_id TEXT, split TEXT, reason TEXT, detail TEXT,
+    staged INTEGER NOT NULL);
+CREATE TABLE earlier (key BLOB PRIMARY KEY, within TEXT, sample_id TEXT, split TEXT, reason TEXT);
+CREATE TABLE crops (
+    container INTEGER, sample_id TEXT, key BLOB, PRIMARY KEY (container, sample_id)) WITHOUT ROWID;
+CREATE TABLE containers (
+    id INTEGER PRIMARY KEY, name TEXT UNIQUE, staged INTEGER, ordinal INTEGER, shard TEXT);
+"""
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Records since the dataset was last made: ``kept`` as they were, ``new``, ``changed`` (another label or
+    file content under the same path), ``gone``.
+    """
+
+    kept: int = 0
+    new: int = 0
+    changed: int = 0
+    gone: int = 0
+
+
+class Roll:
+    """Records in the order of the source; ``add`` all, ``learn`` what is known, ``match``, ``settle`` the
+    rest.
+    """
+
+    def __init__(self) -> None:
+        self.index = open_index(_TABLES)
+        self._waiting: list[tuple[Any, ...]] = []
+        self._count = 0
+
+    def close(self) -> None:
+        """Forget everything."""
+        self.index.close()
+
+    def add(self, entry: Entry) -> None:
+        """Take the next row of the source."""
+        item = entry.item
+        left_out = isinstance(item, Rejected)
+        self._waiting.append(
+            (
+                self._count,
+                None if left_out else entry.key,
+                printable(item.path),
+                printable(entry.within),
+                printable(item.source),
+                None if left_out else _written(item),
+                entry.modified,
+                item.reason if isinstance(item, Rejected) else None,
+                printable(item.detail) if isinstance(item, Rejected) else None,
+                left_out,
+            )
+        )
+        self._count += 1
+        if len(self._waiting) >= _AT_ONCE:
+            self._store()
+
+    def learn(self, rows: pa.RecordBatch | pa.Table, *, staged: bool) -> None:
+        """Take rows of a ledger: of the dataset as it is, or of pieces that a killed run had staged."""
+        known, crops = [], []
+        for row in rows.to_pylist():
+            facts = [row[name] for name in ("path", "modified", "sample_id", "split", "reason", "detail")]
+            known.append((row["key"], *facts, staged))
+            if row["shard"] is not None:
+                crops.append((self._container(row["shard"], staged=staged), row["sample_id"], row["key"]))
+        self.index.executemany("INSERT OR REPLACE INTO known VALUES (?, ?, ?, ?, ?, ?, ?, ?)", known)
+        if not staged:
+            before = [(key, within, *facts[:3]) for key, within, _, *facts in known]
+            self.index.executemany("INSERT INTO earlier VALUES (?, ?, ?, ?, ?)", before)
+        self.index.executemany("INSERT OR REPLACE INTO crops VALUES (?, ?, ?)", crops)
+
+    def match(self) -> None:
+        """Settle every record that is known; of the rest, note the face that its file held before."""
+        self._store()
+        self._number_equals()
+        run = self.index.execute
+        run("CREATE UNIQUE INDEX by_key ON records (key)")
+        run("CREATE INDEX known_within ON known (within) WHERE sample_id IS NOT NULL")
+        marks = ", ".join("?" * len(RETRIED))
+        run(
+            f"""UPDATE records SET sample_id = k.sample_id, split = k.split, reason = k.reason,
+            detail = k.detail, done = 1 FROM known AS k WHERE k.key = records.key
+            AND k.modified IS records.modified AND coalesce(k.reason, '') NOT IN ({marks})""",
+            RETRIED,
+        )
+        run(
+            """UPDATE records SET expected = (SELECT sample_id FROM known
+            WHERE known.within = records.within AND known.sample_id IS NOT NULL LIMIT 1) WHERE done = 0"""
+        )
+
+    def work(self) -> Iterator[dict[str, Any]]:
+        """The records to work on, in the order of the source; settling others meanwhile is allowed."""
+        names = ("position", "key", "within", "record", "modified", "expected")
+        last = -1
+        while True:
+            rows = self.index.execute(
+                f"SELECT {', '.join(names)} FROM records WHERE done = 0 AND position > ? "
+                f"ORDER BY position LIMIT {_AT_ONCE}",
+                (last,),
+            ).fetchall()
+            if not rows:
+                return
+            yield from (dict(zip(names, row, strict=True)) for row in rows)
+            last = rows[-1][0]
+
+    def settle(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Take what became of records: rows of a ledger with their ``position``."""
+        for row in rows:
+            self.index.execute(
+                "UPDATE records SET sample_id = ?, split = ?, reason = ?, detail = ?, done = 1 "
+                "WHERE position = ?",
+                [row[name] for name in ("sample_id", "split", "reason", "detail", "position")],
+            )
+            if row["shard"] is not None:
+                container = self._container(row["shard"], staged=True)
+                # A piece that was done twice (its result was lost on the way) is there once.
+                crop = (container, row["sample_id"], row["key"])
+                self.index.execute("INSERT OR REPLACE INTO crops VALUES (?, ?, ?)", crop)
+
+    def counts(self) -> tuple[int, int, int]:
+        """Rows of the source, those that are done, and those among them that are left out."""
+        row = self.index.execute(
+            "SELECT count(*), coalesce(sum(done), 0), coalesce(sum(reason IS NOT NULL), 0) FROM records"
+        ).fetchone()
+        return int(row[0]), int(row[1]), int(row[2])
+
+    def resumed(self) -> int:
+        """Records that a run before this one had finished but not published."""
+        return self._number("SELECT count(*) FROM records JOIN known USING (key) WHERE staged AND done")
+
+    def changes(self) -> Changes:
+        """What differs from the dataset as it was."""
+        same = "k.sample_id IS r.sample_id AND k.split IS r.split AND k.reason IS r.reason"
+        self.index.execute("CREATE TABLE IF NOT EXISTS met (key BLOB PRIMARY KEY)")
+        self.index.execute("DELETE FROM met")
+        self.index.execute(
+            f"INSERT INTO met SELECT r.key FROM records r JOIN earlier k USING (key) WHERE {same}"
+        )
+        kept = self._number("SELECT count(*) FROM met")
+        fresh = "SELECT within FROM records WHERE key IS NOT NULL AND key NOT IN (SELECT key FROM met)"
+        stale = "SELECT within FROM earlier WHERE key NOT IN (SELECT key FROM met)"
+        changed = self._number(f"SELECT count(*) FROM ({fresh} AND within IN ({stale}))")
+        new = self._number(f"SELECT count(*) FROM ({fresh})") - changed
+        gone = self._number(f"SELECT count(*) FROM ({stale} AND within NOT IN ({fresh}))")
+        return Changes(kept, new, changed, gone)
+
+    def _number(self, query: str) -> int:
+        return int(self.index.execute(query).fetchone()[0])
+
+    def _store(self) -> None:
+        self.index.executemany(
+            "INSERT INTO records (position, key, path, within, source, record, modified, reason, detail, "
+            "done) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            self._waiting,
+        )
+        self._waiting = []
+
+    def _number_equals(self) -> None:
+        """Rows of a source may be equal; the second and later ones get keys of their own."""
+        repeated = self.index.execute(
+            """SELECT position, key, nth FROM (SELECT position, key, row_number() OVER (
+            PARTITION BY key ORDER BY position) AS nth FROM records WHERE key IS NOT NULL) WHERE nth > 1"""
+        )
+        self.index.execute("CREATE TABLE renamed (position INTEGER PRIMARY KEY, key BLOB)")
+        while rows := repeated.fetchmany(_AT_ONCE):
+            keys = [(position, _nth_key(key, nth)) for position, key, nth in rows]
+            self.index.executemany("INSERT INTO renamed VALUES (?, ?)", keys)
+        self.index.execute(
+            "UPDATE records SET key = renamed.key FROM renamed WHERE renamed.position = records.position"
+        )
+
+    def _container(self, name: str, *, staged: bool) -> int:
+        label = f"staged:{name}" if staged else name
+        found = self.index.execute("SELECT id FROM containers WHERE name = ?", (label,)).fetchone()
+        if found:
+            return int(found[0])
+        made = self.index.execute("INSERT INTO containers (name, staged) VALUES (?, ?)", (label, staged))
+        return int(made.lastrowid or 0)
+
+
+def record_of(written: str) -> SourceRecord:
+    """A record as the roll keeps it -> the record."""
+    fields = json.loads(written)
+    box, split = fields.pop("box"), fields.pop("split")
+    return SourceRecord(
+        **fields, split=None if split is None else Split(split), box=None if box is None else tuple(box)
+    )
+
+
+def _written(record: SourceRecord | Rejected) -> str:
+    fields = asdict(record)
+    return json.dumps({k: printable(v) if isinstance(v, str) else v for k, v in fields.items()})
+
+
+def _nth_key(key: bytes, nth: int) -> bytes:
+    return hashlib.blake2b(key + str(nth).encode(), digest_size=16).digest()

@@ -1,0 +1,292 @@
+"""Labelled photographs -> a dataset of face crops, on Ray Data.
+
+The reader's records go into a roll on disk, where those that an earlier run (finished or killed) has done are
+settled. The rest is written as pieces of work, which Ray's workers turn into staged shards and rows of the
+ledger; then the dataset is put together from shards that stay and staged ones. So memory stays bounded
+whatever the size, and the outcome depends neither on the number of workers nor on how many runs it took.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+from pydantic import Field
+
+from agesearch.data.dataset.commit import (
+    LEDGERS,
+    STAGING,
+    Quarantine,
+    finish_publishing,
+    is_publishing,
+    publish,
+)
+from agesearch.data.dataset.disk_set import index_errors
+from agesearch.data.dataset.ledger import LEDGER, LedgerHead, ledger_batches, read_head, write_ledger
+from agesearch.data.dataset.records import (
+    MANIFEST,
+    QUARANTINE,
+    SCHEMA_VERSION,
+    LabelKind,
+    Manifest,
+    read_manifest,
+)
+from agesearch.data.dataset.writer import check_output, nothing_left, versions
+from agesearch.data.images.detectors import open_detector
+from agesearch.data.ingest import workers as crew
+from agesearch.data.ingest.assembly import Assembly
+from agesearch.data.ingest.record_index import Changes, Roll
+from agesearch.data.ingest.survey import Survey, in_chunks, survey
+from agesearch.data.ingest.work_unit import WORK, WORK_SCHEMA, Job, stage
+from agesearch.data.sources import SourceOptions, source_named
+from agesearch.errors import AgeSearchError
+from agesearch.progress import Listener, Progress, silent
+from agesearch.provenance import now
+from agesearch.session import ray_session
+from agesearch.specs import CropSpec, Spec, SplitSpec, digest_of
+from agesearch.storage import Location, exclusive
+
+#: Images of a piece: enough to hide a task's start, few enough that a kill costs little and cores stay busy.
+_FEWEST_IN_PIECE, _MOST_IN_PIECE = 16, 2048
+_PIECES_WANTED = 64
+_STAGE = "ingest"
+_RECIPE = "recipe.json"
+
+
+class IngestSpec(Spec):
+    """What to ingest and how. ``columns`` maps a field to the source's column; see the readers."""
+
+    source: str
+    root: str
+    images: str | None = None
+    columns: dict[str, str] = Field(default_factory=dict)
+    unlabelled: bool = False
+    variant: str | None = None
+    name: str | None = None
+    label_kind: LabelKind | None = None
+    licence: str | None = None
+    crop: CropSpec = CropSpec()
+    split: SplitSpec = SplitSpec()
+
+    def options(self) -> SourceOptions:
+        """What the reader gets."""
+        images = None if self.images is None else Location.of(self.images)
+        variant = source_named(self.source).variant(self.variant)
+        return SourceOptions(Location.of(self.root), images, self.columns, self.unlabelled, variant)
+
+    def recipe_digest(self, detector: str) -> str:
+        """Digest of all that decides the rows besides the source's content; where the source lies is not
+        part.
+        """
+        recipe = self.model_dump(mode="json", exclude={"root", "images"})
+        return digest_of(recipe | {"detector": detector, "schema_version": SCHEMA_VERSION})
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """The dataset's manifest, whether this run made or changed it (False: it was up to date), and what
+    differs from before.
+    """
+
+    manifest: Manifest
+    is_new: bool
+    changes: Changes = field(default_factory=Changes)
+
+
+class Interrupted(AgeSearchError):  # noqa: N818 - named for what it is, like the other kinds
+    """A run that its user stopped; the same command goes on."""
+
+    exit_code = 130
+
+
+def ingest(
+    spec: IngestSpec,
+    out: str | Location,
+    *,
+    replace: bool = False,
+    address: str | None = None,
+    on_progress: Listener = silent,
+) -> Ingested:
+    """Make the dataset ``out`` (folder or URI), or bring it up to date with its source.
+
+    Only records that ``out``'s ledger does not know are worked on, and what a killed run of the same recipe
+    had finished is used; the result equals that of a fresh ingest. What cannot become a face is quarantined
+    with its reason. Raises ``InputError`` for a source that cannot be read or holds not one face,
+    ``ConflictError`` where ``out`` holds a dataset of another recipe (unless ``replace``) or another run
+    writes it, ``Interrupted`` on Ctrl-C. A run that fails or is killed leaves ``out`` as it was.
+    """
+    target = Location.of(out)
+    source = source_named(spec.source)
+    detector = open_detector(spec.crop.detector)
+    options = spec.options()
+    check_output(target, replace=True)  # a folder of other things is refused before any work
+    recipe = spec.recipe_digest(detector.name)
+    with index_errors(), closing(Roll()) as roll:
+        on_progress(Progress("survey", 0, None, note="reading labels"))
+        found = survey(source, options, roll.add)
+        on_progress(Progress("survey", found.records, found.records))
+        existing = None if is_publishing(target) else _up_to_date(target, found, recipe)
+        if existing is not None:
+            return Ingested(existing, is_new=False, changes=Changes(kept=found.records))
+        with exclusive(target, "The dataset") as check_held:
+            if finish_publishing(target) and (existing := _up_to_date(target, found, recipe)) is not None:
+                return Ingested(existing, is_new=True, changes=Changes(kept=found.records))
+            existing = _earlier(target, recipe, replace=replace)
+            run = _Run(spec, target, roll, found, recipe, detector.name, check_held, on_progress)
+            try:
+                return run.update(existing, address)
+            except KeyboardInterrupt as error:
+                raise _interrupted(target, roll) from error
+
+
+def _up_to_date(target: Location, found: Survey, recipe: str) -> Manifest | None:
+    head = read_head(target)
+    if head is None or not (target / MANIFEST).exists():
+        return None
+    manifest = read_manifest(target)
+    same = (manifest.source_digest, manifest.spec_digest) == (found.digest, recipe)
+    return manifest if same and head == LedgerHead(manifest.content_digest, recipe, found.stamp) else None
+
+
+def _earlier(target: Location, recipe: str, *, replace: bool) -> Manifest | None:
+    """The dataset to bring up to date; None where one is made anew."""
+    if replace or not (target / MANIFEST).exists():
+        return None
+    manifest, head = read_manifest(target), read_head(target)
+    if head is not None and (head.content, head.recipe) == (manifest.content_digest, recipe):
+        return manifest
+    check_output(target, replace=False)
+    return None
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One run that holds the lock of its dataset."""
+
+    spec: IngestSpec
+    target: Location
+    roll: Roll
+    found: Survey
+    recipe: str
+    detector: str
+    check_held: Callable[[], None]
+    on_progress: Listener
+
+    @property
+    def staging(self) -> Location:
+        return self.target / STAGING
+
+    def update(self, existing: Manifest | None, address: str | None) -> Ingested:
+        self._learn(existing)
+        self.roll.match()
+        self._work(address)
+        changes = self.roll.changes()
+        assembly = Assembly(self.roll, self.target)
+        assembly.build()
+        quarantine = Quarantine(self.staging)
+        assembly.quarantine(quarantine)
+        left_out = quarantine.finish()
+        if not assembly.tally.faces:
+            self.staging.delete()
+            raise nothing_left(self.target, quarantine.reasons)
+        manifest = self._manifest(assembly, left_out)
+        head = LedgerHead(manifest.content_digest, self.recipe, self.found.stamp)
+        write_ledger(self.staging / LEDGER, head, assembly.ledger())
+        self.check_held()
+        publish(
+            self.target,
+            manifest,
+            [*assembly.moves, (QUARANTINE, QUARANTINE), (LEDGER, LEDGER)],
+            assembly.deletes,
+        )
+        self._tell(len(left_out) and sum(left_out.values()))
+        return Ingested(manifest, _differs(manifest, existing), changes)
+
+    def _learn(self, existing: Manifest | None) -> None:
+        """Take in the dataset's ledger, and what a killed run of this recipe has staged."""
+        if existing is not None:
+            for batch in ledger_batches(self.target / LEDGER):
+                self.roll.learn(batch, staged=False)
+        begun = self.staging / _RECIPE
+        if begun.exists() and begun.read_json() == {"recipe": self.recipe}:
+            (self.staging / WORK).delete()
+            for piece in (self.staging / LEDGERS).children():
+                if piece.name.endswith(".parquet") and not piece.name.startswith("."):
+                    for batch in ledger_batches(piece):
+                        self.roll.learn(batch, staged=True)
+        else:
+            self.staging.delete()
+            begun.write_json({"recipe": self.recipe})
+
+    def _work(self, address: str | None) -> None:
+        """Run the records that are not settled through Ray, and settle them."""
+        total, done, failed = self.roll.counts()
+        self.on_progress(Progress(_STAGE, done, total, failed, self._note()))
+        if done == total:
+            return
+        work = list(self._write_work(total - done))
+        job = Job(self.staging.uri, self.spec.crop.model_dump(), self.spec.split.model_dump())
+        with ray_session(address) as session:
+            for table in crew.results(work, job, int(session.cpus)):
+                self.roll.settle(table.to_pylist())
+                done += len(table)
+                failed += len(table) - table["reason"].null_count
+                self.on_progress(Progress(_STAGE, done, total, failed))
+
+    def _note(self) -> str:
+        resumed = self.roll.resumed()
+        return f"{resumed} done by the run before; starting Ray" if resumed else "starting Ray"
+
+    def _write_work(self, records: int) -> Iterator[Location]:
+        """The list of work as Parquet files, one a piece."""
+        in_piece = min(_MOST_IN_PIECE, max(_FEWEST_IN_PIECE, math.ceil(records / _PIECES_WANTED)))
+        for number, rows in enumerate(in_chunks(self.roll.work(), in_piece)):
+            place = self.staging / WORK / f"{number:06d}.parquet"
+            stage(place, pa.Table.from_pylist(rows, schema=WORK_SCHEMA))
+            yield place
+
+    def _manifest(self, assembly: Assembly, left_out: dict[str, int]) -> Manifest:
+        spec, source, options = self.spec, source_named(self.spec.source), self.spec.options()
+        return Manifest(
+            name=spec.name or options.root.name.rsplit(".", 1)[0],
+            label_kind=_label_kind(spec, source.kind_of(options.variant), self.found),
+            licence=spec.licence or source.licence,
+            crop=spec.crop,
+            detector=self.detector,
+            rotations=source.rotations(options),
+            notes=source.notes,
+            **assembly.tally.fields(),
+            left_out=left_out,
+            source_digest=self.found.digest,
+            spec_digest=self.recipe,
+            created=now(),
+            versions=versions(),
+        )
+
+    def _tell(self, left_out: int) -> None:
+        total = self.found.records + self.found.rejected
+        self.on_progress(Progress(_STAGE, total, total, left_out))
+
+
+def _differs(manifest: Manifest, existing: Manifest | None) -> bool:
+    """Whether a dataset says anything else than before."""
+    ignored = {"created", "versions"}
+    return existing is None or manifest.model_dump(exclude=ignored) != existing.model_dump(exclude=ignored)
+
+
+def _label_kind(spec: IngestSpec, usual: LabelKind, found: Survey) -> LabelKind:
+    if spec.label_kind is not None:
+        return spec.label_kind
+    if found.unlabelled:
+        return "none"
+    return "group" if found.only_groups else usual
+
+
+def _interrupted(target: Location, roll: Roll) -> Interrupted:
+    total, done, _ = roll.counts()
+    return Interrupted(
+        f"Stopped: {done} of {total} records of '{target}' are done and kept. The same command goes on."
+    )

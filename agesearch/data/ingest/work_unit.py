@@ -1,0 +1,166 @@
+"""A piece of an ingest's work: some records in, their faces and their rows of the ledger out.
+
+Runs in a worker process. The worker writes both files into the staging folder, the ledger last: a piece whose
+ledger is there is finished, whatever becomes of the run. No Ray here, so that a test can call it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from agesearch.data.dataset.commit import LEDGERS
+from agesearch.data.dataset.ledger import LEDGER_SCHEMA
+from agesearch.data.dataset.records import SCHEMA
+from agesearch.data.dataset.splits import split_of
+from agesearch.data.dataset.writer import sample_id_of
+from agesearch.data.images.decode import BadImage
+from agesearch.data.images.detectors import Detector, open_detector
+from agesearch.data.images.files import read_image
+from agesearch.data.ingest.extract import outcomes_of, record_table
+from agesearch.data.ingest.record_index import record_of
+from agesearch.errors import AgeSearchError, first_line
+from agesearch.specs import CropSpec, SplitSpec
+from agesearch.storage import Location
+
+#: What a worker gets: see ``roll.Roll.work``.
+WORK_SCHEMA = pa.schema(
+    [
+        pa.field("position", pa.int64(), nullable=False),
+        pa.field("key", pa.binary(16), nullable=False),
+        pa.field("within", pa.string(), nullable=False),
+        pa.field("record", pa.string(), nullable=False),
+        pa.field("modified", pa.int64()),
+        pa.field("expected", pa.string()),
+    ]
+)
+#: What it gives back; ``error`` is what ended it, in one line, and stands alone then.
+RESULT_SCHEMA = pa.schema(
+    [
+        pa.field("position", pa.int64()),
+        *(pa.field(field.name, field.type) for field in LEDGER_SCHEMA),
+        pa.field("error", pa.string()),
+    ]
+)
+
+FACES, WORK = "faces", "work"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every piece of a run shares: the recipe, and the folder where pieces are staged."""
+
+    staging: str
+    crop: dict[str, Any]
+    split: dict[str, Any]
+
+
+def do_piece(work: pa.Table, job: Job) -> pa.Table:
+    """Work on the records of a table of ``WORK_SCHEMA`` and stage what comes of them; rows of
+    ``RESULT_SCHEMA`` in the same order. A failure that is no image's fault, such as a full disk, comes as
+    ``error``.
+    """
+    try:
+        return _done(work, job)
+    except AgeSearchError as error:
+        return failure(str(error))
+    except (OSError, MemoryError, pa.ArrowException) as error:
+        return failure(f"a worker failed: {type(error).__name__}: {first_line(error)}")
+
+
+def failure(message: str) -> pa.Table:
+    """The result of a piece that could not be worked on."""
+    return pa.Table.from_pylist([{"error": message}], schema=RESULT_SCHEMA)
+
+
+def _done(work: pa.Table, job: Job) -> pa.Table:
+    rows = work.to_pylist()
+    split = SplitSpec.model_validate(job.split)
+    results = [_unchanged(row, split) for row in rows]
+    fresh = [row for row, result in zip(rows, results, strict=True) if result is None]
+    made = iter(_fresh(fresh, job, split) if fresh else [])
+    whole = [result or next(made) for result in results]
+    return pa.Table.from_pylist(whole, schema=RESULT_SCHEMA)
+
+
+def _unchanged(row: dict[str, Any], split: SplitSpec) -> dict[str, Any] | None:
+    """The result of a record whose file holds the bytes (and box) of a known face: that crop can stay.
+
+    It is not staged, since it is worth nothing without the dataset it was compared with.
+    """
+    if row["expected"] is None:
+        return None
+    record = record_of(row["record"])
+    try:
+        data = read_image(record.path)
+    except BadImage:
+        return None
+    if sample_id_of(data, record.box) != row["expected"]:
+        return None
+    part = split_of(record, hashlib.sha256(data).hexdigest(), split)
+    return _result(row, sample_id=row["expected"], split=part.value)
+
+
+def _fresh(rows: list[dict[str, Any]], job: Job, split: SplitSpec) -> list[dict[str, Any]]:
+    """Detect, crop and encode; stage the faces, then the ledger."""
+    crop = CropSpec.model_validate(job.crop)
+    records = record_table([record_of(row["record"]) for row in rows])
+    outcomes = outcomes_of(records, _detector(crop.detector), crop, split)
+    name = _name_of(rows)
+    told = outcomes.select(["sample_id", "split", "reason", "detail"]).to_pylist()
+    results, holds, seen = [], [], set()
+    for row, outcome in zip(rows, told, strict=True):
+        is_face = outcome["reason"] is None
+        holds.append(is_face and outcome["sample_id"] not in seen)
+        seen.add(outcome["sample_id"])
+        if not is_face:
+            outcome |= {"sample_id": None, "split": None}
+        results.append(_result(row, **outcome, shard=name if holds[-1] else None))
+    staging = Location.of(job.staging)
+    if any(holds):
+        faces = outcomes.filter(pa.array(holds)).select(SCHEMA.names).cast(SCHEMA)
+        stage(staging / FACES / name, faces)
+    stage_results(staging, name, results)
+    return results
+
+
+def stage_results(staging: Location, name: str, results: list[dict[str, Any]]) -> None:
+    """Write a piece's rows of the ledger: from now on it is finished."""
+    stage(staging / LEDGERS / name, pa.Table.from_pylist(results, schema=LEDGER_SCHEMA))
+
+
+def stage(place: Location, table: pa.Table) -> None:
+    """Write a small Parquet file in one go: an object store gets the whole file or none."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    place.write_bytes(sink.getvalue())
+
+
+def crashed(row: dict[str, Any]) -> dict[str, Any]:
+    """The result of a record that takes its worker down."""
+    detail = "the process that worked on this image died, alone on it and twice"
+    return _result(row, reason="crashed_worker", detail=detail)
+
+
+def _name_of(rows: list[dict[str, Any]]) -> str:
+    """The same work has the same name, so that a piece done twice lies there once."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(row["key"] + f"{row['modified']};".encode())
+    return f"{digest.hexdigest()[:24]}.parquet"
+
+
+def _result(row: dict[str, Any], **outcome: Any) -> dict[str, Any]:
+    same = {name: row[name] for name in ("position", "key", "modified")} | {"path": row["within"]}
+    return same | {"sample_id": None, "split": None, "reason": None, "detail": None, "shard": None} | outcome
+
+
+@lru_cache(maxsize=2)
+def _detector(name: str) -> Detector:
+    """Opened once a worker process."""
+    return open_detector(name)

@@ -1,0 +1,1 @@
+"""A dataset as a training reads it: splits, teacher outputs, sequences, and the pack of the demo."""

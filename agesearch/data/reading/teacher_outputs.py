@@ -1,0 +1,185 @@
+"""What a frozen teacher answered for the faces of a dataset, as files: one Parquet a view.
+
+A row is a ``sample_id`` and the answer, float16 ``[W]``. The rows of a shard of the dataset are a row group
+of their own, named in the file's metadata, so that who reads shard by shard needs no more than one shard's
+answers in memory. The metadata also names the very dataset (content and crops) that was answered for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from functools import cached_property
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from agesearch.data.dataset.records import Manifest
+from agesearch.errors import InputError, first_line
+from agesearch.specs import digest_of
+from agesearch.storage import Location
+
+Strings = npt.NDArray[np.str_]
+Halves = npt.NDArray[np.float16]
+
+_DATASET = b"agesearch.dataset"
+_SHARDS = b"agesearch.shards"
+_ABOUT = b"agesearch.about"
+
+
+def data_key(manifest: Manifest) -> str:
+    """16 hex digits that name a dataset's faces as a teacher sees them: its content and its crops."""
+    return digest_of([manifest.content_digest, manifest.crop.model_dump(mode="json")])
+
+
+def answers_table(ids: Sequence[str], column: str, values: npt.NDArray[Any]) -> pa.Table:
+    """Rows of a file of answers: ``values`` is ``[n, W]``, and is kept as float16."""
+    limit = np.finfo(np.float16).max  # a feature beyond it would become infinite
+    halves = np.clip(values, -limit, limit).astype(np.float16)
+    masses = pa.FixedSizeListArray.from_arrays(pa.array(halves.reshape(-1)), values.shape[1])
+    return pa.table({"sample_id": pa.array(ids, pa.string()), column: masses})
+
+
+class AnswersWriter:
+    """Writes a file of answers row group by row group; it appears, whole, when the block ends without error.
+
+    ``finish`` must be called last: it says which dataset the answers are for.
+    """
+
+    def __init__(self, out: Location) -> None:
+        self._out = out
+        self._stack = ExitStack()
+        self._writer: pq.ParquetWriter | None = None
+        self._shards: list[str] = []
+
+    def __enter__(self) -> Self:
+        self._place = self._stack.enter_context(self._out.staged())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        self._stack.__exit__(kind, error, trace)
+
+    def write(self, shard: str, table: pa.Table) -> None:
+        """Add the answers for a shard's faces."""
+        if not len(table):
+            return
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(
+                self._place.path, table.schema, filesystem=self._place.filesystem, compression="zstd"
+            )
+        self._writer.write_table(table.combine_chunks(), row_group_size=len(table))
+        self._shards.append(shard)
+
+    def finish(self, data: str, about: Mapping[str, Any]) -> None:
+        """Name the dataset (``data_key``), and say for people what this is."""
+        if self._writer is None:
+            raise InputError(f"There are no faces to answer for, so '{self._out}' was not written.")
+        self._writer.add_key_value_metadata(
+            {
+                _DATASET: data.encode(),
+                _SHARDS: json.dumps(self._shards).encode(),
+                _ABOUT: json.dumps(dict(about), sort_keys=True).encode(),
+            }
+        )
+
+
+def answered(file: Location, data: str, faces: int) -> bool:
+    """Whether the file is there, whole, and for all faces of this very dataset."""
+    if not file.exists():
+        return False
+    try:
+        known = pq.ParquetFile(file.path, filesystem=file.filesystem).metadata
+    except (pa.ArrowInvalid, OSError):  # damaged: it is computed again
+        return False
+    return bool(known.num_rows == faces and (known.metadata or {}).get(_DATASET) == data.encode())
+
+
+def about_answers(file: Location) -> dict[str, Any]:
+    """What a file of answers says of itself: ``rows``, and what its writer told of teacher and view."""
+    known = pq.ParquetFile(file.path, filesystem=file.filesystem).metadata
+    about: dict[str, Any] = json.loads((known.metadata or {}).get(_ABOUT, b"{}"))
+    return about | {"rows": known.num_rows}
+
+
+class StoredAnswers:
+    """A file of answers, read shard by shard; ``column`` holds the answers."""
+
+    def __init__(self, file: Location, column: str) -> None:
+        if not file.exists():
+            raise InputError(f"There are no teacher targets at '{file}'.")
+        self._place, self._column = file, column
+        try:
+            self._file = pq.ParquetFile(file.path, filesystem=file.filesystem)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise self._damaged(error) from error
+        if column not in self._file.schema_arrow.names:
+            raise InputError(
+                f"'{file}' has no column '{column}': it holds other answers than were asked for."
+            )
+        named = (self._file.metadata.metadata or {}).get(_SHARDS)
+        self._last: tuple[str, tuple[Strings, Halves]] | None = None
+        self._groups = None if named is None else {name: i for i, name in enumerate(json.loads(named))}
+
+    @property
+    def rows(self) -> int:
+        """How many faces were answered for."""
+        return int(self._file.metadata.num_rows)
+
+    def ids(self) -> Strings:
+        """The sample ids of all rows."""
+        return _strings(self._read(None, ["sample_id"]))
+
+    def of(self, shard: str, ids: Strings) -> Halves:
+        """The answers ``float16 [n, W]`` for these faces of a shard; one that is missing is an
+        ``InputError``.
+        """
+        known, values = self._whole if self._groups is None else self._of_shard(shard)
+        places = np.minimum(np.searchsorted(known, ids), max(0, len(known) - 1))
+        if len(known) == 0 or not np.array_equal(known[places], ids):
+            raise InputError(f"The teacher targets '{self._place}' lack faces: remove them, and retry.")
+        found: Halves = values[places]
+        return found
+
+    def _of_shard(self, shard: str) -> tuple[Strings, Halves]:
+        if self._last is None or self._last[0] != shard:
+            group = (self._groups or {}).get(shard)
+            none = np.empty(0, dtype=str), np.empty((0, 0), dtype=np.float16)
+            self._last = (shard, none if group is None else self._sorted(group))
+        return self._last[1]
+
+    @cached_property
+    def _whole(self) -> tuple[Strings, Halves]:
+        return self._sorted(None)
+
+    def _sorted(self, group: int | None) -> tuple[Strings, Halves]:
+        """Sample ids in ascending order, and their answers."""
+        table = self._read(group, ["sample_id", self._column])
+        column = table.column(self._column).combine_chunks()
+        flat = column.flatten().to_numpy(zero_copy_only=False)
+        ids = _strings(table)
+        order = np.argsort(ids)
+        return ids[order], flat.reshape(len(ids), -1).astype(np.float16, copy=False)[order]
+
+    def _read(self, group: int | None, columns: list[str]) -> pa.Table:
+        try:
+            if group is None:
+                return self._file.read(columns=columns)
+            return self._file.read_row_group(group, columns=columns)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> InputError:
+        return InputError(f"'{self._place}' is damaged: {first_line(error)} Remove it, and retry.")
+
+
+def _strings(table: pa.Table) -> Strings:
+    return np.array(table.column("sample_id").to_pylist(), dtype=str)

@@ -1,0 +1,63 @@
+"""The faces that models are measured on: a split's labelled faces, or the same subset of them every time."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from agesearch.ages import FloatArray
+from agesearch.data.dataset.arrays import Pixels, decode_column, numbers
+from agesearch.data.dataset.records import Split, read_manifest
+from agesearch.data.dataset.shards import read_rows
+from agesearch.errors import InputError
+from agesearch.storage import Location
+
+
+@dataclass(frozen=True)
+class LabelledFaces:
+    """N faces with true ages in years: ``images`` uint8 ``[N, S, S, 3]`` RGB, everything else ``[N]``."""
+
+    sample_id: list[str]
+    source: list[str]
+    age: FloatArray
+    images: Pixels
+
+    def __len__(self) -> int:
+        return len(self.sample_id)
+
+    def first(self, count: int) -> LabelledFaces:
+        """The first ``count`` faces; the order is a random one, so they are a fair sample."""
+        return LabelledFaces(
+            self.sample_id[:count], self.source[:count], self.age[:count], self.images[:count]
+        )
+
+
+def labelled_faces(dataset: str | Location, split: Split, limit: int) -> LabelledFaces:
+    """At most ``limit`` labelled faces of a split, in the order of a hash of their ids.
+
+    That order is random but the same on every machine, and a smaller limit gives a part of a larger one's
+    faces. A split without labelled faces gives none.
+    """
+    folder = Location.of(dataset)
+    table = read_rows(folder, split, ["sample_id", "source", "age", "image"])
+    labelled = np.flatnonzero(~np.isnan(numbers(table.column("age"))))
+    ids = table.column("sample_id").to_pylist()
+    order = sorted(labelled.tolist(), key=lambda index: hashlib.sha256(ids[index].encode()).digest())[:limit]
+    chosen = table.take(order)
+    return LabelledFaces(
+        sample_id=chosen.column("sample_id").to_pylist(),
+        source=chosen.column("source").to_pylist(),
+        age=numbers(chosen.column("age")),
+        images=decode_column(chosen.column("image"), read_manifest(folder).crop.size),
+    )
+
+
+def median_age(dataset: str | Location, split: Split = Split.TRAIN) -> float:
+    """The median of the true ages of a split, in years: what the simplest of all models always answers."""
+    folder = Location.of(dataset)
+    ages = numbers(read_rows(folder, split, ["age"]).column("age"))
+    if np.isnan(ages).all():
+        raise InputError(f"'{folder}' has no true ages in its split '{split}', so they have no median.")
+    return float(np.nanmedian(ages))

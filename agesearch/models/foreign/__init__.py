@@ -1,0 +1,1 @@
+"""Teachers that nobody here trained: their documents, their networks, and their answers as PMFs."""

@@ -1,0 +1,1 @@
+"""The front measured: speed side by side, corruption, and where those records lie."""

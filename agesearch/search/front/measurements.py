@@ -1,0 +1,209 @@
+"""What was measured on a study after its search, as records: speed, predictions, robustness, a few faces.
+
+``STUDY/measured/`` holds ``speed.parquet``, ``predictions.parquet``, ``robustness.parquet``,
+``faces.parquet`` and ``measured.json`` (which trial was picked, under which settings).
+``agesearch.search.front.measure`` writes them; everything else, reports above all, only reads them here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pydantic import Field
+
+from agesearch.errors import InputError
+from agesearch.measure.corruptions import REPORT_CORRUPTIONS, REPORT_SEVERITIES, RobustnessRow
+from agesearch.measure.speed import SpeedRow
+from agesearch.search.store.records import StudyFolder, TrialRecord, knee_of
+from agesearch.specs import Spec, parse_spec
+
+FOLDER = "measured"
+SPEED_FILE = "speed.parquet"
+PREDICTIONS_FILE = "predictions.parquet"
+ROBUSTNESS_FILE = "robustness.parquet"
+FACES_FILE = "faces.parquet"
+SUMMARY_FILE = "measured.json"
+
+#: Models that are no trial. A trial goes by its name.
+TEACHER = "teacher"
+MEDIAN = "median"
+
+PREDICTIONS_SCHEMA = pa.schema(
+    [
+        pa.field("model", pa.string(), nullable=False),
+        pa.field("digest", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("sample_id", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("age", pa.float32(), nullable=False),
+        pa.field("predicted_age", pa.float32(), nullable=False),
+        pa.field("spread", pa.float32()),
+    ]
+)
+
+FACES_SCHEMA = pa.schema(
+    [
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("sample_id", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("age", pa.float32(), nullable=False),
+        pa.field("predicted_age", pa.float32(), nullable=False),
+        pa.field("spread", pa.float32(), nullable=False),
+        pa.field("image", pa.binary(), nullable=False),
+    ]
+)
+
+
+class MeasureSpec(Spec):
+    """What to measure on a study's front: how many faces at most, and which corruptions.
+
+    ``faces`` bounds the predictions of each split, ``robustness_faces`` the corrupted faces; where a split
+    has more, the same ones are drawn every time (by a hash of their ids).
+    """
+
+    faces: int = Field(20_000, ge=1)
+    robustness_faces: int = Field(500, ge=1)
+    corruptions: tuple[str, ...] = REPORT_CORRUPTIONS
+    severities: tuple[int, ...] = REPORT_SEVERITIES
+
+
+class Summary(Spec):
+    """``measured.json``: the picked trial, what was asked, and on what it was measured."""
+
+    pick: int
+    spec: MeasureSpec
+    median_age: float | None = Field(None, description="of the training faces, in years")
+    hardware: str
+    versions: dict[str, str]
+    created: str
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """One model on one split: ids, sources, true and predicted ages and PMF spreads in years."""
+
+    sample_id: list[str]
+    source: list[str]
+    age: npt.NDArray[np.float32]
+    predicted_age: npt.NDArray[np.float32]
+    spread: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class FaceRow:
+    """A face of the picked student's best, typical or worst: ages in years, the crop as encoded bytes."""
+
+    kind: str
+    sample_id: str
+    source: str
+    age: float
+    predicted_age: float
+    spread: float
+    image: bytes
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """All that was measured on a study. Predictions go by (split, model)."""
+
+    summary: Summary
+    speed: list[SpeedRow]
+    predictions: dict[tuple[str, str], Predictions]
+    robustness: list[RobustnessRow]
+    faces: list[FaceRow]
+
+    def latency_ms(self, model: str, threads: int = 1, batch: int = 1) -> float | None:
+        """The model's median latency in the side-by-side run, None where it was not timed so."""
+        for row in self.speed:
+            if (row.model, row.threads, row.batch) == (model, threads, batch):
+                return row.latency_ms_p50
+        return None
+
+
+def has_measurements(study: StudyFolder) -> bool:
+    """Whether a study was measured."""
+    return (study.root / FOLDER / SUMMARY_FILE).exists()
+
+
+def read_measurements(study: StudyFolder) -> Measurements:
+    """The measurements of a study; an ``InputError`` where nothing was measured yet."""
+    folder = study.root / FOLDER
+    if not has_measurements(study):
+        raise InputError(
+            f"The study '{study.root}' has no '{FOLDER}/{SUMMARY_FILE}' yet: 'agesearch report {study.root}' "
+            "measures it."
+        )
+    summary = parse_spec(Summary, (folder / SUMMARY_FILE).read_json(), f"'{folder / SUMMARY_FILE}'")
+    return Measurements(
+        summary=summary,
+        speed=[parse_spec(SpeedRow, row, SPEED_FILE) for row in _rows(study, SPEED_FILE)],
+        predictions=_predictions((folder / PREDICTIONS_FILE).read_table()),
+        robustness=[parse_spec(RobustnessRow, row, ROBUSTNESS_FILE) for row in _rows(study, ROBUSTNESS_FILE)],
+        faces=[FaceRow(**row) for row in _rows(study, FACES_FILE)],
+    )
+
+
+def picked(study: StudyFolder, pick: str = "knee") -> TrialRecord:
+    """The COMPLETE trial that ``knee``, ``best`` (smallest error), ``fastest`` or a trial's number names."""
+    front = study.front()
+    if not front:
+        raise InputError(
+            f"The study '{study.root}' has no COMPLETE trial within its limits, so there is no front to pick "
+            f"from: continue it with 'agesearch tune --resume {study.root}'."
+        )
+    named = {"knee": lambda: knee_of(front), "best": lambda: front[-1], "fastest": lambda: front[0]}
+    if pick in named:
+        return named[pick]()
+    if not pick.isdecimal():
+        raise InputError(f"The pick is '{pick}', but must be knee, best, fastest or the number of a trial.")
+    trial = study.trial(int(pick))
+    if trial.state != "COMPLETE":
+        raise InputError(f"Trial {trial.number} is {trial.state}, but only COMPLETE trials can be picked.")
+    return trial
+
+
+def spec_rows(rows: Iterable[Spec], digests: dict[str, str]) -> pa.Table:
+    """Rows of one spec as a table, mappings as JSON, with the digest of each row's ``model``."""
+    documents = []
+    for row in rows:
+        document = row.model_dump(mode="json")
+        for name, value in document.items():
+            document[name] = json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
+        documents.append(document | {"digest": digests[document["model"]]})
+    return pa.Table.from_pylist(documents)
+
+
+def _rows(study: StudyFolder, file: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = (study.root / FOLDER / file).read_table().to_pylist()
+    for row in rows:
+        row.pop("digest", None)
+        if "versions" in row:
+            row["versions"] = json.loads(row["versions"])
+    return rows
+
+
+def _predictions(table: pa.Table) -> dict[tuple[str, str], Predictions]:
+    frame = table.to_pydict()
+    places: dict[tuple[str, str], list[int]] = {}
+    for index, key in enumerate(zip(frame["split"], frame["model"], strict=True)):
+        places.setdefault(key, []).append(index)
+    return {key: _predictions_at(frame, where) for key, where in places.items()}
+
+
+def _predictions_at(frame: dict[str, list[Any]], where: Sequence[int]) -> Predictions:
+    def numbers(name: str) -> npt.NDArray[np.float32]:
+        return np.array([frame[name][index] for index in where], dtype=np.float32)
+
+    return Predictions(
+        [frame["sample_id"][index] for index in where],
+        [frame["source"][index] for index in where],
+        numbers("age"),
+        numbers("predicted_age"),
+        numbers("spread"),
+    )

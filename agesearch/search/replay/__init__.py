@@ -1,0 +1,1 @@
+"""Search strategies compared on recorded curves; nothing is trained."""

@@ -1,0 +1,156 @@
+"""A record of learning curves: what a study trained, as one small Parquet table that replays read.
+
+One row a COMPLETE trial: ``number``, ``name``, ``params`` (JSON), ``latency_ms_p50``, ``parameters`` (null
+where unknown) and ``val_mae_years``, the error after each epoch. The study's spec, which holds the space, is
+JSON in the schema's metadata under ``agesearch.study``. Errors are kept to a thousandth of a year.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from agesearch.errors import InputError
+from agesearch.metrics import LATENCY_MS_P50, VAL_MAE_YEARS
+from agesearch.models.identity import read_model_manifest
+from agesearch.models.manifest import MANIFEST
+from agesearch.search.space.conditions import active, has_all
+from agesearch.search.space.space import Params
+from agesearch.search.stopping.curves import errors_of
+from agesearch.search.store.records import State, StudyFolder, TrialRecord
+from agesearch.specs import StudySpec, parse_spec
+from agesearch.storage import Location
+
+PARAMETERS = "parameters"
+_METADATA = b"agesearch.study"
+
+SCHEMA = pa.schema(
+    [
+        pa.field("number", pa.int64(), nullable=False),
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("params", pa.string(), nullable=False),
+        pa.field(LATENCY_MS_P50, pa.float64(), nullable=False),
+        pa.field(PARAMETERS, pa.int64()),
+        pa.field(VAL_MAE_YEARS, pa.list_(pa.float32()), nullable=False),
+    ]
+)
+
+#: A replay needs a choice to make.
+MIN_ROWS = 4
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One trained configuration: latency in ms, error in years after each epoch."""
+
+    number: int
+    name: str
+    params: Params
+    latency_ms: float
+    parameters: int | None
+    errors: tuple[float, ...]
+
+    @property
+    def point(self) -> tuple[float, float]:
+        """(error of the best epoch, latency)."""
+        return min(self.errors), self.latency_ms
+
+
+@dataclass(frozen=True)
+class Record:
+    """Rows to replay, the study they come from, and how many of its trials have no whole curve."""
+
+    spec: StudySpec
+    rows: tuple[Recorded, ...]
+    left_out: int = 0
+
+
+def study_record(study: StudyFolder) -> Record:
+    """The COMPLETE trials of a study with their whole curves; the others are counted as left out."""
+    trials = study.trials()
+    spec = study.header().spec
+    rows = [row for row in (_recorded(study, spec, trial) for trial in trials) if row is not None]
+    return Record(spec, tuple(rows), len(trials) - len(rows))
+
+
+def record_table(study: StudyFolder) -> pa.Table:
+    """A study as the table above."""
+    return as_table(study_record(study))
+
+
+def as_table(record: Record) -> pa.Table:
+    """Rows and their study as one table."""
+    rows = [
+        {
+            "number": row.number,
+            "name": row.name,
+            "params": json.dumps(row.params, sort_keys=True),
+            LATENCY_MS_P50: row.latency_ms,
+            PARAMETERS: row.parameters,
+            VAL_MAE_YEARS: [round(error, 3) for error in row.errors],
+        }
+        for row in record.rows
+    ]
+    document = {"spec": record.spec.model_dump(mode="json"), "left_out": record.left_out}
+    return pa.Table.from_pylist(rows, SCHEMA.with_metadata({_METADATA: json.dumps(document).encode()}))
+
+
+def read_record(where: str) -> Record:
+    """A record from a study folder or a Parquet table; an ``InputError`` where it is neither or small."""
+    place = Location.of(where)
+    study = StudyFolder(place)
+    record = study_record(study) if study.exists() else _from_table(place)
+    if len(record.rows) < MIN_ROWS:
+        raise InputError(
+            f"'{where}' has {len(record.rows)} trials with a whole learning curve, a replay needs at least "
+            f"{MIN_ROWS}: let the study train more, with 'agesearch tune --resume'."
+        )
+    return record
+
+
+def _from_table(place: Location) -> Record:
+    if not place.exists() or not str(place).endswith(".parquet"):
+        raise InputError(f"'{place}' is neither a study folder nor a Parquet table of learning curves.")
+    table = place.read_table()
+    document = (table.schema.metadata or {}).get(_METADATA)
+    missing = [name for name in SCHEMA.names if name not in table.column_names]
+    if document is None or missing:
+        lacks = f"the column {missing[0]}" if missing else "its study's spec in the schema's metadata"
+        raise InputError(
+            f"'{place}' is not a record of learning curves, it lacks {lacks}: "
+            "make one with 'agesearch replay STUDY --save'."
+        )
+    known = json.loads(document)
+    spec = parse_spec(StudySpec, known["spec"], f"'{place}'")
+    rows = [_from_row(row, spec, place) for row in table.select(SCHEMA.names).to_pylist()]
+    return Record(spec, tuple(rows), int(known.get("left_out", 0)))
+
+
+def _from_row(row: dict[str, object], spec: StudySpec, place: Location) -> Recorded:
+    params, errors = json.loads(str(row["params"])), row[VAL_MAE_YEARS]
+    lacking = [name for name in active(spec, params) if name not in params]
+    if lacking or not isinstance(errors, list) or not errors:
+        what = f"no value of '{lacking[0]}'" if lacking else "no learning curve"
+        raise InputError(f"'{place}': trial {row['number']} has {what}.")
+    parameters = row[PARAMETERS]
+    return Recorded(
+        int(str(row["number"])),
+        str(row["name"]),
+        params,
+        float(str(row[LATENCY_MS_P50])),
+        None if parameters is None else int(str(parameters)),
+        tuple(errors),
+    )
+
+
+def _recorded(study: StudyFolder, spec: StudySpec, trial: TrialRecord) -> Recorded | None:
+    errors = trial.curve or errors_of(study.trial_folder(trial))
+    complete = trial.state is State.COMPLETE and trial.latency_ms_p50 is not None
+    if not complete or len(errors) != trial.epochs or not has_all(spec, trial.params):
+        return None
+    folder = study.trial_folder(trial)
+    parameters = read_model_manifest(folder).parameters if (folder / MANIFEST).exists() else None
+    latency = float(trial.latency_ms_p50 or 0.0)
+    return Recorded(trial.number, trial.name, trial.params, latency, parameters, errors)

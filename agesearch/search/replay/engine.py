@@ -1,0 +1,187 @@
+"""Search strategies compared on recorded learning curves, in seconds and on one core.
+
+A record holds configurations that were really trained, each with its latency and its error after every epoch.
+A replay runs a strategy on it with a simulated clock: ``slots`` trials train at once and an epoch of any of
+them takes one tick. Our own strategies sample and stop with the code of a real study; only Ray is not there
+(``agesearch.search.replay.strategies``).
+
+A strategy asks for any configuration of the space and gets the nearest recorded one that it has not used yet,
+under whose own parameters the trial is then booked (as the blackboxes of Syne Tune do, Salinas 2022). The
+network comes first: while rows of the network that was asked for are left, it is one of those, since its
+latency is known and asked for. Nearness beyond that is Euclidean, numbers scaled to 0..1 over their range (by
+logarithm where the space says so); two different choices are 1 apart. Every strategy thus ends with all of
+the record, except for what it stopped.
+
+Quality is the hypervolume of (error, latency) of the COMPLETE trials against one fixed reference point: the
+nadir of the record's front and a tenth of the front's extent beyond (Ishibuchi 2018).
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from agesearch.search.replay.curve_table import Record, Recorded
+from agesearch.search.replay.strategies import made
+from agesearch.search.sampler.acquisition import reference_beyond
+from agesearch.search.space.conditions import Dimension, steps
+from agesearch.search.space.space import network_of
+from agesearch.search.store.pareto import front, hypervolume
+from agesearch.specs import Range
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """One run: the hypervolume after so many epochs were spent, and what became of the trials.
+
+    ``epochs[i]`` is when ``volumes[i]`` was reached; ``spent`` is the whole cost.
+    """
+
+    strategy: str
+    seed: int
+    epochs: tuple[int, ...]
+    volumes: tuple[float, ...]
+    spent: int
+    complete: int
+    stopped: int
+
+    def epochs_to(self, volume: float) -> int | None:
+        """The epochs spent when this hypervolume was reached; None where it never was."""
+        return next(
+            (e for e, reached in zip(self.epochs, self.volumes, strict=True) if reached >= volume), None
+        )
+
+    def at(self, epochs: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """The hypervolume after each of these many epochs."""
+        places = np.searchsorted(self.epochs, epochs, side="right") - 1
+        return np.where(places >= 0, np.asarray(self.volumes)[np.maximum(places, 0)], 0.0)
+
+
+def reference_point(rows: Sequence[Recorded]) -> tuple[float, float]:
+    """(error in years, latency in ms): a tenth of the front's extent beyond its nadir."""
+    return reference_beyond([row.point for row in rows])
+
+
+def full_volume(rows: Sequence[Recorded]) -> float:
+    """The hypervolume of the whole record: where random search ends."""
+    return hypervolume([row.point for row in rows], reference_point(rows))
+
+
+def replay(record: Record, name: str, seed: int, *, slots: int = 4) -> Replayed:
+    """Run one strategy over the record until every row was used."""
+    return _Run(record, name, seed).go(slots)
+
+
+class _Run:
+    """The state of one replay."""
+
+    def __init__(self, record: Record, name: str, seed: int) -> None:
+        self._name, self._seed = name, seed
+        self._strategy = made(name).make(record, seed)
+        self._shelf = _Shelf(record)
+        self._reference = reference_point(record.rows)
+        self._rows: dict[int, Recorded] = {}
+        self._trained: dict[int, int] = {}
+        self._front: list[tuple[float, float]] = []
+        self._steps: list[tuple[int, float]] = [(0, 0.0)]
+        self._spent = self._complete = 0
+
+    def go(self, slots: int) -> Replayed:
+        ticks: list[tuple[int, int, int]] = []  # when, slot, trial: ties go by slot
+        for slot in range(slots):
+            self._start(ticks, 0, slot)
+        while ticks:
+            now, slot, number = heapq.heappop(ticks)
+            if self._goes_on(number):
+                heapq.heappush(ticks, (now + 1, slot, number))
+            else:
+                self._start(ticks, now, slot)
+        return Replayed(
+            self._name,
+            self._seed,
+            tuple(epochs for epochs, _ in self._steps),
+            tuple(volume for _, volume in self._steps),
+            self._spent,
+            self._complete,
+            len(self._rows) - self._complete,
+        )
+
+    def _start(self, ticks: list[tuple[int, int, int]], now: int, slot: int) -> None:
+        asked = self._strategy.ask(self._shelf.rows)
+        if asked is None:
+            return
+        if isinstance(asked, int):
+            number = asked
+        else:
+            row = self._shelf.take_nearest(asked)
+            number = self._strategy.begin(row)
+            self._rows[number], self._trained[number] = row, 0
+        heapq.heappush(ticks, (now + 1, slot, number))
+
+    def _goes_on(self, number: int) -> bool:
+        """One epoch of a trial; False where it was the trial's last."""
+        row = self._rows[number]
+        self._spent += 1
+        self._trained[number] += 1
+        if self._trained[number] < len(row.errors):
+            return self._strategy.goes_on(number, row, self._trained[number])
+        self._strategy.complete(number, row)
+        self._complete += 1
+        self._count(row.point)
+        return False
+
+    def _count(self, point: tuple[float, float]) -> None:
+        points = [*self._front, point]
+        self._front = [points[index] for index in front(points)]
+        self._steps.append((self._spent, hypervolume(self._front, self._reference)))
+
+
+@dataclass
+class _Shelf:
+    """The record's rows that a run has not used yet."""
+
+    record: Record
+    left: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        rows, study = self.record.rows, self.record.spec
+        self.left = list(range(len(rows)))
+        self._places = np.array([place_of(row.params, study.space) for row in rows])
+        self._networks = [network_of(study, row.params) for row in rows]
+
+    @property
+    def rows(self) -> list[Recorded]:
+        """The rows that are left."""
+        return [self.record.rows[at] for at in self.left]
+
+    def take_nearest(self, wanted: Mapping[str, object]) -> Recorded:
+        """The nearest row that is left, the first of several; it is used from now on."""
+        study = self.record.spec
+        network = network_of(study, wanted)
+        near = [at for at in self.left if self._networks[at] == network] or self.left
+        distances = ((self._places[near] - np.array(place_of(wanted, study.space))) ** 2).sum(axis=1)
+        chosen = near[int(distances.argmin())]
+        self.left.remove(chosen)
+        return self.record.rows[chosen]
+
+
+def place_of(params: Mapping[str, object], space: Mapping[str, Dimension]) -> list[float]:
+    """Where parameters lie in the unit cube: what nearness is measured in."""
+    place: list[float] = []
+    for name in sorted(space):
+        dimension, value = space[name], params.get(name)
+        if isinstance(dimension, Range) and value is None:  # its condition does not hold
+            place.append(0.5)
+        elif not isinstance(dimension, Range):
+            place += [math.sqrt(0.5) * (value == choice) for choice in steps(dimension)]
+        else:
+            low, high, at = dimension.low, dimension.high, float(str(value))
+            if dimension.log:
+                low, high, at = math.log(low), math.log(high), math.log(at)
+            place.append((at - low) / (high - low) if high > low else 0.0)
+    return place

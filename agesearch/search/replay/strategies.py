@@ -1,0 +1,214 @@
+"""The search strategies that replays compare, one row of ``STRATEGIES`` each.
+
+Our own run with the code of a real search: ``History`` suggests and remembers, ``rungs.decide`` stops. Those
+of other libraries are in ``agesearch.search.replay.baselines``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, Protocol
+
+from agesearch.errors import unknown_name
+from agesearch.metrics import VAL_MAE_YEARS
+from agesearch.search.replay.curve_table import Record, Recorded
+from agesearch.search.space.space import network_of
+from agesearch.search.stopping.rungs import KEEP, Curve, Keep, Pause, Stop, decide
+from agesearch.search.store.history import History, Spent
+from agesearch.search.store.records import State
+from agesearch.specs import RungSpec
+
+
+class Strategy(Protocol):
+    """What a replay asks: which trial next, and after each epoch whether it goes on."""
+
+    def ask(self, left: Sequence[Recorded]) -> Mapping[str, object] | int | None:
+        """The parameters wanted next; the nearest of the rows ``left`` will stand for them. Or the number of
+        a paused trial that goes on; None where no rows are left, nor such a trial.
+        """
+        ...
+
+    def begin(self, row: Recorded) -> int:
+        """A trial of the row that stands for them begins; returns its number."""
+        ...
+
+    def goes_on(self, number: int, row: Recorded, epoch: int) -> bool:
+        """An epoch was trained, not the last one: False stops the trial, or pauses it."""
+        ...
+
+    def complete(self, number: int, row: Recorded) -> None:
+        """The last epoch was trained."""
+        ...
+
+
+class Own:
+    """The searcher and the rungs of a real study, without Ray."""
+
+    def __init__(
+        self,
+        record: Record,
+        seed: int,
+        sampler: Literal["random", "tpe", "ehvi"],
+        *,
+        stops: bool,
+        pauses: bool = False,
+        chooses: bool = False,
+    ) -> None:
+        rungs = (record.spec.rungs or RungSpec()) if stops else None
+        if rungs is not None and not pauses:
+            rungs = rungs.with_values({"pause_margin": None})
+        startup = min(record.spec.startup_trials, _STARTUP)
+        changes = {"seed": seed, "rungs": rungs, "sampler": sampler, "startup_trials": startup}
+        self._spec = record.spec.model_copy(update=changes)
+        self._history = History.in_memory(self._spec)
+        self._history.latencies = {network_of(record.spec, row.params): row.latency_ms for row in record.rows}
+        self._curves: dict[int, Curve] = {}
+        self._rows: dict[int, Recorded] = {}
+        self._chooses = chooses
+        self._has_new = True
+
+    def ask(self, left: Sequence[Recorded]) -> Mapping[str, object] | int | None:
+        """What the study's sampler proposes, of the rows left where it ``chooses`` among them."""
+        self._has_new = len(left) > 1  # once this one has begun
+        while left or self._history.paused:
+            chosen = self._chooses or not left
+            proposal = self._history.propose([row.params for row in left] if chosen else None)
+            if proposal.paused is None:
+                return proposal.params
+            number = proposal.paused
+            verdict = self._verdict(self._curves[number])
+            if not isinstance(verdict, Stop):
+                self._history.unpause(number)
+                self._has_new = bool(left)
+                return number
+            self._prune(number, verdict)
+        return None
+
+    def begin(self, row: Recorded) -> int:
+        """A trial under the row's own parameters, with the latency it is known to have."""
+        number = self._history.begin(row.params).number
+        self._history.knows_latency(number, row.latency_ms)
+        self._curves[number] = Curve(number, row.latency_ms, len(row.errors), ())
+        self._rows[number] = row
+        return number
+
+    def goes_on(self, number: int, row: Recorded, epoch: int) -> bool:
+        """What the rungs say, where there are any."""
+        curve = self._curves[number] = self._longer(number, row, epoch)
+        verdict = self._verdict(curve)
+        if isinstance(verdict, Stop):
+            self._prune(number, verdict)
+        elif isinstance(verdict, Pause) and (self._has_new or self._history.paused):
+            self._history.pause(number, verdict.reason, self._spent(number))
+        else:
+            return True
+        return False
+
+    def complete(self, number: int, row: Recorded) -> None:
+        """The best error counts."""
+        epochs = len(row.errors)
+        self._curves[number] = _ended(self._longer(number, row, epochs), State.COMPLETE)
+        self._history.complete(number, {VAL_MAE_YEARS: min(row.errors)}, self._spent(number))
+
+    def _verdict(self, curve: Curve) -> Keep | Pause | Stop:
+        if self._spec.rungs is None:
+            return KEEP
+        return decide(curve, list(self._curves.values()), self._spec.rungs, self._spec.max_mae_years)
+
+    def _prune(self, number: int, verdict: Stop) -> None:
+        spent = self._spent(number)
+        self._history.prune(number, verdict.reason, spent, spent.curve[-1])
+        self._curves[number] = _ended(self._curves[number], State.PRUNED)
+
+    def _spent(self, number: int) -> Spent:
+        epochs = len(self._curves[number].best)
+        return Spent(epochs, float(epochs), self._rows[number].errors[:epochs])
+
+    def _longer(self, number: int, row: Recorded, epoch: int) -> Curve:
+        before = self._curves[number]
+        best = min(row.errors[epoch - 1], before.best[-1] if before.best else math.inf)
+        return Curve(number, before.latency_ms, before.epochs, (*before.best, best))
+
+
+@dataclass(frozen=True)
+class Made:
+    """A row of the table: what the strategy is, and how to make it for a record and a seed."""
+
+    about: str
+    make: Callable[[Record, int], Strategy]
+
+
+#: A recorded study is all random; a strategy that learns begins to after so many trials at most.
+_STARTUP = 8
+
+
+def _own(
+    sampler: Literal["random", "tpe", "ehvi"],
+    *,
+    stops: bool,
+    pauses: bool = False,
+    chooses: bool = False,
+) -> Callable[[Record, int], Strategy]:
+    return partial(Own, sampler=sampler, stops=stops, pauses=pauses, chooses=chooses)
+
+
+def _optuna(record: Record, seed: int) -> Strategy:
+    from agesearch.search.replay.baselines import PlainOptuna
+
+    return PlainOptuna(record, seed)
+
+
+def _moasha(record: Record, seed: int, *, ranked: bool, ours: bool) -> Strategy:
+    from agesearch.search.replay.baselines import Moasha
+
+    return Moasha(record, seed, ranked=ranked, rungs=(record.spec.rungs or RungSpec()) if ours else None)
+
+
+STRATEGIES: Mapping[str, Made] = {
+    "random": Made("random, every trial to its end", _own("random", stops=False)),
+    "random-rungs": Made("random, hopeless trials stopped", _own("random", stops=True)),
+    "tpe": Made("our bounded TPE, every trial to its end", _own("tpe", stops=False)),
+    "tpe-rungs": Made("our bounded TPE, hopeless trials stopped", _own("tpe", stops=True)),
+    "ehvi": Made(
+        "expected hypervolume improvement over the rows left, every trial to its end",
+        _own("ehvi", stops=False, chooses=True),
+    ),
+    "ehvi-rungs": Made(
+        "expected hypervolume improvement over the rows left, hopeless trials stopped",
+        _own("ehvi", stops=True, chooses=True),
+    ),
+    "ehvi-pausing": Made(
+        "expected hypervolume improvement over the rows left, hopeless trials stopped, unlikely ones paused",
+        _own("ehvi", stops=True, pauses=True, chooses=True),
+    ),
+    "ehvi-pausing-nearest": Made(
+        "expected hypervolume improvement over the whole space, then the nearest row; stops and pauses",
+        _own("ehvi", stops=True, pauses=True),
+    ),
+    "optuna-tpe": Made("Optuna's TPESampler, its defaults, two objectives, no stopping", _optuna),
+    "moasha": Made("Syne Tune's MOASHA, its defaults", partial(_moasha, ranked=False, ours=False)),
+    "moasha-ours": Made(
+        "MOASHA, grace period and reduction of our rungs", partial(_moasha, ranked=False, ours=True)
+    ),
+    "moasha-ranked": Made(
+        "MOASHA, its defaults, its order of trials turned into ranks",
+        partial(_moasha, ranked=True, ours=False),
+    ),
+    "moasha-ranked-ours": Made(
+        "MOASHA, ranks, grace period and reduction of our rungs", partial(_moasha, ranked=True, ours=True)
+    ),
+}
+
+
+def made(name: str) -> Made:
+    """A row of ``STRATEGIES``; an ``InputError`` lists the known ones."""
+    if name not in STRATEGIES:
+        raise unknown_name("strategy", name, STRATEGIES)
+    return STRATEGIES[name]
+
+
+def _ended(curve: Curve, state: State) -> Curve:
+    return Curve(curve.number, curve.latency_ms, curve.epochs, curve.best, state)

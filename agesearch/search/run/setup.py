@@ -1,0 +1,249 @@
+"""What a study needs before its first trial: its header, the latency of every network, and the trials'
+inputs.
+
+Whatever can be wrong is found here, before a trial has cost anything.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from agesearch.data.dataset.records import Manifest, Split, read_manifest
+from agesearch.errors import ConflictError, InputError, first_line
+from agesearch.measure.speed import LatencyTable, SpeedRow, hardware_name
+from agesearch.models.foreign.document import is_teacher_file
+from agesearch.models.identity import model_digest, read_model_manifest, wanting_align
+from agesearch.models.manifest import library_versions
+from agesearch.models.scorers import scorer_of
+from agesearch.progress import Listener, Progress
+from agesearch.provenance import now
+from agesearch.search.run.teachers import AGE, ORDER, Teachers, own_teacher
+from agesearch.search.space.limits import Fitting, Latencies, fitting_networks, limits_of
+from agesearch.search.space.space import grid, networks
+from agesearch.search.store.events import EventListener, Note
+from agesearch.search.store.records import LATENCY_FILE, Source, StudyFolder, StudyHeader
+from agesearch.specs import ModelSpec, StudySpec, parse_spec
+from agesearch.storage import Location
+
+if TYPE_CHECKING:
+    from agesearch.search.run.trial_inputs import TrialInputs
+
+_OPTION = {"dataset": "data", "teacher": "teacher", "order teacher": "order-teacher"}
+
+
+def _parameter_count(model: ModelSpec) -> int:
+    from agesearch.models.zoo import build, untrained
+
+    return build(untrained(model)).parameter_count
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What trials are made of; tests and benches put their own in."""
+
+    latency: Callable[[ModelSpec], SpeedRow]
+    inputs: Callable[[StudyHeader, Listener], TrialInputs]
+    parameters: Callable[[ModelSpec], int] = _parameter_count
+
+
+def latency_cache() -> Location:
+    """Where timings are kept for all studies of this user."""
+    root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Location.of(root) / "agesearch" / "latency"
+
+
+def known_latencies(
+    folder: StudyFolder, spec: StudySpec, workshop: Workshop, on_event: EventListener
+) -> dict[tuple[str, int], float | str]:
+    """Latency in ms of each network of the space, or why it has none; kept in the study for good.
+
+    A study that goes on keeps the timings it began with, so that all of its trials compare.
+    """
+    place = folder.root / LATENCY_FILE
+    where = f"'{place}'"
+    rows = [parse_spec(SpeedRow, row, where) for row in place.read_json()] if place.exists() else []
+    known = {(row.arch, row.input_size): row for row in rows}
+    faults: dict[tuple[str, int], str] = {}
+    models = networks(spec)
+    for done, model in enumerate(models):
+        key = (model.arch, model.input_size)
+        note = f"{model.arch} {model.input_size} px"
+        on_event(Progress("Latency", done, len(models), failed=len(faults), note=note))
+        if key not in known:
+            try:
+                known[key] = workshop.latency(model)
+            except Exception as error:  # whatever an exporter cannot take: its trials FAIL, the study goes on
+                faults[key] = first_line(error)
+    on_event(Progress("Latency", len(models), len(models), failed=len(faults)))
+    place.write_json([row.model_dump(mode="json") for row in known.values()])
+    found: dict[tuple[str, int], float | str] = {key: row.latency_ms_p50 for key, row in known.items()}
+    return found | faults
+
+
+def fitting_study(
+    spec: StudySpec, latencies: Latencies, workshop: Workshop, on_event: EventListener
+) -> Fitting:
+    """The networks within the study's limits; a note says how many are left out."""
+    fitting = fitting_networks(spec, latencies, workshop.parameters)
+    if fitting.left_out:
+        share = f"{len(fitting.left_out)} of the space's {len(latencies)} networks"
+        on_event(Note(f"{share} are above {limits_of(spec)}: they are never trained."))
+    return fitting
+
+
+def fitting_trials(spec: StudySpec, fitting: Fitting) -> StudySpec:
+    """The spec with no more trials than its grid has points whose network fits: each is tried once."""
+    if spec.sampler != "grid":
+        return spec
+    points = sum(fitting.fits(point) for point in grid(spec))
+    return spec.model_copy(update={"trials": min(spec.trials, points)})
+
+
+def default_workshop() -> Workshop:
+    """What a real study uses: measured latencies, cached on this machine, and real training."""
+    return Workshop(LatencyTable(latency_cache()).latency, _default_inputs)
+
+
+def _default_inputs(header: StudyHeader, on_progress: Listener) -> TrialInputs:
+    """The teachers' targets (computed once), and both splits decoded in the object store."""
+    from agesearch.data.reading.loading import load_split
+    from agesearch.distill.targets import order_features, teacher_targets
+    from agesearch.search.run.trial_inputs import TrialInputs
+    from agesearch.training.run import train_student
+
+    dataset, teacher = Location.of(header.dataset.path), Location.of(header.teacher.path)
+    augment = header.spec.student.augment
+    targets = teacher_targets(teacher, dataset, augment, on_progress)
+    features = None
+    if header.order_teacher is not None:
+        features = order_features(header.order_teacher.path, dataset, augment, on_progress)
+    train = load_split(dataset, Split.TRAIN, targets=targets, features=features)
+    trainer = partial(
+        train_student,
+        data_digest=header.dataset.content_digest,
+        teacher_digest=header.teacher.content_digest,
+    )
+    val = load_split(dataset, Split.VAL, targets=targets, features=features)
+    return TrialInputs(trainer, train, val, header.crop)
+
+
+def refuse_empty(dataset: Location, manifest: Manifest) -> None:
+    """An ``InputError`` where a split that a search needs has no faces."""
+    for split in (Split.TRAIN, Split.VAL):
+        if not manifest.counts.get(split.value):
+            raise InputError(
+                f"The dataset '{dataset}' has no faces in its {split.value} split, "
+                "and a search needs both train and val faces."
+            )
+
+
+def study_header(
+    spec: StudySpec,
+    dataset: Location,
+    manifest: Manifest,
+    teachers: tuple[Source, Source | None],
+    scale: float = 1.0,
+) -> StudyHeader:
+    """The record a new study starts with."""
+    spec = _with_absolute_weights(spec)
+    age, order = teachers
+    return StudyHeader(
+        spec=spec,
+        dataset=Source(path=str(dataset), content_digest=manifest.content_digest),
+        teacher=age,
+        order_teacher=order,
+        scale=scale,
+        crop=manifest.crop,
+        spec_digest=spec.digest(),
+        created=now(),
+        hardware=hardware_name(),
+        versions=library_versions(),
+    )
+
+
+def _with_absolute_weights(spec: StudySpec) -> StudySpec:
+    """Trials run in other processes, with other working folders."""
+    student = spec.student
+    if student.model.weights:
+        student = student.with_values({"model.weights": str(Location.of(student.model.weights))})
+    files = {arch: str(Location.of(file)) for arch, file in spec.weights.items()}
+    return spec.model_copy(update={"student": student, "weights": files})
+
+
+def warn_of_other_crops(manifest: Manifest, teacher: Location, on_event: EventListener) -> None:
+    """Say so where the teacher learned from crops of another scale or alignment."""
+    theirs, ours = read_model_manifest(teacher).crop, manifest.crop
+    if is_teacher_file(teacher):
+        scorer_of(teacher, ours)  # refuses crops that are too narrow; wider ones are cut
+        for name in wanting_align(teacher, not ours.align):
+            words = "not aligned, the dataset's are" if ours.align else "aligned, the dataset's are not"
+            on_event(Note(f"The teacher '{name}' wants crops that are {words}: its targets may be poor."))
+        return
+    for name in ("scale", "align"):
+        if getattr(theirs, name) != getattr(ours, name):
+            on_event(
+                Note(
+                    f"The teacher was trained on crops with {name} {getattr(theirs, name)}, the dataset has "
+                    f"{getattr(ours, name)}: its targets may be poor."
+                )
+            )
+
+
+def taken(folder: StudyFolder, spec: StudySpec, manifest: Manifest, teachers: Teachers) -> ConflictError:
+    """The error for a folder that holds a study already: it says which, and how to go on with it."""
+    old = folder.header()
+    finished = sum(trial.state.value != "RUNNING" for trial in folder.trials())
+    same = (old.spec_digest, old.dataset.content_digest) == (
+        _with_absolute_weights(spec).digest(),
+        manifest.content_digest,
+    )
+    if AGE not in dict(teachers.untrained):
+        same = same and old.teacher.content_digest == model_digest(teachers.age)
+    what = "this study" if same else "another study (its spec, dataset or teacher differs)"
+    return ConflictError(
+        f"'{folder.root}' already holds {what}, with {finished} of {old.spec.trials} trials finished: "
+        f"go on with 'agesearch tune --resume {folder.root}', or choose another --out."
+    )
+
+
+def same_source(
+    what: str, source: Source, moved_to: str | Location | None, digest: Callable[[Location], str]
+) -> Source:
+    """Where a study's dataset or teacher lies now; an ``InputError`` where it is gone or another one."""
+    place = Location.of(moved_to or source.path)
+    if not place.exists():
+        raise InputError(
+            f"The study's {what} is no longer at '{place}': say where it is with --{_OPTION[what]}."
+        )
+    if digest(place) != source.content_digest:
+        raise InputError(
+            f"The {what} at '{place}' is not the one the study was started with: its content differs. "
+            "Start a new study for it with another --out."
+        )
+    return source.model_copy(update={"path": str(place)})
+
+
+def same_teachers(
+    folder: StudyFolder,
+    header: StudyHeader,
+    age: str | Location | None = None,
+    order: str | Location | None = None,
+) -> dict[str, Source | None]:
+    """A study's teachers as they lie now, for its header; see ``same_source``."""
+    age = age or own_teacher(folder, AGE, header.teacher)
+    found: dict[str, Source | None] = {"teacher": same_source("teacher", header.teacher, age, model_digest)}
+    if header.order_teacher is not None:
+        from agesearch.models.order_net import order_digest
+
+        order = order or own_teacher(folder, ORDER, header.order_teacher)
+        found["order_teacher"] = same_source("order teacher", header.order_teacher, order, order_digest)
+    return found
+
+
+def dataset_digest(dataset: Location) -> str:
+    """The digest of a dataset's content, as its manifest has it."""
+    return read_manifest(dataset).content_digest

@@ -1,0 +1,369 @@
+"""[ray] Runs a study: preparation, the trials on Ray Tune, and the records; or goes on with one that was cut.
+
+``run_study`` starts one in a new folder, ``resume_study`` goes on from the records of an old one: finished
+trials stay as they are, and a trial that ran when its driver was killed goes on from its own checkpoint under
+its own number. Ray is imported only inside the functions, after ``ray_session`` has set its environment.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agesearch.data.dataset.records import read_manifest
+from agesearch.errors import AgeSearchError, InputError, first_line
+from agesearch.measure.speed import cores
+from agesearch.search.run.driver import Stopping, Wheel, driving, signals_ask
+from agesearch.search.run.setup import (
+    Workshop,
+    dataset_digest,
+    default_workshop,
+    fitting_study,
+    fitting_trials,
+    known_latencies,
+    refuse_empty,
+    same_source,
+    same_teachers,
+    study_header,
+    taken,
+    warn_of_other_crops,
+)
+from agesearch.search.run.teachers import chosen_teachers
+from agesearch.search.run.trial_manager import Keeper
+from agesearch.search.run.watchdog import STALL_MINUTES, Watchdog
+from agesearch.search.space.space import check_space
+from agesearch.search.store.events import EventListener, Outcome, StudyEnded, StudyStarted, unheard
+from agesearch.search.store.records import DATABASE, State, StudyFolder, StudyHeader, TrialRecord, open_study
+from agesearch.search.store.repair import (
+    WRITE_ERRORS,
+    keep_header,
+    mended_header,
+    open_history,
+    refuse_headless,
+    write_fault,
+)
+from agesearch.session import RaySession, ray_session
+from agesearch.specs import StudySpec
+from agesearch.storage import Location, exclusive, is_full
+from agesearch.training.preflight import Plan, plan
+from agesearch.training.protocols.jobs import check_shared
+
+if TYPE_CHECKING:
+    from ray.tune import Tuner
+
+    from agesearch.search.run.searcher import Deadline, StudySearcher
+    from agesearch.search.run.trial_inputs import TrialInputs
+
+#: Tune's own record of the run, which nothing reads; removed when the run ends.
+_TUNE_FOLDER = ".tune"
+
+_HELD_BYTES = 64 * 1024**2
+
+_TUNE_ENVIRONMENT = {
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    "TUNE_FORCE_TRIAL_CLEANUP_S": "5",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours: Tune's would cut the running epochs
+}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much a run may use; without a limit, what the study and the machine give.
+
+    ``minutes`` counts from the start of the run, its preparation included. ``workers_per_trial`` processes
+    train one student together; ``gpus_per_trial`` are a share of a GPU, or one for each worker.
+    ``stall_minutes`` without a finished epoch make a trial count as hung (see ``lives.Watchdog``).
+    """
+
+    minutes: float | None = None
+    concurrency: int | None = None
+    workers_per_trial: int = 1
+    gpus_per_trial: float | None = None
+    address: str | None = None
+    dashboard: bool = True
+    stall_minutes: float = STALL_MINUTES
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """How a run ended, and the study's records then; ``front`` is by rising latency."""
+
+    folder: StudyFolder
+    outcome: Outcome
+    records: list[TrialRecord]
+    front: list[TrialRecord]
+    total: int
+
+
+def run_study(
+    spec: StudySpec,
+    dataset: str | Location,
+    teacher: str | Location | None,
+    out: str | Location,
+    *,
+    order_teacher: str | Location | None = None,
+    scale: float = 1.0,
+    limits: Limits | None = None,
+    on_event: EventListener = unheard,
+    workshop: Workshop | None = None,
+) -> StudyResult:
+    """Search ``spec`` on a dataset with a teacher, into the new study folder ``out``.
+
+    ``teacher`` and ``order_teacher`` come before those of the spec, which are trained first where they are
+    described. ``scale`` is what ``scaled_study`` made of the spec's budget, for the record.
+
+    Raises ``InputError`` for anything wrong before a trial starts, and ``ConflictError`` where ``out`` holds
+    a study already. Failed trials do not end the run; they are recorded with their reason.
+    """
+    folder = StudyFolder(Location.of(out))
+    manifest = read_manifest(dataset)
+    place, began = Location.of(dataset), time.monotonic()
+    refuse_empty(place, manifest)
+    teachers = chosen_teachers(check_space(spec), folder, teacher, order_teacher)
+    folder.root.local()
+    with exclusive(folder.root, "the study"):
+        if folder.exists():
+            raise taken(folder, spec, manifest, teachers)
+        refuse_headless(folder)
+        with driving(folder.root) as wheel:
+            found = teachers.trained(place, on_event, limits.address if limits else None)
+            header = study_header(spec, place, manifest, found, scale)
+            warn_of_other_crops(manifest, teachers.age, on_event)
+            return _run(folder, header, limits or Limits(), on_event, workshop, wheel, began)
+
+
+def resume_study(
+    out: str | Location,
+    *,
+    dataset: str | Location | None = None,
+    teacher: str | Location | None = None,
+    order_teacher: str | Location | None = None,
+    trials: int | None = None,
+    limits: Limits | None = None,
+    on_event: EventListener = unheard,
+    workshop: Workshop | None = None,
+) -> StudyResult:
+    """Go on with a study, to ``trials`` finished trials where that is given.
+
+    ``dataset``, ``teacher`` and ``order_teacher`` say where they lie now, if they were moved.
+
+    Raises ``InputError`` where either is no longer what the study was started with.
+    """
+    folder = StudyFolder(Location.of(out))
+    if not (folder.root / DATABASE).exists():
+        open_study(out)  # says what is wrong where there is no study at all
+    with exclusive(folder.root, "the study"):
+        header = mended_header(folder, on_event)
+        spec = header.spec if trials is None else header.spec.with_values({"trials": trials})
+        header = header.model_copy(
+            update={
+                "spec": spec,
+                "spec_digest": spec.digest(),
+                "dataset": same_source("dataset", header.dataset, dataset, dataset_digest),
+                **same_teachers(folder, header, teacher, order_teacher),
+            }
+        )
+        with driving(folder.root) as wheel:
+            return _run(folder, header, limits or Limits(), on_event, workshop, wheel)
+
+
+def _run(
+    folder: StudyFolder,
+    header: StudyHeader,
+    limits: Limits,
+    on_event: EventListener,
+    workshop: Workshop | None,
+    wheel: Wheel,
+    began: float | None = None,
+) -> StudyResult:
+    deadline, watchdog = _deadline(limits.minutes, began), _watchdog(limits.stall_minutes)
+    if limits.address is None:  # before minutes are spent on timing networks
+        plan(cores(), 0, concurrency=limits.concurrency, workers=limits.workers_per_trial)
+    total = header.spec.trials
+    history = open_history(folder, header.spec, on_event)
+    if history.finished >= total:
+        folder.write_trials(history.records)  # whatever has become of what others read
+        folder.write_front(history.front())
+        wheel.outcome = Outcome.COMPLETE.value
+        return StudyResult(folder, Outcome.COMPLETE, history.records, history.front(), total)
+    workshop = workshop or default_workshop()
+    with ExitStack() as stack:
+        # A cluster is joined first, since its address may be wrong; a Ray of our own starts only when the
+        # networks have been timed, on a machine that does nothing else.
+        session = stack.enter_context(ray_session(limits.address)) if limits.address else None
+        latencies = known_latencies(folder, header.spec, workshop, on_event)
+        fitting = fitting_study(header.spec, latencies, workshop, on_event)
+        history.suggest_only(fitting)
+        keeper = Keeper(
+            folder, history, fitting_trials(header.spec, fitting), latencies=latencies, on_event=on_event
+        )
+        session = session or stack.enter_context(ray_session(dashboard=limits.dashboard))
+        slots = plan(
+            session.cpus,
+            session.gpus,
+            concurrency=limits.concurrency,
+            workers=limits.workers_per_trial,
+            gpus_per_trial=limits.gpus_per_trial,
+            trials=keeper.total,
+        )
+        check_shared(folder.root, "the study")
+        inputs = workshop.inputs(header, on_event).on_workers(slots.workers, slots.gpus_per_worker)
+        keep_header(folder, header)
+        wheel.searches(
+            finished=history.finished,
+            concurrency=slots.concurrency,
+            dashboard=session.dashboard_url,
+            deadline=deadline,
+        )
+        on_event(_started(folder, header, keeper, slots, session, deadline))
+        outcome = _search(folder, keeper, inputs, slots, session, deadline, wheel.stopping, watchdog)
+        _close(keeper, folder)
+        wheel.outcome = outcome.value
+        on_event(StudyEnded(outcome))
+    return StudyResult(folder, outcome, keeper.records, keeper.front, keeper.total)
+
+
+def _close(keeper: Keeper, folder: StudyFolder) -> None:
+    """Write the records a last time; an ``AgeSearchError`` where they, or a trial's files, had no room."""
+    try:
+        keeper.close()
+    except WRITE_ERRORS as error:
+        keeper.halted = keeper.halted or write_fault(error)
+    if keeper.halted:
+        raise AgeSearchError(
+            f"The study stopped: {keeper.halted} Nothing finished is lost; once it can be written, go on "
+            f"with: agesearch tune --resume {folder.root}"
+        )
+
+
+def _started(
+    folder: StudyFolder,
+    header: StudyHeader,
+    keeper: Keeper,
+    slots: Plan,
+    session: RaySession,
+    deadline: float | None,
+) -> StudyStarted:
+    records = keeper.records
+    return StudyStarted(
+        folder=str(folder.root),
+        total=keeper.total,
+        records=tuple(records),
+        resumed=sum(record.state is State.RUNNING for record in records),
+        concurrency=slots.concurrency,
+        dashboard_url=session.dashboard_url,
+        header=header,
+        front=tuple(keeper.front),
+        seconds=None if deadline is None else deadline - time.monotonic(),
+    )
+
+
+def _deadline(minutes: float | None, began: float | None) -> float | None:
+    if minutes is None:
+        return None
+    if not minutes > 0:
+        raise InputError(f"--minutes is {minutes:g}, but must be > 0.")
+    return (time.monotonic() if began is None else began) + 60.0 * minutes
+
+
+def _watchdog(minutes: float) -> Watchdog:
+    if not minutes > 0:
+        raise InputError(f"--stall-minutes is {minutes:g}, but must be > 0.")
+    return Watchdog(60.0 * minutes)
+
+
+def _tuner(
+    searcher: StudySearcher, inputs: TrialInputs, slots: Plan, scratch: Location, until: Deadline
+) -> Tuner:
+    """Ray Tune over the searcher's trials, one actor a trial at once."""
+    from ray import tune
+
+    from agesearch.search.run.scheduler import RungScheduler
+    from agesearch.search.run.searcher import Watcher
+    from agesearch.search.run.trial import run_trial
+
+    alone = slots.workers == 1
+    trainable = tune.with_resources(
+        tune.with_parameters(run_trial, inputs=inputs),
+        # A trial that is not its own worker leaves its CPUs and GPUs to those; Tune wants it to hold a thing.
+        {"cpu": 1, "gpu": slots.gpus_per_trial} if alone else {"memory": _HELD_BYTES},
+    )
+    return tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=RungScheduler(searcher),
+            num_samples=-1,
+            reuse_actors=alone,  # stopping an actor is what takes a trial's workers down
+            trial_name_creator=lambda trial: trial.config["name"],
+            trial_dirname_creator=lambda trial: f"{trial.config['name']}-{trial.trial_id}",
+        ),
+        run_config=tune.RunConfig(
+            name="trials",
+            storage_path=str(scratch.local()),
+            stop=until,
+            callbacks=[Watcher(searcher)],
+            failure_config=tune.FailureConfig(max_failures=0),
+            verbose=0,
+        ),
+    )
+
+
+def _search(
+    folder: StudyFolder,
+    keeper: Keeper,
+    inputs: TrialInputs,
+    slots: Plan,
+    session: RaySession,
+    deadline: float | None,
+    stopping: Stopping,
+    watchdog: Watchdog,
+) -> Outcome:
+    from agesearch.search.run.searcher import Deadline, StudySearcher
+    from agesearch.search.run.trial import Board
+
+    board = Board() if session.dashboard_url else None
+    searcher = StudySearcher(
+        keeper, folder, concurrency=slots.concurrency, board=board, stopping=stopping, watchdog=watchdog
+    )
+    scratch = folder.root / _TUNE_FOLDER
+    scratch.delete()
+    until = Deadline(searcher, None if deadline is None else deadline - time.monotonic())
+    tuner = _tuner(searcher, inputs, slots, scratch, until)
+    environment = _TUNE_ENVIRONMENT | {"TUNE_MAX_PENDING_TRIALS_PG": str(slots.concurrency)}
+    with signals_ask(stopping), _environment(environment):
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failed trials are told by our own records
+        try:
+            tuner.fit()
+        except Exception as error:  # Tune's own files; where they had no room, the study's have none either
+            if not (keeper.halted or is_full(error)):
+                raise
+            keeper.halted = keeper.halted or f"'{scratch}' could not be written: {first_line(error)}"
+    if board:
+        board.close()
+    scratch.delete()
+    keeper.park_all()
+    if keeper.winding_down and not keeper.complete:
+        return Outcome.INTERRUPTED
+    if keeper.stop_reason is not None:
+        return Outcome.TIME_UP
+    return Outcome.COMPLETE if keeper.exhausted else Outcome.INTERRUPTED
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Tune reads these when a run starts; what the user has set stays."""
+    added = [name for name in values if name not in os.environ]
+    os.environ.update({name: values[name] for name in added})
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]

@@ -1,0 +1,184 @@
+"""[ray] One trial inside its reused Tune actor, and its card in the Ray dashboard.
+
+Imported late, once ``ray_session`` has set Ray's environment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import ray
+from ray import tune
+
+from agesearch.errors import ConflictError, StorageFullError
+from agesearch.metrics import EPOCH
+from agesearch.search.run.ddp import train_together
+from agesearch.search.run.trial_inputs import TrialInputs
+from agesearch.search.run.trial_manager import COMPLETED, CUT, FAILED, NOTE, OUTCOME, REASON, SECONDS
+from agesearch.search.stopping.curves import trained_seconds
+from agesearch.specs import TrainSpec
+from agesearch.storage import Location, exclusive, is_full
+
+#: Seconds that a trial waits for the process of its earlier attempt to end.
+_ORPHAN_S = 120.0
+
+
+def run_trial(config: dict[str, Any], inputs: TrialInputs) -> None:
+    """One trial, inside the reused Tune actor: train, report each epoch, and end with an outcome.
+
+    A configuration that fails is reported as such, with its reason: it must never end the study. A full disk
+    is no fault of the configuration: the trial is cut, and the study stops.
+    """
+    spec = TrainSpec.model_validate_json(config["spec"])
+    out = Location.of(config["folder"])
+    with _notes() as notes:
+        try:
+            with _alone(out):
+                last = _trained(spec, inputs, out, notes)
+        except ConflictError:  # not the configuration's doing: taken up again
+            raise
+        except Exception as error:  # anything a configuration can provoke: divergence, memory, bad weights
+            outcome = CUT if _no_room(error) else FAILED
+            last = {OUTCOME: outcome, REASON: _described(error)}
+    tune.report(last)
+
+
+def _trained(spec: TrainSpec, inputs: TrialInputs, out: Location, notes: list[str]) -> dict[str, Any]:
+    """Train and report each epoch; what the trial ends with."""
+    before, epoch = trained_seconds(out), 0
+    started = time.perf_counter() - before
+    stopped = over = False
+
+    def report(metrics: dict[str, float]) -> None:
+        nonlocal epoch, stopped
+        if over:  # by a thread that outlives its training: the process belongs to another trial now
+            return
+        epoch = int(metrics.get(EPOCH, epoch))
+        told = {NOTE: "; ".join(notes)} if notes else {}
+        notes.clear()
+        try:
+            tune.report({**metrics, **told, SECONDS: time.perf_counter() - started})
+        except SystemExit:  # how Tune ends a function that is not to go on
+            stopped = True
+            raise
+
+    try:
+        (out / "spec.json").write_json(spec.model_dump(mode="json"))
+        if inputs.workers > 1:
+            final = train_together(spec, inputs, out, before)
+        else:
+            final = inputs.trainer(
+                spec, inputs.train, inputs.val, out, inputs.crop, report=report, resume=True
+            )
+        # The best epoch's metrics, but the epochs trained: those were the trial's budget.
+        last: dict[str, Any] = {**final, EPOCH: epoch or spec.optim.epochs, OUTCOME: COMPLETED}
+    except SystemExit as error:
+        if stopped:
+            raise
+        last = {EPOCH: epoch, OUTCOME: FAILED, REASON: f"the training called sys.exit({error.code!r})"}
+    except Exception as error:
+        outcome = CUT if _no_room(error) else FAILED
+        last = {EPOCH: epoch, OUTCOME: outcome, REASON: _described(error, outcome)}
+    finally:
+        over = True
+    return {**last, SECONDS: time.perf_counter() - started}
+
+
+@contextlib.contextmanager
+def _alone(out: Location) -> Iterator[None]:
+    """Hold a trial's folder: the process of an earlier attempt may outlive its driver or node for a while.
+
+    Raises ``ConflictError`` where it does so for too long.
+    """
+    deadline = time.monotonic() + _ORPHAN_S
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(exclusive(out, "the trial"))
+                break
+            except ConflictError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
+        yield
+
+
+@contextlib.contextmanager
+def _notes() -> Iterator[list[str]]:
+    """What the training warns of within the block."""
+    told: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: told.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("agesearch")
+    logger.addHandler(handler)
+    try:
+        yield told
+    finally:
+        logger.removeHandler(handler)
+
+
+def _no_room(error: BaseException) -> bool:
+    """Whether a disk is full; a trainer of several workers tells their errors in its own words only."""
+    return is_full(error) or StorageFullError.__name__ in str(error)
+
+
+def _described(error: Exception, outcome: str = FAILED) -> str:
+    first = (str(error).splitlines() or [""])[0]
+    if outcome == CUT and isinstance(error, StorageFullError):
+        return first
+    return f"{type(error).__name__}: {first}"[:300] if first else type(error).__name__
+
+
+class Board:
+    """Shows trials in the Ray dashboard: each is a task under its readable name, running, finished or failed.
+
+    Tune's own actors are reused from trial to trial and keep one name; hence these cards, which cost one idle
+    process for the study. A board that breaks is forgotten: it only shows.
+    """
+
+    def __init__(self) -> None:
+        self._actor: Any = ray.remote(num_cpus=0)(_Cards).options(name="agesearch trials").remote()
+        self._cards: dict[int, Any] = {}
+
+    def show(self, number: int, name: str) -> None:
+        """Put up a trial's card."""
+        with contextlib.suppress(ray.exceptions.RayError):
+            self._cards[number] = self._actor.show.options(name=name).remote(number)
+
+    def take_down(self, number: int, failure: str = "") -> None:
+        """End a trial's card, as failed with a reason where there is one."""
+        card = self._cards.pop(number, None)
+        if card is None:
+            return
+        with contextlib.suppress(ray.exceptions.RayError):
+            self._actor.take_down.remote(number, failure)
+            if failure:  # collected here, or Ray would print it as an error nobody handled
+                ray.get(card, timeout=5)
+
+    def close(self) -> None:
+        """Take the whole board down."""
+        ray.kill(self._actor)
+
+
+class _Cards:
+    """The asyncio actor behind ``Board``: a call to ``show`` lasts as long as its trial."""
+
+    def __init__(self) -> None:
+        self._ends: dict[int, asyncio.Future[str]] = {}
+
+    async def show(self, number: int) -> None:
+        self._ends.setdefault(number, asyncio.get_running_loop().create_future())
+        failure = await self._ends[number]
+        del self._ends[number]
+        if failure:
+            raise RuntimeError(failure)
+
+    async def take_down(self, number: int, failure: str) -> None:
+        self._ends.setdefault(number, asyncio.get_running_loop().create_future())
+        if not self._ends[number].done():
+            self._ends[number].set_result(failure)

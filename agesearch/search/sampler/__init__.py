@@ -1,0 +1,1 @@
+"""What to try next: the samplers, and the model of errors behind ``ehvi``."""

@@ -1,0 +1,189 @@
+"""Trials as numbers for a model: where parameters lie in the unit cube, and random draws from a space.
+
+A trial's place has one number a dimension: 0..1 along a range (by logarithm where the space says so), the
+index of a choice, NaN where its condition does not hold. Its features are what the model measures distances
+in: numbers as they are, with choices that are numbers among them, a column a choice for names (two different
+ones are 1 apart), a column that says whether a conditional dimension is there, and the logarithm of the
+latency, which is known.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from agesearch.search.space.conditions import holds, stages, steps
+from agesearch.search.space.limits import Fitting, Network
+from agesearch.search.space.space import Dimension, Params, Value, network_choices, network_of
+from agesearch.specs import Choices, Range, StudySpec
+
+Array = npt.NDArray[np.float64]
+
+
+class Encoding:
+    """Places, features and draws of one study's space, over the networks that fit and have a latency."""
+
+    def __init__(self, study: StudySpec, fitting: Fitting, latencies: Mapping[Network, float]) -> None:
+        self._study = study
+        self.names = sorted(study.space)
+        self._column = {name: column for column, name in enumerate(self.names)}
+        self._stages = stages(study.space)
+        self._conditional = [name for name in self.names if study.space[name].when]
+        self._choices = {
+            name: steps(dimension)
+            for name, dimension in study.space.items()
+            if not isinstance(dimension, Range)
+        }
+        self._networks = [
+            (params, network)
+            for params, network in network_choices(study)
+            if network in latencies and fitting.fits(params)
+        ]
+        self._latencies = {network: latencies[network] for _, network in self._networks}
+        #: Whether a step along a range may lead to another network.
+        self.moves_network = any(name not in self._choices for params, _ in self._networks for name in params)
+        logs = [math.log(latencies[network]) for _, network in self._networks] or [0.0]
+        self._fastest, self._extent = min(logs), max(max(logs) - min(logs), 1e-9)
+        self.groups = self._grouped()
+
+    @property
+    def usable(self) -> bool:
+        """Whether there is a network to draw."""
+        return bool(self._networks)
+
+    def place(self, params: Mapping[str, Any]) -> Array:
+        """``[d]``: where parameters lie."""
+        return np.array([self._number(name, params.get(name)) for name in self.names])
+
+    def params(self, place: Array) -> Params:
+        """The parameters at a place, on the steps of their ranges."""
+        return {
+            name: self._value(name, float(number))
+            for name, number in zip(self.names, place, strict=True)
+            if not math.isnan(number)
+        }
+
+    def latencies(self, places: Array) -> Array:
+        """Latency in ms of each place ``[n, d]``; NaN where the network does not fit or has none."""
+        return np.array([self.latency(self.params(place)) for place in places])
+
+    def latency(self, params: Mapping[str, Any]) -> float:
+        """Latency in ms of the network of these parameters; NaN where it does not fit or has none."""
+        return self._latencies.get(network_of(self._study, params), math.nan)
+
+    def features(self, places: Array, latencies: Array) -> Array:
+        """``[n, f]``: what distances are measured in."""
+        blocks = [(np.log(latencies)[:, None] - self._fastest) / self._extent]
+        for name, column in self._column.items():
+            values = places[:, column]
+            there = ~np.isnan(values)
+            if self._is_ordered(name):
+                scale = self._ordered(name)
+                numbers = scale[np.where(there, values, 0).astype(int)] if scale is not None else values
+                blocks.append(np.where(there, numbers, 0.5)[:, None])
+                if name in self._conditional:
+                    blocks.append(there[:, None].astype(float))
+            else:
+                marks = np.arange(len(self._choices[name]))
+                blocks.append(math.sqrt(0.5) * (values[:, None] == marks))
+        return np.hstack(blocks)
+
+    def drawn(self, count: int, rng: np.random.Generator) -> tuple[Array, Array]:
+        """``count`` random places ``[n, d]``, their networks drawn evenly, and their latencies in ms."""
+        picked = rng.integers(len(self._networks), size=count)
+        places = rng.random((count, len(self.names)))
+        for name, values in self._choices.items():
+            column = self._column[name]
+            places[:, column] = np.floor(places[:, column] * len(values))
+        return self._settled(places, picked)
+
+    def near(self, place: Array, count: int, rng: np.random.Generator, step: float = 0.1) -> Array:
+        """``count`` places around one, its choices kept: normal steps along ranges."""
+        places = np.tile(place, (count, 1))
+        moved = [column for name, column in self._column.items() if name not in self._choices]
+        places[:, moved] += rng.normal(0.0, step, (count, len(moved)))
+        places[:, moved] = np.clip(places[:, moved], 0.0, 1.0)
+        return self._pruned(places) if self._conditional else places
+
+    def _settled(self, places: Array, picked: npt.NDArray[np.intp]) -> tuple[Array, Array]:
+        given = [[(self._column[name], self._number(name, value)) for name, value in params.items()]
+                 for params, _ in self._networks]  # fmt: skip
+        for row, network in enumerate(picked):
+            for column, number in given[network]:
+                places[row, column] = number
+        latencies = np.array([self._latencies[network] for _, network in self._networks])[picked]
+        return (self._pruned(places) if self._conditional else places), latencies
+
+    def _pruned(self, places: Array) -> Array:
+        """The places without the dimensions whose condition does not hold; new ones get their middle."""
+        middle = np.array([0.0 if name in self._choices else 0.5 for name in self.names])
+        filled = np.where(np.isnan(places), middle, places)
+        for row, place in enumerate(filled):
+            whole, held = self.params(place), dict[str, Value]()
+            for names in self._stages:
+                if holds(self._study, self._study.space[names[0]], held):
+                    held |= {name: whole[name] for name in names}
+            gone = [self._column[name] for name in self.names if name not in held]
+            filled[row, gone] = np.nan
+        return filled
+
+    def _number(self, name: str, value: Any) -> float:
+        dimension = self._study.space[name]
+        if value is None:
+            return math.nan
+        if not isinstance(dimension, Range):
+            return float(self._choices[name].index(value))
+        low, high, at = _scaled(dimension, dimension.low, dimension.high, float(value))
+        return min(max((at - low) / (high - low), 0.0), 1.0) if high > low else 0.0
+
+    def _value(self, name: str, number: float) -> Value:
+        dimension = self._study.space[name]
+        if not isinstance(dimension, Range):
+            return self._choices[name][int(number)]
+        low, high, _ = _scaled(dimension, dimension.low, dimension.high, dimension.low)
+        value = low + number * (high - low)
+        value = min(max(math.exp(value) if dimension.log else value, dimension.low), dimension.high)
+        step = dimension.step or (1.0 if dimension.integer else None)
+        if step is None:
+            return value
+        most = math.floor((dimension.high - dimension.low) / step + 1e-9)
+        value = dimension.low + step * min(round((value - dimension.low) / step), most)
+        return round(value) if dimension.integer else value
+
+    def _is_ordered(self, name: str) -> bool:
+        dimension = self._study.space[name]
+        if isinstance(dimension, Range):
+            return True
+        return isinstance(dimension, Choices) and all(
+            isinstance(value, int | float) and not isinstance(value, bool) for value in dimension.choices
+        )
+
+    def _ordered(self, name: str) -> Array | None:
+        """0..1 for each of the choices that are numbers; None for a range."""
+        values = self._choices.get(name)
+        if values is None:
+            return None
+        numbers = np.array([float(value) for value in values])
+        if (numbers > 0).all():
+            numbers = np.log(numbers)
+        span = float(np.ptp(numbers))
+        scale: Array = (numbers - numbers.min()) / (span if span > 0 else 1.0)
+        return scale
+
+    def _grouped(self) -> list[slice]:
+        """Columns that share a length in the model: those of one dimension, after the latency's own."""
+        groups = [slice(0, 1)]
+        for name in self.names:
+            start = groups[-1].stop
+            wide = 1 + (name in self._conditional) if self._is_ordered(name) else len(self._choices[name])
+            groups.append(slice(start, start + wide))
+        return groups
+
+
+def _scaled(dimension: Dimension, *values: float) -> Sequence[float]:
+    logarithmic = isinstance(dimension, Range) and dimension.log
+    return [math.log(value) for value in values] if logarithmic else values

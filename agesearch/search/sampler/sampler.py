@@ -1,0 +1,204 @@
+"""What to try next: Optuna's TPE over as many trials as it can look at in time, without networks too slow or
+large.
+
+A proposal is a pure function of the spec, the trial's number, the trials that it is shown, and of what the
+model of ``ehvi`` was last fitted to. It is shown a few hundred trials of however many (``search.sight``), so
+that time and memory stay bounded. TPE sees copies of them in a study in memory, never the stored one:
+
+- a FAILed configuration is shown as a bad one, although the stored study tells the truth, so that what
+  diverges or does not fit is not proposed again and again;
+- trials above ``max_mae_years`` carry that as a constraint (Optuna's own handling of constraints).
+
+What is known to break a limit before it trains is not proposed: TPE is asked again, and after ``REDRAWS``
+times the network is drawn among those that fit.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from agesearch.search.sampler.ehvi import Fit, Guide, Proposal
+from agesearch.search.space.conditions import holds, stages
+from agesearch.search.space.limits import Fitting, Latencies
+from agesearch.search.space.space import Params, grid, optuna_distributions
+from agesearch.search.store.records import State, TrialRecord
+from agesearch.specs import StudySpec
+
+#: How often TPE is asked again for a network within the limits.
+REDRAWS = 20
+
+_VIEW = "view"
+_MAE_LIMIT = "max_mae_years"
+
+
+class Proposer:
+    """Proposes parameters; besides its ``fit``, what it keeps between calls is for speed only."""
+
+    def __init__(self, spec: StudySpec, fitting: Fitting, fit: Fit | None = None) -> None:
+        self._spec = spec
+        self._fitting = fitting
+        self._space = optuna_distributions(spec.space)
+        self._stages = stages(spec.space)
+        self._view = _View(spec, self._space)
+        self._guide: tuple[Latencies, Guide] | None = None
+        self._fit = fit
+        self._grid = [point for point in grid(spec) if fitting.fits(point)] if spec.sampler == "grid" else []
+
+    def propose(
+        self,
+        number: int,
+        shown: Sequence[TrialRecord],
+        given: Mapping[str, Any] | None = None,
+        latencies: Latencies | None = None,
+        offered: Sequence[Params] | None = None,
+        paused: Sequence[TrialRecord] = (),
+    ) -> Proposal:
+        """What to run as trial ``number`` after those ``shown`` (by number), or which ``paused`` trial.
+
+        Parameters ``given`` are taken as they are. ``latencies`` are those of the networks, where they are
+        known. Where only some configurations are ``offered``, ``ehvi`` proposes one of those; where none are,
+        a paused trial goes on, the first where nothing is known of their worth.
+        """
+        known = dict(given or {})
+        if self._grid:
+            return Proposal(self._grid[number % len(self._grid)])
+        seed = int(np.random.SeedSequence([self._spec.seed, number]).generate_state(1)[0])
+        if self._spec.sampler == "ehvi" and latencies and not known:
+            guided = self._guided_by(latencies).propose(number, shown, seed, offered, paused)
+            if guided is not None:
+                return guided
+        if paused and offered is not None and not offered:
+            first = min(paused, key=lambda record: record.number)
+            return Proposal(first.params, paused=first.number)
+        sampler = self._sampler(seed, shown, bool(latencies))
+        for redrawn in range(REDRAWS + 1):
+            params = self._draw(sampler, known)
+            if self._fitting.fits(params):
+                return Proposal(params, redrawn)
+        fitting = self._fitting.drawn(np.random.default_rng(seed))
+        return Proposal(self._draw(sampler, known | fitting), REDRAWS)
+
+    @property
+    def fit(self) -> Fit | None:
+        """What the guide has fitted last: another proposer goes on from it as this one would."""
+        return self._guide[1].fit if self._guide else self._fit
+
+    def _guided_by(self, latencies: Latencies) -> Guide:
+        if self._guide is None or self._guide[0] is not latencies:
+            self._guide = latencies, Guide(self._spec, self._fitting, latencies, self.fit)
+        return self._guide[1]
+
+    def _sampler(
+        self, seed: int, shown: Sequence[TrialRecord], has_latencies: bool
+    ) -> optuna.samplers.BaseSampler:
+        """Random where the study says so and until a guide knows enough, else TPE on what it is shown."""
+        kind = self._spec.sampler
+        if kind == "random" or (kind == "ehvi" and has_latencies):
+            return optuna.samplers.RandomSampler(seed=seed)
+        self._view.show(shown)
+        with calm():
+            return optuna.samplers.TPESampler(
+                n_startup_trials=self._spec.startup_trials, multivariate=True, constant_liar=True, seed=seed
+            )
+
+    def _draw(self, sampler: optuna.samplers.BaseSampler, given: Params) -> Params:
+        """Parameters, of them ``given`` as they are: stage by stage, since conditions read earlier ones.
+
+        The dimensions of a stage share their condition, so that TPE models them together, on the trials that
+        have them.
+        """
+        study, asking = self._view.study, self._view.asking
+        params: Params = {}
+        for names in self._stages:
+            if not holds(self._spec, self._spec.space[names[0]], params):
+                continue
+            asked = {name: self._space[name] for name in names if name not in given}
+            many = {name: dist for name, dist in asked.items() if not dist.single()}
+            drawn = sampler.sample_relative(study, asking, many)
+            for name in names:
+                if name in asked and name not in drawn:
+                    drawn[name] = sampler.sample_independent(study, asking, name, asked[name])
+            params |= {name: given[name] if name in given else drawn[name] for name in names}
+        return params
+
+
+class _View:
+    """The study in memory that TPE is shown; its first trial, RUNNING for ever, is the one that asks."""
+
+    def __init__(self, spec: StudySpec, space: Mapping[str, optuna.distributions.BaseDistribution]) -> None:
+        self._spec = spec
+        self._space = dict(space)
+        self._study_id = 0
+        self._reset()
+
+    def show(self, records: Iterable[TrialRecord]) -> None:
+        """Show these records, by number, and no others."""
+        wanted = {record.number: record for record in records}
+        if not self._shown.keys() <= wanted.keys() or self._lies_between(wanted):
+            self._reset()
+        for number, record in wanted.items():
+            if number not in self._shown:
+                trial = self._trial(record)
+                self._ids[number] = self._storage.create_new_trial(self._study_id, template_trial=trial)
+            elif record.state is not self._shown[number]:
+                self._end(self._ids[number], self._trial(record))
+            self._shown[number] = record.state
+        self.study = self._loaded()  # a study remembers the trials that it read first
+
+    def _loaded(self) -> optuna.Study:
+        return optuna.load_study(study_name=_VIEW, storage=self._storage)
+
+    def _reset(self) -> None:
+        self._storage = optuna.storages.InMemoryStorage()
+        with calm():
+            optuna.create_study(study_name=_VIEW, storage=self._storage, directions=["minimize", "minimize"])
+        self.study = self._loaded()
+        self._study_id = self._storage.get_study_id_from_name(_VIEW)
+        first = self._storage.create_new_trial(self._study_id)
+        self.asking: FrozenTrial = self._storage.get_trial(first)
+        self._shown: dict[int, State] = {}
+        self._ids: dict[int, int] = {}
+
+    def _lies_between(self, wanted: Mapping[int, TrialRecord]) -> bool:
+        """Whether a trial would come after one with a larger number: TPE weighs trials by age."""
+        last = max(self._shown, default=-1)
+        return any(number < last for number in wanted.keys() - self._shown.keys())
+
+    def _end(self, trial_id: int, trial: FrozenTrial) -> None:
+        for key, value in trial.system_attrs.items():
+            self._storage.set_trial_system_attr(trial_id, key, value)
+        self._storage.set_trial_state_values(trial_id, trial.state, trial.values)
+
+    def _trial(self, record: TrialRecord) -> FrozenTrial:
+        space = {name: self._space[name] for name in record.params}
+        if not record.state.ended:
+            return create_trial(state=TrialState.RUNNING, params=record.params, distributions=space)
+        complete = record.state is State.COMPLETE
+        limit = self._spec.max_mae_years
+        over = {_MAE_LIMIT: float(record.val_mae_years or 0.0) - limit} if complete and limit else None
+        return create_trial(
+            state=TrialState.COMPLETE if complete else TrialState.PRUNED,
+            params=record.params,
+            distributions=space,
+            values=_objectives(record) if complete else None,
+            constraints=over,
+        )
+
+
+def _objectives(record: TrialRecord) -> list[float]:
+    return [float(record.val_mae_years or 0.0), float(record.latency_ms_p50 or 0.0)]
+
+
+@contextmanager
+def calm() -> Iterator[None]:
+    """Without Optuna's warnings of what it marks experimental."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield

@@ -1,0 +1,184 @@
+"""A search space as data: which fields of a ``TrainSpec`` a study varies, and between which values.
+
+The YAML of a study names fields by their dotted path (``model.arch``, ``optim.learning_rate``), each with
+choices, a range, and where wanted a condition (``when``); a dimension of ``variants`` has a name of its own.
+Everything is checked before anything runs: each field exists, each value is one the field accepts, each
+architecture is in the zoo, each condition can hold. An error names the file and the line.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from agesearch.documents import Document
+from agesearch.errors import InputError
+from agesearch.search.space.conditions import (
+    Dimension,
+    Params,
+    Value,
+    field_values,
+    settings,
+    walk,
+)
+from agesearch.search.space.validation import ARCH, INPUT_SIZE, faults, field_names
+from agesearch.specs import (
+    Choices,
+    ModelSpec,
+    Range,
+    StudySpec,
+    TrainSpec,
+    Variants,
+    describe_validation,
+)
+from agesearch.storage import Location
+
+__all__ = [
+    "ARCH",
+    "INPUT_SIZE",
+    "MAX_NETWORKS",
+    "Dimension",
+    "Params",
+    "Value",
+    "check_space",
+    "field_names",
+    "grid",
+    "load_space",
+    "network_choices",
+    "network_of",
+    "networks",
+    "optuna_distributions",
+    "trial_name",
+    "trial_spec",
+]
+
+#: More networks than this would take longer to time than most searches take to run.
+MAX_NETWORKS = 400
+
+_KINDS: Mapping[str, type[Dimension]] = {
+    "choices": Choices,
+    "variants": Variants,
+    "low": Range,
+    "high": Range,
+}
+
+
+def load_space(where: str | os.PathLike[str]) -> StudySpec:
+    """The study described by a YAML file, fully checked; an ``InputError`` names the file and the line."""
+    path = os.fspath(where)
+    document = Document(path)
+    if not isinstance(document.value, dict):
+        raise InputError(
+            f"'{path}' must hold a mapping with 'student' and 'space', but holds {document.value!r:.40}."
+        )
+    study = document.spec(StudySpec, _sorted_dimensions(document))
+    for key, message in faults(study):
+        raise InputError(f"{document.at(key)}: {message}")
+    return study
+
+
+def check_space(study: StudySpec) -> StudySpec:
+    """The same study, or an ``InputError`` for its first fault (for studies that come from no file)."""
+    for key, message in faults(study):
+        raise InputError(f"{'.'.join(key)}: {message}")
+    return study
+
+
+def trial_spec(study: StudySpec, params: Mapping[str, Value], parent: Location | None = None) -> TrainSpec:
+    """What one trial trains: the study's student with ``params`` in place, and its architecture's weights, or
+    those of the trial whose folder is ``parent``.
+
+    Every trial has the student's seed, so that two trials differ by their parameters alone.
+    """
+    values = field_values(study.space, params)
+    arch = str(values.get(ARCH, study.student.model.arch))
+    if parent is not None:
+        values |= {"model.init": "model", "model.weights": str(parent)}
+    elif arch in study.weights:
+        values |= {"model.init": "file", "model.weights": study.weights[arch]}
+    return study.student.with_values(values)
+
+
+def network_of(study: StudySpec, params: Mapping[str, Any]) -> tuple[str, int]:
+    """(architecture, input side) of a trial with these parameters."""
+    model, decided = study.student.model, settings(study.space, params)
+    return str(decided.get(ARCH, model.arch)), int(decided.get(INPUT_SIZE, model.input_size))
+
+
+def network_choices(study: StudySpec) -> list[tuple[Params, tuple[str, int]]]:
+    """Every way to choose a network: the parameters that decide it, and the network."""
+    return [(params, network_of(study, params)) for params in walk(study, (ARCH, INPUT_SIZE))]
+
+
+def networks(study: StudySpec) -> list[ModelSpec]:
+    """Every (architecture, input size) the study can suggest: those whose latency must be known.
+
+    Heads and normalisations are left out: beside a backbone they cost next to nothing.
+    """
+    found = dict.fromkeys(network for _, network in network_choices(study))
+    if len(found) > MAX_NETWORKS:
+        raise InputError(
+            f"The space has {len(found)} networks (architectures and input sizes) to time, more than "
+            f"{MAX_NETWORKS}: give '{INPUT_SIZE}' a step, or choices."
+        )
+    return [ModelSpec(arch=arch, input_size=size) for arch, size in found]
+
+
+def grid(study: StudySpec) -> list[Params]:
+    """Every point of a space without ranges of broken numbers, in the order of the file."""
+    return list(walk(study))
+
+
+def optuna_distributions(space: Mapping[str, Dimension]) -> dict[str, Any]:
+    """The space as Optuna's distributions, by dimension, in the order of their names."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    made: dict[str, Any] = {}
+    for field in sorted(space):
+        dimension = space[field]
+        if isinstance(dimension, Choices):
+            made[field] = CategoricalDistribution(dimension.choices)
+        elif isinstance(dimension, Variants):
+            made[field] = CategoricalDistribution(tuple(dimension.variants))
+        elif dimension.integer:
+            step = int(dimension.step or 1)
+            made[field] = IntDistribution(int(dimension.low), int(dimension.high), dimension.log, step)
+        else:
+            made[field] = FloatDistribution(dimension.low, dimension.high, dimension.log, dimension.step)
+    return made
+
+
+def trial_name(number: int, model: ModelSpec) -> str:
+    """How people and dashboards know a trial: ``0007-mobilenetv3_small_075-96px``."""
+    return f"{number:04d}-{model.arch}-{model.input_size}px"
+
+
+def _sorted_dimensions(document: Document) -> dict[str, Any]:
+    """The document with each dimension parsed by its own kind, so that an error speaks of that kind alone."""
+    value: dict[str, Any] = document.value
+    space = value.get("space")
+    if not isinstance(space, dict):
+        return value
+    parsed: dict[str, Dimension] = {}
+    for name, entry in space.items():
+        place = document.at(("space", name))
+        kinds = {_KINDS[key] for key in entry if key in _KINDS} if isinstance(entry, dict) else set()
+        if len(kinds) != 1:
+            raise InputError(
+                f"{place}: '{name}' must be {{choices: [...]}}, {{low: a, high: b}} (with log, step, "
+                f"integer) or {{variants: {{NAME: {{...}}}}}}, with 'when' if wanted, but is {entry!r:.60}."
+            )
+        try:
+            parsed[name] = kinds.pop().model_validate(entry)
+        except ValidationError as error:
+            place = document.at(("space", name, *_in_file(error)))
+            raise InputError(f"{place}: '{name}': {describe_validation(error)}") from error
+    return value | {"space": parsed}
+
+
+def _in_file(error: ValidationError) -> Sequence[str | int]:
+    """Where pydantic's first finding stands in a dimension of the document."""
+    return tuple(error.errors(include_url=False)[0]["loc"])

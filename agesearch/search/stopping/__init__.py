@@ -1,0 +1,1 @@
+"""Early stopping: learning curves, and the rule that is asked at each rung."""

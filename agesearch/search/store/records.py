@@ -1,0 +1,287 @@
+"""What a study is on disk, and how it is read: records only, no Ray, no Optuna, no torch.
+
+A study folder holds ``study.yaml`` (the full spec, data and teacher with their digests), ``optuna.db`` (the
+truth; any Optuna tool opens it), ``trials.parquet`` and ``front.json`` (the same, for readers),
+``latency.json`` (the timings that the trials' latencies came from) and ``trials/0007/`` (a model folder with
+its spec and learning curve).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import yaml
+from pydantic import Field
+
+from agesearch.errors import InputError, first_line
+from agesearch.metrics import LATENCY_MS_P50, VAL_CS5, VAL_MAE_YEARS
+from agesearch.search.store.pareto import front as pareto_front
+from agesearch.search.store.pareto import knee
+from agesearch.specs import CropSpec, Spec, StudySpec, load_spec
+from agesearch.storage import Location
+
+SCHEMA_VERSION = 1
+STUDY_FILE = "study.yaml"
+DATABASE = "optuna.db"
+TRIALS_FILE = "trials.parquet"
+FRONT_FILE = "front.json"
+LATENCY_FILE = "latency.json"
+TRIALS_FOLDER = "trials"
+CURVE = "curve"
+INHERITED = "inherited"
+PAUSED = "paused"
+#: Columns that studies of earlier versions lack.
+_NEWER = (CURVE, INHERITED)
+
+
+class State(StrEnum):
+    """How a trial stands. COMPLETE: its whole budget is trained; PRUNED: stopped before; FAIL: no result.
+
+    PAUSED ones wait at a rung, with a checkpoint; Optuna, which has no such state, has them as RUNNING.
+    """
+
+    RUNNING = "RUNNING"
+    PAUSED = "PAUSED"
+    COMPLETE = "COMPLETE"
+    PRUNED = "PRUNED"
+    FAIL = "FAIL"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come of the trial."""
+        return self in (State.COMPLETE, State.PRUNED, State.FAIL)
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial. ``reason`` says why it was PAUSED, PRUNED or FAILed; ``folder`` is relative to the study.
+
+    ``started`` is UTC in ISO 8601, ``seconds`` the time spent training, ``epochs`` how many were finished,
+    ``retries`` how often the trial was taken up again after its process died; ``curve`` holds the error in
+    years after each epoch of a trial that is over or PAUSED; ``inherited`` is the trial whose weights it
+    started from.
+    """
+
+    number: int
+    state: State
+    name: str
+    params: dict[str, Any] = field(default_factory=dict)
+    reason: str = ""
+    val_mae_years: float | None = None
+    val_cs5: float | None = None
+    latency_ms_p50: float | None = None
+    epochs: int = 0
+    started: str = ""
+    seconds: float = 0.0
+    retries: int = 0
+    curve: tuple[float, ...] = ()
+    inherited: int | None = None
+
+    @property
+    def folder(self) -> str:
+        return f"{TRIALS_FOLDER}/{trial_id(self.number)}"
+
+    @property
+    def arch(self) -> str:
+        """The architecture, from the name."""
+        return self.name.split("-")[1] if self.name.count("-") >= 2 else ""
+
+    @property
+    def input_size(self) -> int:
+        """The input side in pixels, from the name."""
+        return int(self.name.rsplit("-", 1)[-1].removesuffix("px")) if self.arch else 0
+
+    def as_json(self) -> dict[str, Any]:
+        """The record as a JSON object, with the parameters nested; the curve is in ``trials.parquet``."""
+        return {
+            "number": self.number,
+            "name": self.name,
+            "state": self.state.value,
+            "reason": self.reason,
+            VAL_MAE_YEARS: self.val_mae_years,
+            VAL_CS5: self.val_cs5,
+            LATENCY_MS_P50: self.latency_ms_p50,
+            "epochs": self.epochs,
+            "started": self.started,
+            "seconds": self.seconds,
+            "retries": self.retries,
+            "folder": self.folder,
+            INHERITED: self.inherited,
+            "params": self.params,
+        }
+
+
+SCHEMA = pa.schema(
+    [
+        pa.field("number", pa.int64(), nullable=False),
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("state", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field(VAL_MAE_YEARS, pa.float64()),
+        pa.field(VAL_CS5, pa.float64()),
+        pa.field(LATENCY_MS_P50, pa.float64()),
+        pa.field("epochs", pa.int64(), nullable=False),
+        pa.field("started", pa.string(), nullable=False),
+        pa.field("seconds", pa.float64(), nullable=False),
+        pa.field("retries", pa.int64(), nullable=False),
+        pa.field("folder", pa.string(), nullable=False),
+        pa.field("params", pa.string(), nullable=False),
+        pa.field(CURVE, pa.list_(pa.float64())),
+        pa.field(INHERITED, pa.int64()),
+    ]
+)
+
+
+class Source(Spec):
+    """Something a study was made from: where it lay, and the digest of its content."""
+
+    path: str
+    content_digest: str
+
+
+class StudyHeader(Spec):
+    """``study.yaml``: all it takes to run the study again, and on what it ran.
+
+    ``scale`` is by how much the budget of the spec's file was shortened (``agesearch.search.space.scaling``);
+    ``spec`` is what ran.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    spec: StudySpec
+    dataset: Source
+    teacher: Source
+    order_teacher: Source | None = None
+    scale: float = 1.0
+    crop: CropSpec
+    spec_digest: str
+    created: str
+    hardware: str = ""
+    versions: dict[str, str] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """Reads and writes the records of one study."""
+
+    root: Location
+
+    @property
+    def database(self) -> Path:
+        return (self.root / DATABASE).local()
+
+    def exists(self) -> bool:
+        """Whether a study was started here."""
+        return (self.root / STUDY_FILE).exists()
+
+    def header(self) -> StudyHeader:
+        return load_spec(StudyHeader, str(self.root / STUDY_FILE))
+
+    def write_header(self, header: StudyHeader) -> None:
+        document = yaml.safe_dump(header.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        (self.root / STUDY_FILE).write_text(document)
+
+    def trial_folder(self, trial: TrialRecord | int) -> Location:
+        """The model folder of a trial."""
+        number = trial if isinstance(trial, int) else trial.number
+        return self.root / TRIALS_FOLDER / trial_id(number)
+
+    def trials(self) -> list[TrialRecord]:
+        """Every trial, by number; empty before the first has started."""
+        place = self.root / TRIALS_FILE
+        if not place.exists():
+            return []
+        try:
+            table = place.read_table()
+            return [_from_row(row) for row in table.select(_columns(table)).to_pylist()]
+        except (InputError, pa.ArrowException, KeyError, TypeError, ValueError, OSError) as error:
+            why = first_line(error.__cause__ or error)
+            raise InputError(
+                f"'{place}' is damaged ({why}): 'agesearch resume {self.root}' writes it from {DATABASE}."
+            ) from error
+
+    def trial(self, number: int) -> TrialRecord:
+        """One trial; an ``InputError`` says which numbers there are."""
+        records = self.trials()
+        for record in records:
+            if record.number == number:
+                return record
+        known = f"0 to {records[-1].number}" if records else "none yet"
+        raise InputError(f"The study '{self.root}' has no trial {number}; it has {known}.")
+
+    def write_trials(self, records: Iterable[TrialRecord]) -> None:
+        rows = [
+            record.as_json() | {CURVE: record.curve, "params": json.dumps(record.params, sort_keys=True)}
+            for record in sorted(records, key=lambda record: record.number)
+        ]
+        (self.root / TRIALS_FILE).write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
+
+    def front(self) -> list[TrialRecord]:
+        """The trials within the study's limits that no other beats, by rising latency."""
+        limit = self.header().spec.max_mae_years if self.exists() else None
+        return front_of(self.trials(), limit)
+
+    def write_front(self, front: Sequence[TrialRecord]) -> None:
+        """``front.json``: the front by rising latency, and its knee."""
+        (self.root / FRONT_FILE).write_json(
+            {
+                "objectives": [VAL_MAE_YEARS, LATENCY_MS_P50],
+                "knee": knee_of(front).number if front else None,
+                "trials": [record.as_json() for record in front],
+            }
+        )
+
+
+def open_study(where: str | os.PathLike[str] | Location) -> StudyFolder:
+    """The study at ``where``; an ``InputError`` where there is none."""
+    folder = StudyFolder(Location.of(where))
+    if not folder.exists():
+        raise InputError(
+            f"'{folder.root}' is not a study: it has no {STUDY_FILE}. Start one with 'agesearch tune'."
+        )
+    return folder
+
+
+def front_of(records: Iterable[TrialRecord], max_mae_years: float | None = None) -> list[TrialRecord]:
+    """The COMPLETE trials that no other beats in (latency, error), none above a limit, by rising latency."""
+    limit = math.inf if max_mae_years is None else max_mae_years
+    complete = [
+        record
+        for record in records
+        if record.state is State.COMPLETE and _number(record.val_mae_years) <= limit
+    ]
+    points = [(_number(record.latency_ms_p50), _number(record.val_mae_years)) for record in complete]
+    return [complete[index] for index in pareto_front(points)]
+
+
+def knee_of(front: Sequence[TrialRecord]) -> TrialRecord:
+    """The front's knee (see ``pareto.knee``)."""
+    errors = [_number(record.val_mae_years) for record in front]
+    return front[knee(errors, [_number(record.latency_ms_p50) for record in front])]
+
+
+def trial_id(number: int) -> str:
+    """The name of a trial's folder."""
+    return f"{number:04d}"
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _from_row(row: dict[str, Any]) -> TrialRecord:
+    values = {name: value for name, value in row.items() if name != "folder"}
+    values |= {"state": State(row["state"]), "params": json.loads(row["params"])}
+    return TrialRecord(**values | {CURVE: tuple(row.get(CURVE) or ())})
+
+
+def _columns(table: pa.Table) -> list[str]:
+    """All columns but those that the study is too old for."""
+    return [name for name in SCHEMA.names if name not in _NEWER or name in table.column_names]

@@ -1,0 +1,1 @@
+"""Loggers beside a study: MLflow and TensorBoard."""

@@ -1,0 +1,180 @@
+"""How a study stands, for whoever shows it: counts, reasons, epochs, pace and time left. No terminal, no Ray.
+
+A running study builds its ``Standing`` from events (``agesearch.cli.tune_view``), another process from the
+records (``agesearch.search.view.status``); both are drawn alike.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from agesearch.search.space.space import trial_spec
+from agesearch.search.stopping.rungs import OUT_OF_REACH
+from agesearch.search.store.records import State, TrialRecord
+from agesearch.specs import StudySpec
+
+#: What follows in a reason is about one trial; what stands before is shared by its group.
+_OF_ONE_TRIAL = re.compile(r" (?:after|at|in) epoch \d.*$")
+
+_EPOCHS = "optim.epochs"
+
+
+@dataclass
+class Tally:
+    """Counts over trials that ended: by state, by reason, epochs trained, and epochs of their full budgets.
+
+    ``saved`` are the epochs that rungs spared, ``budget`` what all would have cost without.
+    """
+
+    states: Counter[State] = field(default_factory=Counter)
+    reasons: Counter[tuple[State, str]] = field(default_factory=Counter)
+    epochs: int = 0
+    budget: int = 0
+    saved: int = 0
+
+    @property
+    def finished(self) -> int:
+        return self.states.total()
+
+    def add(self, record: TrialRecord, budget: int) -> None:
+        """Count a trial that ended and could have trained ``budget`` epochs."""
+        self.states[record.state] += 1
+        if record.reason:
+            self.reasons[record.state, reason_group(record.reason)] += 1
+        self.epochs += record.epochs
+        self.budget += budget
+        if record.reason.startswith(OUT_OF_REACH):
+            self.saved += budget - record.epochs
+
+    @classmethod
+    def of(cls, records: Iterable[TrialRecord], spec: StudySpec) -> Tally:
+        """The tally of the records that ended."""
+        tally = cls()
+        for record in records:
+            if record.state.ended:
+                tally.add(record, budget_of(spec, record))
+        return tally
+
+    def as_json(self) -> dict[str, object]:
+        """The tally as a JSON object, reasons by how frequent they are."""
+        reasons = [
+            {"state": state.value, "reason": reason, "trials": count}
+            for (state, reason), count in self.reasons.most_common()
+        ]
+        return {
+            "states": {state.value: self.states[state] for state in State if state.ended},
+            "reasons": reasons,
+            "epochs": self.epochs,
+            "epochs_of_full_budgets": self.budget,
+            "epochs_saved_by_rungs": self.saved,
+        }
+
+
+@dataclass(frozen=True)
+class Running:
+    """A trial that runs, or waits at a rung: epochs done of how many, its error in years after each, its age
+    in seconds, and seconds since it was last heard of.
+    """
+
+    record: TrialRecord
+    epoch: int
+    epochs: int
+    curve: tuple[float, ...] = ()
+    age: float = 0.0
+    quiet: float | None = None
+
+    @property
+    def share(self) -> float:
+        """The share of its epochs that is done."""
+        return min(1.0, self.epoch / max(1, self.epochs))
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What this run has done: trials that ended in ``seconds`` of searching."""
+
+    finished: int
+    seconds: float
+
+    @property
+    def trials_per_hour(self) -> float | None:
+        """None before the first trial ended."""
+        return self.finished / self.seconds * 3600.0 if self.finished and self.seconds > 0 else None
+
+    def seconds_left(self, trials: int, running: Iterable[Running]) -> float | None:
+        """Seconds until ``trials`` more have ended at the pace of those that did in this run; the epochs that
+        ``running`` trials, those on a rung too, have done already count. None before the first trial ended.
+        """
+        if not self.finished or self.seconds <= 0:
+            return None
+        begun = sum(trial.share for trial in running)
+        return self.seconds * max(0.0, trials - begun) / (self.finished + begun)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A study at one moment. ``points`` are (latency ms, error years) of its COMPLETE trials; ``waiting`` are
+    trials that were cut short after ``waiting_epochs`` epochs in all, to be taken up again, ``paused`` those
+    that wait at a rung; ``limit`` is the seconds until its time is up.
+    """
+
+    folder: str
+    total: int
+    tally: Tally
+    front: tuple[TrialRecord, ...] = ()
+    running: tuple[Running, ...] = ()
+    paused: tuple[Running, ...] = ()
+    waiting: int = 0
+    waiting_epochs: int = 0
+    points: tuple[tuple[float, float], ...] = ()
+    last: tuple[TrialRecord, ...] = ()
+    pace: Pace = Pace(0, 0.0)
+    limit: float | None = None
+    dashboard: str | None = None
+    stopping: str = ""
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds until the study's last trial ends, at this run's pace; None where that is not known."""
+        return self.pace.seconds_left(self.total - self.tally.finished, (*self.running, *self.paused))
+
+    @property
+    def epochs(self) -> int:
+        """Epochs trained so far, those of trials that are not over included."""
+        begun = sum(trial.epoch for trial in (*self.running, *self.paused))
+        return self.tally.epochs + self.waiting_epochs + begun
+
+
+def budget_of(spec: StudySpec, record: TrialRecord) -> int:
+    """The epochs of a trial's full budget."""
+    if _EPOCHS in record.params:
+        return int(record.params[_EPOCHS])
+    if any(_EPOCHS in str(dimension) for dimension in spec.space.values()):  # a named variant sets them
+        return trial_spec(spec, record.params).optim.epochs
+    return spec.student.optim.epochs
+
+
+def paused_trial(record: TrialRecord, epochs: int) -> Running:
+    """A PAUSED trial of so many ``epochs``, as its record tells."""
+    return Running(record, record.epochs, epochs, record.curve)
+
+
+def reason_group(reason: str) -> str:
+    """What trials of one kind of reason share: without the epoch, and without a rung's figures."""
+    if reason.startswith(OUT_OF_REACH):
+        return OUT_OF_REACH
+    return _OF_ONE_TRIAL.sub("", reason)
+
+
+def points_of(records: Iterable[TrialRecord]) -> tuple[tuple[float, float], ...]:
+    """(latency, error) of the COMPLETE trials."""
+    return tuple(
+        (record.latency_ms_p50, record.val_mae_years)
+        for record in records
+        if record.state is State.COMPLETE
+        and record.latency_ms_p50 is not None
+        and record.val_mae_years is not None
+    )

@@ -1,0 +1,173 @@
+"""How a study stands, read from its folder by another process: while it runs and after; no Ray.
+
+The trials come from ``trials.parquet``, which the driver renews every few seconds; the epochs and curves of
+running ones from their own ``curve.jsonl``; who runs it from ``driver.json``.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from agesearch.errors import InputError
+from agesearch.search.run.driver import Driver, read_driver, seconds_since
+from agesearch.search.space.space import trial_spec
+from agesearch.search.stopping.curves import errors_of
+from agesearch.search.store.records import STUDY_FILE, State, StudyFolder, StudyHeader, TrialRecord, knee_of
+from agesearch.search.view.progress import Pace, Running, Standing, Tally, budget_of, paused_trial, points_of
+from agesearch.storage import Location
+from agesearch.training.curve import CURVE, read_curve
+
+_LAST = 3
+
+
+@dataclass(frozen=True)
+class Status:
+    """A study's standing and who holds it; ``standing`` is None while a new study is prepared."""
+
+    folder: StudyFolder
+    driver: Driver | None
+    standing: Standing | None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a process runs the study now."""
+        return self.driver is not None and self.driver.is_live
+
+    @property
+    def holder(self) -> str:
+        """Who runs the study, or how its last run ended."""
+        driver = self.driver
+        if driver is None:
+            return "Nothing runs it."
+        if self.is_running:
+            doing = "Runs" if driver.searching else "Is being prepared"
+            return f"{doing} in {driver.words}, since {driver.began} (UTC)."
+        if not driver.outcome:
+            return f"Nothing runs it: {driver.words} was killed, last seen {driver.beat} (UTC)."
+        return f"Nothing runs it: {driver.words} ended {driver.ended} (UTC): {driver.outcome}."
+
+    @property
+    def how_to_go_on(self) -> str:
+        """What to type next; empty where nothing is left to do or a process does it."""
+        standing = self.standing
+        if self.is_running or standing is None or standing.tally.finished >= standing.total:
+            return ""
+        return f"agesearch resume {self.folder.root}"
+
+    def as_json(self) -> dict[str, Any]:
+        """The status as one JSON object."""
+        standing, driver = self.standing, self.driver
+        document: dict[str, Any] = {
+            "study": str(self.folder.root),
+            "running": self.is_running,
+            "driver": driver.model_dump(mode="json") if driver else None,
+        }
+        if standing is None:
+            return document
+        left = standing.seconds_left
+        return document | {
+            "trials": standing.total,
+            "finished": standing.tally.finished,
+            **standing.tally.as_json(),
+            "epochs": standing.epochs,
+            "running_trials": [_as_json(trial) for trial in standing.running],
+            "paused_trials": [_as_json(trial) for trial in standing.paused],
+            "to_be_taken_up": standing.waiting,
+            "front": [record.as_json() for record in standing.front],
+            "knee": knee_of(standing.front).number if standing.front else None,
+            "trials_per_hour": standing.pace.trials_per_hour,
+            "seconds_left": left,
+            "resume": self.how_to_go_on or None,
+        }
+
+
+def study_status(where: str | os.PathLike[str] | Location) -> Status:
+    """How the study at ``where`` stands; an ``InputError`` where there is none and none is being prepared."""
+    folder = StudyFolder(Location.of(where))
+    driver = read_driver(folder.root)
+    if folder.exists():
+        return Status(folder, driver, _standing(folder, driver))
+    if driver is None:
+        raise InputError(
+            f"'{folder.root}' is not a study: it has no {STUDY_FILE}. Start one with 'agesearch tune'."
+        )
+    return Status(folder, driver, None)
+
+
+def _standing(folder: StudyFolder, driver: Driver | None) -> Standing:
+    header, records = folder.header(), folder.trials()
+    is_live = driver is not None and driver.is_live and driver.searching != ""
+    begun = [record for record in records if record.state is State.RUNNING]
+    under_way = [running_trial(folder, header, record) for record in begun]
+    tally = Tally.of(records, header.spec)
+    ended = [record for record in records if record.state.ended]
+    # After the last one to begin, not to end, which records do not tell; close enough for three lines.
+    last = sorted(ended, key=lambda record: (record.started, record.number))[-_LAST:]
+    return Standing(
+        folder=str(folder.root),
+        total=header.spec.trials,
+        tally=tally,
+        front=tuple(folder.front()),
+        running=tuple(under_way) if is_live else (),
+        paused=tuple(
+            paused_trial(record, budget_of(header.spec, record))
+            for record in records
+            if record.state is State.PAUSED
+        ),
+        waiting=0 if is_live else len(under_way),
+        waiting_epochs=0 if is_live else sum(trial.epoch for trial in under_way),
+        points=points_of(records),
+        last=tuple(last),
+        pace=_pace(driver, tally) if driver is not None and is_live else Pace(0, 0.0),
+        limit=_limit(driver) if driver is not None and is_live else None,
+        dashboard=driver.dashboard if driver is not None and is_live else None,
+        stopping=_stopping(driver) if driver is not None and is_live else "",
+    )
+
+
+def running_trial(folder: StudyFolder, header: StudyHeader, record: TrialRecord) -> Running:
+    """A trial that runs, as far as its curve on disk tells."""
+    place = folder.trial_folder(record)
+    rows = read_curve(place)
+    file = place / CURVE
+    quiet = None
+    if rows and file.is_local:
+        quiet = max(0.0, time.time() - file.local().stat().st_mtime)
+    return Running(
+        record=record,
+        epoch=len(rows),
+        epochs=trial_spec(header.spec, record.params).optim.epochs,
+        curve=errors_of(place),
+        age=seconds_since(record.started) if record.started else 0.0,
+        quiet=quiet,
+    )
+
+
+def _pace(driver: Driver, tally: Tally) -> Pace:
+    if not driver.searching:
+        return Pace(0, 0.0)
+    return Pace(max(0, tally.finished - driver.finished_before), seconds_since(driver.searching))
+
+
+def _limit(driver: Driver) -> float | None:
+    return max(0.0, -seconds_since(driver.deadline)) if driver.deadline else None
+
+
+def _stopping(driver: Driver) -> str:
+    return f"Stopping ({driver.stopping}): the running epochs end first." if driver.stopping else ""
+
+
+def _as_json(trial: Running) -> dict[str, Any]:
+    return {
+        "number": trial.record.number,
+        "name": trial.record.name,
+        "epoch": trial.epoch,
+        "epochs": trial.epochs,
+        "val_mae_years_by_epoch": list(trial.curve),
+        "latency_ms_p50": trial.record.latency_ms_p50,
+        "age_s": round(trial.age, 1),
+        "quiet_s": None if trial.quiet is None else round(trial.quiet, 1),
+    }

@@ -1,0 +1,142 @@
+"""Everything that is recorded about one trial; no Ray."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from agesearch.metrics import VAL_MAE_YEARS
+from agesearch.models.identity import read_model_manifest
+from agesearch.models.manifest import MANIFEST, ModelManifest
+from agesearch.search.run.driver import read_driver
+from agesearch.search.space.space import trial_spec
+from agesearch.search.store.records import State, StudyFolder, StudyHeader, TrialRecord, knee_of, open_study
+from agesearch.search.view.status import running_trial
+from agesearch.specs import TrainSpec, parse_spec
+from agesearch.storage import Location
+from agesearch.training.curve import Row, read_curve
+
+SPEC_FILE = "spec.json"
+
+
+@dataclass(frozen=True)
+class Dossier:
+    """A trial's record, what it trained, its curve's rows, its model's manifest where it has one, and its
+    files with their sizes in bytes.
+
+    ``role`` says what it is to the study: on the front, its knee, or beaten by which trials.
+    """
+
+    folder: StudyFolder
+    header: StudyHeader
+    record: TrialRecord
+    spec: TrainSpec
+    rows: tuple[Row, ...]
+    curve: tuple[float, ...]
+    manifest: ModelManifest | None
+    files: dict[str, int]
+    role: str
+    age: float | None
+    quiet: float | None
+
+    @property
+    def state(self) -> str:
+        """How the trial stands, in words: a RUNNING one may be cut short."""
+        if self.record.state is State.RUNNING and self.age is None:
+            return f"cut short after epoch {len(self.curve)}, to be taken up again by 'agesearch resume'"
+        return f"{self.record.state.value}: {self.record.reason}".removesuffix(": ")
+
+    @property
+    def lineage(self) -> str:
+        """What the trial's weights started from."""
+        model, parent = self.spec.model, self.record.inherited
+        if parent is not None:
+            return f"the weights of trial {parent:04d}"
+        if model.weights:
+            return f"weights of {model.init} '{model.weights}'"
+        return (
+            "pretrained weights" if model.init == "pretrained" else f"random weights of seed {self.spec.seed}"
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """The dossier as one JSON object."""
+        return {
+            **self.record.as_json(),
+            "study": str(self.folder.root),
+            "role": self.role,
+            "epochs_of_full_budget": self.spec.optim.epochs,
+            "curve": list(self.rows) or list(self.curve),
+            "lineage": self.lineage,
+            "started_from": (self.manifest.provenance or {}).get("started_from") if self.manifest else None,
+            "parameters": self.manifest.parameters if self.manifest else None,
+            "files": self.files,
+            "spec": self.spec.model_dump(mode="json"),
+            "spec_digest": self.spec.digest(),
+            "age_s": self.age,
+            "quiet_s": self.quiet,
+        }
+
+
+def dossier(where: str | os.PathLike[str] | Location, number: int) -> Dossier:
+    """What is known of a trial; an ``InputError`` where there is no such study or trial."""
+    folder = open_study(where)
+    header, record = folder.header(), folder.trial(number)
+    place = folder.trial_folder(record)
+    driver = read_driver(folder.root)
+    live = driver is not None and driver.is_live and record.state is State.RUNNING
+    running = running_trial(folder, header, record) if live else None
+    rows = tuple(read_curve(place))
+    return Dossier(
+        folder=folder,
+        header=header,
+        record=record,
+        spec=trained_spec(folder, header, record),
+        rows=rows,
+        curve=record.curve or tuple(row[VAL_MAE_YEARS] for row in rows if VAL_MAE_YEARS in row),
+        manifest=read_model_manifest(place) if (place / MANIFEST).exists() else None,
+        files=_files(place),
+        role=_role(folder, record),
+        age=running.age if running else None,
+        quiet=running.quiet if running else None,
+    )
+
+
+def trained_spec(folder: StudyFolder, header: StudyHeader, record: TrialRecord) -> TrainSpec:
+    """What the trial trained, as its folder has it, or as the study's spec makes it."""
+    file = folder.trial_folder(record) / SPEC_FILE
+    if file.exists():
+        return parse_spec(TrainSpec, file.read_json(), f"'{file}'")
+    parent = None if record.inherited is None else folder.trial_folder(record.inherited)
+    return trial_spec(header.spec, record.params, parent)
+
+
+def _role(folder: StudyFolder, record: TrialRecord) -> str:
+    front = folder.front()
+    if record.number in [other.number for other in front]:
+        return "on the front, its knee" if knee_of(front).number == record.number else "on the front"
+    if record.state is not State.COMPLETE:
+        return ""
+    better = [other for other in front if _beats(other, record)]
+    names = ", ".join(f"{other.number:04d}" for other in better)
+    return f"beaten by {names}" if names else "not on the front: above the study's max_mae_years"
+
+
+def _beats(other: TrialRecord, record: TrialRecord) -> bool:
+    pairs = (
+        (other.val_mae_years, record.val_mae_years),
+        (other.latency_ms_p50, record.latency_ms_p50),
+    )
+    return all(theirs is not None and own is not None and theirs <= own for theirs, own in pairs)
+
+
+def _files(place: Location) -> dict[str, int]:
+    """Files of the trial's folder with their sizes, by path."""
+    found: dict[str, int] = {}
+    if not place.is_local or not place.exists():
+        return found
+    root = place.local()
+    for path in sorted(root.rglob("*")):
+        if path.is_file() and not path.name.startswith("."):  # locks and files that are being written
+            found[str(path.relative_to(root))] = path.stat().st_size
+    return found

@@ -1,0 +1,1 @@
+"""Methods compared: one backbone, several seeds, intervals over faces and seeds."""

@@ -1,0 +1,217 @@
+"""Training an order teacher (Zhao 2020): sequences of faces, shuffled, whose order by age is to be recovered.
+
+The paper's network, loss and sequence length are not public; this is our own formulation. One process; run
+again with the same settings and data, a killed training goes on from its last whole epoch.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from agesearch import metrics
+from agesearch.data.dataset.arrays import FaceArrays, read_arrays
+from agesearch.data.dataset.records import Split, read_manifest
+from agesearch.data.images.augment import Augmenter
+from agesearch.data.reading.sequences import Rows, Sequences
+from agesearch.distill.order_losses import order_loss
+from agesearch.distill.sorting import Seen, answers, quality_of, sorting
+from agesearch.errors import ConflictError
+from agesearch.models.architectures import architecture
+from agesearch.models.order_net import (
+    ORDER,
+    OrderManifest,
+    OrderNet,
+    build_order,
+    read_order_manifest,
+    write_order,
+)
+from agesearch.models.prepare import resized
+from agesearch.progress import Listener, Progress, silent
+from agesearch.specs import OrderTrainSpec
+from agesearch.storage import Location, exclusive
+from agesearch.training.checkpoint import TrainState, delete_state, load_state, save_state
+from agesearch.training.curve import append_row, keep_epochs
+from agesearch.training.loop import TrainingDiverged, pick_device, use_threads
+from agesearch.training.optim import MAX_GRADIENT_NORM, make_optimiser, rate_factor, set_rate
+
+RUN = "run.json"
+
+
+def teach_order(
+    spec: OrderTrainSpec,
+    dataset: str | Location,
+    out: str | Location,
+    *,
+    threads: int = 1,
+    on_progress: Listener = silent,
+) -> OrderManifest:
+    """Train an order teacher on the ages of a dataset and leave its folder in ``out``; returns its manifest.
+
+    The epoch with the best Kendall tau on the validation faces is kept. A finished teacher of the same run is
+    returned as it is; a folder that holds anything else is a ``ConflictError``. Ages too close together for
+    the sequences asked for are an ``InputError``.
+    """
+    folder, target = Location.of(dataset), Location.of(out)
+    manifest = read_manifest(folder)
+    architecture(spec.model.arch)
+    order_loss(spec.order.loss)
+    identity = {"spec": spec.model_dump(mode="json"), "data": manifest.content_digest}
+    done = _taken(target, identity)
+    if done is not None:
+        return done
+    train, val = read_arrays(folder, Split.TRAIN), read_arrays(folder, Split.VAL)
+    with exclusive(target, "The teacher"):
+        use_threads(threads)
+        sorter = _Sorter(spec, train, val, target)
+        (target / RUN).write_json(identity)
+        weights, best = sorter.fit(on_progress)
+        sorter.net.load_state_dict(weights)
+        found = quality_of(
+            sorter.seen(train), sorter.seen(val), str(folder), Split.VAL, spec.order.length, spec.order.gap
+        )
+        probed = {
+            metrics.VAL_PROBE_MAE_YEARS: found.probe_mae_years,
+            metrics.VAL_MAE_MEDIAN_YEARS: found.median_mae_years,
+        }
+        written = write_order(
+            target,
+            weights,
+            OrderManifest(
+                model=spec.model,
+                crop=manifest.crop,
+                train=spec,
+                metrics={**best, **probed},
+                parameters=sum(parameter.numel() for parameter in sorter.net.parameters()),
+                data_digest=manifest.content_digest,
+                spec_digest=spec.digest(),
+            ),
+        )
+        delete_state(target)
+        return written
+
+
+class _Sorter:
+    """The network in training, its faces, and where it stands."""
+
+    def __init__(self, spec: OrderTrainSpec, train: FaceArrays, val: FaceArrays, out: Location) -> None:
+        self._spec, self._out = spec, out
+        self._device = pick_device()
+        size = spec.model.input_size
+        self._pixels = resized(train.images, size)
+        self._ids = [str(sample_id) for sample_id in train.sample_id]
+        self._ages, self._val = train.age, val
+        self._sequences = Sequences(train.age, spec.order.length, spec.order.gap)
+        Sequences(val.age, spec.order.length, spec.order.gap)  # says now what is wrong with them
+        self._augment = Augmenter(spec.augment, spec.seed)
+        torch.manual_seed(spec.seed)
+        self.net: OrderNet = build_order(spec.model).to(self._device)
+        self._optimiser = make_optimiser(self.net, spec.optim)
+        self._state = self._restored()
+        # A step's sequences hold the faces of a batch; an epoch shows as many faces as there are.
+        self._count = max(1, spec.optim.batch_size // spec.order.length)
+        shown = round(self._sequences.faces * spec.share_of_faces)
+        self._steps = max(1, shown // (self._count * spec.order.length))
+
+    def fit(self, on_progress: Listener) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+        """Train what is left of the epochs; the best epoch's weights and metrics."""
+        self._state.curve = keep_epochs(self._out, self._state.epochs, self._state.curve)
+        total = self._spec.optim.epochs
+        note = ""
+        for epoch in range(self._state.epochs, total):
+            on_progress(Progress("training", epoch, total, note=note))
+            started = time.perf_counter()
+            loss = self._epoch(epoch)
+            tau, exact = self._sorted()
+            scores = {metrics.VAL_KENDALL_TAU: tau, metrics.VAL_EXACT_MATCH: exact}
+            seconds = round(time.perf_counter() - started, 3)
+            row = {metrics.EPOCH: float(epoch + 1), metrics.TRAIN_LOSS: loss, **scores}
+            row[metrics.EPOCH_SECONDS] = seconds
+            self._state.curve.append(row)
+            self._keep(epoch, scores)
+            append_row(self._out, row)
+            best = self._state.best_metrics[metrics.VAL_KENDALL_TAU]
+            note = f"val Kendall tau {tau:.3f}, best {best:.3f}, {seconds * (total - epoch - 1):.0f} s left"
+        on_progress(Progress("training", total, total, note=note))
+        return self._state.best, self._state.best_metrics
+
+    def seen(self, faces: FaceArrays) -> Seen:
+        """Scores and features of the faces that have an age."""
+        known = np.flatnonzero(np.isfinite(faces.age))
+        self.net.eval()
+        scores, features = answers(
+            self.net, [faces.images[row] for row in known], self._spec.model.input_size
+        )
+        return Seen(faces.age[known], scores, features)
+
+    def _sorted(self) -> tuple[float, float]:
+        return sorting(self.seen(self._val), self._spec.order.length, self._spec.order.gap)
+
+    def _epoch(self, epoch: int) -> float:
+        """The mean loss a sequence."""
+        generator = np.random.default_rng([self._spec.seed, epoch])
+        self.net.train()
+        total = torch.zeros((), device=self._device)
+        for index in range(self._steps):
+            share = rate_factor(epoch * self._steps + index, self._steps, self._spec.optim)
+            set_rate(self._optimiser, share * self._spec.optim.learning_rate)
+            total += self._step(self._sequences.draw(self._count, generator), epoch)
+        mean = float(total) / self._steps
+        if not np.isfinite(mean):
+            delete_state(self._out)
+            raise TrainingDiverged(
+                f"The loss of {self._spec.model.arch} is not a number in epoch {epoch + 1}: lower the "
+                f"learning rate (it is {self._spec.optim.learning_rate:g})."
+            )
+        return mean
+
+    def _step(self, rows: Rows, epoch: int) -> torch.Tensor:
+        order = self._spec.order
+        flat = rows.reshape(-1)
+        pixels = np.stack([self._augment(self._pixels[row], epoch, self._ids[row]) for row in flat])
+        images = torch.from_numpy(pixels).to(self._device).permute(0, 3, 1, 2).float()
+        ages = torch.from_numpy(self._ages[rows]).to(self._device)
+        scores = self.net(images).reshape(rows.shape)
+        loss = order_loss(order.loss)(scores, ages, order.temperature).mean()
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.net.parameters(), MAX_GRADIENT_NORM)
+        self._optimiser.step()
+        return loss.detach()
+
+    def _keep(self, epoch: int, scores: dict[str, float]) -> None:
+        weights = {name: tensor.detach().cpu().clone() for name, tensor in self.net.state_dict().items()}
+        if scores[metrics.VAL_KENDALL_TAU] > self._state.best_metrics.get(metrics.VAL_KENDALL_TAU, -2.0):
+            self._state.best = weights
+            self._state.best_metrics = {**scores, metrics.EPOCH: float(epoch + 1)}
+        self._state.epochs = epoch + 1
+        self._state.student = weights
+        self._state.optimiser = self._optimiser.state_dict()
+        self._state.random = torch.get_rng_state()
+        save_state(self._out, self._state)
+
+    def _restored(self) -> TrainState:
+        state = load_state(self._out, self._spec.digest())
+        if state is None:
+            return TrainState(self._spec.digest())
+        self.net.load_state_dict(state.student)
+        self._optimiser.load_state_dict(state.optimiser)
+        if state.random is not None:
+            torch.set_rng_state(state.random)
+        return state
+
+
+def _taken(out: Location, identity: dict[str, Any]) -> OrderManifest | None:
+    """The finished teacher of the same run; None where there is none yet, a ``ConflictError`` for another."""
+    names = {child.name for child in out.children()} - {".lock"}
+    if not names:
+        return None
+    if RUN not in names or (out / RUN).read_json() != identity:
+        raise ConflictError(
+            f"'{out}' holds other things, or a teacher with other settings or data: choose another --out."
+        )
+    return read_order_manifest(out) if ORDER in names else None
