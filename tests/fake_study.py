@@ -28,7 +28,7 @@ from agesearch.search.front.measurements import (
     spec_rows,
 )
 from agesearch.search.space.space import trial_name
-from agesearch.search.store.records import Source, State, StudyFolder, StudyHeader, TrialRecord
+from agesearch.search.store.records import State, StudyFolder, StudyHeader, StudyInput, TrialRecord
 from agesearch.specs import Choices, CropSpec, ModelSpec, Range, StudySpec, TrainSpec
 from agesearch.storage import Location
 
@@ -60,12 +60,12 @@ MACHINE = "Test CPU, 2 cores"
 def write_study(root: Location, trials: int = 24, *, seed: int = 0, complete: bool = True) -> StudyFolder:
     """Header, trials, curves and manifests; every eighth trial fails, one in seven is pruned."""
     study = StudyFolder(root)
-    source = Source(path="/data/faces", content_digest="d" * 16)
+    source = StudyInput(path="/data/faces", content_digest="d" * 16)
     study.write_header(
         StudyHeader(
             spec=SPEC,
             dataset=source,
-            teacher=Source(path="/models/teacher", content_digest="e" * 16),
+            teacher=StudyInput(path="/models/teacher", content_digest="e" * 16),
             crop=CropSpec(),
             spec_digest=SPEC.digest(),
             created="2026-01-02T03:04:05+00:00",

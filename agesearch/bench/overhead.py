@@ -22,7 +22,7 @@ from agesearch.errors import AgeSearchError
 from agesearch.models.folder import write_model
 from agesearch.models.manifest import ModelManifest
 from agesearch.models.zoo import build
-from agesearch.search.run.study import Limits, run_study
+from agesearch.search.run.study import RunLimits, run_study
 from agesearch.search.store.events import EventListener, StudyEvent, TrialFinished, TrialStarted, unheard
 from agesearch.search.store.records import State
 from agesearch.specs import Choices, ModelSpec, Range, StudySpec, TrainSpec
@@ -101,7 +101,7 @@ def measure_overhead(
     with tempfile.TemporaryDirectory(prefix="agesearch-overhead-") as folder:
         teacher = untrained_teacher(Location.of(Path(folder)) / "teacher", dataset)
         began = time.perf_counter()
-        limits = Limits(concurrency=concurrency, dashboard=False)
+        limits = RunLimits(concurrency=concurrency, dashboard=False)
         run_study(
             _short_trials(trials),
             dataset,

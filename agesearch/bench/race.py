@@ -22,7 +22,7 @@ from agesearch.data.dataset.records import Split, read_manifest
 from agesearch.errors import AgeSearchError, InputError
 from agesearch.measure.speed import cores
 from agesearch.progress import Listener, Progress, silent
-from agesearch.search.run.study import Limits, run_study
+from agesearch.search.run.study import RunLimits, run_study
 from agesearch.search.space.space import trial_spec
 from agesearch.search.store.events import StudyEvent, TrialFinished
 from agesearch.session import ray_session
@@ -164,7 +164,7 @@ class _Course:
         began = time.perf_counter()
         out = str(self._folder / f"study-{turn}")
         run_study(
-            self._study, self._dataset, self._teacher, out, limits=Limits(dashboard=False), on_event=listen
+            self._study, self._dataset, self._teacher, out, limits=RunLimits(dashboard=False), on_event=listen
         )
         over = time.perf_counter()
         if watch.first is None or len(watch.overheads) < len(self._specs):

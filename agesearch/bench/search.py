@@ -20,9 +20,10 @@ from agesearch.bench.generated import EPOCHS, LATENCIES, ended_trials, usual_stu
 from agesearch.errors import InputError
 from agesearch.metrics import VAL_MAE_YEARS
 from agesearch.progress import Listener, Progress, silent
-from agesearch.search.stopping.curves import Learning
+from agesearch.search.run.suggester import Suggester
+from agesearch.search.stopping.curves import StudyCurves
 from agesearch.search.stopping.rungs import decide
-from agesearch.search.store.history import History, Spent
+from agesearch.search.store.history import History, TrialCost
 from agesearch.search.store.records import State, StudyFolder
 from agesearch.specs import RungSpec
 from agesearch.storage import Location
@@ -65,24 +66,26 @@ def _measured(size: int, calls: int) -> SearchSpeed:
     history.add(ended_trials(spec, size))
     for record in history.newest(size // _FINISHED_A_PAUSED):
         waiting = history.begin(record.params)
-        spent = Spent(RungSpec().first_epoch, 1.0, record.curve[: RungSpec().first_epoch])
+        spent = TrialCost(RungSpec().first_epoch, 1.0, record.curve[: RungSpec().first_epoch])
         history.pause(waiting.number, "unlikely to reach the front", spent)
-    learning = Learning(StudyFolder(Location.of("nowhere")), spec)
+    suggester, curves = Suggester(history, spec), StudyCurves(StudyFolder(Location.of("nowhere")), spec)
     times: dict[str, list[float]] = {}
     for _ in range(calls):
-        _one_trial(history, learning, times)
+        _one_trial(history, suggester, curves, times)
     medians = {f"{name}_ms": 1e3 * statistics.median(taken) for name, taken in times.items()}
     return SearchSpeed(size, (process.memory_info().rss - before) / 1e6, **medians)
 
 
-def _one_trial(history: History, learning: Learning, times: dict[str, list[float]]) -> None:
-    record = _timed(times, "suggest", history.suggest)
+def _one_trial(
+    history: History, suggester: Suggester, curves: StudyCurves, times: dict[str, list[float]]
+) -> None:
+    record = _timed(times, "suggest", suggester.suggest)
     if record.state is State.PAUSED:
         record = history.unpause(record.number)
     for epoch in range(1, RungSpec().first_epoch + 1):
-        learning.hear(record.number, epoch, 9.0 - epoch / 2)
-    _timed(times, "rung", lambda: decide(*learning.curves(record, history.all()), RungSpec()))
-    spent = Spent(EPOCHS, 1.0, tuple(8.0 - epoch / 10 for epoch in range(EPOCHS)))
+        curves.hear(record.number, epoch, 9.0 - epoch / 2)
+    _timed(times, "rung", lambda: decide(*curves.curves(record, history.all()), RungSpec()))
+    spent = TrialCost(EPOCHS, 1.0, tuple(8.0 - epoch / 10 for epoch in range(EPOCHS)))
     _timed(times, "tell", lambda: history.complete(record.number, {VAL_MAE_YEARS: 7.0}, spent))
     _timed(times, "front", history.front)
 

@@ -51,9 +51,9 @@ def resume(
 
     The same as 'agesearch tune --resume STUDY'.
     """
-    from agesearch.search.run.study import Limits
+    from agesearch.search.run.study import RunLimits
 
-    limits = Limits(
+    limits = RunLimits(
         minutes=minutes,
         concurrency=concurrency,
         workers_per_trial=workers_per_trial,

@@ -12,7 +12,7 @@ from agesearch.cli.common import err, out, print_json, table
 from agesearch.errors import AgeSearchError
 
 if TYPE_CHECKING:
-    from agesearch.search.run.study import Limits, StudyResult
+    from agesearch.search.run.study import RunLimits, StudyResult
     from agesearch.search.store.events import EventListener
 
 #: What a shell expects of a program that Ctrl-C ended.
@@ -70,7 +70,7 @@ def go_on(
     teacher: str | None,
     order_teacher: str | None = None,
     trials: int | None,
-    limits: Limits,
+    limits: RunLimits,
     log: list[str] | None,
     as_json: bool,
 ) -> None:

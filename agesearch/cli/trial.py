@@ -74,7 +74,7 @@ def _print_rerun(found: Rerun) -> None:
     rows.append(["state", state, "FAIL" if found.failure else state])
     out.print(table(f"{found.record.name}, recorded and trained anew", ["", "recorded", "new"], rows))
     if found.failure:
-        _say(f"Recorded reason: {found.record.reason}\nNew failure: {found.failure}")
+        _say(f"CurveRow reason: {found.record.reason}\nNew failure: {found.failure}")
     _say(found.verdict)
     _say(f"The new run lies in {found.out}")
 

@@ -91,7 +91,7 @@ def tune(
     lets the running epochs end, a second one stops at once; 'agesearch resume' goes on after that, or after
     any kind of kill, and repeats no finished trial.
     """
-    from agesearch.search.run.study import Limits, run_study
+    from agesearch.search.run.study import RunLimits, run_study
     from agesearch.search.space.scaling import scaled_study
 
     asked = {
@@ -101,7 +101,7 @@ def tune(
         "--max-mae-years": max_mae_years,
         "--rungs": rungs,
     }
-    limits = Limits(
+    limits = RunLimits(
         minutes=minutes,
         concurrency=concurrency,
         workers_per_trial=workers_per_trial,

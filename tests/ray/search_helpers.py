@@ -15,7 +15,7 @@ from agesearch.data.dataset.records import MANIFEST, Manifest
 from agesearch.measure.speed import SpeedRow
 from agesearch.models.manifest import WEIGHTS, ModelManifest
 from agesearch.progress import Listener
-from agesearch.search.run.setup import Workshop
+from agesearch.search.run.setup import SetupFunctions
 from agesearch.search.store.records import StudyHeader
 from agesearch.specs import Choices, CropSpec, ModelSpec, Range, StudySpec, TrainSpec
 from agesearch.storage import Location
@@ -180,12 +180,12 @@ def fake_latency(model: ModelSpec) -> SpeedRow:
     )
 
 
-def workshop(trainer: Any = pretend, epoch_s: float = 0.0) -> Workshop:
-    """A workshop whose trials pretend; an epoch lasts ``epoch_s`` seconds."""
+def functions(trainer: Any = pretend, epoch_s: float = 0.0) -> SetupFunctions:
+    """A functions whose trials pretend; an epoch lasts ``epoch_s`` seconds."""
 
     def inputs(header: StudyHeader, on_progress: Listener) -> Any:
         from agesearch.search.run.trial_inputs import TrialInputs
 
         return TrialInputs(trainer, epoch_s, None, header.crop)
 
-    return Workshop(fake_latency, inputs)
+    return SetupFunctions(fake_latency, inputs)

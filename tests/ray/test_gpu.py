@@ -13,7 +13,7 @@ from agesearch.data.dataset.records import Split
 from agesearch.data.reading.loading import load_split
 from agesearch.models.folder import load_net
 from agesearch.models.identity import read_model_manifest
-from agesearch.search.run.study import Limits, run_study
+from agesearch.search.run.study import RunLimits, run_study
 from agesearch.search.store.records import State
 from agesearch.specs import StudySpec, TrainSpec
 from agesearch.storage import Location
@@ -63,7 +63,7 @@ def test_two_trials_share_one_gpu(faces: Path, tmp_path: Path) -> None:
     spec = StudySpec(
         student=SPEC, trials=2, rungs=None, space={"optim.learning_rate": {"low": 1e-3, "high": 1e-2}}
     )
-    limits = Limits(concurrency=2, gpus_per_trial=0.5, dashboard=False)
+    limits = RunLimits(concurrency=2, gpus_per_trial=0.5, dashboard=False)
     result = run_study(spec, str(faces), str(tmp_path / "teacher"), str(tmp_path / "study"), limits=limits)
     assert [record.state for record in result.records] == [State.COMPLETE] * 2
 

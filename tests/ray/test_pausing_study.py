@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 import search_helpers as helpers
-from search_helpers import tiny_spec, workshop, write_sources
+from search_helpers import functions, tiny_spec, write_sources
 
-from agesearch.search.run.study import Limits, resume_study, run_study
+from agesearch.search.run.study import RunLimits, resume_study, run_study
 from agesearch.search.store.events import Outcome, StudyEvent, TrialPaused, TrialStarted
 from agesearch.search.store.history import History
 from agesearch.search.store.records import State, StudyFolder, TrialRecord, open_study
@@ -30,7 +30,7 @@ import sys
 sys.path.insert(0, {tests!r})
 import search_helpers as helpers
 import test_pausing_study
-from agesearch.search.run.study import Limits, run_study
+from agesearch.search.run.study import RunLimits, run_study
 from agesearch.session import prepare_environment
 
 prepare_environment()
@@ -39,9 +39,9 @@ from ray import cloudpickle
 cloudpickle.register_pickle_by_value(helpers)
 run_study(
     test_pausing_study.study(), {data!r}, {teacher!r}, {out!r},
-    limits=Limits(concurrency=1, dashboard=False),
+    limits=RunLimits(concurrency=1, dashboard=False),
     on_event=lambda event: print(type(event).__name__, flush=True),
-    workshop=helpers.workshop(helpers.uneven),
+    functions=helpers.functions(helpers.uneven),
 )
 """
 
@@ -83,9 +83,9 @@ def test_paused_trials_go_on_from_their_checkpoint_and_survive_the_driver(tmp_pa
         data,
         teacher,
         str(tmp_path / "whole"),
-        limits=Limits(concurrency=1),
+        limits=RunLimits(concurrency=1),
         on_event=events.append,
-        workshop=workshop(helpers.uneven),
+        functions=functions(helpers.uneven),
     )
     assert whole.outcome is Outcome.COMPLETE
     assert len(whole.records) == 16
@@ -105,7 +105,7 @@ def test_paused_trials_go_on_from_their_checkpoint_and_survive_the_driver(tmp_pa
     assert (status.is_running, waiting.epochs) == (False, EPOCHS)
     assert dossier(out, waiting.record.number).state.startswith("PAUSED: unlikely to reach the front: ")
     assert (folder.trial_folder(waiting.record) / "checkpoint").exists()
-    more = resume_study(out, limits=Limits(concurrency=1), workshop=workshop(helpers.uneven))
+    more = resume_study(out, limits=RunLimits(concurrency=1), functions=functions(helpers.uneven))
     assert [told(record) for record in more.records] == [told(record) for record in whole.records]
     check_epochs(more.folder, more.records)
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 import search_helpers as helpers
-from search_helpers import tiny_spec, workshop, write_sources
+from search_helpers import functions, tiny_spec, write_sources
 
 from agesearch.errors import InputError
-from agesearch.search.run.study import Limits, resume_study, run_study
+from agesearch.search.run.study import RunLimits, resume_study, run_study
 from agesearch.search.store.events import Outcome, StudyEvent, StudyStarted, TrialStarted
 from agesearch.search.store.records import State, TrialRecord, open_study
 from agesearch.specs import RungSpec
@@ -24,7 +24,7 @@ DRIVER = """
 import sys
 sys.path.insert(0, {tests!r})
 import search_helpers as helpers
-from agesearch.search.run.study import Limits, run_study
+from agesearch.search.run.study import RunLimits, run_study
 from agesearch.session import prepare_environment
 
 prepare_environment()
@@ -33,9 +33,9 @@ from ray import cloudpickle
 cloudpickle.register_pickle_by_value(helpers)
 result = run_study(
     helpers.tiny_spec(), {data!r}, {teacher!r}, {out!r},
-    limits=Limits(concurrency=1, dashboard=False),
+    limits=RunLimits(concurrency=1, dashboard=False),
     on_event=lambda event: print(type(event).__name__, getattr(event, "epoch", ""), flush=True),
-    workshop=helpers.workshop(helpers.pretend, 0.3),
+    functions=helpers.functions(helpers.pretend, 0.3),
 )
 print(result.outcome.value, flush=True)
 """
@@ -73,7 +73,7 @@ def check_resumed(root: Path) -> None:
     before = open_study(root / "study").header()
     kept = (root / "study/trials/0000/curve.jsonl").stat().st_mtime_ns
     events: list[StudyEvent] = []
-    result = resume_study(str(root / "study"), on_event=events.append, workshop=workshop())
+    result = resume_study(str(root / "study"), on_event=events.append, functions=functions())
     assert result.outcome is Outcome.COMPLETE
     assert [record.number for record in result.records] == [0, 1, 2, 3]
     assert {record.state for record in result.records} == {State.COMPLETE}
@@ -91,7 +91,7 @@ def check_resumed(root: Path) -> None:
 def test_a_killed_driver_loses_nothing_that_was_finished(tmp_path: Path) -> None:
     cut_by(signal.SIGKILL, tmp_path)
     check_resumed(tmp_path)
-    again = resume_study(str(tmp_path / "study"), workshop=workshop())
+    again = resume_study(str(tmp_path / "study"), functions=functions())
     assert again.outcome is Outcome.COMPLETE
     assert len(again.records) == 4
 
@@ -103,9 +103,9 @@ def test_stopped_trials_stay_stopped_and_their_curves_judge_those_that_come_late
     # A paused trial goes on at the latest when no new ones are left, which more trials put off.
     rungs = RungSpec(first_epoch=2, evidence=3, pause_margin=None)
     spec = tiny_spec(trials=8, startup_trials=20, student=student, rungs=rungs)
-    alone = Limits(concurrency=1)
-    first = run_study(spec, data, teacher, out, limits=alone, workshop=workshop(helpers.curved))
-    more = resume_study(out, trials=14, limits=alone, workshop=workshop(helpers.curved))
+    alone = RunLimits(concurrency=1)
+    first = run_study(spec, data, teacher, out, limits=alone, functions=functions(helpers.curved))
+    more = resume_study(out, trials=14, limits=alone, functions=functions(helpers.curved))
     assert more.records[:8] == first.records
     whole = run_study(
         spec.model_copy(update={"trials": 14}),
@@ -113,7 +113,7 @@ def test_stopped_trials_stay_stopped_and_their_curves_judge_those_that_come_late
         teacher,
         str(tmp_path / "whole"),
         limits=alone,
-        workshop=workshop(helpers.curved),
+        functions=functions(helpers.curved),
     )
     assert [told(record) for record in more.records] == [told(record) for record in whole.records]
     assert State.PRUNED in {record.state for record in more.records[8:]}
@@ -138,17 +138,17 @@ def test_ctrl_c_stops_cleanly_and_the_study_goes_on(tmp_path: Path) -> None:
 def test_a_study_goes_on_only_with_what_it_began_with(tmp_path: Path) -> None:
     data, teacher = write_sources(tmp_path)
     out = str(tmp_path / "study")
-    run_study(tiny_spec(trials=1), data, teacher, out, workshop=workshop())
+    run_study(tiny_spec(trials=1), data, teacher, out, functions=functions())
     (tmp_path / "ds").rename(tmp_path / "moved")
     with pytest.raises(InputError, match="dataset is no longer at .* --data"):
-        resume_study(out, workshop=workshop())
-    more = resume_study(out, dataset=tmp_path / "moved", trials=2, workshop=workshop())  # type: ignore[arg-type]
+        resume_study(out, functions=functions())
+    more = resume_study(out, dataset=tmp_path / "moved", trials=2, functions=functions())  # type: ignore[arg-type]
     assert [record.number for record in more.records] == [0, 1]
     assert open_study(out).header().spec.trials == 2
     manifest = tmp_path / "moved" / "dataset.json"
     manifest.write_text(manifest.read_text().replace("d" * 16, "e" * 16))
     with pytest.raises(InputError, match="is not the one the study was started with"):
-        resume_study(out, workshop=workshop())
+        resume_study(out, functions=functions())
 
 
 def test_what_is_no_study_cannot_go_on(tmp_path: Path) -> None:

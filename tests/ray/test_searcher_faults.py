@@ -15,8 +15,9 @@ from sqlalchemy.exc import OperationalError
 from agesearch.errors import StorageFullError
 from agesearch.search.run import searcher as module
 from agesearch.search.run.driver import Stopping, Urgency
+from agesearch.search.run.reports import COMPLETED, CUT, OUTCOME, REASON
 from agesearch.search.run.searcher import StudySearcher
-from agesearch.search.run.trial_manager import COMPLETED, CUT, OUTCOME, REASON, Keeper
+from agesearch.search.run.trial_manager import TrialManager
 from agesearch.search.run.watchdog import Death, Watchdog
 from agesearch.search.store.events import StudyEvent, TrialRetried
 from agesearch.search.store.history import History
@@ -34,11 +35,11 @@ class Run:
         spec = tiny_spec()
         self.history = History.open(self.folder.database, spec)
         latencies: dict[tuple[str, int], float | str] = {(arch, 96): 1.0 for arch in ARCHS}
-        self.keeper = Keeper(
+        self.manager = TrialManager(
             self.folder, self.history, spec, latencies=latencies, on_event=self.events.append
         )
         self.searcher = StudySearcher(
-            self.keeper,
+            self.manager,
             self.folder,
             concurrency=2,
             stopping=self.stopping,
@@ -79,11 +80,11 @@ def test_a_trial_that_cannot_be_begun_ends_the_study(
     first = run.started("a")
     monkeypatch.setattr(run.history, "begin", fault)
     assert run.searcher.suggest("b") is None  # one trial still runs
-    assert (run.keeper.halted, run.stopping.urgency) == (told, Urgency.AFTER_EPOCH)
+    assert (run.manager.halted, run.stopping.urgency) == (told, Urgency.AFTER_EPOCH)
     run.searcher.heed()
-    assert run.searcher.ends(first.trial_id, {"epoch": 1, "val_mae_years": 7.0})
+    assert run.searcher.report(first.trial_id, {"epoch": 1, "val_mae_years": 7.0})
     run.searcher.on_trial_complete(first.trial_id, {"epoch": 1, "val_mae_years": 7.0})
-    assert [record.state for record in run.keeper.records] == [State.RUNNING]  # a later run takes it up
+    assert [record.state for record in run.manager.records] == [State.RUNNING]  # a later run takes it up
     assert run.searcher.suggest("c") == Searcher.FINISHED
 
 
@@ -95,7 +96,7 @@ def test_a_result_that_cannot_be_kept_is_not_lost(tmp_path: Path, monkeypatch: p
         run.searcher.on_trial_complete(
             trial.trial_id, {OUTCOME: COMPLETED, "epoch": 3, "val_mae_years": 6.0, "val_cs5": 0.5}
         )
-    assert run.keeper.halted == "optuna.db could not be written: database or disk is full."
+    assert run.manager.halted == "optuna.db could not be written: database or disk is full."
     again = Run(tmp_path)
     assert again.started("b").config["number"] == trial.config["number"]
 
@@ -105,8 +106,8 @@ def test_a_trial_whose_disk_is_full_ends_the_study_and_stays_its_own(tmp_path: P
     trial = run.started("a")
     run.searcher.on_trial_complete(trial.trial_id, {OUTCOME: CUT, REASON: "no room."})
     run.searcher.heed()
-    assert (run.keeper.halted, run.searcher.suggest("b")) == ("no room.", Searcher.FINISHED)
-    assert [record.state for record in run.keeper.records] == [State.RUNNING]
+    assert (run.manager.halted, run.searcher.suggest("b")) == ("no room.", Searcher.FINISHED)
+    assert [record.state for record in run.manager.records] == [State.RUNNING]
 
 
 def test_a_silent_trial_is_killed_taken_up_and_given_up(
@@ -124,7 +125,7 @@ def test_a_silent_trial_is_killed_taken_up_and_given_up(
         run.searcher.settle_lost([trial])
         assert trial.config["number"] == 0
     assert sum(isinstance(event, TrialRetried) for event in run.events) == 1
-    record = run.keeper.records[0]
+    record = run.manager.records[0]
     assert (record.state, record.retries) == (State.FAIL, 1)
     assert record.reason == "hung: no epoch for 4 s, twice before its first epoch"
 

@@ -9,7 +9,7 @@ import pytest
 from training_faces import SPEC, write_faces
 
 from agesearch.bench.overhead import untrained_teacher
-from agesearch.search.run.study import Limits, run_study
+from agesearch.search.run.study import RunLimits, run_study
 from agesearch.search.store.records import State, TrialRecord
 from agesearch.specs import StudySpec
 from agesearch.storage import Location
@@ -27,7 +27,7 @@ def _study(faces: Path, teacher: Path, out: Path, workers: int) -> list[TrialRec
     spec = StudySpec.model_validate(
         {"student": SPEC.model_dump(), "trials": 1, "rungs": None, "space": {"seed": {"choices": [0]}}}
     )
-    limits = Limits(concurrency=1, workers_per_trial=workers, dashboard=False)
+    limits = RunLimits(concurrency=1, workers_per_trial=workers, dashboard=False)
     return run_study(spec, str(faces), str(teacher), str(out), limits=limits).records
 
 

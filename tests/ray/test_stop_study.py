@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 import search_helpers as helpers
-from search_helpers import tiny_spec, workshop, write_sources
+from search_helpers import functions, tiny_spec, write_sources
 
 from agesearch.search.run.driver import ask_to_stop, read_driver
-from agesearch.search.run.study import Limits, StudyResult, resume_study, run_study
+from agesearch.search.run.study import RunLimits, StudyResult, resume_study, run_study
 from agesearch.search.store.events import (
     Outcome,
     StudyEnded,
@@ -50,9 +50,9 @@ def run_until(root: Path, ask: object, events: list[StudyEvent], epoch_s: float)
         data,
         teacher,
         str(root / "study"),
-        limits=Limits(concurrency=1),
+        limits=RunLimits(concurrency=1),
         on_event=listen,
-        workshop=workshop(helpers.pretend, epoch_s),
+        functions=functions(helpers.pretend, epoch_s),
     )
 
 
@@ -69,7 +69,7 @@ def test_ctrl_c_lets_the_running_epoch_end_and_parks_the_trial(tmp_path: Path) -
     driver = read_driver(Location.of(tmp_path / "study"))
     assert driver is not None
     assert (driver.outcome, driver.is_live) == ("interrupted", False)
-    more = resume_study(str(tmp_path / "study"), workshop=workshop())
+    more = resume_study(str(tmp_path / "study"), functions=functions())
     assert [record.state for record in more.records] == [State.COMPLETE] * 4
     epochs = [json.loads(line)["epoch"] for line in (tmp_path / "study/trials/0001/curve.jsonl").open()]
     assert epochs == [1, 2, 3]
@@ -92,14 +92,14 @@ def test_a_request_in_the_folder_stops_it_now(tmp_path: Path) -> None:
 def test_a_trial_trained_anew_is_compared_and_the_study_stays_as_it_is(tmp_path: Path) -> None:
     data, teacher = write_sources(tmp_path)
     study = str(tmp_path / "study")
-    run_study(tiny_spec(trials=2), data, teacher, study, workshop=workshop(helpers.curved))
+    run_study(tiny_spec(trials=2), data, teacher, study, functions=functions(helpers.curved))
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "study").rglob("*") if path.is_file()}
-    same = rerun_trial(study, 1, tmp_path / "same", workshop=workshop(helpers.curved))
+    same = rerun_trial(study, 1, tmp_path / "same", functions=functions(helpers.curved))
     assert same.is_identical
     assert same.verdict == "Bit-identical: all figures of 3 epochs are equal."
-    other = rerun_trial(study, 1, tmp_path / "other", workshop=workshop(helpers.pretend))
+    other = rerun_trial(study, 1, tmp_path / "other", functions=functions(helpers.pretend))
     assert not other.is_identical
-    failed = rerun_trial(study, 1, tmp_path / "failed", workshop=workshop(helpers.broken))
+    failed = rerun_trial(study, 1, tmp_path / "failed", functions=functions(helpers.broken))
     assert (failed.failure, failed.epochs) == ("MemoryError: no room for it", 0)
     assert before == {path: path.stat().st_mtime_ns for path in before}
     assert open_study(study).trial(1).state is State.COMPLETE

@@ -15,11 +15,11 @@ import optuna
 import pytest
 import search_helpers as helpers
 from faulty_trainers import FAULTS
-from search_helpers import ARCHS, tiny_spec, workshop, write_sources
+from search_helpers import ARCHS, functions, tiny_spec, write_sources
 
 from agesearch.bench.chaos.run import run_chaos
 from agesearch.errors import AgeSearchError, ConflictError, InputError
-from agesearch.search.run.study import Limits, StudyResult, resume_study, run_study
+from agesearch.search.run.study import RunLimits, StudyResult, resume_study, run_study
 from agesearch.search.store.events import Note, Outcome, StudyEvent, TrialProgress, TrialRetried, TrialStarted
 from agesearch.search.store.history import STUDY_NAME
 from agesearch.search.store.records import State, open_study
@@ -36,7 +36,7 @@ def _helpers_reach_the_workers(ray_local: None) -> None:
 
 
 def run(
-    root: Path, *, events: list[StudyEvent] | None = None, limits: Limits | None = None, **made: object
+    root: Path, *, events: list[StudyEvent] | None = None, limits: RunLimits | None = None, **made: object
 ) -> StudyResult:
     trainer, epoch_s = made.pop("trainer", helpers.pretend), made.pop("epoch_s", 0.0)
     data, teacher = write_sources(root)
@@ -53,7 +53,7 @@ def run(
         str(root / "study"),
         limits=limits,
         on_event=listen,
-        workshop=workshop(trainer, epoch_s),  # type: ignore[arg-type]
+        functions=functions(trainer, epoch_s),  # type: ignore[arg-type]
     )
 
 
@@ -90,7 +90,7 @@ def test_a_study_leaves_all_its_records(tmp_path: Path) -> None:
 
 
 def test_one_at_a_time_the_same_seed_repeats_the_study(tmp_path: Path) -> None:
-    alone = Limits(concurrency=1)
+    alone = RunLimits(concurrency=1)
     first = run(tmp_path / "a", limits=alone, trials=3, seed=5)
     second = run(tmp_path / "b", limits=alone, trials=3, seed=5)
     assert [record.params for record in first.records] == [record.params for record in second.records]
@@ -190,7 +190,7 @@ def test_networks_above_a_limit_are_never_trained(tmp_path: Path) -> None:
 
 def test_time_that_is_up_prunes_what_runs(tmp_path: Path) -> None:
     # a whole trial takes 18 s, more than there is: the first ones never end
-    result = run(tmp_path, trials=50, epoch_s=6.0, limits=Limits(minutes=0.2))
+    result = run(tmp_path, trials=50, epoch_s=6.0, limits=RunLimits(minutes=0.2))
     assert result.outcome is Outcome.TIME_UP
     assert len(result.records) < 50
     states = [record.state for record in result.records]
@@ -210,9 +210,9 @@ def test_wrong_inputs_are_refused_before_anything_is_written(tmp_path: Path) -> 
     with pytest.raises(InputError, match="is not a model"):
         run_study(tiny_spec(), data, str(tmp_path / "nowhere"), out)
     with pytest.raises(InputError, match="--minutes is 0"):
-        run_study(tiny_spec(), data, teacher, out, limits=Limits(minutes=0), workshop=workshop())
+        run_study(tiny_spec(), data, teacher, out, limits=RunLimits(minutes=0), functions=functions())
     with pytest.raises(InputError, match="--concurrency"):
-        run_study(tiny_spec(), data, teacher, out, limits=Limits(concurrency=99), workshop=workshop())
+        run_study(tiny_spec(), data, teacher, out, limits=RunLimits(concurrency=99), functions=functions())
     with pytest.raises(InputError, match="a folder on this machine"):
         run_study(tiny_spec(), data, teacher, Location("s3://bucket/study", "bucket/study"))
     assert not (tmp_path / "study" / "study.yaml").exists()
@@ -241,17 +241,17 @@ def test_killed_workers_and_drivers_lose_nothing(tmp_path: Path) -> None:
 def test_a_full_disk_is_told_truly_stops_the_study_and_resume_goes_on(tmp_path: Path) -> None:
     data, teacher = write_sources(tmp_path)
     out = str(tmp_path / "study")
-    made = workshop(faulty_trainers.without_room)
+    made = functions(faulty_trainers.without_room)
     with pytest.raises(
         AgeSearchError, match=r"^The study stopped: '.*' could not be written: No space"
     ) as caught:
-        run_study(tiny_spec(), data, teacher, out, limits=Limits(concurrency=1), workshop=made)
+        run_study(tiny_spec(), data, teacher, out, limits=RunLimits(concurrency=1), functions=made)
     assert caught.value.exit_code == 1
     assert f"agesearch tune --resume {out}" in str(caught.value)
     before = open_study(out).trials()
     assert [record.state for record in before] == [State.COMPLETE, State.RUNNING]
     (tmp_path / "study" / "room").touch()
-    result = resume_study(out, workshop=made)
+    result = resume_study(out, functions=made)
     assert [record.state for record in result.records] == [State.COMPLETE] * 4
     assert result.records[0] == before[0]
 
@@ -270,7 +270,7 @@ def test_a_second_driver_in_its_own_process_is_refused(tmp_path: Path, verb: str
     data, teacher = write_sources(tmp_path)
     out = tmp_path / "study"
     if verb == "resume":
-        run_study(tiny_spec(trials=1), data, teacher, str(out), workshop=workshop())
+        run_study(tiny_spec(trials=1), data, teacher, str(out), functions=functions())
     holder = subprocess.Popen(
         [sys.executable, "-c", _HOLDER, str(out)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -287,7 +287,7 @@ def test_a_second_driver_in_its_own_process_is_refused(tmp_path: Path, verb: str
     assert second.returncode == 2
     assert f"in use by process {holder.pid}" in second.stderr
     if verb == "resume":  # the lock of a killed driver holds nobody
-        assert len(resume_study(str(out), trials=2, workshop=workshop()).records) == 2
+        assert len(resume_study(str(out), trials=2, functions=functions()).records) == 2
 
 
 def test_every_fault_is_told_truly_and_ends_no_other_trial(tmp_path: Path) -> None:
@@ -299,9 +299,9 @@ def test_every_fault_is_told_truly_and_ends_no_other_trial(tmp_path: Path) -> No
         data,
         teacher,
         str(tmp_path / "study"),
-        limits=Limits(stall_minutes=0.1, dashboard=False),
+        limits=RunLimits(stall_minutes=0.1, dashboard=False),
         on_event=events.append,
-        workshop=workshop(faulty_trainers.faulty),
+        functions=functions(faulty_trainers.faulty),
     )
     assert result.outcome is Outcome.COMPLETE
     for record in result.records:

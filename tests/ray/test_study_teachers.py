@@ -15,8 +15,8 @@ from agesearch.models.identity import model_digest, read_model_manifest
 from agesearch.models.manifest import MANIFEST, WEIGHTS
 from agesearch.models.order_net import order_digest
 from agesearch.progress import Progress
-from agesearch.search.run.setup import Workshop, default_workshop
-from agesearch.search.run.study import Limits, resume_study, run_study
+from agesearch.search.run.setup import SetupFunctions, default_functions
+from agesearch.search.run.study import RunLimits, resume_study, run_study
 from agesearch.search.space.space import check_space
 from agesearch.search.store.events import Outcome, StudyEvent
 from agesearch.search.store.records import State, open_study
@@ -74,11 +74,11 @@ def test_a_study_trains_its_teachers_then_its_students_and_goes_on_where_it_was_
         if isinstance(event, Progress):
             stages.append(event.stage)
 
-    workshop = Workshop(timed, default_workshop().inputs)
-    alone = Limits(concurrency=1)
+    functions = SetupFunctions(timed, default_functions().inputs)
+    alone = RunLimits(concurrency=1)
     root = tmp_path / "study"
     result = run_study(
-        check_space(study()), str(data), None, str(root), limits=alone, on_event=listen, workshop=workshop
+        check_space(study()), str(data), None, str(root), limits=alone, on_event=listen, functions=functions
     )
     assert result.outcome is Outcome.COMPLETE
     assert [record.reason for record in result.records] == ["", ""]
@@ -93,13 +93,13 @@ def test_a_study_trains_its_teachers_then_its_students_and_goes_on_where_it_was_
 
     moved = shutil.move(root, tmp_path / "moved")
     shutil.copytree(moved / "teachers", tmp_path / "kept")
-    again = resume_study(str(moved), limits=alone, workshop=workshop)
+    again = resume_study(str(moved), limits=alone, functions=functions)
     assert [record.state for record in again.records] == [State.COMPLETE] * 2
     shutil.rmtree(moved / "teachers" / "age")
     with pytest.raises(InputError, match="teacher is no longer at .* --teacher"):
-        resume_study(str(moved), limits=alone, workshop=workshop)
+        resume_study(str(moved), limits=alone, functions=functions)
     kept = Location.of(tmp_path / "kept" / "age")
     other = read_model_manifest(kept).model_copy(update={"files": {WEIGHTS: "0" * 64}})
     (kept / MANIFEST).write_json(other.model_dump(mode="json"))
     with pytest.raises(InputError, match="not the one the study was started with"):
-        resume_study(str(moved), teacher=str(kept), limits=alone, workshop=workshop)
+        resume_study(str(moved), teacher=str(kept), limits=alone, functions=functions)

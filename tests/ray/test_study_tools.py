@@ -31,13 +31,13 @@ from agesearch.search.store.events import (
     TrialProgress,
     TrialStarted,
 )
-from agesearch.search.store.history import STUDY_NAME, History, Spent
-from agesearch.search.store.records import Source, State, StudyHeader, TrialRecord
+from agesearch.search.store.history import STUDY_NAME, History, TrialCost
+from agesearch.search.store.records import State, StudyHeader, StudyInput, TrialRecord
 from agesearch.search.tracking.feed import tracked
 from agesearch.specs import CropSpec
 
 SPEC = tiny_spec(trials=4)
-SOURCE = Source(path="/data", content_digest="d" * 16)
+SOURCE = StudyInput(path="/data", content_digest="d" * 16)
 HEADER = StudyHeader(
     spec=SPEC, dataset=SOURCE, teacher=SOURCE, crop=CropSpec(), spec_digest=SPEC.digest(), created="now"
 )
@@ -50,9 +50,9 @@ def finished_study(database: Path) -> list[TrialRecord]:
     for number in range(4):
         history.begin({"model.arch": ARCHS[number % 2], "optim.learning_rate": 1e-3})
         history.knows_latency(number, 0.5 + number)
-    history.complete(0, {VAL_MAE_YEARS: 6.5, "val_cs5": 0.5}, Spent(3, 30.0, (9.0, 7.0, 6.5)))
-    history.prune(1, STOPPED, Spent(1, 10.0, (9.1,)), 9.1)
-    history.fail(2, "worker died again", Spent(1, 12.0))
+    history.complete(0, {VAL_MAE_YEARS: 6.5, "val_cs5": 0.5}, TrialCost(3, 30.0, (9.0, 7.0, 6.5)))
+    history.prune(1, STOPPED, TrialCost(1, 10.0, (9.1,)), 9.1)
+    history.fail(2, "worker died again", TrialCost(1, 12.0))
     return history.records
 
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from agesearch.search.replay.curve_table import Record, Recorded
+from agesearch.search.replay.curve_table import CurveRow, CurveTable
 from agesearch.specs import Choices, ModelSpec, Range, StudySpec, TrainSpec
 
 #: Latency in ms at 64 px, the error in years that is left at best, and parameters.
@@ -33,13 +33,13 @@ def study(epochs: int = 16) -> StudySpec:
     return StudySpec(student=student, space=space, trials=100, startup_trials=10)
 
 
-def made_record(count: int = 150, epochs: int = 16, seed: int = 0, noise: float = 0.02) -> Record:
+def made_record(count: int = 150, epochs: int = 16, seed: int = 0, noise: float = 0.02) -> CurveTable:
     """``count`` random configurations; a tenth of them diverge and stay at 25 years."""
     rng = np.random.default_rng(seed)
-    return Record(study(epochs), tuple(_row(number, epochs, noise, rng) for number in range(count)))
+    return CurveTable(study(epochs), tuple(_row(number, epochs, noise, rng) for number in range(count)))
 
 
-def _row(number: int, epochs: int, noise: float, rng: np.random.Generator) -> Recorded:
+def _row(number: int, epochs: int, noise: float, rng: np.random.Generator) -> CurveRow:
     arch, size = str(rng.choice(list(NETWORKS))), int(rng.choice(SIZES))
     rate = math.exp(rng.uniform(math.log(3e-4), math.log(1e-2)))
     strength, weight = rng.uniform(0, 2), math.exp(rng.uniform(math.log(0.1), math.log(10)))
@@ -61,4 +61,4 @@ def _row(number: int, epochs: int, noise: float, rng: np.random.Generator) -> Re
     errors *= np.exp(rng.normal(0, noise, epochs) * (1.1 - share))
     name = f"{number:04d}-{arch}-{size}px"
     latency = round(ms * (size / 64) ** 2, 4)
-    return Recorded(number, name, params, latency, parameters, tuple(float(error) for error in errors))
+    return CurveRow(number, name, params, latency, parameters, tuple(float(error) for error in errors))

@@ -26,7 +26,7 @@ from agesearch.models.manifest import ModelManifest
 from agesearch.models.predict import open_predictor
 from agesearch.models.scorers import scorer_of
 from agesearch.models.zoo import build
-from agesearch.search.store.records import Source, StudyHeader
+from agesearch.search.store.records import StudyHeader, StudyInput
 from agesearch.specs import CropSpec, ModelSpec
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -261,7 +261,7 @@ def test_the_two_real_teachers_work_by_manifest_alone(shared: Path) -> None:
 
 def test_a_students_version_names_the_licences_of_its_teachers(tmp_path: Path) -> None:
     where = write_teacher(tmp_path)
-    source = Source(path=str(where), content_digest=model_digest(str(where)))
+    source = StudyInput(path=str(where), content_digest=model_digest(str(where)))
     known: dict[str, Any] = {"teacher": source}
     header = StudyHeader.model_construct(**known)
     assert teacher_licences(header) == {"teacher mean": "CC0-1.0"}

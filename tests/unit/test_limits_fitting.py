@@ -9,10 +9,11 @@ import pytest
 
 from agesearch.errors import InputError
 from agesearch.metrics import VAL_MAE_YEARS
-from agesearch.search.sampler.sampler import Proposer
-from agesearch.search.sampler.window import VISIBLE, Sight
+from agesearch.search.run.suggester import Suggester
+from agesearch.search.sampler.sampler import StudySampler
+from agesearch.search.sampler.window import VISIBLE, TrialWindow
 from agesearch.search.space.limits import Fitting, fitting_networks
-from agesearch.search.store.history import History, Spent
+from agesearch.search.store.history import History, TrialCost
 from agesearch.search.store.records import State, StudyFolder, StudyHeader, TrialRecord
 from agesearch.specs import Choices, ModelSpec, Range, StudySpec, TrainSpec, parse_spec
 from agesearch.storage import Location
@@ -63,14 +64,15 @@ def test_where_nothing_fits_the_message_says_what_comes_nearest() -> None:
 def test_only_what_fits_is_proposed_before_and_after_tpe_has_learnt() -> None:
     study = spec(max_latency_ms=0.5)  # 2 of 6 networks
     history = History.in_memory(study)
-    history.suggest_only(fitting(study))
+    suggester = Suggester(history, study, fitting(study))
     for _ in range(16):
-        record = history.suggest()
+        record = suggester.suggest()
+        assert record is not None
         key = record.arch, record.input_size
         assert float(LATENCIES[key]) <= 0.5
         history.knows_latency(record.number, float(LATENCIES[key]))
         # the more latency the better the error: TPE would go where it must not
-        history.complete(record.number, {VAL_MAE_YEARS: 9.0 - float(LATENCIES[key])}, Spent(1, 1.0))
+        history.complete(record.number, {VAL_MAE_YEARS: 9.0 - float(LATENCIES[key])}, TrialCost(1, 1.0))
 
 
 def test_a_space_that_hardly_fits_still_gets_a_proposal() -> None:
@@ -79,13 +81,13 @@ def test_a_space_that_hardly_fits_still_gets_a_proposal() -> None:
         update={"space": study.space | {"model.input_size": Range(low=32, high=431, integer=True)}}
     )
     only = Fitting(study, frozenset({("lcnet_050", 333)}), {("lcnet_050", 64): "slow"})
-    proposal = Proposer(study, only).propose(0, [])
+    proposal = StudySampler(study, only).propose(0, [])
     network = proposal.params["model.arch"], proposal.params["model.input_size"]
     assert (*network, proposal.redrawn) == ("lcnet_050", 333, 20)
 
 
 def done(number: int, mae: float, state: State = State.COMPLETE) -> TrialRecord:
-    params = {"model.arch": "lcnet_050", "model.input_size": 64, "optim.learning_rate": 1e-3}
+    params = {"model.arch": "lcnet_050", "model.input_size": 64, "optim.learning_rate": 1e-3 + 1e-6 * number}
     name = f"{number:04d}-lcnet_050-64px"
     return TrialRecord(number, state, name, params, val_mae_years=mae, latency_ms_p50=0.3 + number % 7)
 
@@ -93,30 +95,30 @@ def done(number: int, mae: float, state: State = State.COMPLETE) -> TrialRecord:
 def test_tpe_sees_the_front_the_newest_and_what_runs_but_no_more() -> None:
     records = [done(number, 5.0 + math.sin(number)) for number in range(3 * VISIBLE)]
     records.append(done(len(records), 0.0, State.RUNNING))
-    shown = Sight(records).shown()
+    shown = TrialWindow(records).shown()
     assert len(shown) == VISIBLE + 1
     assert [record.number for record in shown] == sorted(record.number for record in shown)
     assert shown[-1].state is State.RUNNING
     best = min(records[:-1], key=lambda record: float(record.val_mae_years or 0))
     assert best in shown
     assert records[-2] in shown
-    assert Sight(records[:50]).shown() == records[:50]
+    assert TrialWindow(records[:50]).shown() == records[:50]
 
 
 def seen(records: list[TrialRecord]) -> list[TrialRecord]:
-    return Sight(records).shown()
+    return TrialWindow(records).shown()
 
 
 def test_a_proposal_depends_on_the_records_and_not_on_what_was_shown_before() -> None:
     records = [done(number, 5.0 + math.sin(number)) for number in range(VISIBLE + 40)]
-    kept = Proposer(spec(), Fitting())
+    kept = StudySampler(spec(), Fitting())
     for number in (5, 40, VISIBLE - 1, VISIBLE + 20, VISIBLE + 40, 30):
-        fresh = Proposer(spec(), Fitting()).propose(number, seen(records[:number]))
+        fresh = StudySampler(spec(), Fitting()).propose(number, seen(records[:number]))
         assert kept.propose(number, seen(records[:number])) == fresh
     running = [*records[:20], done(20, 0.0, State.RUNNING)]
     kept.propose(21, running)
     ended = [*records[:20], done(20, 1.0)]
-    assert kept.propose(21, ended) == Proposer(spec(), Fitting()).propose(21, ended)
+    assert kept.propose(21, ended) == StudySampler(spec(), Fitting()).propose(21, ended)
 
 
 def test_failed_configurations_are_avoided_and_errors_above_the_limit_too() -> None:
@@ -130,7 +132,7 @@ def test_failed_configurations_are_avoided_and_errors_above_the_limit_too() -> N
     failed = [TrialRecord(**{**vars(r), "state": State.FAIL, "val_mae_years": None}) for r in high]
 
     def rates(records: list[TrialRecord], study: StudySpec) -> list[float]:
-        draws = [Proposer(study, Fitting()).propose(40 + seed, records).params for seed in range(15)]
+        draws = [StudySampler(study, Fitting()).propose(40 + seed, records).params for seed in range(15)]
         return sorted(float(draw["optim.learning_rate"]) for draw in draws)
 
     assert rates([*low, *failed], spec())[10] < 2e-3
@@ -166,10 +168,11 @@ def test_yaml_off_turns_the_rungs_off() -> None:
 
 
 def test_a_suggestion_reads_no_trial_from_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    history = History.open(tmp_path / "s.db", spec())
+    suggester = Suggester(History.open(tmp_path / "s.db", spec()), spec())
 
     def read(*_: object, **__: object) -> list[object]:
         raise AssertionError("every trial was read, which takes seconds once there are thousands")
 
     monkeypatch.setattr("optuna.storages.RDBStorage.get_all_trials", read)
-    assert [history.suggest().number for _ in range(3)] == [0, 1, 2]
+    begun = [suggester.suggest() for _ in range(3)]
+    assert [record.number for record in begun if record] == [0, 1, 2]

@@ -17,12 +17,14 @@ from replay_rows import NETWORKS, SIZES, made_record, study
 
 from agesearch.metrics import EPOCH, VAL_MAE_YEARS
 from agesearch.search.replay.engine import replay
-from agesearch.search.run.trial_manager import COMPLETED, OUTCOME, Keeper
+from agesearch.search.run.reports import COMPLETED, OUTCOME
+from agesearch.search.run.suggester import FIT, Suggester
+from agesearch.search.run.trial_manager import TrialManager
 from agesearch.search.sampler.ehvi import Proposal
-from agesearch.search.sampler.sampler import Proposer
+from agesearch.search.sampler.sampler import StudySampler
 from agesearch.search.space.limits import Fitting
 from agesearch.search.store.events import StudyEvent, TrialFinished, TrialPaused, TrialStarted
-from agesearch.search.store.history import FIT, STUDY_NAME, History, Spent
+from agesearch.search.store.history import STUDY_NAME, History, TrialCost
 from agesearch.search.store.records import State, StudyFolder, TrialRecord
 from agesearch.specs import StudySpec
 from agesearch.storage import Location
@@ -41,7 +43,7 @@ def error_of(record: TrialRecord, epoch: int) -> float:
 
 
 class Driver:
-    """Trains nothing: it drives a keeper as Ray Tune does, an epoch of each slot by turns."""
+    """Trains nothing: it drives a manager as Ray Tune does, an epoch of each slot by turns."""
 
     def __init__(self, folder: Path, spec: StudySpec = SPEC) -> None:
         self.folder = StudyFolder(Location.of(folder))
@@ -55,13 +57,13 @@ class Driver:
         """A new process takes the books over; what ran is taken up again."""
         self.live = []
         self.history = History.open(self.folder.database, self.spec)
-        self.keeper = Keeper(
+        self.manager = TrialManager(
             self.folder, self.history, self.spec, latencies=LATENCIES, on_event=self.events.append
         )
 
     def fill(self, slots: int) -> None:
-        while len(self.live) < slots and (record := self.keeper.next_trial()) is not None:
-            self.keeper.began(record.number)
+        while len(self.live) < slots and (record := self.manager.next_trial()) is not None:
+            self.manager.began(record.number)
             self.live.append(record)
 
     def step(self, record: TrialRecord) -> None:
@@ -70,27 +72,26 @@ class Driver:
         self.trained[number] += 1
         epoch = self.trained[number]
         report: dict[str, Any] = {EPOCH: epoch, VAL_MAE_YEARS: error_of(record, epoch)}
-        if self.keeper.judged(number, report):
-            self.keeper.ended(number, report)
+        if self.manager.report(number, report):
+            self.manager.ended(number, report)
             self.live.remove(record)
             return
-        self.keeper.progressed(number, report)
         if epoch == EPOCHS:
             best = min(error_of(record, at) for at in range(1, EPOCHS + 1))
-            self.keeper.ended(number, {EPOCH: epoch, VAL_MAE_YEARS: best, OUTCOME: COMPLETED})
+            self.manager.ended(number, {EPOCH: epoch, VAL_MAE_YEARS: best, OUTCOME: COMPLETED})
             self.live.remove(record)
 
     def run(self, slots: int, *, reopen: bool = False) -> list[TrialRecord]:
         """To the end; with ``reopen`` another process goes on at every third trial that begins."""
         turn = 0
-        while not self.keeper.exhausted:
+        while not self.manager.exhausted:
             turn += not self.live
             if reopen and not self.live and turn % 3 == 0:
                 self.open()
             self.fill(slots)
             for record in list(self.live):
                 self.step(record)
-        return self.keeper.records
+        return self.manager.records
 
 
 def paused(events: list[StudyEvent]) -> list[int]:
@@ -147,16 +148,15 @@ def test_what_the_model_was_fitted_to_is_kept_with_the_study(
     kept = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{tmp_path}/optuna.db")
     fit = kept.user_attrs[FIT]
 
-    def proposed() -> Proposal:
+    def proposed() -> Proposal | None:
         history = History.open(tmp_path / "optuna.db", SPEC)
         history.latencies = LATENCIES
-        return history.propose()
+        return Suggester(history, SPEC).propose()
 
-    whole[0].history.latencies = LATENCIES
-    assert proposed() == whole[0].history.propose()
+    assert proposed() == whole[0].manager.suggester.propose()
     kept.set_user_attr(FIT, fit | {"lengths": [100.0] * len(fit["lengths"])})
     other = proposed()
-    assert other != whole[0].history.propose()
+    assert other != whole[0].manager.suggester.propose()
     kept.set_user_attr(FIT, {"lengths": "none"})
     assert proposed() != other  # fitted anew
 
@@ -165,7 +165,7 @@ def test_several_at_once_finish_too_and_nothing_waits_for_nothing(tmp_path: Path
     driver = Driver(tmp_path)
     records = driver.run(4)
     assert all(record.state.ended for record in records)
-    assert driver.history.paused == 0
+    assert driver.history.paused == []
     order = [event for event in driver.events if isinstance(event, TrialStarted | TrialPaused)]
     last = max(at for at, event in enumerate(order) if isinstance(event, TrialPaused))
     assert any(isinstance(event, TrialStarted) for event in order[last:])  # another trial took its slot
@@ -182,14 +182,14 @@ def test_without_a_pause_margin_or_with_another_sampler_nothing_is_paused(tmp_pa
 
 def test_a_kill_between_an_epoch_and_its_verdict_does_not_spare_the_trial(tmp_path: Path) -> None:
     driver = Driver(tmp_path)
-    judged, verdicts = driver.keeper.judged, list[int]()
+    report_to, verdicts = driver.manager.report, list[int]()
 
     def killed(number: int, report: Mapping[str, Any]) -> bool:
-        if judged(number, report):
+        if report_to(number, report):
             verdicts.append(number)
         return False
 
-    driver.keeper.judged = killed  # type: ignore[method-assign]
+    driver.manager.report = killed  # type: ignore[method-assign]
     while not verdicts:
         driver.fill(1)
         driver.step(driver.live[0])
@@ -202,7 +202,7 @@ def test_a_kill_between_an_epoch_and_its_verdict_does_not_spare_the_trial(tmp_pa
     )
     driver.open()
     driver.fill(1)
-    record = driver.keeper.records[number]
+    record = driver.manager.records[number]
     assert record.state in (State.PAUSED, State.PRUNED)
     assert (record.epochs, record.seconds) == (driver.trained[number], 2.0 * driver.trained[number])
     assert driver.live[0].number != number
@@ -214,26 +214,28 @@ def test_time_that_is_up_leaves_paused_trials_for_a_later_run(tmp_path: Path) ->
         driver.fill(2)
         for record in list(driver.live):
             driver.step(record)
-    waiting = [record for record in driver.keeper.records if record.state is State.PAUSED]
-    driver.keeper.stop_reason = "time is up"
+    waiting = [record for record in driver.manager.records if record.state is State.PAUSED]
+    driver.manager.stop_reason = "time is up"
     for record in list(driver.live):
-        driver.keeper.ended(record.number, {EPOCH: driver.trained[record.number], VAL_MAE_YEARS: 9.0})
-    assert driver.keeper.exhausted
-    assert not driver.keeper.complete
-    driver.keeper.close()
+        driver.manager.ended(record.number, {EPOCH: driver.trained[record.number], VAL_MAE_YEARS: 9.0})
+    assert driver.manager.exhausted
+    assert not driver.manager.complete
+    driver.manager.close()
     assert [record for record in driver.folder.trials() if record.state is State.PAUSED] == waiting
     driver.open()
-    assert [record for record in driver.keeper.records if record.state is State.PAUSED] == waiting
+    assert [record for record in driver.manager.records if record.state is State.PAUSED] == waiting
     assert all(record.state.ended for record in driver.run(2))
 
 
 def test_optuna_sees_a_paused_trial_running_with_its_reason(tmp_path: Path) -> None:
     history = History.open(tmp_path / "optuna.db", SPEC)
-    number = history.suggest().number
-    history.pause(number, "unlikely to reach the front", Spent(3, 1.5, (9.0, 8.0, 7.0)))
+    record = Suggester(history, SPEC).suggest()
+    assert record is not None
+    number = record.number
+    history.pause(number, "unlikely to reach the front", TrialCost(3, 1.5, (9.0, 8.0, 7.0)))
     again = History.open(tmp_path / "optuna.db", SPEC)
     assert again.records == history.records
-    assert (again.paused, again.finished, again.running) == (1, 0, [])
+    assert (len(again.paused), again.finished, again.running) == (1, 0, [])
     (trial,) = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{tmp_path}/optuna.db").trials
     assert (trial.state.name, trial.user_attrs["paused"]) == ("RUNNING", True)
     again.unpause(number)
@@ -250,11 +252,12 @@ def _weighed(error: float, *, new: bool = True) -> int | None:
         curve = tuple(final + 3.0 - 0.25 * epoch - 0.01 * number * epoch for epoch in range(1, EPOCHS + 1))
         records.append(_record(number, State.COMPLETE, network, curve))
     waiting = _record(12, State.PAUSED, network, tuple(error + 1.0 / epoch for epoch in range(1, 7)))
-    proposer = Proposer(SPEC, Fitting())
+    proposer = StudySampler(SPEC, Fitting())
     offered = None if new else ()
     proposal = proposer.propose(
         13, [*records, waiting], latencies=LATENCIES, offered=offered, paused=[waiting]
     )
+    assert proposal is not None
     return proposal.paused
 
 

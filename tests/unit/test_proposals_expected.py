@@ -9,12 +9,13 @@ import pytest
 from replay_rows import NETWORKS, SIZES, study
 
 from agesearch.metrics import VAL_MAE_YEARS
+from agesearch.search.run.suggester import Suggester
 from agesearch.search.sampler.acquisition import expected_improvement, staircase
 from agesearch.search.sampler.encoding import Encoding
 from agesearch.search.sampler.gaussian_process import GaussianProcess
 from agesearch.search.space.limits import Fitting
-from agesearch.search.space.space import network_of
-from agesearch.search.store.history import History, Spent
+from agesearch.search.space.space import Params, network_of
+from agesearch.search.store.history import History, TrialCost
 from agesearch.search.store.pareto import hypervolume
 from agesearch.specs import Choices, Range, StudySpec
 
@@ -63,36 +64,43 @@ def test_the_model_learns_a_curve_and_trusts_uncertain_targets_less() -> None:
     assert (deviation > 0).all()
 
 
-def _filled(spec: StudySpec, count: int = 14) -> History:
+def _proposed(suggester: Suggester, offered: list[Params] | None = None) -> Params:
+    proposal = suggester.propose(offered)
+    assert proposal is not None
+    return proposal.params
+
+
+def _filled(spec: StudySpec, count: int = 14, fitting: Fitting | None = None) -> tuple[History, Suggester]:
     """A study of finished trials whose error falls with the latency and rises away from a learning rate."""
     history = History.in_memory(spec)
     history.latencies = LATENCIES
+    suggester = Suggester(history, spec, fitting)
     for number in range(count):
-        params = history.propose().params
+        params = _proposed(suggester)
         history.begin(params)
         latency = LATENCIES[network_of(spec, params)]
         history.knows_latency(number, latency)
         error = 8.0 - math.log(latency) + abs(math.log(float(params["optim.learning_rate"]) / 2e-3))
         curve = tuple(error + 4.0 / (epoch + 1) for epoch in range(16))
         if number % 4 == 3:
-            history.prune(number, "stopped", Spent(4, 1.0, curve[:4]), curve[3])
+            history.prune(number, "stopped", TrialCost(4, 1.0, curve[:4]), curve[3])
         elif number % 7 == 6:
             history.fail(number, "diverged")
         else:
-            history.complete(number, {VAL_MAE_YEARS: curve[-1]}, Spent(16, 4.0, curve))
-    return history
+            history.complete(number, {VAL_MAE_YEARS: curve[-1]}, TrialCost(16, 4.0, curve))
+    return history, suggester
 
 
 def test_proposals_are_a_pure_function_of_the_seed_and_the_trials() -> None:
-    first, again = _filled(study()), _filled(study())
+    (first, more), (again, more_again) = _filled(study()), _filled(study())
     assert [record.params for record in first.records] == [record.params for record in again.records]
-    assert first.propose() == again.propose()
-    other = _filled(study().model_copy(update={"seed": 1}))
-    assert other.propose() != first.propose()
+    assert more.propose() == more_again.propose()
+    _, other = _filled(study().model_copy(update={"seed": 1}))
+    assert other.propose() != more.propose()
 
 
 def test_proposals_turn_to_the_learning_rates_that_paid() -> None:
-    history = _filled(study(), 24)
+    history, _ = _filled(study(), 24)
     rates = [float(record.params["optim.learning_rate"]) for record in history.records]
 
     def away(some: list[float]) -> float:
@@ -105,15 +113,14 @@ def test_only_networks_within_the_limits_are_proposed() -> None:
     spec = study().model_copy(update={"max_latency_ms": 0.5})
     allowed = frozenset(network for network, ms in LATENCIES.items() if ms <= 0.5)
     fitting = Fitting(spec, allowed, {network: "slow" for network in LATENCIES.keys() - allowed})
-    history = _filled(spec)
-    history.suggest_only(fitting)
-    assert network_of(spec, history.propose().params) in allowed
+    _, suggester = _filled(spec, fitting=fitting)
+    assert network_of(spec, _proposed(suggester)) in allowed
 
 
 def test_offered_configurations_are_the_only_ones_chosen_from() -> None:
-    history = _filled(study())
+    history, suggester = _filled(study())
     offered = [dict(record.params, **{"augment.strength": 0.123}) for record in history.records[:3]]
-    assert history.propose(offered).params["augment.strength"] == pytest.approx(0.123)
+    assert _proposed(suggester, offered)["augment.strength"] == pytest.approx(0.123)
 
 
 def test_a_place_leads_back_to_its_parameters_and_conditions_leave_gaps() -> None:

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from agesearch.errors import InputError
 from agesearch.search.store.records import (
-    Source,
     State,
     StudyFolder,
     StudyHeader,
+    StudyInput,
     TrialRecord,
     front_of,
     knee_of,
@@ -56,8 +56,8 @@ def test_the_header_comes_back_from_yaml(tmp_path: Path) -> None:
     spec = StudySpec(student=TrainSpec(model=ModelSpec(arch="resnet18")), space=space)
     header = StudyHeader(
         spec=spec,
-        dataset=Source(path="/ds", content_digest="1" * 16),
-        teacher=Source(path="/t", content_digest="2" * 16),
+        dataset=StudyInput(path="/ds", content_digest="1" * 16),
+        teacher=StudyInput(path="/t", content_digest="2" * 16),
         crop=CropSpec(),
         spec_digest=spec.digest(),
         created="2026-01-01T00:00:00+00:00",

@@ -18,9 +18,11 @@ from fake_study import write_study
 
 from agesearch.errors import AgeSearchError, ConflictError, InputError
 from agesearch.metrics import VAL_CS5, VAL_MAE_YEARS
+from agesearch.search.run.suggester import Suggester
+from agesearch.search.sampler.ehvi import Proposal
 from agesearch.search.store import repair
 from agesearch.search.store.events import Note, StudyEvent
-from agesearch.search.store.history import History, Spent
+from agesearch.search.store.history import History, TrialCost
 from agesearch.search.store.records import State, StudyFolder, TrialRecord
 from agesearch.search.store.repair import keep_header, mended_header, open_history, refuse_headless
 from agesearch.specs import Choices, ModelSpec, Range, StudySpec, TrainSpec
@@ -44,14 +46,15 @@ def _told() -> tuple[Path, list[TrialRecord]]:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     study = StudyFolder(Location.of(folder))
     history = open_history(study, study_spec(), lambda _: None)
+    suggester = Suggester(history, study_spec())
     for number in range(5):
-        history.suggest()
+        suggester.suggest()
         history.knows_latency(number, 0.5 + number)
-    history.complete(0, {VAL_MAE_YEARS: 6.0, VAL_CS5: 0.4}, Spent(3, 2.5, (8.0, 7.0, 6.0)))
-    history.prune(1, "out of reach after epoch 2", Spent(2, 1.0, (9.0, 8.5)), mae=8.5)
+    history.complete(0, {VAL_MAE_YEARS: 6.0, VAL_CS5: 0.4}, TrialCost(3, 2.5, (8.0, 7.0, 6.0)))
+    history.prune(1, "out of reach after epoch 2", TrialCost(2, 1.0, (9.0, 8.5)), mae=8.5)
     history.fail(2, "MemoryError: no room")
     history.retried(3)
-    history.pause(4, "unlikely to reach the front", Spent(2, 1.5, (9.0, 8.0)))
+    history.pause(4, "unlikely to reach the front", TrialCost(2, 1.5, (9.0, 8.0)))
     study.write_trials(history.records)
     return folder, history.records
 
@@ -111,17 +114,21 @@ def test_the_database_is_rebuilt_from_the_table(
 
 def test_a_rebuilt_study_suggests_what_the_old_one_would_have(tmp_path: Path) -> None:
     study, _ = story(tmp_path)
-    expected = open_history(study, study_spec(), lambda _: None).propose()
+
+    def proposed() -> Proposal | None:
+        return Suggester(open_history(study, study_spec(), lambda _: None), study_spec()).propose()
+
+    expected = proposed()
     scribble(study.database)
-    assert open_history(study, study_spec(), lambda _: None).propose() == expected
+    assert proposed() == expected
 
 
 def test_a_database_from_before_a_trial_ended_catches_up(tmp_path: Path) -> None:
     study, records = story(tmp_path)
     before = study.database.read_bytes()
     history = open_history(study, study_spec(), lambda _: None)
-    history.complete(3, {VAL_MAE_YEARS: 5.0}, Spent(3, 2.0))
-    history.suggest()
+    history.complete(3, {VAL_MAE_YEARS: 5.0}, TrialCost(3, 2.0))
+    Suggester(history, study_spec()).suggest()
     study.write_trials(history.records)
     study.database.write_bytes(before)  # a backup that somebody put back
     again, notes = reopened(study)

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from agesearch.cli.main import app
 from agesearch.errors import InputError
 from agesearch.reporting.replays import write_replay_figure
-from agesearch.search.replay.curve_table import Record, as_table, read_record, record_table
+from agesearch.search.replay.curve_table import CurveTable, as_table, read_record, record_table
 from agesearch.search.replay.engine import full_volume, place_of, reference_point, replay
 from agesearch.search.replay.summary import compare
 from agesearch.search.store.pareto import hypervolume
@@ -53,8 +53,8 @@ def test_stopping_spends_less_and_loses_little() -> None:
 
 
 def test_rungs_that_are_off_in_the_study_are_the_default_ones_in_a_replay() -> None:
-    off = Record(RECORD.spec.model_copy(update={"rungs": None}), RECORD.rows)
-    on = Record(RECORD.spec.model_copy(update={"rungs": RungSpec()}), RECORD.rows)
+    off = CurveTable(RECORD.spec.model_copy(update={"rungs": None}), RECORD.rows)
+    on = CurveTable(RECORD.spec.model_copy(update={"rungs": RungSpec()}), RECORD.rows)
     assert replay(off, "random-rungs", 0) == replay(on, "random-rungs", 0)
     assert replay(off, "random", 0).stopped == 0
 

@@ -10,10 +10,12 @@ import pytest
 
 from agesearch.errors import InputError
 from agesearch.metrics import VAL_CS5, VAL_MAE_YEARS
-from agesearch.search.run.trial_manager import COMPLETED, CUT, FAILED, OUTCOME, REASON, SECONDS, Keeper
+from agesearch.search.run.reports import COMPLETED, CUT, FAILED, OUTCOME, REASON, SECONDS
+from agesearch.search.run.suggester import Suggester
+from agesearch.search.run.trial_manager import TrialManager
 from agesearch.search.run.watchdog import Death
 from agesearch.search.store.events import StudyEvent, TrialFinished, TrialRetried
-from agesearch.search.store.history import STUDY_NAME, History, Spent
+from agesearch.search.store.history import STUDY_NAME, History, TrialCost
 from agesearch.search.store.records import State, StudyFolder, TrialRecord
 from agesearch.specs import Choices, ModelSpec, Range, StudySpec, TrainSpec
 from agesearch.storage import Location
@@ -35,11 +37,24 @@ def study_spec(seed: int = 0, trials: int = 5) -> StudySpec:
 def finish(history: History, record: TrialRecord) -> TrialRecord:
     history.knows_latency(record.number, float(LATENCIES[record.arch, 96]))
     mae = 5 + 100 * record.params["optim.learning_rate"] + (record.arch == SMALL)
-    return history.complete(record.number, {VAL_MAE_YEARS: mae, VAL_CS5: 0.5}, Spent(3, 1.5))
+    return history.complete(record.number, {VAL_MAE_YEARS: mae, VAL_CS5: 0.5}, TrialCost(3, 1.5))
 
 
-def suggestions(history: History, count: int) -> list[dict[str, object]]:
-    return [finish(history, history.suggest()).params for _ in range(count)]
+def opened(database: Path, seed: int = 0) -> tuple[History, Suggester]:
+    spec = study_spec(seed)
+    history = History.open(database, spec)
+    return history, Suggester(history, spec)
+
+
+def suggested(suggester: Suggester) -> TrialRecord:
+    record = suggester.suggest()
+    assert record is not None
+    return record
+
+
+def suggestions(database: Path, count: int) -> list[dict[str, object]]:
+    history, suggester = opened(database)
+    return [finish(history, suggested(suggester)).params for _ in range(count)]
 
 
 def optuna_states(database: Path) -> list[str]:
@@ -48,29 +63,28 @@ def optuna_states(database: Path) -> list[str]:
 
 
 def test_the_same_seed_suggests_the_same_even_when_the_study_is_cut(tmp_path: Path) -> None:
-    whole = suggestions(History.open(tmp_path / "a.db", study_spec()), 4)
-    cut = suggestions(History.open(tmp_path / "b.db", study_spec()), 3)
-    cut += suggestions(History.open(tmp_path / "b.db", study_spec()), 1)
+    whole = suggestions(tmp_path / "a.db", 4)
+    cut = suggestions(tmp_path / "b.db", 3)
+    cut += suggestions(tmp_path / "b.db", 1)
     assert whole == cut
     assert len({str(params) for params in whole}) == 4
 
 
 def test_another_seed_suggests_something_else(tmp_path: Path) -> None:
-    first = History.open(tmp_path / "a.db", study_spec(seed=0)).suggest()
-    other = History.open(tmp_path / "b.db", study_spec(seed=1)).suggest()
+    first, other = (suggested(opened(tmp_path / f"{seed}.db", seed)[1]) for seed in (0, 1))
     assert first.params != other.params
 
 
 def test_states_and_reasons_reach_optuna_and_come_back(tmp_path: Path) -> None:
     database = tmp_path / "s.db"
-    history = History.open(database, study_spec())
-    numbers = [history.suggest().number for _ in range(5)]
+    history, suggester = opened(database)
+    numbers = [suggested(suggester).number for _ in range(5)]
     for number in numbers:
         history.knows_latency(number, 0.5)
-    history.complete(0, {VAL_MAE_YEARS: 6.0, VAL_CS5: 0.4}, Spent(3, 2.0))
-    history.prune(1, "time is up after epoch 2", Spent(2, 1.0), mae=7.0)
+    history.complete(0, {VAL_MAE_YEARS: 6.0, VAL_CS5: 0.4}, TrialCost(3, 2.0))
+    history.prune(1, "time is up after epoch 2", TrialCost(2, 1.0), mae=7.0)
     history.fail(2, "ValueError: no")
-    history.complete(3, {VAL_MAE_YEARS: math.nan}, Spent(3, 2.0))
+    history.complete(3, {VAL_MAE_YEARS: math.nan}, TrialCost(3, 2.0))
     assert optuna_states(database) == ["COMPLETE", "PRUNED", "FAIL", "FAIL", "RUNNING"]
     again = History.open(database, study_spec())
     assert again.records == history.records
@@ -88,21 +102,21 @@ def test_states_and_reasons_reach_optuna_and_come_back(tmp_path: Path) -> None:
 
 
 def test_a_missing_error_or_latency_is_a_failure(tmp_path: Path) -> None:
-    history = History.open(tmp_path / "s.db", study_spec())
-    first, second = history.suggest().number, history.suggest().number
+    history, suggester = opened(tmp_path / "s.db")
+    first, second = suggested(suggester).number, suggested(suggester).number
     history.knows_latency(first, 0.5)
-    assert history.complete(first, {}, Spent()).reason == "val_mae_years is missing"
-    assert history.complete(second, {VAL_MAE_YEARS: 5.0}, Spent()).reason == "latency_ms_p50 is None"
+    assert history.complete(first, {}, TrialCost()).reason == "val_mae_years is missing"
+    assert history.complete(second, {VAL_MAE_YEARS: 5.0}, TrialCost()).reason == "latency_ms_p50 is None"
     assert history.finished == 2
 
 
 def test_a_trial_cut_while_it_was_suggested_gets_the_parameters_it_would_have_had(tmp_path: Path) -> None:
-    whole = History.open(tmp_path / "a.db", study_spec()).suggest()
+    whole = suggested(opened(tmp_path / "a.db")[1])
     History.open(tmp_path / "b.db", study_spec())
     torn = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{tmp_path / 'b.db'}")
     torn.ask()  # as a driver leaves it that is killed before the first parameter is stored
-    history = History.open(tmp_path / "b.db", study_spec())
-    assert history.take_up(history.running[0].number).params == whole.params
+    history, suggester = opened(tmp_path / "b.db")
+    assert suggester.complete_params(history.running[0].number).params == whole.params
 
 
 def test_a_damaged_database_is_told_in_one_line(tmp_path: Path) -> None:
@@ -113,40 +127,40 @@ def test_a_damaged_database_is_told_in_one_line(tmp_path: Path) -> None:
 
 
 class Books:
-    """A keeper on a fresh folder, with the events it sent."""
+    """A manager on a fresh folder, with the events it sent."""
 
     def __init__(self, folder: Path, latencies: dict[tuple[str, int], float | str] | None = None) -> None:
         self.folder = StudyFolder(Location.of(folder))
         self.events: list[StudyEvent] = []
         spec = study_spec()
         history = History.open(self.folder.database, spec)
-        self.keeper = Keeper(
+        self.manager = TrialManager(
             self.folder, history, spec, latencies=latencies or LATENCIES, on_event=self.events.append
         )
 
     def states(self) -> list[str]:
-        return [record.state.value for record in self.keeper.records]
+        return [record.state.value for record in self.manager.records]
 
 
 def report(mae: float, epoch: int, **more: object) -> dict[str, object]:
     return {"epoch": epoch, VAL_MAE_YEARS: mae, SECONDS: 1.0, **more}
 
 
-def test_the_keeper_hands_out_exactly_the_trials_that_are_wanted(tmp_path: Path) -> None:
+def test_the_manager_hands_out_exactly_the_trials_that_are_wanted(tmp_path: Path) -> None:
     books = Books(tmp_path)
-    keeper = books.keeper
-    handed = [keeper.next_trial() for _ in range(5)]
+    manager = books.manager
+    handed = [manager.next_trial() for _ in range(5)]
     assert [record.number for record in handed if record] == [0, 1, 2, 3, 4]
-    assert keeper.next_trial() is None
-    assert not keeper.exhausted
+    assert manager.next_trial() is None
+    assert not manager.exhausted
     for record in handed:
         assert record is not None
-        keeper.began(record.number)
-        keeper.ended(record.number, report(6.0, 3, **{OUTCOME: COMPLETED, VAL_CS5: 0.4}))
-    assert keeper.exhausted
-    keeper.close()
-    assert books.folder.trials() == keeper.records
-    assert [record.number for record in books.folder.front()] == [record.number for record in keeper.front]
+        manager.began(record.number)
+        manager.ended(record.number, report(6.0, 3, **{OUTCOME: COMPLETED, VAL_CS5: 0.4}))
+    assert manager.exhausted
+    manager.close()
+    assert books.folder.trials() == manager.records
+    assert [record.number for record in books.folder.front()] == [record.number for record in manager.front]
     ends = [event for event in books.events if isinstance(event, TrialFinished)]
     assert [event.finished for event in ends] == [1, 2, 3, 4, 5]
 
@@ -158,27 +172,27 @@ def test_failures_are_told_and_counted(tmp_path: Path) -> None:
         report(math.nan, 3, **{OUTCOME: COMPLETED}),
         report(6.0, 1),
     ):
-        record = books.keeper.next_trial()
+        record = books.manager.next_trial()
         assert record is not None
-        books.keeper.ended(record.number, end)
+        books.manager.ended(record.number, end)
     assert books.states() == ["FAIL", "FAIL", "FAIL"]
-    reasons = [record.reason for record in books.keeper.records]
+    reasons = [record.reason for record in books.manager.records]
     assert reasons == ["MemoryError: no room", "val_mae_years is nan", "it ended without a result"]
 
 
 def test_a_trial_whose_worker_dies_is_taken_up_again_as_long_as_it_gets_on(tmp_path: Path) -> None:
     books = Books(tmp_path)
-    first = books.keeper.next_trial()
+    first = books.manager.next_trial()
     assert first is not None
     for turn in (1, 2):
-        books.keeper.progressed(first.number, report(7.0, turn))
-        books.keeper.died(first.number, Death("worker died"))
+        books.manager.report(first.number, report(7.0, turn))
+        books.manager.died(first.number, Death("worker died"))
         assert isinstance(books.events[-1], TrialRetried)
-        again = books.keeper.next_trial()
+        again = books.manager.next_trial()
         assert again is not None
         assert (again.number, again.params, again.retries) == (first.number, first.params, turn)
-    books.keeper.died(first.number, Death("worker died"))
-    failed = books.keeper.records[0]
+    books.manager.died(first.number, Death("worker died"))
+    failed = books.manager.records[0]
     assert (failed.state, failed.reason) == (State.FAIL, "worker died, twice before its first epoch")
     assert failed.retries == 2
 
@@ -192,52 +206,51 @@ def test_a_trial_whose_worker_dies_is_taken_up_again_as_long_as_it_gets_on(tmp_p
     ],
 )
 def test_errors_in_years_that_cannot_be_fail_their_trial(tmp_path: Path, mae: object, reason: str) -> None:
-    keeper = Books(tmp_path).keeper
-    whole, early = keeper.next_trial(), keeper.next_trial()
+    manager = Books(tmp_path).manager
+    whole, early = manager.next_trial(), manager.next_trial()
     assert whole is not None
     assert early is not None
     last = {"epoch": math.nan, VAL_MAE_YEARS: mae, VAL_CS5: None, SECONDS: "soon", OUTCOME: COMPLETED}
-    keeper.ended(whole.number, last)
-    assert keeper.judged(early.number, report(mae, 1))  # type: ignore[arg-type]
-    keeper.progressed(early.number, report(mae, 1))  # type: ignore[arg-type]
-    keeper.ended(early.number, report(mae, 1))  # type: ignore[arg-type]
-    assert [record.reason for record in keeper.records] == [reason, f"{reason} after epoch 1"]
-    assert {record.state for record in keeper.records} == {State.FAIL}
+    manager.ended(whole.number, last)
+    assert manager.report(early.number, report(mae, 1))  # type: ignore[arg-type]
+    manager.ended(early.number, report(mae, 1))  # type: ignore[arg-type]
+    assert [record.reason for record in manager.records] == [reason, f"{reason} after epoch 1"]
+    assert {record.state for record in manager.records} == {State.FAIL}
 
 
 def test_a_trial_cut_for_want_of_room_waits_for_a_later_run(tmp_path: Path) -> None:
     books = Books(tmp_path)
-    record = books.keeper.next_trial()
+    record = books.manager.next_trial()
     assert record is not None
-    books.keeper.ended(record.number, {OUTCOME: CUT, REASON: "'state.pt' could not be written: no room."})
+    books.manager.ended(record.number, {OUTCOME: CUT, REASON: "'state.pt' could not be written: no room."})
     assert books.states() == ["RUNNING"]
-    assert books.keeper.halted == "'state.pt' could not be written: no room."
-    assert books.keeper.live == 0
+    assert books.manager.halted == "'state.pt' could not be written: no room."
+    assert books.manager.live == 0
 
 
 def test_time_that_is_up_prunes_and_starts_nothing(tmp_path: Path) -> None:
     books = Books(tmp_path)
-    record = books.keeper.next_trial()
+    record = books.manager.next_trial()
     assert record is not None
-    books.keeper.stop_reason = "time is up"
-    assert books.keeper.next_trial() is None
-    epochs = books.keeper.spec_of(record).optim.epochs
-    assert books.keeper.may_stop(record.number, report(7.0, 1))
-    assert not books.keeper.may_stop(record.number, report(7.0, epochs))
-    books.keeper.ended(record.number, report(7.0, 1))
-    pruned = books.keeper.records[0]
+    books.manager.stop_reason = "time is up"
+    assert books.manager.next_trial() is None
+    epochs = books.manager.spec_of(record).optim.epochs
+    assert not books.manager.report(record.number, report(7.0, epochs))  # its last epoch: let it end
+    assert books.manager.report(record.number, report(7.0, 1))
+    books.manager.ended(record.number, report(7.0, 1))
+    pruned = books.manager.records[0]
     assert (pruned.state, pruned.reason) == (State.PRUNED, "time is up after epoch 1")
-    assert books.keeper.exhausted
-    assert books.keeper.front == []
+    assert books.manager.exhausted
+    assert books.manager.front == []
 
 
 def test_a_network_without_latency_fails_its_trials_and_no_others(tmp_path: Path) -> None:
     books = Books(tmp_path, LATENCIES | {(SMALL, 96): "it cannot be exported"})
-    while (record := books.keeper.next_trial()) is not None:
+    while (record := books.manager.next_trial()) is not None:
         assert record.arch == LARGE
-        books.keeper.ended(record.number, report(6.0, 3, **{OUTCOME: COMPLETED}))
-    failed = [record for record in books.keeper.records if record.state is State.FAIL]
-    assert len(books.keeper.records) == 5
+        books.manager.ended(record.number, report(6.0, 3, **{OUTCOME: COMPLETED}))
+    failed = [record for record in books.manager.records if record.state is State.FAIL]
+    assert len(books.manager.records) == 5
     assert failed
     assert {record.arch for record in failed} == {SMALL}
     assert failed[0].reason == "its latency is not known: it cannot be exported"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agesearch.search.sampler import window as sight
-from agesearch.search.sampler.window import Sight
+from agesearch.search.sampler.window import TrialWindow
 from agesearch.search.store.pareto import front
 from agesearch.search.store.records import State, TrialRecord
 
@@ -45,7 +45,7 @@ def test_trial_by_trial_is_as_good_as_all_at_once(
     ends: list[tuple[State, int, int]], luck: random.Random
 ) -> None:
     records = [trial(n, state, float(error), float(ms)) for n, (state, error, ms) in enumerate(ends)]
-    seen = Sight()
+    seen = TrialWindow()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sight, "_BEST", BEST)
         patch.setattr(sight, "_RUNNING", NEWEST)
@@ -59,10 +59,10 @@ def test_trial_by_trial_is_as_good_as_all_at_once(
             seen.take(record)
         assert [record.number for record in seen.shown(MOST)] == expected(records)
         assert all(record == records[record.number] for record in seen.shown(MOST))
-        assert seen.shown(MOST) == Sight(records).shown(MOST)
+        assert seen.shown(MOST) == TrialWindow(records).shown(MOST)
 
 
 def test_a_trial_without_parameters_is_not_seen_and_one_can_be_left_out() -> None:
     records = [trial(0, State.RUNNING, 0.0, 1.0), trial(1, State.COMPLETE, 5.0, 1.0)]
-    assert Sight([*records, TrialRecord(2, State.RUNNING, "")]).shown() == records
-    assert Sight(records).shown(besides=0) == records[1:]
+    assert TrialWindow([*records, TrialRecord(2, State.RUNNING, "")]).shown() == records
+    assert TrialWindow(records).shown(besides=0) == records[1:]

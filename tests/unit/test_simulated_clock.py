@@ -7,7 +7,7 @@ import pytest
 from agesearch.bench.cluster.simulated_clock import Meter, SimulatedClock, busy_share
 
 
-class Spent:
+class TrialCost:
     """A stopwatch that the test winds on."""
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ def test_busy_share_of_two_slots() -> None:
 
 
 def test_work_moves_the_clock_on_and_waiting_costs_nothing() -> None:
-    spent = Spent()
+    spent = TrialCost()
     clock = SimulatedClock(spent)
     spent.work(0.5)
     assert clock.charge(0.25) == pytest.approx(0.75)
@@ -42,7 +42,7 @@ def test_work_moves_the_clock_on_and_waiting_costs_nothing() -> None:
 
 
 def test_each_second_belongs_to_the_innermost_watched_call() -> None:
-    spent = Spent()
+    spent = TrialCost()
     meter = Meter(SimulatedClock(spent), "rest")
 
     class Worker:

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from agesearch.errors import InputError
 from agesearch.search.replay.engine import place_of
 from agesearch.search.run.setup import fitting_trials
-from agesearch.search.sampler.sampler import Proposer
+from agesearch.search.run.suggester import Suggester
+from agesearch.search.sampler.sampler import StudySampler
 from agesearch.search.space.conditions import active, holds, stages
 from agesearch.search.space.limits import Fitting, fitting_networks
 from agesearch.search.space.space import load_space, network_of, networks, trial_spec
 from agesearch.search.space.validation import random_params
-from agesearch.search.store.history import History, Spent
+from agesearch.search.store.history import History, TrialCost
 from agesearch.specs import StudySpec
 from agesearch.storage import Location
 
@@ -66,14 +67,16 @@ def test_suggestions_keep_the_conditions_and_repeat_with_the_seed(
 
     def run() -> list[dict[str, object]]:
         history = History.in_memory(study)
+        suggester = Suggester(history, study)
         for number, outcome in enumerate(outcomes):
-            record = history.suggest()
+            record = suggester.suggest()
+            assert record is not None
             check(study, record.params)
             history.knows_latency(number, 1.0 + number)
             if outcome == "c":
-                history.complete(number, {"val_mae_years": 5.0 + number % 3}, Spent(1))
+                history.complete(number, {"val_mae_years": 5.0 + number % 3}, TrialCost(1))
             elif outcome == "p":
-                history.prune(number, "no", Spent(1))
+                history.prune(number, "no", TrialCost(1))
             else:
                 history.fail(number, "no")
         return [record.params for record in history.records]
@@ -99,8 +102,9 @@ def test_any_optuna_tool_reads_a_trials_own_distributions(study: StudySpec, tmp_
     import optuna
 
     history = History.open(tmp_path / "optuna.db", study)
+    suggester = Suggester(history, study)
     for _ in range(6):
-        history.suggest()
+        suggester.suggest()
     trials = optuna.load_study(study_name=None, storage=f"sqlite:///{tmp_path}/optuna.db").trials
     assert [trial.params for trial in trials] == [record.params for record in history.records]
     assert all(trial.params.keys() == trial.distributions.keys() for trial in trials)
@@ -124,7 +128,7 @@ space:
 def test_variants_above_a_limit_are_not_suggested(study: StudySpec) -> None:
     limited = study.model_copy(update={"max_latency_ms": 1.0})
     times = {("mobilenetv2_035", 48): 0.5, ("resnet18", 64): 3.0, ("lcnet_035", 64): 2.0}
-    proposer = Proposer(limited, fitting_networks(limited, times, lambda _: 0))
+    proposer = StudySampler(limited, fitting_networks(limited, times, lambda _: 0))
     for number in range(6):
         params = proposer.propose(number, []).params
         assert params["net"] == "small"
@@ -136,7 +140,7 @@ def test_a_grid_tries_every_variant_once_in_the_order_of_the_file(tmp_path: Path
     text += "  model.dropout: {choices: [0.0, 0.1], when: {net: [large, own]}}\n"
     with pytest.raises(InputError, match=r"line 1: 'trials' is 6, but the grid has 5 points"):
         load_space(write(tmp_path, text))
-    proposer = Proposer(load_space(write(tmp_path, text.replace("6", "5", 1))), Fitting())
+    proposer = StudySampler(load_space(write(tmp_path, text.replace("6", "5", 1))), Fitting())
     points = [proposer.propose(number, []).params for number in range(5)]
     assert [(point["net"], point.get("model.dropout")) for point in points] == [
         ("small", None),
@@ -218,20 +222,23 @@ student: {model: {arch: lcnet_035}}
 space:
   model.arch: {choices: [lcnet_035, lcnet_050]}
   model.inherit: {choices: [none, best]}
+  augment.strength: {low: 0, high: 1}
 """
     study = load_space(write(tmp_path, text))
     history = History.open(tmp_path / "optuna.db", study)
+    suggester = Suggester(history, study)
     best: dict[str, tuple[float, int]] = {}
     inherited = 0
     for number in range(12):
-        record = history.suggest()
+        record = suggester.suggest()
+        assert record is not None
         asked = record.params["model.inherit"] == "best"
         parent = best.get(record.arch, (0.0, None))[1]
         assert record.inherited == (parent if asked else None)
         inherited += record.inherited is not None
         history.knows_latency(number, 1.0)
         error = 5.0 + (number * 7) % 5
-        history.complete(number, {"val_mae_years": error}, Spent(1))
+        history.complete(number, {"val_mae_years": error}, TrialCost(1))
         best[record.arch] = min(best.get(record.arch, (99.0, 0)), (error, number))
     assert inherited
     assert History.open(tmp_path / "optuna.db", study).records == history.records

@@ -10,7 +10,7 @@ from agesearch.errors import InputError
 from agesearch.search.run.teachers import chosen_teachers, own_teacher
 from agesearch.search.space.scaling import scaled_study
 from agesearch.search.space.space import check_space, grid, load_space, networks, trial_spec
-from agesearch.search.store.records import Source, StudyFolder
+from agesearch.search.store.records import StudyFolder, StudyInput
 from agesearch.specs import (
     Choices,
     ModelSpec,
@@ -119,7 +119,7 @@ def test_a_stage_that_a_network_does_not_have_is_told_before_anything_trains(tmp
 
 def test_a_study_that_was_moved_finds_its_own_teachers(tmp_path: Path) -> None:
     folder = StudyFolder(Location.of(tmp_path))
-    gone = Source(path=str(tmp_path / "elsewhere" / "teachers" / "age"), content_digest="0")
+    gone = StudyInput(path=str(tmp_path / "elsewhere" / "teachers" / "age"), content_digest="0")
     assert own_teacher(folder, "age", gone) is None
     (tmp_path / "teachers" / "age").mkdir(parents=True)
     assert own_teacher(folder, "age", gone) == str(tmp_path / "teachers" / "age")

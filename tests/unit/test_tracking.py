@@ -20,7 +20,7 @@ from agesearch.search.store.events import (
     TrialProgress,
     TrialStarted,
 )
-from agesearch.search.store.records import Source, State, StudyHeader, TrialRecord
+from agesearch.search.store.records import State, StudyHeader, StudyInput, TrialRecord
 from agesearch.search.tracking import backends as trackers
 from agesearch.search.tracking.feed import Feed, open_tracker, tracked, without_secrets
 from agesearch.search.tracking.tracker import study_id
@@ -30,7 +30,7 @@ SPEC = StudySpec(
     student=TrainSpec(model=ModelSpec(arch="lcnet_050")),
     space={"optim.learning_rate": Range(low=1e-4, high=1e-2)},
 )
-SOURCE = Source(path="/data", content_digest="d" * 16)
+SOURCE = StudyInput(path="/data", content_digest="d" * 16)
 HEADER = StudyHeader(
     spec=SPEC, dataset=SOURCE, teacher=SOURCE, crop=CropSpec(), spec_digest=SPEC.digest(), created="now"
 )

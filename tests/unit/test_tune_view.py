@@ -22,7 +22,7 @@ from agesearch.search.store.events import (
     TrialRetried,
     TrialStarted,
 )
-from agesearch.search.store.records import Source, State, StudyHeader, TrialRecord, front_of
+from agesearch.search.store.records import State, StudyHeader, StudyInput, TrialRecord, front_of
 from agesearch.specs import CropSpec, ModelSpec, Range, StudySpec, TrainSpec
 
 NAMES = ("lcnet_035", "mobilenetv4_conv_small_with_a_name_that_is_very_long_indeed_and_longer")
@@ -31,7 +31,7 @@ SPEC = StudySpec(
     student=TrainSpec(model=ModelSpec(arch="lcnet_035")).with_values({"optim.epochs": 8}),
     space={"optim.learning_rate": Range(low=1e-4, high=1e-2)},
 )
-SOURCE = Source(path="/data", content_digest="d" * 16)
+SOURCE = StudyInput(path="/data", content_digest="d" * 16)
 HEADER = StudyHeader(
     spec=SPEC, dataset=SOURCE, teacher=SOURCE, crop=CropSpec(), spec_digest=SPEC.digest(), created="now"
 )

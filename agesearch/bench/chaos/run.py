@@ -327,19 +327,21 @@ def _undisturbed(scene: Scene, mark: str, on_progress: Listener) -> list[str]:
     """How the study differs from one that nothing happens to."""
     on_progress(Progress("Undisturbed", 0, 1))
     root = Path(scene.study).parent
-    calm = replace(
+    undisturbed = replace(
         scene,
         address=None,
         study=str(root / "undisturbed"),
         log=str(root / "undisturbed.log"),
         told=str(root / "undisturbed.jsonl"),
     )
-    driver = _driver(calm, mark)
-    _await_epochs(calm, driver, None)
+    driver = _driver(undisturbed, mark)
+    _await_epochs(undisturbed, driver, None)
     if driver.wait() != 0:
-        raise AgeSearchError(f"The undisturbed study ended with {driver.returncode}: {_last_line(calm)}")
+        raise AgeSearchError(
+            f"The undisturbed study ended with {driver.returncode}: {_last_line(undisturbed)}"
+        )
     on_progress(Progress("Undisturbed", 1, 1))
-    return same_story(open_study(scene.study).trials(), open_study(calm.study).trials())
+    return same_story(open_study(scene.study).trials(), open_study(undisturbed.study).trials())
 
 
 def _summed(

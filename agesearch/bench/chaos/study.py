@@ -21,7 +21,7 @@ from agesearch.measure.speed import SpeedRow
 from agesearch.metrics import EPOCH, EPOCH_SECONDS, VAL_CS5, VAL_MAE_YEARS
 from agesearch.models.manifest import MANIFEST
 from agesearch.progress import Listener
-from agesearch.search.run.setup import Workshop, default_workshop
+from agesearch.search.run.setup import SetupFunctions, default_functions
 from agesearch.search.store.events import StudyEvent, TrialFinished, TrialPaused, TrialRetried
 from agesearch.search.store.records import StudyHeader
 from agesearch.specs import Choices, CropSpec, ModelSpec, Range, RungSpec, StudySpec, TrainSpec
@@ -91,14 +91,14 @@ def study_spec(scene: Scene) -> StudySpec:
 
 def drive() -> None:
     """Run the scene that the last argument describes, or go on with it. Ends with the study."""
-    from agesearch.search.run.study import Limits, resume_study, run_study
+    from agesearch.search.run.study import RunLimits, resume_study, run_study
 
     scene = Scene(**json.loads(sys.argv[-1]))
-    limits = Limits(concurrency=1, address=scene.address, dashboard=False, stall_minutes=_STALL_MINUTES)
+    limits = RunLimits(concurrency=1, address=scene.address, dashboard=False, stall_minutes=_STALL_MINUTES)
     options: dict[str, Any] = {
         "limits": limits,
         "on_event": partial(_tell, scene.told),
-        "workshop": _workshop(scene),
+        "functions": _workshop(scene),
     }
     if (Location.of(scene.study) / "study.yaml").exists():
         resume_study(scene.study, **options)
@@ -147,10 +147,10 @@ def _append(file: str, line: str) -> None:
         os.close(descriptor)
 
 
-def _workshop(scene: Scene) -> Workshop:
+def _workshop(scene: Scene) -> SetupFunctions:
     if scene.pretend:
-        return Workshop(_pretended_latency, partial(_pretended_inputs, scene.log))
-    real = default_workshop()
+        return SetupFunctions(_pretended_latency, partial(_pretended_inputs, scene.log))
+    real = default_functions()
 
     def inputs(header: StudyHeader, on_progress: Listener) -> TrialInputs:
         made = real.inputs(header, on_progress)

@@ -1,7 +1,7 @@
 """Whether one driver keeps a cluster busy: ``agesearch bench cluster``.
 
 A study runs on slots that only pretend to train (``simulated_actors``). All that drives them is real: Ray
-Tune's controller, our searcher, scheduler and keeper, Optuna's SQLite file, ``trials.parquet``. Each of the
+Tune's controller, our searcher, scheduler and manager, Optuna's SQLite file, ``trials.parquet``. Each of the
 driver's steps is charged to a simulated clock at its real cost; while the driver works, slots that have
 reported wait. So a study of hours takes the minutes that its driver works, and the share of slot-time that
 is spent training is what a cluster of that size would see.
@@ -25,7 +25,7 @@ from agesearch.bench.cluster.simulated_clock import Meter, SimulatedClock, busy_
 from agesearch.bench.generated import ARCHS, EPOCHS, LATENCIES, SIZES, usual_study
 from agesearch.errors import AgeSearchError, InputError
 from agesearch.progress import Listener, Progress, silent
-from agesearch.search.run.trial_manager import Keeper
+from agesearch.search.run.trial_manager import TrialManager
 from agesearch.search.store.events import StudyEvent, TrialFinished, TrialStarted
 from agesearch.search.store.history import History
 from agesearch.search.store.records import StudyFolder
@@ -139,7 +139,7 @@ class _Driver:
         self._clock = clock
         self._on_progress = on_progress
         self._history = History.open(folder.database, spec)
-        self._keeper = Keeper(folder, self._history, spec, latencies=LATENCIES, on_event=self._hear)
+        self._manager = TrialManager(folder, self._history, spec, latencies=LATENCIES, on_event=self._hear)
         self._begun = 0
         self._full: float | None = None  # when every slot had begun to train
         self._last_begun = 0.0
@@ -155,17 +155,17 @@ class _Driver:
         from agesearch.bench.cluster.simulated_actors import SimulatedActors, controller_of
         from agesearch.search.run.searcher import StudySearcher
 
-        searcher = StudySearcher(self._keeper, self._folder, concurrency=self._slots)
+        searcher = StudySearcher(self._manager, self._folder, concurrency=self._slots)
         actors = SimulatedActors(self._slots, plan, self._clock, start_s=start_s, event_s=event_s)
         scratch = str((self._folder.root / ".tune").local())
         with self._clock.unpaid():  # as long for any study
             controller = controller_of(searcher, actors, scratch, self._slots)
         self._meter = Meter(self._clock, _TUNE)
-        _attend(self._meter, searcher, self._keeper, self._history)
+        _attend(self._meter, searcher, self._manager, self._history)
         while not controller.is_finished():
             controller.step()
-        if self._keeper.halted:
-            raise AgeSearchError(f"The simulated study stopped: {self._keeper.halted}")
+        if self._manager.halted:
+            raise AgeSearchError(f"The simulated study stopped: {self._manager.halted}")
         self._meter.note()
         self._clock.charge()
         return actors
@@ -201,13 +201,13 @@ class _Driver:
                 self._on_progress(Progress("Simulated study", event.finished, event.total, note=note))
 
 
-def _attend(meter: Meter, searcher: StudySearcher, keeper: Keeper, history: History) -> None:
+def _attend(meter: Meter, searcher: StudySearcher, manager: TrialManager, history: History) -> None:
     """Watch what the driver's time goes to."""
-    meter.watch(history, "propose", "suggestions")
+    meter.watch(manager.suggester, "propose", "suggestions")
     for name in ("begin", "knows_latency", "complete", "prune", "pause", "unpause", "fail"):
         meter.watch(history, name, "SQLite")
-    for name in ("ends", "settle_lost"):
-        meter.watch(searcher, name, "rungs" if name == "ends" else "watching for lost trials")
+    for name in ("report", "settle_lost"):
+        meter.watch(searcher, name, "reports" if name == "report" else "watching for lost trials")
     for name in ("began", "ended"):
-        meter.watch(keeper, name, "records for readers")
+        meter.watch(manager, name, "records for readers")
     meter.watch(history, "front", "front")

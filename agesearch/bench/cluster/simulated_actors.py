@@ -27,9 +27,9 @@ from ray.tune.search.search_generator import SearchGenerator
 
 from agesearch.bench.cluster.simulated_clock import SimulatedClock
 from agesearch.metrics import EPOCH, VAL_CS5, VAL_MAE_YEARS
+from agesearch.search.run.reports import COMPLETED, OUTCOME, SECONDS
 from agesearch.search.run.scheduler import RungScheduler
 from agesearch.search.run.searcher import Deadline, StudySearcher, Watcher
-from agesearch.search.run.trial_manager import COMPLETED, OUTCOME, SECONDS
 
 _NAME = "trials"
 

@@ -21,17 +21,17 @@ from optuna.trial import TrialState
 
 from agesearch.errors import InputError
 from agesearch.metrics import EPOCH, LATENCY_MS_P50, VAL_MAE_YEARS
-from agesearch.search.replay.curve_table import Record, Recorded
-from agesearch.search.sampler.sampler import calm
+from agesearch.search.replay.curve_table import CurveRow, CurveTable
 from agesearch.search.space.conditions import Dimension, active, steps
 from agesearch.search.space.space import optuna_distributions
+from agesearch.search.store.optuna_database import without_warnings
 from agesearch.specs import Range, RungSpec
 
 
 class PlainOptuna:
     """``study.ask`` and ``study.tell`` on a study in memory."""
 
-    def __init__(self, record: Record, seed: int) -> None:
+    def __init__(self, record: CurveTable, seed: int) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._record = record
         self._storage = optuna.storages.InMemoryStorage()
@@ -42,15 +42,15 @@ class PlainOptuna:
         )
         self._space = optuna_distributions(record.spec.space)
 
-    def ask(self, left: Sequence[Recorded]) -> Mapping[str, object] | None:
+    def ask(self, left: Sequence[CurveRow]) -> Mapping[str, object] | None:
         """What TPE suggests, while rows are left."""
         if not left:
             return None
-        with calm():
+        with without_warnings():
             self._asked = self._study.ask(self._space)
         return self._asked.params
 
-    def begin(self, row: Recorded) -> int:
+    def begin(self, row: CurveRow) -> int:
         """The trial takes the row's parameters in place of those asked."""
         for name, value in row.params.items():
             distribution = self._space[name]
@@ -58,20 +58,20 @@ class PlainOptuna:
             self._storage.set_trial_param(self._asked._trial_id, name, inner, distribution)
         return self._asked.number
 
-    def goes_on(self, number: int, row: Recorded, epoch: int) -> bool:
+    def goes_on(self, number: int, row: CurveRow, epoch: int) -> bool:
         """Always."""
         return True
 
-    def complete(self, number: int, row: Recorded) -> None:
+    def complete(self, number: int, row: CurveRow) -> None:
         """Both objectives are told."""
-        with calm():
+        with without_warnings():
             self._study.tell(number, list(row.point), state=TrialState.COMPLETE)
 
 
 class Moasha:
     """Syne Tune's scheduler by its own protocol; ``rungs`` gives it our grace period and reduction."""
 
-    def __init__(self, record: Record, seed: int, *, ranked: bool, rungs: RungSpec | None) -> None:
+    def __init__(self, record: CurveTable, seed: int, *, ranked: bool, rungs: RungSpec | None) -> None:
         moasha, trial, ranks = _syne_tune()
         self._record, self._trial = record, trial
         self._trials: dict[int, Any] = {}
@@ -90,7 +90,7 @@ class Moasha:
                 **priority,
             )
 
-    def ask(self, left: Sequence[Recorded]) -> Mapping[str, object] | None:
+    def ask(self, left: Sequence[CurveRow]) -> Mapping[str, object] | None:
         """What the scheduler suggests while rows are left, without the parameters whose condition does not
         hold.
         """
@@ -101,7 +101,7 @@ class Moasha:
         there = active(self._record.spec, config)
         return {name: config[name] for name in there}
 
-    def begin(self, row: Recorded) -> int:
+    def begin(self, row: CurveRow) -> int:
         """The scheduler is told of the trial."""
         from datetime import datetime
 
@@ -111,13 +111,13 @@ class Moasha:
             self._scheduler.on_trial_add(self._trials[number])
         return number
 
-    def goes_on(self, number: int, row: Recorded, epoch: int) -> bool:
+    def goes_on(self, number: int, row: CurveRow, epoch: int) -> bool:
         """What the scheduler decides on the epoch's error and the latency."""
         with self._own_luck():
             decision = self._scheduler.on_trial_result(self._trials[number], _result(row, epoch))
         return bool(decision == "CONTINUE")
 
-    def complete(self, number: int, row: Recorded) -> None:
+    def complete(self, number: int, row: CurveRow) -> None:
         """The last epoch is reported, then the end."""
         trial, result = self._trials[number], _result(row, len(row.errors))
         with self._own_luck():
@@ -136,7 +136,7 @@ class Moasha:
             np.random.set_state(before)
 
 
-def _result(row: Recorded, epoch: int) -> dict[str, float]:
+def _result(row: CurveRow, epoch: int) -> dict[str, float]:
     return {EPOCH: epoch, VAL_MAE_YEARS: row.errors[epoch - 1], LATENCY_MS_P50: row.latency_ms}
 
 

@@ -42,7 +42,7 @@ MIN_ROWS = 4
 
 
 @dataclass(frozen=True)
-class Recorded:
+class CurveRow:
     """One trained configuration: latency in ms, error in years after each epoch."""
 
     number: int
@@ -59,20 +59,20 @@ class Recorded:
 
 
 @dataclass(frozen=True)
-class Record:
+class CurveTable:
     """Rows to replay, the study they come from, and how many of its trials have no whole curve."""
 
     spec: StudySpec
-    rows: tuple[Recorded, ...]
+    rows: tuple[CurveRow, ...]
     left_out: int = 0
 
 
-def study_record(study: StudyFolder) -> Record:
+def study_record(study: StudyFolder) -> CurveTable:
     """The COMPLETE trials of a study with their whole curves; the others are counted as left out."""
     trials = study.trials()
     spec = study.header().spec
     rows = [row for row in (_recorded(study, spec, trial) for trial in trials) if row is not None]
-    return Record(spec, tuple(rows), len(trials) - len(rows))
+    return CurveTable(spec, tuple(rows), len(trials) - len(rows))
 
 
 def record_table(study: StudyFolder) -> pa.Table:
@@ -80,7 +80,7 @@ def record_table(study: StudyFolder) -> pa.Table:
     return as_table(study_record(study))
 
 
-def as_table(record: Record) -> pa.Table:
+def as_table(record: CurveTable) -> pa.Table:
     """Rows and their study as one table."""
     rows = [
         {
@@ -97,7 +97,7 @@ def as_table(record: Record) -> pa.Table:
     return pa.Table.from_pylist(rows, SCHEMA.with_metadata({_METADATA: json.dumps(document).encode()}))
 
 
-def read_record(where: str) -> Record:
+def read_record(where: str) -> CurveTable:
     """A record from a study folder or a Parquet table; an ``InputError`` where it is neither or small."""
     place = Location.of(where)
     study = StudyFolder(place)
@@ -110,7 +110,7 @@ def read_record(where: str) -> Record:
     return record
 
 
-def _from_table(place: Location) -> Record:
+def _from_table(place: Location) -> CurveTable:
     if not place.exists() or not str(place).endswith(".parquet"):
         raise InputError(f"'{place}' is neither a study folder nor a Parquet table of learning curves.")
     table = place.read_table()
@@ -125,17 +125,17 @@ def _from_table(place: Location) -> Record:
     known = json.loads(document)
     spec = parse_spec(StudySpec, known["spec"], f"'{place}'")
     rows = [_from_row(row, spec, place) for row in table.select(SCHEMA.names).to_pylist()]
-    return Record(spec, tuple(rows), int(known.get("left_out", 0)))
+    return CurveTable(spec, tuple(rows), int(known.get("left_out", 0)))
 
 
-def _from_row(row: dict[str, object], spec: StudySpec, place: Location) -> Recorded:
+def _from_row(row: dict[str, object], spec: StudySpec, place: Location) -> CurveRow:
     params, errors = json.loads(str(row["params"])), row[VAL_MAE_YEARS]
     lacking = [name for name in active(spec, params) if name not in params]
     if lacking or not isinstance(errors, list) or not errors:
         what = f"no value of '{lacking[0]}'" if lacking else "no learning curve"
         raise InputError(f"'{place}': trial {row['number']} has {what}.")
     parameters = row[PARAMETERS]
-    return Recorded(
+    return CurveRow(
         int(str(row["number"])),
         str(row["name"]),
         params,
@@ -145,7 +145,7 @@ def _from_row(row: dict[str, object], spec: StudySpec, place: Location) -> Recor
     )
 
 
-def _recorded(study: StudyFolder, spec: StudySpec, trial: TrialRecord) -> Recorded | None:
+def _recorded(study: StudyFolder, spec: StudySpec, trial: TrialRecord) -> CurveRow | None:
     errors = trial.curve or errors_of(study.trial_folder(trial))
     complete = trial.state is State.COMPLETE and trial.latency_ms_p50 is not None
     if not complete or len(errors) != trial.epochs or not has_all(spec, trial.params):
@@ -153,4 +153,4 @@ def _recorded(study: StudyFolder, spec: StudySpec, trial: TrialRecord) -> Record
     folder = study.trial_folder(trial)
     parameters = read_model_manifest(folder).parameters if (folder / MANIFEST).exists() else None
     latency = float(trial.latency_ms_p50 or 0.0)
-    return Recorded(trial.number, trial.name, trial.params, latency, parameters, errors)
+    return CurveRow(trial.number, trial.name, trial.params, latency, parameters, errors)

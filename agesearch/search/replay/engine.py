@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from agesearch.search.replay.curve_table import Record, Recorded
+from agesearch.search.replay.curve_table import CurveRow, CurveTable
 from agesearch.search.replay.strategies import made
 from agesearch.search.sampler.acquisition import reference_beyond
 from agesearch.search.space.conditions import Dimension, steps
@@ -62,17 +62,17 @@ class Replayed:
         return np.where(places >= 0, np.asarray(self.volumes)[np.maximum(places, 0)], 0.0)
 
 
-def reference_point(rows: Sequence[Recorded]) -> tuple[float, float]:
+def reference_point(rows: Sequence[CurveRow]) -> tuple[float, float]:
     """(error in years, latency in ms): a tenth of the front's extent beyond its nadir."""
     return reference_beyond([row.point for row in rows])
 
 
-def full_volume(rows: Sequence[Recorded]) -> float:
+def full_volume(rows: Sequence[CurveRow]) -> float:
     """The hypervolume of the whole record: where random search ends."""
     return hypervolume([row.point for row in rows], reference_point(rows))
 
 
-def replay(record: Record, name: str, seed: int, *, slots: int = 4) -> Replayed:
+def replay(record: CurveTable, name: str, seed: int, *, slots: int = 4) -> Replayed:
     """Run one strategy over the record until every row was used."""
     return _Run(record, name, seed).go(slots)
 
@@ -80,12 +80,12 @@ def replay(record: Record, name: str, seed: int, *, slots: int = 4) -> Replayed:
 class _Run:
     """The state of one replay."""
 
-    def __init__(self, record: Record, name: str, seed: int) -> None:
+    def __init__(self, record: CurveTable, name: str, seed: int) -> None:
         self._name, self._seed = name, seed
         self._strategy = made(name).make(record, seed)
         self._shelf = _Shelf(record)
         self._reference = reference_point(record.rows)
-        self._rows: dict[int, Recorded] = {}
+        self._rows: dict[int, CurveRow] = {}
         self._trained: dict[int, int] = {}
         self._front: list[tuple[float, float]] = []
         self._steps: list[tuple[int, float]] = [(0, 0.0)]
@@ -145,7 +145,7 @@ class _Run:
 class _Shelf:
     """The record's rows that a run has not used yet."""
 
-    record: Record
+    record: CurveTable
     left: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -155,11 +155,11 @@ class _Shelf:
         self._networks = [network_of(study, row.params) for row in rows]
 
     @property
-    def rows(self) -> list[Recorded]:
+    def rows(self) -> list[CurveRow]:
         """The rows that are left."""
         return [self.record.rows[at] for at in self.left]
 
-    def take_nearest(self, wanted: Mapping[str, object]) -> Recorded:
+    def take_nearest(self, wanted: Mapping[str, object]) -> CurveRow:
         """The nearest row that is left, the first of several; it is used from now on."""
         study = self.record.spec
         network = network_of(study, wanted)

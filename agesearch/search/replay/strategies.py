@@ -1,7 +1,7 @@
 """The search strategies that replays compare, one row of ``STRATEGIES`` each.
 
-Our own run with the code of a real search: ``History`` suggests and remembers, ``rungs.decide`` stops. Those
-of other libraries are in ``agesearch.search.replay.baselines``.
+Our own run with the code of a real search: ``Suggester`` suggests, ``History`` remembers, ``rungs.decide``
+stops. Those of other libraries are in ``agesearch.search.replay.baselines``.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import Literal, Protocol
 
 from agesearch.errors import unknown_name
 from agesearch.metrics import VAL_MAE_YEARS
-from agesearch.search.replay.curve_table import Record, Recorded
+from agesearch.search.replay.curve_table import CurveRow, CurveTable
+from agesearch.search.run.suggester import Suggester
 from agesearch.search.space.space import network_of
-from agesearch.search.stopping.rungs import KEEP, Curve, Keep, Pause, Stop, decide
-from agesearch.search.store.history import History, Spent
+from agesearch.search.stopping.rungs import KEEP, Keep, LearningCurve, Pause, Stop, decide
+from agesearch.search.store.history import History, TrialCost
 from agesearch.search.store.records import State
 from agesearch.specs import RungSpec
 
@@ -25,21 +26,21 @@ from agesearch.specs import RungSpec
 class Strategy(Protocol):
     """What a replay asks: which trial next, and after each epoch whether it goes on."""
 
-    def ask(self, left: Sequence[Recorded]) -> Mapping[str, object] | int | None:
+    def ask(self, left: Sequence[CurveRow]) -> Mapping[str, object] | int | None:
         """The parameters wanted next; the nearest of the rows ``left`` will stand for them. Or the number of
         a paused trial that goes on; None where no rows are left, nor such a trial.
         """
         ...
 
-    def begin(self, row: Recorded) -> int:
+    def begin(self, row: CurveRow) -> int:
         """A trial of the row that stands for them begins; returns its number."""
         ...
 
-    def goes_on(self, number: int, row: Recorded, epoch: int) -> bool:
+    def goes_on(self, number: int, row: CurveRow, epoch: int) -> bool:
         """An epoch was trained, not the last one: False stops the trial, or pauses it."""
         ...
 
-    def complete(self, number: int, row: Recorded) -> None:
+    def complete(self, number: int, row: CurveRow) -> None:
         """The last epoch was trained."""
         ...
 
@@ -49,7 +50,7 @@ class Own:
 
     def __init__(
         self,
-        record: Record,
+        record: CurveTable,
         seed: int,
         sampler: Literal["random", "tpe", "ehvi"],
         *,
@@ -64,18 +65,21 @@ class Own:
         changes = {"seed": seed, "rungs": rungs, "sampler": sampler, "startup_trials": startup}
         self._spec = record.spec.model_copy(update=changes)
         self._history = History.in_memory(self._spec)
+        self._suggester = Suggester(self._history, self._spec)
         self._history.latencies = {network_of(record.spec, row.params): row.latency_ms for row in record.rows}
-        self._curves: dict[int, Curve] = {}
-        self._rows: dict[int, Recorded] = {}
+        self._curves: dict[int, LearningCurve] = {}
+        self._rows: dict[int, CurveRow] = {}
         self._chooses = chooses
         self._has_new = True
 
-    def ask(self, left: Sequence[Recorded]) -> Mapping[str, object] | int | None:
+    def ask(self, left: Sequence[CurveRow]) -> Mapping[str, object] | int | None:
         """What the study's sampler proposes, of the rows left where it ``chooses`` among them."""
         self._has_new = len(left) > 1  # once this one has begun
         while left or self._history.paused:
             chosen = self._chooses or not left
-            proposal = self._history.propose([row.params for row in left] if chosen else None)
+            proposal = self._suggester.propose([row.params for row in left] if chosen else None)
+            if proposal is None:  # all of a finite space was tried: the table has some of it twice
+                return left[0].params
             if proposal.paused is None:
                 return proposal.params
             number = proposal.paused
@@ -87,15 +91,15 @@ class Own:
             self._prune(number, verdict)
         return None
 
-    def begin(self, row: Recorded) -> int:
+    def begin(self, row: CurveRow) -> int:
         """A trial under the row's own parameters, with the latency it is known to have."""
         number = self._history.begin(row.params).number
         self._history.knows_latency(number, row.latency_ms)
-        self._curves[number] = Curve(number, row.latency_ms, len(row.errors), ())
+        self._curves[number] = LearningCurve(number, row.latency_ms, len(row.errors), ())
         self._rows[number] = row
         return number
 
-    def goes_on(self, number: int, row: Recorded, epoch: int) -> bool:
+    def goes_on(self, number: int, row: CurveRow, epoch: int) -> bool:
         """What the rungs say, where there are any."""
         curve = self._curves[number] = self._longer(number, row, epoch)
         verdict = self._verdict(curve)
@@ -107,13 +111,13 @@ class Own:
             return True
         return False
 
-    def complete(self, number: int, row: Recorded) -> None:
+    def complete(self, number: int, row: CurveRow) -> None:
         """The best error counts."""
         epochs = len(row.errors)
         self._curves[number] = _ended(self._longer(number, row, epochs), State.COMPLETE)
         self._history.complete(number, {VAL_MAE_YEARS: min(row.errors)}, self._spent(number))
 
-    def _verdict(self, curve: Curve) -> Keep | Pause | Stop:
+    def _verdict(self, curve: LearningCurve) -> Keep | Pause | Stop:
         if self._spec.rungs is None:
             return KEEP
         return decide(curve, list(self._curves.values()), self._spec.rungs, self._spec.max_mae_years)
@@ -123,14 +127,14 @@ class Own:
         self._history.prune(number, verdict.reason, spent, spent.curve[-1])
         self._curves[number] = _ended(self._curves[number], State.PRUNED)
 
-    def _spent(self, number: int) -> Spent:
+    def _spent(self, number: int) -> TrialCost:
         epochs = len(self._curves[number].best)
-        return Spent(epochs, float(epochs), self._rows[number].errors[:epochs])
+        return TrialCost(epochs, float(epochs), self._rows[number].errors[:epochs])
 
-    def _longer(self, number: int, row: Recorded, epoch: int) -> Curve:
+    def _longer(self, number: int, row: CurveRow, epoch: int) -> LearningCurve:
         before = self._curves[number]
         best = min(row.errors[epoch - 1], before.best[-1] if before.best else math.inf)
-        return Curve(number, before.latency_ms, before.epochs, (*before.best, best))
+        return LearningCurve(number, before.latency_ms, before.epochs, (*before.best, best))
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,7 @@ class Made:
     """A row of the table: what the strategy is, and how to make it for a record and a seed."""
 
     about: str
-    make: Callable[[Record, int], Strategy]
+    make: Callable[[CurveTable, int], Strategy]
 
 
 #: A recorded study is all random; a strategy that learns begins to after so many trials at most.
@@ -151,17 +155,17 @@ def _own(
     stops: bool,
     pauses: bool = False,
     chooses: bool = False,
-) -> Callable[[Record, int], Strategy]:
+) -> Callable[[CurveTable, int], Strategy]:
     return partial(Own, sampler=sampler, stops=stops, pauses=pauses, chooses=chooses)
 
 
-def _optuna(record: Record, seed: int) -> Strategy:
+def _optuna(record: CurveTable, seed: int) -> Strategy:
     from agesearch.search.replay.baselines import PlainOptuna
 
     return PlainOptuna(record, seed)
 
 
-def _moasha(record: Record, seed: int, *, ranked: bool, ours: bool) -> Strategy:
+def _moasha(record: CurveTable, seed: int, *, ranked: bool, ours: bool) -> Strategy:
     from agesearch.search.replay.baselines import Moasha
 
     return Moasha(record, seed, ranked=ranked, rungs=(record.spec.rungs or RungSpec()) if ours else None)
@@ -210,5 +214,5 @@ def made(name: str) -> Made:
     return STRATEGIES[name]
 
 
-def _ended(curve: Curve, state: State) -> Curve:
-    return Curve(curve.number, curve.latency_ms, curve.epochs, curve.best, state)
+def _ended(curve: LearningCurve, state: State) -> LearningCurve:
+    return LearningCurve(curve.number, curve.latency_ms, curve.epochs, curve.best, state)

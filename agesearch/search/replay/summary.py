@@ -11,7 +11,7 @@ import numpy as np
 
 from agesearch.errors import InputError
 from agesearch.progress import Listener, Progress, silent
-from agesearch.search.replay.curve_table import Record
+from agesearch.search.replay.curve_table import CurveTable
 from agesearch.search.replay.engine import Replayed, full_volume, reference_point, replay
 from agesearch.search.replay.strategies import made
 
@@ -79,7 +79,12 @@ class Comparison:
 
 
 def compare(
-    record: Record, names: Sequence[str], *, seeds: int = 20, slots: int = 4, on_progress: Listener = silent
+    record: CurveTable,
+    names: Sequence[str],
+    *,
+    seeds: int = 20,
+    slots: int = 4,
+    on_progress: Listener = silent,
 ) -> Comparison:
     """Replay each strategy with seeds 0, 1, 2... Random search always ends with the whole record, so that its
     final hypervolume is the record's, whatever the seed.

@@ -9,8 +9,8 @@ from __future__ import annotations
 import time
 
 from agesearch.models.identity import read_model_manifest
+from agesearch.search.run.reports import SECONDS
 from agesearch.search.run.trial_inputs import TrialInputs
-from agesearch.search.run.trial_manager import SECONDS
 from agesearch.specs import TrainSpec
 from agesearch.storage import Location
 from agesearch.training.ddp import fit_together

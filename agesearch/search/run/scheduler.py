@@ -1,4 +1,4 @@
-"""[ray] Early stopping on Ray Tune: after each epoch the ``Keeper`` is asked whether the trial goes on.
+"""[ray] Early stopping on Ray Tune: after each epoch the ``TrialManager`` is asked whether the trial goes on.
 
 The rule itself is ``agesearch.search.stopping.rungs.decide``; a trial is judged before Tune lets it train on,
 so a stopped one costs no epoch more. Which trials have reached a rung first depends on timing where several
@@ -12,11 +12,11 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from agesearch.search.run.searcher import NotKept, StudySearcher
+from agesearch.search.run.searcher import NotPickled, StudySearcher
 
 
-class RungScheduler(NotKept, FIFOScheduler):
-    """Trials run in the order they come and are stopped where the keeper says so."""
+class RungScheduler(NotPickled, FIFOScheduler):
+    """Trials run in the order they come and are stopped where the manager says so."""
 
     def __init__(self, searcher: StudySearcher) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -34,5 +34,5 @@ class RungScheduler(NotKept, FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """STOP or CONTINUE for a trial that reports an epoch."""
-        ends = self._searcher.ends(trial.trial_id, result)
+        ends = self._searcher.report(trial.trial_id, result)
         return TrialScheduler.STOP if ends else TrialScheduler.CONTINUE

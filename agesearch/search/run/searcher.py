@@ -1,5 +1,5 @@
-"""[ray] The study's searcher on Ray Tune: Tune asks it for trials and tells it results; the ``Keeper``
-decides.
+"""[ray] The study's searcher on Ray Tune: Tune asks it for trials and tells it how they end; the
+``TrialManager`` decides.
 
 Why our own and not ``OptunaSearch``: see ``agesearch.search.store.history``. Concurrency is held here and not
 by Tune's ``ConcurrencyLimiter``, whose slot is lost when an actor fails to reset; a trial that Tune gives up
@@ -21,8 +21,8 @@ from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
 from agesearch.search.run.driver import Stopping, Urgency
-from agesearch.search.run.trial import Board
-from agesearch.search.run.trial_manager import Keeper
+from agesearch.search.run.trial import TrialCards
+from agesearch.search.run.trial_manager import TrialManager
 from agesearch.search.run.watchdog import Death, Watchdog
 from agesearch.search.store.records import StudyFolder
 from agesearch.search.store.repair import WRITE_ERRORS, write_fault
@@ -34,7 +34,7 @@ _NODE_LOST = ("actor's node was terminated", "node it was running on is dead", "
 _LOOK_EVERY_S = 0.2
 
 
-class NotKept:
+class NotPickled:
     """Tune pickles whatever it is given into records of its own, which nothing here reads: leave nothing
     there.
     """
@@ -46,16 +46,16 @@ class NotKept:
         return self
 
 
-class StudySearcher(NotKept, Searcher):
-    """Hands the keeper's trials to Tune, at most ``concurrency`` at once."""
+class StudySearcher(NotPickled, Searcher):
+    """Hands the manager's trials to Tune, at most ``concurrency`` at once."""
 
     def __init__(
         self,
-        keeper: Keeper,
+        manager: TrialManager,
         folder: StudyFolder,
         *,
         concurrency: int,
-        board: Board | None = None,
+        board: TrialCards | None = None,
         stopping: Stopping | None = None,
         watchdog: Watchdog | None = None,
     ) -> None:
@@ -64,8 +64,7 @@ class StudySearcher(NotKept, Searcher):
         self._hung: dict[int, str] = {}
         self._stopping = stopping or Stopping()
         self._heeded = Urgency.NOT
-        self._parked: set[int] = set()
-        self._keeper = keeper
+        self._manager = manager
         self._folder = folder
         self._concurrency = concurrency
         self._board = board
@@ -74,20 +73,20 @@ class StudySearcher(NotKept, Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """The next trial as Tune's config; None while none may start; FINISHED when all are over."""
-        if self._keeper.live >= self._concurrency:
+        if self._manager.live >= self._concurrency:
             return None
         record = None
         with self._halting():
-            record = self._keeper.next_trial()
+            record = self._manager.next_trial()
         if record is None:
             finished: Any = Searcher.FINISHED  # a string, which Tune takes in place of a config
-            return finished if self._keeper.exhausted else None
+            return finished if self._manager.exhausted else None
         self._numbers[trial_id] = record.number
         return {
             "number": record.number,
             "name": record.name,
             "folder": str(self._folder.trial_folder(record)),
-            "spec": self._keeper.spec_of(record).model_dump_json(),
+            "spec": self._manager.spec_of(record).model_dump_json(),
         }
 
     def began(self, trial: Trial) -> None:
@@ -97,14 +96,22 @@ class StudySearcher(NotKept, Searcher):
             self._board.show(number, name)
         self._watchdog.began(number)
         with self._halting():
-            self._keeper.began(number)
+            self._manager.began(number)
+
+    def report(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """An epoch was reported, to the scheduler, which is asked first; whether the trial ends with it."""
+        number = self._numbers.get(trial_id)
+        if number is None:
+            return False
+        self._watchdog.heard(number)
+        self.heed()
+        ends: bool | None = None
+        with self._halting():
+            ends = self._manager.report(number, result)
+        return bool(ends)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """An epoch was reported."""
-        number = self._numbers[trial_id]
-        self._watchdog.heard(number)
-        with self._halting():
-            self._keeper.progressed(number, result)
+        """Nothing: ``report`` has heard of it."""
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -117,10 +124,7 @@ class StudySearcher(NotKept, Searcher):
         self._watchdog.over(number)
         report = result or {}
         with self._halting():
-            if number in self._parked:
-                self._keeper.parked(number, report)
-            else:
-                self._keeper.ended(number, report)
+            self._manager.ended(number, report)
         self._take_card_down(number, str(report.get("reason", "")))
 
     def settle_lost(self, trials: list[Trial]) -> None:
@@ -135,7 +139,7 @@ class StudySearcher(NotKept, Searcher):
             death = Death(hung) if hung else _last_words(trial)
             self._take_card_down(number, death.reason)
             with self._halting():
-                self._keeper.died(number, death)
+                self._manager.died(number, death)
 
     def _find_new(self, trials: list[Trial]) -> None:
         """Tune's own object of each new trial; its list grows with the study, the new ones are at its end."""
@@ -160,30 +164,11 @@ class StudySearcher(NotKept, Searcher):
                 with suppress(ray.exceptions.RayError):
                     ray.kill(actor)
 
-    def may_stop(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Whether the trial has epochs left to be stopped before."""
-        number = self._numbers.get(trial_id)
-        return number is not None and self._keeper.may_stop(number, result)
-
-    def ends(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Whether the trial ends with this result: hopeless or unlikely to reach the front, without an
-        error in years, or because the study was asked to stop.
-        """
-        number = self._numbers.get(trial_id)
-        if number is None:
-            return False
-        with self._halting():
-            if self._keeper.judged(number, result):
-                return True
-        if self._stopping.urgency and self._keeper.may_stop(number, result):
-            self._parked.add(number)
-        return number in self._parked
-
     def heed(self) -> None:
         """Obey what the study was asked since the last time: to stop, or to stop now."""
         if self._stopping.urgency > self._heeded:
             self._heeded = self._stopping.urgency
-            self._keeper.wind_down(self._stopping.by, at_once=self.stops_now)
+            self._manager.wind_down(self._stopping.by, at_once=self.stops_now)
 
     @property
     def stops_now(self) -> bool:
@@ -192,7 +177,7 @@ class StudySearcher(NotKept, Searcher):
 
     def stop(self, reason: str) -> None:
         """Start no more trials; those that run end as PRUNED with this reason."""
-        self._keeper.stop_reason = self._keeper.stop_reason or reason
+        self._manager.stop_reason = self._manager.stop_reason or reason
 
     @contextmanager
     def _halting(self) -> Iterator[None]:
@@ -200,8 +185,8 @@ class StudySearcher(NotKept, Searcher):
         try:
             yield
         except WRITE_ERRORS as error:
-            self._keeper.halted = self._keeper.halted or write_fault(error)
-        if self._keeper.halted:
+            self._manager.halted = self._manager.halted or write_fault(error)
+        if self._manager.halted:
             self._stopping.ask(Urgency.AFTER_EPOCH, "a failed write")
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
@@ -215,7 +200,7 @@ class StudySearcher(NotKept, Searcher):
             self._board.take_down(number, failure)
 
 
-class Watcher(NotKept, Callback):
+class Watcher(NotPickled, Callback):
     """Tells the searcher what Tune tells its callbacks only."""
 
     def __init__(self, searcher: StudySearcher) -> None:
@@ -238,7 +223,7 @@ class Watcher(NotKept, Callback):
         self._searcher.heed()
 
 
-class Deadline(NotKept, Stopper):
+class Deadline(NotPickled, Stopper):
     """Ends the study when its time is up: no new trials, and running ones stop after their epoch."""
 
     def __init__(
@@ -249,21 +234,20 @@ class Deadline(NotKept, Stopper):
         self._end = None if seconds is None else clock() + seconds
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Whether this trial stops at this result."""
-        return self._passed() and self._searcher.may_stop(trial_id, result)
+        """Never: Tune asks here first, and the manager decides. Notes when the time is up."""
+        self._look()
+        return False
 
     def stop_all(self) -> bool:
         """Only where the study is to stop now: Tune does not tell the searcher of these trials, which stay
         RUNNING for a later run. Notes when the time is up.
         """
-        self._passed()
+        self._look()
         return self._searcher.stops_now
 
-    def _passed(self) -> bool:
-        if self._end is None or self._clock() < self._end:
-            return False
-        self._searcher.stop("time is up")
-        return True
+    def _look(self) -> None:
+        if self._end is not None and self._clock() >= self._end:
+            self._searcher.stop("time is up")
 
 
 def _last_words(trial: Trial) -> Death:

@@ -25,7 +25,7 @@ from agesearch.search.run.teachers import AGE, ORDER, Teachers, own_teacher
 from agesearch.search.space.limits import Fitting, Latencies, fitting_networks, limits_of
 from agesearch.search.space.space import grid, networks
 from agesearch.search.store.events import EventListener, Note
-from agesearch.search.store.records import LATENCY_FILE, Source, StudyFolder, StudyHeader
+from agesearch.search.store.records import LATENCY_FILE, StudyFolder, StudyHeader, StudyInput
 from agesearch.specs import ModelSpec, StudySpec, parse_spec
 from agesearch.storage import Location
 
@@ -42,7 +42,7 @@ def _parameter_count(model: ModelSpec) -> int:
 
 
 @dataclass(frozen=True)
-class Workshop:
+class SetupFunctions:
     """What trials are made of; tests and benches put their own in."""
 
     latency: Callable[[ModelSpec], SpeedRow]
@@ -57,7 +57,7 @@ def latency_cache() -> Location:
 
 
 def known_latencies(
-    folder: StudyFolder, spec: StudySpec, workshop: Workshop, on_event: EventListener
+    folder: StudyFolder, spec: StudySpec, functions: SetupFunctions, on_event: EventListener
 ) -> dict[tuple[str, int], float | str]:
     """Latency in ms of each network of the space, or why it has none; kept in the study for good.
 
@@ -75,7 +75,7 @@ def known_latencies(
         on_event(Progress("Latency", done, len(models), failed=len(faults), note=note))
         if key not in known:
             try:
-                known[key] = workshop.latency(model)
+                known[key] = functions.latency(model)
             except Exception as error:  # whatever an exporter cannot take: its trials FAIL, the study goes on
                 faults[key] = first_line(error)
     on_event(Progress("Latency", len(models), len(models), failed=len(faults)))
@@ -85,10 +85,10 @@ def known_latencies(
 
 
 def fitting_study(
-    spec: StudySpec, latencies: Latencies, workshop: Workshop, on_event: EventListener
+    spec: StudySpec, latencies: Latencies, functions: SetupFunctions, on_event: EventListener
 ) -> Fitting:
     """The networks within the study's limits; a note says how many are left out."""
-    fitting = fitting_networks(spec, latencies, workshop.parameters)
+    fitting = fitting_networks(spec, latencies, functions.parameters)
     if fitting.left_out:
         share = f"{len(fitting.left_out)} of the space's {len(latencies)} networks"
         on_event(Note(f"{share} are above {limits_of(spec)}: they are never trained."))
@@ -103,9 +103,9 @@ def fitting_trials(spec: StudySpec, fitting: Fitting) -> StudySpec:
     return spec.model_copy(update={"trials": min(spec.trials, points)})
 
 
-def default_workshop() -> Workshop:
+def default_functions() -> SetupFunctions:
     """What a real study uses: measured latencies, cached on this machine, and real training."""
-    return Workshop(LatencyTable(latency_cache()).latency, _default_inputs)
+    return SetupFunctions(LatencyTable(latency_cache()).latency, _default_inputs)
 
 
 def _default_inputs(header: StudyHeader, on_progress: Listener) -> TrialInputs:
@@ -145,7 +145,7 @@ def study_header(
     spec: StudySpec,
     dataset: Location,
     manifest: Manifest,
-    teachers: tuple[Source, Source | None],
+    teachers: tuple[StudyInput, StudyInput | None],
     scale: float = 1.0,
 ) -> StudyHeader:
     """The record a new study starts with."""
@@ -153,7 +153,7 @@ def study_header(
     age, order = teachers
     return StudyHeader(
         spec=spec,
-        dataset=Source(path=str(dataset), content_digest=manifest.content_digest),
+        dataset=StudyInput(path=str(dataset), content_digest=manifest.content_digest),
         teacher=age,
         order_teacher=order,
         scale=scale,
@@ -211,8 +211,8 @@ def taken(folder: StudyFolder, spec: StudySpec, manifest: Manifest, teachers: Te
 
 
 def same_source(
-    what: str, source: Source, moved_to: str | Location | None, digest: Callable[[Location], str]
-) -> Source:
+    what: str, source: StudyInput, moved_to: str | Location | None, digest: Callable[[Location], str]
+) -> StudyInput:
     """Where a study's dataset or teacher lies now; an ``InputError`` where it is gone or another one."""
     place = Location.of(moved_to or source.path)
     if not place.exists():
@@ -232,10 +232,12 @@ def same_teachers(
     header: StudyHeader,
     age: str | Location | None = None,
     order: str | Location | None = None,
-) -> dict[str, Source | None]:
+) -> dict[str, StudyInput | None]:
     """A study's teachers as they lie now, for its header; see ``same_source``."""
     age = age or own_teacher(folder, AGE, header.teacher)
-    found: dict[str, Source | None] = {"teacher": same_source("teacher", header.teacher, age, model_digest)}
+    found: dict[str, StudyInput | None] = {
+        "teacher": same_source("teacher", header.teacher, age, model_digest)
+    }
     if header.order_teacher is not None:
         from agesearch.models.order_net import order_digest
 

@@ -20,9 +20,9 @@ from agesearch.errors import AgeSearchError, InputError, first_line
 from agesearch.measure.speed import cores
 from agesearch.search.run.driver import Stopping, Wheel, driving, signals_ask
 from agesearch.search.run.setup import (
-    Workshop,
+    SetupFunctions,
     dataset_digest,
-    default_workshop,
+    default_functions,
     fitting_study,
     fitting_trials,
     known_latencies,
@@ -34,7 +34,7 @@ from agesearch.search.run.setup import (
     warn_of_other_crops,
 )
 from agesearch.search.run.teachers import chosen_teachers
-from agesearch.search.run.trial_manager import Keeper
+from agesearch.search.run.trial_manager import TrialManager
 from agesearch.search.run.watchdog import STALL_MINUTES, Watchdog
 from agesearch.search.space.space import check_space
 from agesearch.search.store.events import EventListener, Outcome, StudyEnded, StudyStarted, unheard
@@ -74,7 +74,7 @@ _TUNE_ENVIRONMENT = {
 
 
 @dataclass(frozen=True)
-class Limits:
+class RunLimits:
     """How much a run may use; without a limit, what the study and the machine give.
 
     ``minutes`` counts from the start of the run, its preparation included. ``workers_per_trial`` processes
@@ -110,9 +110,9 @@ def run_study(
     *,
     order_teacher: str | Location | None = None,
     scale: float = 1.0,
-    limits: Limits | None = None,
+    limits: RunLimits | None = None,
     on_event: EventListener = unheard,
-    workshop: Workshop | None = None,
+    functions: SetupFunctions | None = None,
 ) -> StudyResult:
     """Search ``spec`` on a dataset with a teacher, into the new study folder ``out``.
 
@@ -136,7 +136,7 @@ def run_study(
             found = teachers.trained(place, on_event, limits.address if limits else None)
             header = study_header(spec, place, manifest, found, scale)
             warn_of_other_crops(manifest, teachers.age, on_event)
-            return _run(folder, header, limits or Limits(), on_event, workshop, wheel, began)
+            return _run(folder, header, limits or RunLimits(), on_event, functions, wheel, began)
 
 
 def resume_study(
@@ -146,9 +146,9 @@ def resume_study(
     teacher: str | Location | None = None,
     order_teacher: str | Location | None = None,
     trials: int | None = None,
-    limits: Limits | None = None,
+    limits: RunLimits | None = None,
     on_event: EventListener = unheard,
-    workshop: Workshop | None = None,
+    functions: SetupFunctions | None = None,
 ) -> StudyResult:
     """Go on with a study, to ``trials`` finished trials where that is given.
 
@@ -171,15 +171,15 @@ def resume_study(
             }
         )
         with driving(folder.root) as wheel:
-            return _run(folder, header, limits or Limits(), on_event, workshop, wheel)
+            return _run(folder, header, limits or RunLimits(), on_event, functions, wheel)
 
 
 def _run(
     folder: StudyFolder,
     header: StudyHeader,
-    limits: Limits,
+    limits: RunLimits,
     on_event: EventListener,
-    workshop: Workshop | None,
+    functions: SetupFunctions | None,
     wheel: Wheel,
     began: float | None = None,
 ) -> StudyResult:
@@ -193,16 +193,20 @@ def _run(
         folder.write_front(history.front())
         wheel.outcome = Outcome.COMPLETE.value
         return StudyResult(folder, Outcome.COMPLETE, history.records, history.front(), total)
-    workshop = workshop or default_workshop()
+    functions = functions or default_functions()
     with ExitStack() as stack:
         # A cluster is joined first, since its address may be wrong; a Ray of our own starts only when the
         # networks have been timed, on a machine that does nothing else.
         session = stack.enter_context(ray_session(limits.address)) if limits.address else None
-        latencies = known_latencies(folder, header.spec, workshop, on_event)
-        fitting = fitting_study(header.spec, latencies, workshop, on_event)
-        history.suggest_only(fitting)
-        keeper = Keeper(
-            folder, history, fitting_trials(header.spec, fitting), latencies=latencies, on_event=on_event
+        latencies = known_latencies(folder, header.spec, functions, on_event)
+        fitting = fitting_study(header.spec, latencies, functions, on_event)
+        manager = TrialManager(
+            folder,
+            history,
+            fitting_trials(header.spec, fitting),
+            latencies=latencies,
+            fitting=fitting,
+            on_event=on_event,
         )
         session = session or stack.enter_context(ray_session(dashboard=limits.dashboard))
         slots = plan(
@@ -211,10 +215,10 @@ def _run(
             concurrency=limits.concurrency,
             workers=limits.workers_per_trial,
             gpus_per_trial=limits.gpus_per_trial,
-            trials=keeper.total,
+            trials=manager.total,
         )
         check_shared(folder.root, "the study")
-        inputs = workshop.inputs(header, on_event).on_workers(slots.workers, slots.gpus_per_worker)
+        inputs = functions.inputs(header, on_event).on_workers(slots.workers, slots.gpus_per_worker)
         keep_header(folder, header)
         wheel.searches(
             finished=history.finished,
@@ -222,23 +226,23 @@ def _run(
             dashboard=session.dashboard_url,
             deadline=deadline,
         )
-        on_event(_started(folder, header, keeper, slots, session, deadline))
-        outcome = _search(folder, keeper, inputs, slots, session, deadline, wheel.stopping, watchdog)
-        _close(keeper, folder)
+        on_event(_started(folder, header, manager, slots, session, deadline))
+        outcome = _search(folder, manager, inputs, slots, session, deadline, wheel.stopping, watchdog)
+        _close(manager, folder)
         wheel.outcome = outcome.value
         on_event(StudyEnded(outcome))
-    return StudyResult(folder, outcome, keeper.records, keeper.front, keeper.total)
+    return StudyResult(folder, outcome, manager.records, manager.front, manager.total)
 
 
-def _close(keeper: Keeper, folder: StudyFolder) -> None:
+def _close(manager: TrialManager, folder: StudyFolder) -> None:
     """Write the records a last time; an ``AgeSearchError`` where they, or a trial's files, had no room."""
     try:
-        keeper.close()
+        manager.close()
     except WRITE_ERRORS as error:
-        keeper.halted = keeper.halted or write_fault(error)
-    if keeper.halted:
+        manager.halted = manager.halted or write_fault(error)
+    if manager.halted:
         raise AgeSearchError(
-            f"The study stopped: {keeper.halted} Nothing finished is lost; once it can be written, go on "
+            f"The study stopped: {manager.halted} Nothing finished is lost; once it can be written, go on "
             f"with: agesearch tune --resume {folder.root}"
         )
 
@@ -246,21 +250,21 @@ def _close(keeper: Keeper, folder: StudyFolder) -> None:
 def _started(
     folder: StudyFolder,
     header: StudyHeader,
-    keeper: Keeper,
+    manager: TrialManager,
     slots: Plan,
     session: RaySession,
     deadline: float | None,
 ) -> StudyStarted:
-    records = keeper.records
+    records = manager.records
     return StudyStarted(
         folder=str(folder.root),
-        total=keeper.total,
+        total=manager.total,
         records=tuple(records),
         resumed=sum(record.state is State.RUNNING for record in records),
         concurrency=slots.concurrency,
         dashboard_url=session.dashboard_url,
         header=header,
-        front=tuple(keeper.front),
+        front=tuple(manager.front),
         seconds=None if deadline is None else deadline - time.monotonic(),
     )
 
@@ -318,7 +322,7 @@ def _tuner(
 
 def _search(
     folder: StudyFolder,
-    keeper: Keeper,
+    manager: TrialManager,
     inputs: TrialInputs,
     slots: Plan,
     session: RaySession,
@@ -327,11 +331,11 @@ def _search(
     watchdog: Watchdog,
 ) -> Outcome:
     from agesearch.search.run.searcher import Deadline, StudySearcher
-    from agesearch.search.run.trial import Board
+    from agesearch.search.run.trial import TrialCards
 
-    board = Board() if session.dashboard_url else None
+    board = TrialCards() if session.dashboard_url else None
     searcher = StudySearcher(
-        keeper, folder, concurrency=slots.concurrency, board=board, stopping=stopping, watchdog=watchdog
+        manager, folder, concurrency=slots.concurrency, board=board, stopping=stopping, watchdog=watchdog
     )
     scratch = folder.root / _TUNE_FOLDER
     scratch.delete()
@@ -343,18 +347,18 @@ def _search(
         try:
             tuner.fit()
         except Exception as error:  # Tune's own files; where they had no room, the study's have none either
-            if not (keeper.halted or is_full(error)):
+            if not (manager.halted or is_full(error)):
                 raise
-            keeper.halted = keeper.halted or f"'{scratch}' could not be written: {first_line(error)}"
+            manager.halted = manager.halted or f"'{scratch}' could not be written: {first_line(error)}"
     if board:
         board.close()
     scratch.delete()
-    keeper.park_all()
-    if keeper.winding_down and not keeper.complete:
+    manager.park_all()
+    if manager.winding_down and not manager.complete:
         return Outcome.INTERRUPTED
-    if keeper.stop_reason is not None:
+    if manager.stop_reason is not None:
         return Outcome.TIME_UP
-    return Outcome.COMPLETE if keeper.exhausted else Outcome.INTERRUPTED
+    return Outcome.COMPLETE if manager.exhausted else Outcome.INTERRUPTED
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from agesearch.progress import Listener, Progress
 from agesearch.search.space.conditions import possible, setting, walk
 from agesearch.search.space.validation import ARCH
 from agesearch.search.store.events import EventListener
-from agesearch.search.store.records import Source, StudyFolder
+from agesearch.search.store.records import StudyFolder, StudyInput
 from agesearch.specs import OrderTrainSpec, Range, StudySpec, TrainSpec
 from agesearch.storage import Location
 
@@ -36,7 +36,7 @@ class Teachers:
 
     def trained(
         self, dataset: Location, on_event: EventListener, address: str | None = None
-    ) -> tuple[Source, Source | None]:
+    ) -> tuple[StudyInput, StudyInput | None]:
         """The teachers with their digests, after training those that are not there yet.
 
         A killed training goes on where it stopped, and a finished one is taken as it is.
@@ -51,17 +51,17 @@ class Teachers:
                 from agesearch.training.teach_order import teach_order
 
                 teach_order(spec, dataset, self.order, threads=cores(), on_progress=listener)
-        age = Source(path=str(self.age), content_digest=model_digest(self.age))
+        age = StudyInput(path=str(self.age), content_digest=model_digest(self.age))
         return age, order_source(self.order)
 
 
-def order_source(place: Location | None) -> Source | None:
+def order_source(place: Location | None) -> StudyInput | None:
     """An order teacher with its digest."""
     if place is None:
         return None
     from agesearch.models.order_net import order_digest
 
-    return Source(path=str(place), content_digest=order_digest(place))
+    return StudyInput(path=str(place), content_digest=order_digest(place))
 
 
 def chosen_teachers(
@@ -114,7 +114,7 @@ def check_stages(spec: StudySpec) -> None:
             raise unknown_name(f"stage of {arch} ({_STAGE})", stage, known_stages(arch))
 
 
-def own_teacher(folder: StudyFolder, name: str, source: Source) -> str | None:
+def own_teacher(folder: StudyFolder, name: str, source: StudyInput) -> str | None:
     """Where a teacher of the study's own lies now, where the study was moved with it; None where it was
     not.
     """

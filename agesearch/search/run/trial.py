@@ -18,8 +18,8 @@ from ray import tune
 from agesearch.errors import ConflictError, StorageFullError
 from agesearch.metrics import EPOCH
 from agesearch.search.run.ddp import train_together
+from agesearch.search.run.reports import COMPLETED, CUT, FAILED, NOTE, OUTCOME, REASON, SECONDS
 from agesearch.search.run.trial_inputs import TrialInputs
-from agesearch.search.run.trial_manager import COMPLETED, CUT, FAILED, NOTE, OUTCOME, REASON, SECONDS
 from agesearch.search.stopping.curves import trained_seconds
 from agesearch.specs import TrainSpec
 from agesearch.storage import Location, exclusive, is_full
@@ -134,7 +134,7 @@ def _described(error: Exception, outcome: str = FAILED) -> str:
     return f"{type(error).__name__}: {first}"[:300] if first else type(error).__name__
 
 
-class Board:
+class TrialCards:
     """Shows trials in the Ray dashboard: each is a task under its readable name, running, finished or failed.
 
     Tune's own actors are reused from trial to trial and keep one name; hence these cards, which cost one idle
@@ -166,7 +166,7 @@ class Board:
 
 
 class _Cards:
-    """The asyncio actor behind ``Board``: a call to ``show`` lasts as long as its trial."""
+    """The asyncio actor behind ``TrialCards``: a call to ``show`` lasts as long as its trial."""
 
     def __init__(self) -> None:
         self._ends: dict[int, asyncio.Future[str]] = {}

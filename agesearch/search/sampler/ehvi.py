@@ -24,7 +24,7 @@ lower. Until ``startup_trials`` trials have begun and three are COMPLETE, draws 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +37,7 @@ from agesearch.search.sampler.gaussian_process import GaussianProcess, Lengths, 
 from agesearch.search.space.conditions import setting
 from agesearch.search.space.limits import Fitting, Latencies
 from agesearch.search.space.space import Params, Value
-from agesearch.search.stopping.rungs import TINY, Curve, gains_from
+from agesearch.search.stopping.rungs import TINY, LearningCurve, gains_from
 from agesearch.search.store.pareto import front
 from agesearch.search.store.records import State, TrialRecord
 from agesearch.specs import StudySpec
@@ -71,7 +71,7 @@ class _Seen:
 
     number: int
     place: Array
-    curve: Curve
+    curve: LearningCurve
     error: float | None  # in years, of a COMPLETE trial
 
 
@@ -126,7 +126,7 @@ class _Chances:
         return np.where(np.isfinite(found), found, -1.0)
 
 
-class Guide:
+class EhviSampler:
     """Proposes by what the trials so far tell; besides its ``fit``, what it keeps between calls is for speed
     only.
     """
@@ -148,10 +148,11 @@ class Guide:
         seed: int,
         offered: Sequence[Params] | None = None,
         paused: Sequence[TrialRecord] = (),
+        is_tried: Callable[[Params], bool] | None = None,
     ) -> Proposal | None:
         """What to run as trial ``number`` after ``records`` (by number), or which of the ``paused`` trials;
-        None where there is too little to model. Where only some configurations are ``offered``, it is one of
-        those.
+        None where there is too little to model, or no candidate that is not ``is_tried``. Where only some
+        configurations are ``offered``, it is one of those.
         """
         known = [record for record in records if record.params and record.latency_ms_p50 is not None]
         ended = [self._view(record) for record in known if record.state is not State.RUNNING]
@@ -174,7 +175,17 @@ class Guide:
             best = int(rates.argmax())
             if not len(worth) or rates[best] >= worth.max() / _mean_epochs(ended):
                 return Proposal(paused[best].params, paused=paused[best].number)
-        return Proposal(self._encoding.params(places[int(worth.argmax())])) if len(worth) else None
+        return self._best_new(places, worth, is_tried)
+
+    def _best_new(
+        self, places: Array, worth: Array, is_tried: Callable[[Params], bool] | None
+    ) -> Proposal | None:
+        """The candidate of the largest worth that was not tried; None where all were."""
+        for row in np.argsort(-worth, kind="stable"):
+            params = self._encoding.params(places[row])
+            if is_tried is None or not is_tried(params):
+                return Proposal(params)
+        return None
 
     def _new(
         self, model: GaussianProcess, ended: Sequence[_Seen], seed: int, offered: Sequence[Params] | None
@@ -193,7 +204,7 @@ class Guide:
         kept = self._seen.get(record.number)
         if kept is None or (kept[0] is not record and kept[0] != record):
             epochs = int(setting(self._study, record.params, "optim.epochs"))
-            curve = Curve.of(
+            curve = LearningCurve.of(
                 record.number, float(record.latency_ms_p50 or 0.0), epochs, record.curve, record.state
             )
             error = record.val_mae_years if record.state is State.COMPLETE else None
@@ -290,7 +301,7 @@ def _evidence(trials: Sequence[_Seen]) -> tuple[Array, Array]:
     return np.fmin(targets, highest), variance  # FAILed ones, which have none, among the highest
 
 
-def _reached(curves: Iterable[Curve], complete: Sequence[Curve]) -> list[tuple[float, float]]:
+def _reached(curves: Iterable[LearningCurve], complete: Sequence[LearningCurve]) -> list[tuple[float, float]]:
     """What curves that were cut short would have reached: mean and variance of the logarithm of the error."""
     gains: dict[float, tuple[float, float]] = {}
     found: list[tuple[float, float]] = []
@@ -321,7 +332,7 @@ def _mean_epochs(ended: Iterable[_Seen]) -> float:
     return sum(spent) / len(spent)
 
 
-def _gain(share: float, complete: Sequence[Curve]) -> tuple[float, float]:
+def _gain(share: float, complete: Sequence[LearningCurve]) -> tuple[float, float]:
     """Mean and variance of what is still gained from a share of the budget on (logarithms of errors)."""
     gains = gains_from(share, complete)
     if len(gains) < 2:

@@ -151,7 +151,7 @@ class Encoding:
         if step is None:
             return value
         most = math.floor((dimension.high - dimension.low) / step + 1e-9)
-        value = dimension.low + step * min(round((value - dimension.low) / step), most)
+        value = min(dimension.low + step * min(round((value - dimension.low) / step), most), dimension.high)
         return round(value) if dimension.integer else value
 
     def _is_ordered(self, name: str) -> bool:

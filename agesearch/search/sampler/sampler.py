@@ -9,36 +9,43 @@ that time and memory stay bounded. TPE sees copies of them in a study in memory,
   diverges or does not fit is not proposed again and again;
 - trials above ``max_mae_years`` carry that as a constraint (Optuna's own handling of constraints).
 
-What is known to break a limit before it trains is not proposed: TPE is asked again, and after ``REDRAWS``
-times the network is drawn among those that fit.
+What is known to break a limit before it trains, or was tried before, is not proposed: the sampler is asked
+again, after ``REDRAWS`` times about a network drawn among those that fit; then a configuration is taken from
+all that were not tried, of a space that has an end of them.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from agesearch.search.sampler.ehvi import Fit, Guide, Proposal
-from agesearch.search.space.conditions import holds, stages
+from agesearch.search.sampler.ehvi import EhviSampler, Fit, Proposal
+from agesearch.search.space.conditions import endless, holds, stages
 from agesearch.search.space.limits import Fitting, Latencies
 from agesearch.search.space.space import Params, grid, optuna_distributions
+from agesearch.search.store.optuna_database import without_warnings
 from agesearch.search.store.records import State, TrialRecord
 from agesearch.specs import StudySpec
 
 #: How often TPE is asked again for a network within the limits.
 REDRAWS = 20
 
+#: Random draws from a space without an end, where those of the sampler were all tried.
+_TRIES = 1000
+
 _VIEW = "view"
 _MAE_LIMIT = "max_mae_years"
 
 
-class Proposer:
+def _never(_: Params) -> bool:
+    return False
+
+
+class StudySampler:
     """Proposes parameters; besides its ``fit``, what it keeps between calls is for speed only."""
 
     def __init__(self, spec: StudySpec, fitting: Fitting, fit: Fit | None = None) -> None:
@@ -47,7 +54,7 @@ class Proposer:
         self._space = optuna_distributions(spec.space)
         self._stages = stages(spec.space)
         self._view = _View(spec, self._space)
-        self._guide: tuple[Latencies, Guide] | None = None
+        self._modelled: tuple[Latencies, EhviSampler] | None = None
         self._fit = fit
         self._grid = [point for point in grid(spec) if fitting.fits(point)] if spec.sampler == "grid" else []
 
@@ -59,51 +66,82 @@ class Proposer:
         latencies: Latencies | None = None,
         offered: Sequence[Params] | None = None,
         paused: Sequence[TrialRecord] = (),
-    ) -> Proposal:
-        """What to run as trial ``number`` after those ``shown`` (by number), or which ``paused`` trial.
+        is_tried: Callable[[Params], bool] = _never,
+    ) -> Proposal | None:
+        """What to run as trial ``number`` after those ``shown`` (by number), or which ``paused`` trial; None
+        where all that fits ``is_tried`` and none is paused.
 
         Parameters ``given`` are taken as they are. ``latencies`` are those of the networks, where they are
         known. Where only some configurations are ``offered``, ``ehvi`` proposes one of those; where none are,
         a paused trial goes on, the first where nothing is known of their worth.
         """
         known = dict(given or {})
-        if self._grid:
-            return Proposal(self._grid[number % len(self._grid)])
         seed = int(np.random.SeedSequence([self._spec.seed, number]).generate_state(1)[0])
         if self._spec.sampler == "ehvi" and latencies and not known:
-            guided = self._guided_by(latencies).propose(number, shown, seed, offered, paused)
-            if guided is not None:
-                return guided
-        if paused and offered is not None and not offered:
-            first = min(paused, key=lambda record: record.number)
-            return Proposal(first.params, paused=first.number)
-        sampler = self._sampler(seed, shown, bool(latencies))
-        for redrawn in range(REDRAWS + 1):
-            params = self._draw(sampler, known)
-            if self._fitting.fits(params):
-                return Proposal(params, redrawn)
-        fitting = self._fitting.drawn(np.random.default_rng(seed))
-        return Proposal(self._draw(sampler, known | fitting), REDRAWS)
+            modelled = self._modelled_on(latencies).propose(number, shown, seed, offered, paused, is_tried)
+            if modelled is not None:
+                return modelled
+        if offered is None or offered:
+            drawn = self._drawn(number, seed, shown, known, bool(latencies), is_tried)
+            if drawn is not None:
+                return drawn
+        first = min(paused, key=lambda record: record.number, default=None)
+        return None if first is None else Proposal(first.params, paused=first.number)
+
+    def _drawn(
+        self,
+        number: int,
+        seed: int,
+        shown: Sequence[TrialRecord],
+        given: Params,
+        has_latencies: bool,
+        is_tried: Callable[[Params], bool],
+    ) -> Proposal | None:
+        """A configuration that no model of ours has chosen."""
+        if self._grid:
+            order = (self._grid[(number + step) % len(self._grid)] for step in range(len(self._grid)))
+            return next((Proposal(point) for point in order if given or not is_tried(point)), None)
+        sampler, rng = self._sampler(seed, shown, has_latencies), np.random.default_rng(seed)
+        for redrawn in range(2 * REDRAWS):
+            fitting = self._fitting.drawn(rng) if redrawn > REDRAWS and self._fitting.left_out else {}
+            params = self._draw(sampler, given | fitting)
+            if self._fitting.fits(params) and (given or not is_tried(params)):
+                return Proposal(params, min(redrawn, REDRAWS))
+        return self._untried(rng, seed, is_tried)
+
+    def _untried(
+        self, rng: np.random.Generator, seed: int, is_tried: Callable[[Params], bool]
+    ) -> Proposal | None:
+        """A random configuration of those that are left: of all of them, where the space has an end."""
+        points: Iterable[Params]
+        if any(endless(dimension) for dimension in self._spec.space.values()):
+            sampler = optuna.samplers.RandomSampler(seed=seed)
+            points = (self._draw(sampler, {}) for _ in range(_TRIES))
+        else:
+            every = grid(self._spec)
+            points = (every[index] for index in rng.permutation(len(every)))
+        left = (point for point in points if self._fitting.fits(point) and not is_tried(point))
+        return next((Proposal(point, REDRAWS) for point in left), None)
 
     @property
     def fit(self) -> Fit | None:
-        """What the guide has fitted last: another proposer goes on from it as this one would."""
-        return self._guide[1].fit if self._guide else self._fit
+        """What the model was fitted to last: another proposer goes on from it as this one would."""
+        return self._modelled[1].fit if self._modelled else self._fit
 
-    def _guided_by(self, latencies: Latencies) -> Guide:
-        if self._guide is None or self._guide[0] is not latencies:
-            self._guide = latencies, Guide(self._spec, self._fitting, latencies, self.fit)
-        return self._guide[1]
+    def _modelled_on(self, latencies: Latencies) -> EhviSampler:
+        if self._modelled is None or self._modelled[0] is not latencies:
+            self._modelled = latencies, EhviSampler(self._spec, self._fitting, latencies, self.fit)
+        return self._modelled[1]
 
     def _sampler(
         self, seed: int, shown: Sequence[TrialRecord], has_latencies: bool
     ) -> optuna.samplers.BaseSampler:
-        """Random where the study says so and until a guide knows enough, else TPE on what it is shown."""
+        """Random where the study says so and until ``ehvi`` knows enough, else TPE on what it is shown."""
         kind = self._spec.sampler
         if kind == "random" or (kind == "ehvi" and has_latencies):
             return optuna.samplers.RandomSampler(seed=seed)
         self._view.show(shown)
-        with calm():
+        with without_warnings():
             return optuna.samplers.TPESampler(
                 n_startup_trials=self._spec.startup_trials, multivariate=True, constant_liar=True, seed=seed
             )
@@ -157,7 +195,7 @@ class _View:
 
     def _reset(self) -> None:
         self._storage = optuna.storages.InMemoryStorage()
-        with calm():
+        with without_warnings():
             optuna.create_study(study_name=_VIEW, storage=self._storage, directions=["minimize", "minimize"])
         self.study = self._loaded()
         self._study_id = self._storage.get_study_id_from_name(_VIEW)
@@ -194,11 +232,3 @@ class _View:
 
 def _objectives(record: TrialRecord) -> list[float]:
     return [float(record.val_mae_years or 0.0), float(record.latency_ms_p50 or 0.0)]
-
-
-@contextmanager
-def calm() -> Iterator[None]:
-    """Without Optuna's warnings of what it marks experimental."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        yield

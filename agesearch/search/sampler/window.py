@@ -26,7 +26,7 @@ _BEST = 64
 _RUNNING = 64
 
 
-class Sight:
+class TrialWindow:
     """All trials of a study, as far as proposals may see them."""
 
     def __init__(self, records: Iterable[TrialRecord] = ()) -> None:

@@ -174,7 +174,12 @@ def walk(study: StudySpec, fields: Iterable[str] | None = None) -> Iterator[Para
 
 def endless(dimension: Dimension) -> bool:
     """Whether a dimension has values without end: a range of broken numbers without a step."""
-    return isinstance(dimension, Range) and not dimension.integer and dimension.step is None
+    return (
+        isinstance(dimension, Range)
+        and not dimension.integer
+        and dimension.step is None
+        and dimension.low < dimension.high
+    )
 
 
 def steps(dimension: Dimension) -> Sequence[Value]:
@@ -187,7 +192,8 @@ def steps(dimension: Dimension) -> Sequence[Value]:
         return range(int(dimension.low), int(dimension.high) + 1, int(dimension.step or 1))
     step = dimension.step or 1.0
     count = int((dimension.high - dimension.low) / step + 1e-9) + 1
-    return [dimension.low + index * step for index in range(count)]
+    # rounding must not lead beyond the end: Optuna takes no such value
+    return [min(dimension.low + index * step, dimension.high) for index in range(count)]
 
 
 def _deciding(space: Space, fields: set[str]) -> set[str]:

@@ -44,6 +44,7 @@ __all__ = [
     "Params",
     "Value",
     "check_space",
+    "configuration_key",
     "field_names",
     "grid",
     "load_space",
@@ -102,6 +103,13 @@ def trial_spec(study: StudySpec, params: Mapping[str, Value], parent: Location |
     return study.student.with_values(values)
 
 
+def configuration_key(params: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """What tells two configurations apart: names and values, numbers to 12 digits, so that one step of a
+    range is one value whoever worked it out.
+    """
+    return tuple((name, _value_key(params[name])) for name in sorted(params))
+
+
 def network_of(study: StudySpec, params: Mapping[str, Any]) -> tuple[str, int]:
     """(architecture, input side) of a trial with these parameters."""
     model, decided = study.student.model, settings(study.space, params)
@@ -154,6 +162,11 @@ def optuna_distributions(space: Mapping[str, Dimension]) -> dict[str, Any]:
 def trial_name(number: int, model: ModelSpec) -> str:
     """How people and dashboards know a trial: ``0007-mobilenetv3_small_075-96px``."""
     return f"{number:04d}-{model.arch}-{model.input_size}px"
+
+
+def _value_key(value: Any) -> str:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return f"{value:.12g}" if is_number else repr(value)
 
 
 def _sorted_dimensions(document: Document) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from agesearch.metrics import EPOCH, EPOCH_SECONDS, VAL_MAE_YEARS
 from agesearch.search.space.conditions import setting
-from agesearch.search.stopping.rungs import Curve
+from agesearch.search.stopping.rungs import LearningCurve
 from agesearch.search.store.records import State, StudyFolder, TrialRecord
 from agesearch.specs import StudySpec
 from agesearch.storage import Location
@@ -17,14 +17,14 @@ from agesearch.training.curve import read_curve
 _EPOCHS = "optim.epochs"
 
 
-class Learning:
+class StudyCurves:
     """Hears the error of each epoch; a trial taken up again goes on from the curve in its folder."""
 
     def __init__(self, folder: StudyFolder, spec: StudySpec) -> None:
         self._folder = folder
         self._spec = spec
         self._live: dict[int, dict[int, float]] = {}
-        self._curves: dict[int, Curve] = {}
+        self._curves: dict[int, LearningCurve] = {}
 
     def hear(self, number: int, epoch: int, error: float) -> None:
         """The error in years after an epoch."""
@@ -55,12 +55,14 @@ class Learning:
 
         delete_state(self._folder.trial_folder(number))
 
-    def curves(self, record: TrialRecord, records: Iterable[TrialRecord]) -> tuple[Curve, list[Curve]]:
+    def curves(
+        self, record: TrialRecord, records: Iterable[TrialRecord]
+    ) -> tuple[LearningCurve, list[LearningCurve]]:
         """The curve of one trial so far, and those of all trials that have a latency."""
         known = [other for other in records if other.latency_ms_p50 is not None]
         return self.curve(record), [self.curve(other) for other in known]
 
-    def curve(self, record: TrialRecord) -> Curve:
+    def curve(self, record: TrialRecord) -> LearningCurve:
         """The curve of one trial; made again only once there is something new of it."""
         kept = self._curves.get(record.number)
         if kept is not None and kept.state is record.state:
@@ -71,7 +73,7 @@ class Learning:
             errors = errors_of(self._folder.trial_folder(record))
         latency = math.inf if record.latency_ms_p50 is None else record.latency_ms_p50
         epochs = int(setting(self._spec, record.params, _EPOCHS))
-        curve = Curve.of(record.number, latency, epochs, errors, record.state)
+        curve = LearningCurve.of(record.number, latency, epochs, errors, record.state)
         if record.latency_ms_p50 is not None:
             self._curves[record.number] = curve
         return curve

@@ -49,7 +49,7 @@ TINY = 1e-9
 
 
 @dataclass(frozen=True)
-class Curve:
+class LearningCurve:
     """What the other trials see of one: ``best`` holds its smallest error after each epoch so far.
 
     ``epochs`` is its whole budget, ``latency_ms`` its known latency.
@@ -69,7 +69,7 @@ class Curve:
         epochs: int,
         errors: Iterable[float],
         state: State = State.RUNNING,
-    ) -> Curve:
+    ) -> LearningCurve:
         """A curve from the error after each epoch."""
         return cls(number, latency_ms, epochs, tuple(accumulate(errors, min)), state)
 
@@ -125,7 +125,7 @@ def rung_epochs(epochs: int, spec: RungSpec) -> list[int]:
 
 
 def decide(
-    trial: Curve, others: Sequence[Curve], spec: RungSpec, max_error: float | None = None
+    trial: LearningCurve, others: Sequence[LearningCurve], spec: RungSpec, max_error: float | None = None
 ) -> Keep | Pause | Stop:
     """Whether ``trial`` goes on after the last epoch of its curve, by the rule above.
 
@@ -157,21 +157,21 @@ def decide(
     return KEEP
 
 
-def _is_dominated(trial: Curve, rivals: Iterable[Curve]) -> bool:
+def _is_dominated(trial: LearningCurve, rivals: Iterable[LearningCurve]) -> bool:
     """Whether its rank is not 0: whether any trial dominated this one at its rung."""
     share, mine = len(trial.best) / trial.epochs, (trial.best[-1], trial.latency_ms)
     theirs = ((other.after(share), other.latency_ms) for other in rivals)
     return any(error is not None and error <= mine[0] and (error, ms) != mine for error, ms in theirs)
 
 
-def _goal(rivals: Iterable[Curve]) -> tuple[float, str]:
+def _goal(rivals: Iterable[LearningCurve]) -> tuple[float, str]:
     """The smallest error that is on the front, or will be if its trial lasts, and whose it is."""
     lasting = [rival for rival in rivals if rival.state is not State.PRUNED and rival.best]
     best = min(lasting, key=lambda rival: (rival.best[-1], rival.number), default=None)
     return (best.best[-1], f"trial {best.number} has") if best else (math.inf, "nobody has")
 
 
-def gains_from(share: float, curves: Iterable[Curve]) -> list[float]:
+def gains_from(share: float, curves: Iterable[LearningCurve]) -> list[float]:
     """log(error now / error in the end) of each COMPLETE curve, now being after ``share`` of its budget."""
     complete = [curve for curve in curves if curve.state is State.COMPLETE and curve.best]
     ended = ((curve.after(share), curve.best[-1]) for curve in complete)

@@ -1,10 +1,8 @@
-"""The trials of a study, kept by Optuna in one SQLite file: what was tried, what came of it, what is next.
+"""The trials of a study, kept by Optuna in one SQLite file: what was tried, and what came of it.
 
-Thin over ``study.ask`` and ``study.tell``, without Ray, so that a test or a replay can drive it. What Optuna
-is told is the truth: COMPLETE with both objectives, PRUNED and FAIL with their reason. A suggestion is a pure
-function of the spec, the seed, the trial's number and what was told before (see
-``agesearch.search.sampler.sampler``), so a study that was cut and resumed goes on as it would have. The same
-parameters may be suggested twice; such a trial is run again.
+Thin over Optuna's storage, without Ray, so that a test or a replay can drive it. What Optuna is told is the
+truth: COMPLETE with both objectives, PRUNED and FAIL with their reason. What is tried next is none of its
+business: ``agesearch.search.run.suggester`` asks the sampler.
 
 Optuna has no word for a trial that is paused: it is RUNNING there, with the note ``paused`` and its reason.
 """
@@ -12,7 +10,7 @@ Optuna has no word for a trial that is paused: it is RUNNING there, with the not
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -24,24 +22,20 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from agesearch.errors import InputError
 from agesearch.metrics import LATENCY_MS_P50, VAL_CS5, VAL_MAE_YEARS
-from agesearch.search.sampler.ehvi import Fit, Proposal
-from agesearch.search.sampler.sampler import Proposer, calm
-from agesearch.search.sampler.window import Sight
-from agesearch.search.space.conditions import has_all
-from agesearch.search.space.limits import Fitting, Latencies
+from agesearch.search.space.limits import Latencies
 from agesearch.search.space.space import Params, optuna_distributions, trial_name, trial_spec
-from agesearch.search.store.optuna_database import writer_of
+from agesearch.search.store.optuna_database import without_warnings, writer_of
 from agesearch.search.store.records import CURVE, INHERITED, PAUSED, State, TrialRecord, front_of
-from agesearch.specs import StudySpec, TrainSpec
+from agesearch.specs import StudySpec
 
 STUDY_NAME = "agesearch"
 
-#: Optuna's attribute of the study that holds what the model of the errors was last fitted to.
-FIT = "fit"
+#: Hears of each record that is new or has changed.
+RecordListener = Callable[[TrialRecord], None]
 
 
 @dataclass(frozen=True)
-class Spent:
+class TrialCost:
     """What a trial has cost: finished epochs, seconds of training, and the error after each epoch."""
 
     epochs: int = 0
@@ -50,7 +44,7 @@ class Spent:
 
 
 class History:
-    """Suggests trials and remembers them. One process writes: ``storage.exclusive`` sees to that."""
+    """Remembers trials. One process writes: ``storage.exclusive`` sees to that."""
 
     def __init__(self, storage: optuna.storages.BaseStorage, spec: StudySpec) -> None:
         study = optuna.load_study(study_name=STUDY_NAME, storage=storage)
@@ -62,8 +56,6 @@ class History:
         self._spec = spec
         self.latencies: Latencies = {}  # of the networks, where known: a trial begins with its own
         self._space = optuna_distributions(spec.space)
-        self._fit = Fit.of(study.user_attrs.get(FIT))
-        self._proposer = Proposer(spec, Fitting(), self._fit)
         self._records: dict[int, TrialRecord] = {}
         trials = study.get_trials(deepcopy=False)
         self._begun = len(trials)  # Optuna would read every trial from disk to count them
@@ -71,7 +63,7 @@ class History:
             if trial.state != TrialState.WAITING:
                 self._records[trial.number] = _record(trial, spec)
         self._finished = sum(record.state.ended for record in self._records.values())
-        self._sight = Sight(self._records.values())
+        self._listeners: list[RecordListener] = []
         self._paused = {n: record for n, record in self._records.items() if record.state is State.PAUSED}
 
     @classmethod
@@ -112,49 +104,33 @@ class History:
         return [record for record in self.records if record.state is State.RUNNING]
 
     @property
-    def paused(self) -> int:
-        """How many trials wait at a rung."""
-        return len(self._paused)
+    def begun(self) -> int:
+        """How many trials were begun, which is the number of the next."""
+        return self._begun
+
+    @property
+    def paused(self) -> list[TrialRecord]:
+        """The trials that wait at a rung, by number."""
+        return [self._paused[number] for number in sorted(self._paused)]
 
     def record(self, number: int) -> TrialRecord:
         return self._records[number]
 
+    def watch(self, listener: RecordListener) -> None:
+        """From now on tell ``listener`` of each record that is new or has changed."""
+        self._listeners.append(listener)
+
+    def attribute(self, name: str) -> Any:
+        """An attribute of the study; None where it has none of this name."""
+        return self._study.user_attrs.get(name)
+
+    def set_attribute(self, name: str, value: Any) -> None:
+        """Keep an attribute of the study, any JSON value."""
+        self._storage.set_study_user_attr(self._study_id, name, value)
+
     def front(self) -> list[TrialRecord]:
         """The COMPLETE trials within the limits that no other beats, by rising latency."""
         return front_of(self._records.values(), self._spec.max_mae_years)
-
-    def suggest_only(self, fitting: Fitting) -> None:
-        """From now on suggest only networks that fit the study's limits."""
-        self._proposer = Proposer(self._spec, fitting, self._fit)
-
-    def suggest(self, *, new: bool = True) -> TrialRecord:
-        """What to run next: a trial that was begun just now with the parameters that are proposed, or one
-        that is PAUSED and worth more. Where no ``new`` ones may begin, there must be a PAUSED one.
-        """
-        proposal = self.propose(None if new else ())
-        if proposal.paused is not None:
-            return self._records[proposal.paused]
-        params = proposal.params
-        notes: dict[str, Any] = {"redrawn": proposal.redrawn} if proposal.redrawn else {}
-        parent = parent_of(trial_spec(self._spec, params), self.all())
-        return self.begin(params, notes if parent is None else notes | {INHERITED: parent.number})
-
-    def propose(self, offered: Sequence[Params] | None = None) -> Proposal:
-        """What ``suggest`` would run. A replay has only the configurations ``offered``; where those are none,
-        it is a PAUSED trial. See ``agesearch.search.sampler.sampler``.
-        """
-        proposal = self._proposer.propose(
-            self._begun,
-            self._sight.shown(),
-            latencies=self.latencies,
-            offered=offered,
-            paused=[self._paused[number] for number in sorted(self._paused)],
-        )
-        fit = self._proposer.fit
-        if fit is not None and fit != self._fit:  # trials go on and end meanwhile: it could not be made again
-            self._storage.set_study_user_attr(self._study_id, FIT, fit.as_json())
-            self._fit = fit
-        return proposal
 
     def begin(self, params: Params, notes: Mapping[str, Any] | None = None) -> TrialRecord:
         """Begin a new trial with these parameters: it is stored whole, or not at all."""
@@ -188,13 +164,9 @@ class History:
             self._kept(replace(record, number=number))
             self._finished += 1
 
-    def take_up(self, number: int) -> TrialRecord:
-        """A RUNNING trial again. One that another tool began and left without parameters is given some."""
+    def set_params(self, number: int, params: Params) -> TrialRecord:
+        """Give a RUNNING trial the parameters that it lacks: another tool began it and left."""
         record = self._records[number]
-        if has_all(self._spec, record.params):
-            return record
-        shown = self._sight.shown(besides=number)
-        params = self._proposer.propose(number, shown, record.params).params | record.params
         for field in params.keys() - record.params.keys():
             value = self._space[field].to_internal_repr(params[field])
             self._storage.set_trial_param(self._trial_id(number), field, value, self._space[field])
@@ -202,7 +174,7 @@ class History:
         self._kept(replace(record, params=params))
         return self._noted(number, {"name": name})
 
-    def pause(self, number: int, reason: str, spent: Spent) -> TrialRecord:
+    def pause(self, number: int, reason: str, spent: TrialCost) -> TrialRecord:
         """A trial waits at a rung: for Optuna it runs on."""
         record = self._noted(number, {"reason": reason, **asdict(spent)}, {PAUSED: True})
         self._paused[number] = self._kept(replace(record, state=State.PAUSED))
@@ -210,7 +182,7 @@ class History:
 
     def unpause(self, number: int) -> TrialRecord:
         """A PAUSED trial goes on."""
-        record = self._noted(number, {"reason": "", **asdict(Spent())}, {PAUSED: False})
+        record = self._noted(number, {"reason": "", **asdict(TrialCost())}, {PAUSED: False})
         del self._paused[number]
         return self._kept(replace(record, state=State.RUNNING))
 
@@ -224,7 +196,7 @@ class History:
         """Note that a trial is taken up again after its process died."""
         return self._noted(number, {"retries": self._records[number].retries + 1})
 
-    def complete(self, number: int, metrics: Mapping[str, float], spent: Spent) -> TrialRecord:
+    def complete(self, number: int, metrics: Mapping[str, float], spent: TrialCost) -> TrialRecord:
         """End a trial that trained its full budget; one without a finite error or latency FAILs instead."""
         mae, latency = metrics.get(VAL_MAE_YEARS), self._records[number].latency_ms_p50
         if mae is None or not math.isfinite(mae):
@@ -237,16 +209,16 @@ class History:
             notes[VAL_CS5] = metrics[VAL_CS5]
         return self._ended(number, TrialState.COMPLETE, notes, (mae, latency))
 
-    def prune(self, number: int, reason: str, spent: Spent, mae: float | None = None) -> TrialRecord:
+    def prune(self, number: int, reason: str, spent: TrialCost, mae: float | None = None) -> TrialRecord:
         """End a trial that was stopped early; its last error is noted, and never on the front."""
         notes: dict[str, Any] = {"reason": reason, **asdict(spent)}
         if mae is not None and math.isfinite(mae):
             notes[VAL_MAE_YEARS] = mae
         return self._ended(number, TrialState.PRUNED, notes)
 
-    def fail(self, number: int, reason: str, spent: Spent | None = None) -> TrialRecord:
+    def fail(self, number: int, reason: str, spent: TrialCost | None = None) -> TrialRecord:
         """End a trial that has no result."""
-        return self._ended(number, TrialState.FAIL, {"reason": reason, **asdict(spent or Spent())})
+        return self._ended(number, TrialState.FAIL, {"reason": reason, **asdict(spent or TrialCost())})
 
     def _stored(self, number: int, trial: FrozenTrial) -> None:
         self._ids[number] = self._writer.begin(number, trial)
@@ -260,7 +232,8 @@ class History:
 
     def _kept(self, record: TrialRecord) -> TrialRecord:
         self._records[record.number] = record
-        self._sight.take(record)
+        for listener in self._listeners:
+            listener(record)
         return record
 
     def _trial_id(self, number: int) -> int:
@@ -285,7 +258,7 @@ def _study_in(storage: optuna.storages.BaseStorage) -> optuna.storages.BaseStora
     study = optuna.create_study(
         study_name=STUDY_NAME, storage=storage, directions=["minimize", "minimize"], load_if_exists=True
     )
-    with calm():
+    with without_warnings():
         study.set_metric_names([VAL_MAE_YEARS, LATENCY_MS_P50])
     return storage
 
@@ -317,19 +290,6 @@ def _record(trial: FrozenTrial, spec: StudySpec) -> TrialRecord:
         inherited=notes.get(INHERITED),
         curve=tuple(notes.get(CURVE, ())),
     )
-
-
-def parent_of(spec: TrainSpec, records: Iterable[TrialRecord]) -> TrialRecord | None:
-    """The trial whose weights a new one starts from; None where its spec asks for none, or there is none.
-
-    The COMPLETE one of the same architecture with the smallest error, the first of several.
-    """
-    if spec.model.inherit == "none":
-        return None
-    alike = [
-        record for record in records if record.state is State.COMPLETE and record.arch == spec.model.arch
-    ]
-    return min(alike, key=lambda record: (record.val_mae_years or math.inf, record.number), default=None)
 
 
 def _utc(moment: datetime | None) -> str:

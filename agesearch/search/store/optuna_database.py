@@ -9,7 +9,9 @@ at all; what it wrote, any Optuna tool reads. Other storages get Optuna's calls.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -153,3 +155,11 @@ class SQLiteWriter:
             rows.append({"trial_id": trial_id, "objective": objective, "value": stored, "value_type": kind})
         if rows:
             session.execute(table.__table__.insert(), rows)
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Without Optuna's warnings of what it marks experimental."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield

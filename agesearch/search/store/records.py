@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -23,6 +23,7 @@ from pydantic import Field
 
 from agesearch.errors import InputError, first_line
 from agesearch.metrics import LATENCY_MS_P50, VAL_CS5, VAL_MAE_YEARS
+from agesearch.search.space.space import configuration_key
 from agesearch.search.store.pareto import front as pareto_front
 from agesearch.search.store.pareto import knee
 from agesearch.specs import CropSpec, Spec, StudySpec, load_spec
@@ -90,6 +91,13 @@ class TrialRecord:
         return f"{TRIALS_FOLDER}/{trial_id(self.number)}"
 
     @property
+    def configuration(self) -> tuple[Hashable, ...]:
+        """What tells this trial's training from others of the study: its parameters, and what it started
+        from.
+        """
+        return (*configuration_key(self.params), self.inherited)
+
+    @property
     def arch(self) -> str:
         """The architecture, from the name."""
         return self.name.split("-")[1] if self.name.count("-") >= 2 else ""
@@ -140,7 +148,7 @@ SCHEMA = pa.schema(
 )
 
 
-class Source(Spec):
+class StudyInput(Spec):
     """Something a study was made from: where it lay, and the digest of its content."""
 
     path: str
@@ -156,9 +164,9 @@ class StudyHeader(Spec):
 
     schema_version: int = SCHEMA_VERSION
     spec: StudySpec
-    dataset: Source
-    teacher: Source
-    order_teacher: Source | None = None
+    dataset: StudyInput
+    teacher: StudyInput
+    order_teacher: StudyInput | None = None
     scale: float = 1.0
     crop: CropSpec
     spec_digest: str
@@ -250,7 +258,10 @@ def open_study(where: str | os.PathLike[str] | Location) -> StudyFolder:
 
 
 def front_of(records: Iterable[TrialRecord], max_mae_years: float | None = None) -> list[TrialRecord]:
-    """The COMPLETE trials that no other beats in (latency, error), none above a limit, by rising latency."""
+    """The COMPLETE trials that no other beats in (latency, error), none above a limit, by rising latency.
+
+    Trials of one and the same configuration are one point: the first of them.
+    """
     limit = math.inf if max_mae_years is None else max_mae_years
     complete = [
         record
@@ -258,7 +269,16 @@ def front_of(records: Iterable[TrialRecord], max_mae_years: float | None = None)
         if record.state is State.COMPLETE and _number(record.val_mae_years) <= limit
     ]
     points = [(_number(record.latency_ms_p50), _number(record.val_mae_years)) for record in complete]
-    return [complete[index] for index in pareto_front(points)]
+    return _first_of_each(complete[index] for index in pareto_front(points))
+
+
+def _first_of_each(front: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """The front without trials that repeat another one's configuration."""
+    found: dict[Hashable, TrialRecord] = {}
+    for record in front:
+        known = bool(record.params)  # those of which nothing is known are told apart
+        found.setdefault(record.configuration if known else record.number, record)
+    return list(found.values())
 
 
 def knee_of(front: Sequence[TrialRecord]) -> TrialRecord:

@@ -18,9 +18,9 @@ from agesearch.models.identity import read_model_manifest
 from agesearch.models.manifest import MANIFEST, WEIGHTS, library_versions
 from agesearch.progress import Listener, Progress, silent
 from agesearch.search.run.setup import (
-    Workshop,
+    SetupFunctions,
     dataset_digest,
-    default_workshop,
+    default_functions,
     same_source,
     same_teachers,
 )
@@ -101,7 +101,7 @@ def rerun_trial(
     out: str | os.PathLike[str] | Location | None = None,
     *,
     on_progress: Listener = silent,
-    workshop: Workshop | None = None,
+    functions: SetupFunctions | None = None,
 ) -> Rerun:
     """Train trial ``number`` of a study anew into the folder ``out`` (``STUDY-0007-rerun`` here, if not
     said), for as many epochs as it trained.
@@ -121,7 +121,7 @@ def rerun_trial(
         }
     )
     with ray_session():
-        inputs = (workshop or default_workshop()).inputs(header, on_progress)
+        inputs = (functions or default_functions()).inputs(header, on_progress)
         (place / SPEC_FILE).write_json(known.spec.model_dump(mode="json"))
         final, failure = _trained(known, inputs, place, on_progress)
     return _compared(known, place, final, failure)

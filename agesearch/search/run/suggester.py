@@ -1,0 +1,114 @@
+"""What a study runs next: its history, as far as the sampler may see it, and what the sampler makes of that.
+
+A suggestion is a pure function of the spec, the seed, the trial's number and what was told before (see
+``agesearch.search.sampler.sampler``), so a study that was cut and resumed goes on as it would have. What was
+tried is not suggested again: all trials share the student's seed, so the same configuration is the same
+training. The history below knows no sampler, the sampler no history.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Any
+
+from agesearch.search.sampler.ehvi import Fit, Proposal
+from agesearch.search.sampler.sampler import StudySampler
+from agesearch.search.sampler.window import TrialWindow
+from agesearch.search.space.conditions import has_all
+from agesearch.search.space.limits import Fitting
+from agesearch.search.space.space import Params, configuration_key, trial_spec
+from agesearch.search.store.history import History
+from agesearch.search.store.records import INHERITED, State, TrialRecord
+from agesearch.specs import StudySpec, TrainSpec
+
+#: Attribute of the study that holds what the model of the errors was last fitted to.
+FIT = "fit"
+
+
+class Suggester:
+    """Suggests the trials of one study, only networks of ``fitting``."""
+
+    def __init__(self, history: History, spec: StudySpec, fitting: Fitting | None = None) -> None:
+        self._history = history
+        self._spec = spec
+        self._fit = Fit.of(history.attribute(FIT))
+        self._sampler = StudySampler(spec, fitting or Fitting(), self._fit)
+        self._window = TrialWindow()
+        self._tried: set[tuple[Hashable, ...]] = set()
+        for record in history.all():
+            self._see(record)
+        history.watch(self._see)
+
+    def suggest(self, *, new: bool = True) -> TrialRecord | None:
+        """What to run next: a trial that was begun just now with the parameters that are proposed, or one
+        that is PAUSED and worth more. Where no ``new`` ones may begin, there must be a PAUSED one. None where
+        every configuration of the space was tried and none is PAUSED.
+        """
+        proposal = self.propose(None if new else ())
+        if proposal is None:
+            return None
+        if proposal.paused is not None:
+            return self._history.record(proposal.paused)
+        notes: dict[str, Any] = {"redrawn": proposal.redrawn} if proposal.redrawn else {}
+        parent = self._parent(proposal.params)
+        return self._history.begin(proposal.params, notes if parent is None else notes | {INHERITED: parent})
+
+    def propose(self, offered: Sequence[Params] | None = None) -> Proposal | None:
+        """What ``suggest`` would run. A replay has only the configurations ``offered``; where those are none,
+        it is a PAUSED trial. See ``agesearch.search.sampler.sampler``.
+        """
+        proposal = self._sampler.propose(
+            self._history.begun,
+            self._window.shown(),
+            latencies=self._history.latencies,
+            offered=offered,
+            paused=self._history.paused,
+            is_tried=self._is_tried,
+        )
+        fit = self._sampler.fit
+        if fit is not None and fit != self._fit:  # trials go on and end meanwhile: it could not be made again
+            self._history.set_attribute(FIT, fit.as_json())
+            self._fit = fit
+        return proposal
+
+    def complete_params(self, number: int) -> TrialRecord:
+        """A RUNNING trial that is taken up again; one that another tool began and left without parameters is
+        given some.
+        """
+        record = self._history.record(number)
+        if has_all(self._spec, record.params):
+            return record
+        proposal = self._sampler.propose(number, self._window.shown(besides=number), record.params)
+        assert proposal is not None  # what is given is never refused as tried
+        return self._history.set_params(number, proposal.params | record.params)
+
+    def _see(self, record: TrialRecord) -> None:
+        self._window.take(record)
+        if record.params:
+            self._tried.add(record.configuration)
+
+    def _is_tried(self, params: Params) -> bool:
+        """Whether a trial with these parameters, and the parent that it would have, was begun before."""
+        return (*configuration_key(params), self._parent(params)) in self._tried
+
+    def _parent(self, params: Params) -> int | None:
+        parent = parent_of(trial_spec(self._spec, params), self._history.all())
+        return None if parent is None else parent.number
+
+
+def parent_of(spec: TrainSpec, records: Iterable[TrialRecord]) -> TrialRecord | None:
+    """The trial whose weights a new one starts from; None where its spec asks for none, or there is none.
+
+    The COMPLETE one of the same architecture with the smallest error, the first of several.
+    """
+    if spec.model.inherit == "none":
+        return None
+    alike = [
+        record for record in records if record.state is State.COMPLETE and record.arch == spec.model.arch
+    ]
+    return min(alike, key=lambda record: (_error(record), record.number), default=None)
+
+
+def _error(record: TrialRecord) -> float:
+    return math.inf if record.val_mae_years is None else record.val_mae_years
