@@ -289,6 +289,11 @@ def _off_as_none(value: Any) -> Any:
     return None if value is False or value == "off" else value  # YAML reads a bare 'off' as false
 
 
+def _on_or_off(value: Any) -> Any:
+    """``on`` is all that a spec has by default."""
+    return {} if value is True or value == "on" else _off_as_none(value)
+
+
 def _listed(value: Any) -> Any:
     return value if isinstance(value, dict | list | tuple | Bounds) else (value,)
 
@@ -394,9 +399,10 @@ class StudySpec(Spec):
 
     ``trials`` counts configurations; objectives are ``val_mae_years`` and ``latency_ms_p50``. ``weights``
     maps an architecture to the file its trials start from; the other architectures start as ``student.model``
-    says. ``rungs`` says when trials are stopped early (``off``: never). ``teachers`` are trained before the
-    first trial. ``sampler`` is ``ehvi`` (expected hypervolume improvement, with latencies known), ``tpe``,
-    ``random``, or ``grid``: every combination once, in the order of the file.
+    says. ``rungs`` says when trials are stopped early (``off``, the default: never; ``on``: as ``RungSpec``
+    has it). ``teachers`` are trained before the first trial. ``sampler`` is ``ehvi`` (expected hypervolume
+    improvement, with latencies known), ``tpe``, ``random``, or ``grid``: every combination once, in the order
+    of the file.
 
     Networks above ``max_latency_ms`` or ``max_params`` are known before they train, and never do. Above
     ``max_mae_years`` a trial is not on the front, and the sampler is told.
@@ -407,7 +413,7 @@ class StudySpec(Spec):
     trials: int = Field(20, ge=1, le=1_000_000)
     startup_trials: int = Field(8, ge=1)
     sampler: Literal["ehvi", "tpe", "random", "grid"] = "ehvi"
-    rungs: Annotated[RungSpec | None, BeforeValidator(_off_as_none)] = RungSpec()
+    rungs: Annotated[RungSpec | None, BeforeValidator(_on_or_off)] = None
     max_latency_ms: float | None = Field(None, gt=0.0)
     max_params: int | None = Field(None, gt=0)
     max_mae_years: float | None = Field(None, gt=0.0)

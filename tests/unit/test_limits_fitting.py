@@ -15,7 +15,7 @@ from agesearch.search.sampler.window import VISIBLE, TrialWindow
 from agesearch.search.space.limits import Fitting, fitting_networks
 from agesearch.search.store.history import History, TrialCost
 from agesearch.search.store.records import State, StudyFolder, StudyHeader, TrialRecord
-from agesearch.specs import Choices, ModelSpec, Range, StudySpec, TrainSpec, parse_spec
+from agesearch.specs import Choices, ModelSpec, Range, RungSpec, StudySpec, TrainSpec, parse_spec
 from agesearch.storage import Location
 
 SIZES = {"mobilenetv3_small_050": 600_000, "mobilenetv2_100": 2_300_000, "lcnet_050": 900_000}
@@ -159,7 +159,9 @@ def test_the_front_and_its_file_hold_only_what_is_within_the_limit(tmp_path: Pat
 
 def test_yaml_off_turns_the_rungs_off() -> None:
     document = spec().model_dump()
+    assert spec().rungs is None  # by default no trial is stopped
     assert parse_spec(StudySpec, document | {"rungs": False}, "test").rungs is None
+    assert parse_spec(StudySpec, document | {"rungs": "on"}, "test").rungs == RungSpec()
     kept = parse_spec(StudySpec, document | {"rungs": {"margin": 0.8}}, "test").rungs
     assert kept is not None
     assert (kept.margin, kept.eta) == (0.8, 2.0)

@@ -26,12 +26,12 @@ from agesearch.search.space.limits import Fitting
 from agesearch.search.store.events import StudyEvent, TrialFinished, TrialPaused, TrialStarted
 from agesearch.search.store.history import STUDY_NAME, History, TrialCost
 from agesearch.search.store.records import State, StudyFolder, TrialRecord
-from agesearch.specs import StudySpec
+from agesearch.specs import RungSpec, StudySpec
 from agesearch.storage import Location
 
 EPOCHS = 12
 LATENCIES = {(arch, size): ms * (size / 64) ** 2 for arch, (ms, _, _) in NETWORKS.items() for size in SIZES}
-SPEC = study(EPOCHS).model_copy(update={"trials": 24, "startup_trials": 8, "seed": 2})
+SPEC = study(EPOCHS).model_copy(update={"trials": 24, "startup_trials": 8, "seed": 2, "rungs": RungSpec()})
 
 
 def error_of(record: TrialRecord, epoch: int) -> float:
@@ -211,6 +211,7 @@ def test_a_kill_between_an_epoch_and_its_verdict_does_not_spare_the_trial(tmp_pa
 def test_time_that_is_up_leaves_paused_trials_for_a_later_run(tmp_path: Path) -> None:
     driver = Driver(tmp_path)
     while not driver.history.paused:
+        assert not driver.manager.exhausted
         driver.fill(2)
         for record in list(driver.live):
             driver.step(record)
