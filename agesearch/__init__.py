@@ -1,3 +1,94 @@
-"""agesearch finds, proves and serves the smallest face-age model for a budget."""
+"""agesearch finds, proves and serves the smallest face-age model for a budget.
+
+>>> import agesearch
+>>> model = agesearch.load_model("ages")  # the champion of that name in ./registry
+>>> [face.age for face in model.predict("photo.jpg", faces="whole").faces]  # years
+[50.0]
+
+Every step of the command line is a function: ``ingest``, ``teach``, ``tune``, ``resume``, ``open_study``,
+``evaluate``, ``publish``, ``load_model`` and ``Client``, with keyword arguments named as the options of the
+verb. Paths are ``str`` or path-like, or what an earlier step returned. A wrong input raises ``InputError``,
+a run that could not finish ``AgeSearchError``. Nothing is printed; ``on_progress`` and ``on_event`` hear what
+happens.
+
+Importing this module loads none of it: each name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agesearch.api.evaluate import EvaluationResult as EvaluationResult
+    from agesearch.api.evaluate import evaluate as evaluate
+    from agesearch.api.ingest import Dataset as Dataset
+    from agesearch.api.ingest import ingest as ingest
+    from agesearch.api.predict import Face as Face
+    from agesearch.api.predict import ImageAges as ImageAges
+    from agesearch.api.predict import Model as Model
+    from agesearch.api.predict import load_model as load_model
+    from agesearch.api.publish import publish as publish
+    from agesearch.api.study import Study as Study
+    from agesearch.api.study import open_study as open_study
+    from agesearch.api.study import resume as resume
+    from agesearch.api.study import tune as tune
+    from agesearch.api.teach import Teacher as Teacher
+    from agesearch.api.teach import teach as teach
+    from agesearch.deploy.publish import Published as Published
+    from agesearch.errors import AgeSearchError as AgeSearchError
+    from agesearch.errors import InputError as InputError
+    from agesearch.progress import Progress as Progress
+    from agesearch.serving.client import Client as Client
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "AgeSearchError",
+    "Client",
+    "Dataset",
+    "EvaluationResult",
+    "Face",
+    "ImageAges",
+    "InputError",
+    "Model",
+    "Progress",
+    "Published",
+    "Study",
+    "Teacher",
+    "evaluate",
+    "ingest",
+    "load_model",
+    "open_study",
+    "publish",
+    "resume",
+    "teach",
+    "tune",
+]
+
+_MODULES = {
+    "api.evaluate": ("EvaluationResult", "evaluate"),
+    "api.ingest": ("Dataset", "ingest"),
+    "api.predict": ("Face", "ImageAges", "Model", "load_model"),
+    "api.publish": ("publish",),
+    "api.study": ("Study", "open_study", "resume", "tune"),
+    "api.teach": ("Teacher", "teach"),
+    "deploy.publish": ("Published",),
+    "errors": ("AgeSearchError", "InputError"),
+    "progress": ("Progress",),
+    "serving.client": ("Client",),
+}
+_HOME = {name: f"agesearch.{module}" for module, names in _MODULES.items() for name in names}
+
+if not TYPE_CHECKING:  # a type checker would take every name for one that exists
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOME:
+            raise AttributeError(f"module 'agesearch' has no attribute '{name}'")
+        value = getattr(import_module(_HOME[name]), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -174,7 +174,7 @@ def _ask(folder: Location, view: DemoView) -> list[Answer]:
     answers = []
     with serving(published.version.folder, token, options) as service, Client(service.url, token) as client:
         for age, image in _known_faces(folder / "faces"):
-            face = client.predict(image, whole=True).faces[0]
+            face = client.predict(image, faces="whole").faces[0]
             answers.append(Answer(age, face.age, face.interval))
     return answers
 

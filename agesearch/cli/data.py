@@ -80,28 +80,30 @@ def ingest(
     What cannot be used goes to quarantine.parquet with its reason. A second run works only on what is new or
     changed in the source, and a run that was stopped or killed goes on where it was.
     """
-    from agesearch.data.ingest.run import IngestSpec
-    from agesearch.data.ingest.run import ingest as run_ingest
-    from agesearch.specs import parse_spec
+    from agesearch.api.ingest import ingest as run_ingest
 
-    spec = parse_spec(
-        IngestSpec,
-        {
-            "source": source,
-            "root": path,
-            "images": images,
-            "columns": _columns(column or []),
-            "unlabelled": unlabelled,
-            "variant": variant,
-            "label_kind": label_kind,
-            "licence": licence,
-            "crop": {"detector": detector, "scale": scale, "size": size, "align": align},
-            "split": {"val": val, "test": test, "seed": seed},
-        },
-        "data ingest",
-    )
     with shown_progress() as on_progress:
-        done = run_ingest(spec, out_folder, replace=replace, address=address, on_progress=on_progress)
+        done = run_ingest(
+            source,
+            path,
+            out=out_folder,
+            images=images,
+            column=_columns(column or []),
+            detector=detector,
+            scale=scale,
+            size=size,
+            align=align,
+            val=val,
+            test=test,
+            seed=seed,
+            unlabelled=unlabelled,
+            variant=variant,
+            label_kind=label_kind,
+            licence=licence,
+            replace=replace,
+            address=address,
+            on_progress=on_progress,
+        )
     if as_json:
         manifest = done.manifest.model_dump(mode="json")
         changes = asdict(done.changes)

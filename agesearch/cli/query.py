@@ -10,13 +10,13 @@ import typer
 
 from agesearch.cli.common import JsonOption, err, out, print_json, table
 from agesearch.errors import AgeSearchError, InputError
+from agesearch.serving.ports import DEFAULT_URL
 
 if TYPE_CHECKING:
     from agesearch.serving.client import Client
     from agesearch.serving.schema import Prediction
 
 _EXAMPLE = "Example: agesearch query photo.jpg group.png"
-_DEFAULT_URL = "http://127.0.0.1:8000"
 _MAX_FILE_BYTES = 64 * 1024 * 1024
 
 
@@ -27,7 +27,7 @@ def add_to(app: typer.Typer) -> None:
 
 def query(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
-    url: Annotated[str, typer.Option("--url", help="Address of the service.")] = _DEFAULT_URL,
+    url: Annotated[str, typer.Option("--url", help="Address of the service.")] = DEFAULT_URL,
     token_file: Annotated[
         str | None,
         typer.Option(
@@ -71,7 +71,7 @@ def _ask(client: Client, image: Path, whole: bool) -> Prediction | str:
     if len(data) > _MAX_FILE_BYTES:
         return f"is larger than {_MAX_FILE_BYTES} bytes"
     try:
-        return client.predict(data, whole=whole)
+        return client.predict(data, faces="whole" if whole else "detect")
     except RefusedImage as error:
         return str(error)
 

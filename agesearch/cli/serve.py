@@ -97,8 +97,9 @@ def _query_command(service: RunningService, token: Token) -> str:
     from pathlib import Path
 
     from agesearch.serving.auth import DEFAULT_TOKEN_FILE
+    from agesearch.serving.ports import DEFAULT_URL
 
     is_default = token.file is None or token.file == Path(DEFAULT_TOKEN_FILE).expanduser()
     file = "" if is_default else f" --token-file {token.file}"
-    url = "" if service.url == "http://127.0.0.1:8000" else f" --url {service.url}"
+    url = "" if service.url == DEFAULT_URL else f" --url {service.url}"
     return f"agesearch query photo.jpg{url}{file}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.markup import escape
@@ -19,8 +19,7 @@ from agesearch.metrics import (
 )
 
 if TYPE_CHECKING:
-    from agesearch.models.manifest import ModelManifest
-    from agesearch.specs import TrainSpec
+    from agesearch.api.teach import Teacher
 
 _EXAMPLE = "Example: agesearch teach --data faces --arch mobilenetv3_large_100 --out teacher"
 
@@ -71,67 +70,55 @@ def teach(
     The best epoch on the validation faces is kept. Run the same command again to go on with a killed run; a
     finished one is left as it is.
     """
-    from agesearch.specs import TrainSpec, parse_spec
-    from agesearch.training.teach import teach as run_teach
+    from agesearch.api.teach import teach as run_teach
 
-    document: dict[str, Any] = {
-        "model": {"arch": arch, "input_size": input_size, **_init(init)},
-        "optim": {
-            "epochs": epochs,
-            "batch_size": batch_size,
-            "learning_rate": learning_rate,
-            "weight_decay": weight_decay,
-        },
-        "augment": {"strength": augment},
-        "seed": seed,
-    }
-    if kind == "order":
-        wanted = {"length": length, "gap": gap, "loss": order_loss, "temperature": temperature}
-        _teach_order({**document, "order": wanted}, data, out_folder, workers, as_json)
-        return
-    document["distill"] = {"label_sigma": label_sigma}
-    spec = parse_spec(TrainSpec, document, "teach")
     with shown_progress() as on_progress:
-        manifest = run_teach(
-            spec, data, out_folder, workers=workers, address=address, on_progress=on_progress
+        taught = run_teach(
+            data=data,
+            arch=arch,
+            out=out_folder,
+            init=init,
+            input_size=input_size,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            label_sigma=label_sigma,
+            augment=augment,
+            seed=seed,
+            kind=kind,
+            length=length,
+            gap=gap,
+            order_loss=order_loss,
+            temperature=temperature,
+            workers=workers,
+            address=address,
+            on_progress=on_progress,
         )
     if as_json:
-        print_json(manifest.model_dump(mode="json"))
-    else:
-        _tell(out_folder, manifest, spec)
-
-
-def _teach_order(document: dict[str, Any], data: str, to: str, workers: int, as_json: bool) -> None:
-    from agesearch.errors import InputError
-    from agesearch.measure.speed import cores
-    from agesearch.specs import OrderTrainSpec, parse_spec
-    from agesearch.training.teach_order import teach_order
-
-    if workers != 1:
-        raise InputError(f"An order teacher trains in one process, but --workers is {workers}.")
-    spec = parse_spec(OrderTrainSpec, document, "teach")
-    with shown_progress() as on_progress:
-        found = teach_order(spec, data, to, threads=cores(), on_progress=on_progress)
-    if as_json:
-        print_json(found.model_dump(mode="json"))
+        print_json(taught.manifest.model_dump(mode="json"))
         return
-    tau, exact = found.metrics[VAL_KENDALL_TAU], found.metrics[VAL_EXACT_MATCH]
+    if kind == "order":
+        _tell_order(taught, length)
+    else:
+        _tell(taught)
+    err.print(f"Written to {escape(out_folder)}.", highlight=False, soft_wrap=True)
+
+
+def _tell_order(taught: Teacher, length: int) -> None:
+    found, model = taught.metrics, taught.manifest.model
     out.print(
-        f"Order teacher {spec.model.arch} at {spec.model.input_size} px: Kendall tau [bold]{tau:.3f}[/bold], "
-        f"{exact:.1%} of the validation sequences of {spec.order.length} without a fault; linear probe "
-        f"{found.metrics[VAL_PROBE_MAE_YEARS]:.2f} years off.",
+        f"Order teacher {model.arch} at {model.input_size} px: "
+        f"Kendall tau [bold]{found[VAL_KENDALL_TAU]:.3f}[/bold], {found[VAL_EXACT_MATCH]:.1%} of the "
+        f"validation sequences of {length} without a fault; linear probe "
+        f"{found[VAL_PROBE_MAE_YEARS]:.2f} years off.",
         highlight=False,
         soft_wrap=True,
     )
-    err.print(f"Written to {escape(to)}.", highlight=False, soft_wrap=True)
 
 
-def _init(init: str) -> dict[str, str]:
-    return {"init": init} if init in ("random", "pretrained") else {"init": "file", "weights": init}
-
-
-def _tell(folder: str, manifest: ModelManifest, spec: TrainSpec) -> None:
-    found = manifest.metrics
+def _tell(taught: Teacher) -> None:
+    found, model = taught.metrics, taught.manifest.model
     if VAL_MAE_YEARS in found:
         good = (
             f"val MAE [bold]{found[VAL_MAE_YEARS]:.2f}[/bold] years, {found[VAL_CS5]:.0%} within 5 years "
@@ -139,7 +126,4 @@ def _tell(folder: str, manifest: ModelManifest, spec: TrainSpec) -> None:
         )
     else:
         good = f"[bold]{found[VAL_TOP1]:.1%}[/bold] of the validation faces in the right age group"
-    out.print(
-        f"Teacher {spec.model.arch} at {spec.model.input_size} px: {good}.", highlight=False, soft_wrap=True
-    )
-    err.print(f"Written to {escape(folder)}.", highlight=False, soft_wrap=True)
+    out.print(f"Teacher {model.arch} at {model.input_size} px: {good}.", highlight=False, soft_wrap=True)

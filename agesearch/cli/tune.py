@@ -91,8 +91,8 @@ def tune(
     lets the running epochs end, a second one stops at once; 'agesearch resume' goes on after that, or after
     any kind of kill, and repeats no finished trial.
     """
+    from agesearch.api.study import asked_study
     from agesearch.search.run.study import RunLimits, run_study
-    from agesearch.search.space.scaling import scaled_study
 
     asked = {
         "--seed": seed,
@@ -124,8 +124,16 @@ def tune(
         )
         return
     file, dataset, folder = _required({"SPACE.yaml": space, "--data": data, "--out": to})
-    factor = 1.0 if scale is None else scale
-    study = scaled_study(_study_spec(file, {"--trials": trials, **asked}), factor)
+    study, factor = asked_study(
+        file,
+        scale=scale,
+        rungs=rungs,
+        trials=trials,
+        seed=seed,
+        max_latency_ms=max_latency_ms,
+        max_params=max_params,
+        max_mae_years=max_mae_years,
+    )
 
     def run(listener: EventListener) -> StudyResult:
         return run_study(
@@ -157,16 +165,3 @@ def _refuse(option: str, others: dict[str, Any]) -> None:
         raise InputError(
             f"{', '.join(given)} cannot be changed with {option}: a study keeps its spec and its folder."
         )
-
-
-def _study_spec(space: str, asked: dict[str, Any]) -> Any:
-    """The file's study with what the options ask for in place: ``--max-params`` is ``max_params``."""
-    from agesearch.search.space.space import load_space
-    from agesearch.specs import RungSpec
-
-    study = load_space(space)
-    rungs = asked.pop("--rungs")
-    given = {name[2:].replace("-", "_"): value for name, value in asked.items() if value is not None}
-    if rungs is not None:
-        given["rungs"] = ((study.rungs or RungSpec()).model_dump()) if rungs else None
-    return study.with_values(given)

@@ -1,15 +1,20 @@
-"""A client of the service: ``with Client(url, token) as client: client.predict(data).faces``."""
+"""A client of the service: ``with Client(url, token) as client: client.predict("photo.jpg").faces``."""
 
 from __future__ import annotations
 
+import os
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import httpx
 from pydantic import ValidationError
 
+from agesearch.data.images.decode import MAX_IMAGE_BYTES
 from agesearch.errors import AgeSearchError, InputError
+from agesearch.serving.auth import client_token
+from agesearch.serving.ports import DEFAULT_URL
 from agesearch.serving.schema import ErrorAnswer, Prediction
+from agesearch.storage import Location
 
 #: The first bytes of the formats that the service takes, and their content types.
 _SIGNATURES = {
@@ -32,14 +37,29 @@ class RefusedImage(InputError):  # noqa: N818 - named for what it is, like BadIm
 class Client:
     """Talks to one service over one connection; use it in a ``with`` block.
 
-    A service that cannot be reached and a wrong token are an ``InputError``, an image it refuses is a
-    ``RefusedImage``, and a service that fails an ``AgeSearchError``. ``transport`` replaces the network.
+    >>> with agesearch.Client(url, token) as client:
+    ...     client.is_healthy()
+    ...     prediction = client.predict("photo.jpg", faces="whole")
+    True
+    >>> prediction.faces[0].age  # years
+    50.0
+
+    Without a ``token`` it is the one that ``agesearch query`` finds: ``AGESEARCH_TOKEN``, else
+    ``~/.agesearch/token``. A service that cannot be reached and a wrong token are an ``InputError``, an image
+    it refuses is a ``RefusedImage``, and a service that fails an ``AgeSearchError``. ``transport`` replaces
+    the network.
     """
 
     def __init__(
-        self, url: str, token: str, timeout_s: float = 60.0, *, transport: httpx.BaseTransport | None = None
+        self,
+        url: str = DEFAULT_URL,
+        token: str | None = None,
+        timeout_s: float = 60.0,
+        *,
+        transport: httpx.BaseTransport | None = None,
     ) -> None:
         self.url = _checked_url(url)
+        token = token or client_token(None, os.environ).value
         # Environment proxies are for the web, not for a service on this machine.
         self._http = httpx.Client(
             base_url=self.url,
@@ -61,12 +81,18 @@ class Client:
         """Close the connection."""
         self._http.close()
 
-    def predict(self, data: bytes, *, whole: bool = False) -> Prediction:
-        """Ages of the faces of an encoded image (JPEG, PNG, WebP, ...); ``whole``: the image is one crop."""
+    def predict(
+        self, image: bytes | str | os.PathLike[str], *, faces: Literal["detect", "whole"] = "detect"
+    ) -> Prediction:
+        """Ages of the faces of an encoded image (JPEG, PNG, WebP, ...), or of such a file.
+
+        ``faces="whole"``: the image is one face crop already.
+        """
+        data = image if isinstance(image, bytes) else Location.of(image).read_bytes(MAX_IMAGE_BYTES)
         response = self._request(
             "POST",
             "/v1/predict",
-            params={"faces": "whole" if whole else "detect"},
+            params={"faces": faces},
             content=data,
             headers={"Content-Type": _content_type(data)},
         )

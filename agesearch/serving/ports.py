@@ -7,6 +7,9 @@ import socket
 
 from agesearch.errors import ConflictError, InputError
 
+#: Where a service listens, and a client asks, unless told otherwise.
+DEFAULT_URL = "http://127.0.0.1:8000"
+
 
 def require_free(host: str, port: int) -> None:
     """Refuse an address that cannot be served on; a ``ConflictError`` where something listens already."""

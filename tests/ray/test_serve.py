@@ -65,7 +65,7 @@ def test_it_answers_raw_bodies_and_forms_alike(service: RunningService, grey: by
     with Client(service.url, TOKEN) as client:
         assert client.is_healthy()
         assert client.model()["name"] == "tiny"
-        prediction = client.predict(grey, whole=True)
+        prediction = client.predict(grey, faces="whole")
         assert client.predict(grey).faces == []
     assert (prediction.model.name, prediction.model.version) == ("tiny", "0001")
     (face,) = prediction.faces

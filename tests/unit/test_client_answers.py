@@ -34,7 +34,7 @@ def client(answer: httpx.Response | Exception, seen: list[httpx.Request] | None 
 )
 def test_it_sends_the_token_the_type_and_the_mode(data: bytes, kind: str) -> None:
     seen: list[httpx.Request] = []
-    prediction = client(httpx.Response(200, json=ANSWER), seen).predict(data, whole=True)
+    prediction = client(httpx.Response(200, json=ANSWER), seen).predict(data, faces="whole")
     assert prediction.faces[0].age == 30.5
     (request,) = seen
     assert str(request.url) == "http://service:1/v1/predict?faces=whole"

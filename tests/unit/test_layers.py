@@ -37,6 +37,7 @@ ORDER = [
     "deploy",
     "serving",
     "reporting",
+    "api",
     "demo",
     "bench",
     "cli",

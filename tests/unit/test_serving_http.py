@@ -17,6 +17,7 @@ from agesearch.ages import FloatArray, gaussian_pmf
 from agesearch.data.images.crop import Detection
 from agesearch.models.manifest import ModelManifest
 from agesearch.serving.auth import TokenCheck
+from agesearch.serving.estimator import AgeEstimator
 from agesearch.serving.faces import FaceService
 from agesearch.serving.http import MAX_ADMITTED, create_app
 from agesearch.serving.images import Limits, read_image_bytes
@@ -63,7 +64,7 @@ def service() -> FaceService:
         name="ages",
         version=3,
     )
-    return FaceService(manifest, Brightness(), LeftAndRight(), LIMITS)
+    return FaceService(AgeEstimator(manifest, Brightness(), LeftAndRight()), LIMITS)
 
 
 @pytest.fixture(scope="module")

@@ -92,6 +92,19 @@ def decode_image(
     return _pixels(image)
 
 
+def checked_pixels(rgb: npt.NDArray[Any]) -> RgbImage:
+    """The same array where it is ``uint8 [H, W, 3]`` of a usable size, else an ``InputError``."""
+    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
+        raise InputError(f"The image is {rgb.dtype} {rgb.shape}, but must be uint8 (H, W, 3), RGB.")
+    height, width = rgb.shape[:2]
+    if min(height, width) < MIN_IMAGE_SIDE or max(height, width) > MAX_IMAGE_SIDE:
+        raise BadImage(
+            "bad_size",
+            f"The image is {width} x {height}, but must have {MIN_IMAGE_SIDE} to {MAX_IMAGE_SIDE} a side.",
+        )
+    return rgb
+
+
 def _open(data: bytes, formats: tuple[str, ...]) -> Image.Image:
     try:
         return Image.open(io.BytesIO(data), formats=formats)
@@ -136,7 +149,7 @@ def _tile_pixels(image: Image.Image) -> int:
 def _pixels(image: Image.Image) -> RgbImage:
     try:
         image.load()
-        return _upright_rgb(image)
+        return upright_rgb(image)
     except MemoryError as error:
         raise BadImage("too_many_pixels", "The image does not fit in memory.") from error
     except Exception as error:  # a decoder fed hostile bytes raises anything
@@ -144,8 +157,8 @@ def _pixels(image: Image.Image) -> RgbImage:
         raise BadImage(reason, f"The image cannot be decoded: {first_line(error)[:200]}") from error
 
 
-def _upright_rgb(image: Image.Image) -> RgbImage:
-    """Convert band by band, straight into the array that is returned."""
+def upright_rgb(image: Image.Image) -> RgbImage:
+    """An image as ``uint8 [H, W, 3]`` RGB, upright; converted band by band, straight into the array."""
     width, height = image.size
     orientation = _orientation(image)
     shape = (width, height, 3) if orientation >= 5 else (height, width, 3)

@@ -1,0 +1,149 @@
+"""``agesearch.load_model``: a trained model answers for images in this process, without a service."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from agesearch.api.places import Kept, Place
+from agesearch.session import set_environment
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from PIL import Image as PillowImage
+
+    from agesearch.data.images.decode import RgbImage
+    from agesearch.models.manifest import ModelManifest
+    from agesearch.serving.estimator import AgeEstimator
+
+    #: A file, the bytes of one (JPEG, PNG, WebP, ...), a Pillow image, or ``uint8 [H, W, 3]`` RGB.
+    Image = Place | bytes | PillowImage.Image | npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Face:
+    """One face. ``age`` in years is the mean of ``pmf``: ``float32 [101]``, the probability of each age.
+
+    80 % of the probability lies inside ``interval`` (years), ``spread`` is its standard deviation in years.
+    ``box`` is x, y, width, height in pixels of the upright image; ``score`` the detector's, None for a whole
+    image.
+    """
+
+    age: float
+    interval: tuple[float, float]
+    spread: float
+    box: tuple[float, float, float, float]
+    score: float | None
+    pmf: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ImageAges:
+    """The faces of one upright image of ``width`` x ``height`` pixels, the most prominent first."""
+
+    faces: tuple[Face, ...]
+    width: int
+    height: int
+
+
+class Model(Kept):
+    """A model that was loaded: a published version, a teacher, a trial, or a foreign teacher's document."""
+
+    def __init__(self, path: str, estimator: AgeEstimator) -> None:
+        self.path = path
+        self._estimator = estimator
+
+    def __repr__(self) -> str:
+        model = self.manifest.model
+        return f"Model('{self.path}', {model.arch} @ {model.input_size} px)"
+
+    @property
+    def manifest(self) -> ModelManifest:
+        """Its network, crop recipe, metrics with intervals, speed and provenance."""
+        return self._estimator.manifest
+
+    def predict(self, image: Image, *, faces: Literal["detect", "whole"] = "detect") -> ImageAges:
+        """The age of each face in an image, as the service answers.
+
+        >>> model = agesearch.load_model("teacher")
+        >>> found = model.predict("photo.jpg", faces="whole")
+        >>> face = found.faces[0]
+        >>> face.age, face.interval, face.box
+        (50.0, (9.6, 90.4), (10.0, 0.0, 80.0, 80.0))
+        >>> face.pmf.shape
+        (101,)
+
+        Args:
+            image: a file, a file's bytes, a Pillow image, or ``uint8 [H, W, 3]`` RGB.
+            faces: ``detect``: find them, and crop each as the model was trained; ``whole``: the image's
+                central square is one face crop already.
+
+        Raises:
+            InputError: what is no usable image.
+        """
+        from agesearch.errors import unknown_name
+        from agesearch.serving.estimator import face_ages
+
+        if faces not in ("detect", "whole"):
+            raise unknown_name("way to take the faces", faces, ("detect", "whole"))
+        rgb = _pixels(image)
+        places, crops = self._estimator.locate(rgb, whole=faces == "whole")
+        pmf = self._estimator.pmf(crops)
+        told = face_ages(pmf, places)
+        found = tuple(Face(**dict(face), pmf=row) for face, row in zip(told, pmf, strict=True))
+        return ImageAges(found, rgb.shape[1], rgb.shape[0])
+
+
+def load_model(model: Place, *, registry: Place = "registry", threads: int = 1) -> Model:
+    """Load a model, its files checked against their SHA-256.
+
+    >>> agesearch.load_model("ages:1").manifest.model.arch
+    'lcnet_035'
+
+    Args:
+        model: a folder (a version, a teacher, a trial), a teacher's document, or in ``registry`` a
+            ``NAME`` (its champion), ``NAME@ALIAS`` or ``NAME:VERSION``. A folder goes before a name.
+        threads: threads of the network.
+
+    Raises:
+        InputError: there is no such model, or a file of it is damaged.
+    """
+    set_environment()
+    from agesearch.deploy.registry import model_folder
+    from agesearch.serving.estimator import open_estimator
+
+    folder = model_folder(os.fspath(model), os.fspath(registry))
+    return Model(str(folder), open_estimator(folder, threads))
+
+
+def _pixels(image: Any) -> RgbImage:
+    """``uint8 [H, W, 3]`` RGB, upright."""
+    import numpy as np
+    from PIL import Image as PillowImage
+
+    from agesearch.data.images.decode import (
+        MAX_IMAGE_BYTES,
+        BadImage,
+        checked_pixels,
+        decode_image,
+        upright_rgb,
+    )
+    from agesearch.errors import InputError
+    from agesearch.storage import Location
+
+    if isinstance(image, np.ndarray):
+        return checked_pixels(image)
+    if isinstance(image, PillowImage.Image):
+        return checked_pixels(upright_rgb(image))
+    if isinstance(image, bytes):
+        return decode_image(image)
+    if not isinstance(image, str | os.PathLike):
+        kind = type(image).__name__
+        raise InputError(f"The image is a {kind}, but must be a path, bytes, a Pillow image or an RGB array.")
+    place = Location.of(image)
+    try:
+        return decode_image(place.read_bytes(MAX_IMAGE_BYTES))
+    except BadImage as error:
+        raise InputError(f"'{place}': {error}") from error

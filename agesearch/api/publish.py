@@ -1,0 +1,55 @@
+"""``agesearch.publish``: an immutable version of a student in the registry."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from agesearch.api.places import Place, text_of
+from agesearch.progress import Listener, silent
+from agesearch.session import set_environment
+
+if TYPE_CHECKING:
+    from agesearch.deploy.publish import Published
+
+
+def publish(
+    source: Place,
+    *,
+    name: str,
+    pick: str | int = "knee",
+    registry: Place = "registry",
+    alias: str = "champion",
+    data: Place | None = None,
+    on_progress: Listener = silent,
+) -> Published:
+    """Publish a student of the study ``source``, or a model folder with its dataset ``data``, as the next
+    version of ``name``, and point ``alias`` at it.
+
+    >>> published = agesearch.publish("teacher", data="faces", name="ages", alias="candidate")
+    >>> published.version.label, published.alias.alias
+    ('ages:0001', 'candidate')
+
+    The ONNX export is compared with the trained network first. Content that is in the registry already is not
+    written again.
+
+    Args:
+        pick: ``knee``, ``best`` (smallest error), ``fastest`` or a trial's number.
+        data: the dataset the export is checked on; None: the study's own.
+
+    Raises:
+        InputError: no study and no model; nothing to pick.
+        AgeSearchError: the export does not answer as the network does.
+    """
+    set_environment()
+    from agesearch.deploy.publish import publish as publish_model
+
+    return publish_model(
+        os.fspath(source),
+        name,
+        os.fspath(registry),
+        pick=str(pick),
+        dataset=text_of(data),
+        alias=alias,
+        on_progress=on_progress,
+    )
