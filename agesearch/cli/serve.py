@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from agesearch.serving.app import RunningService
     from agesearch.serving.auth import Token
 
-_EXAMPLE = "Example: agesearch serve ages, then in another terminal: agesearch query photo.jpg"
+_EXAMPLE = "Example: agesearch serve ages --port 8080"
 
 
 def add_to(app: typer.Typer) -> None:

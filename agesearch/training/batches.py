@@ -287,7 +287,7 @@ def refuse_other_views(spec: AugmentSpec, views: int) -> None:
     if views != wanted:
         raise InputError(
             f"The teacher's targets are for {views} view(s) of each face, but augment.views asks for "
-            f"{wanted}: compute them for the same augmentation ('agesearch targets --views')."
+            f"{wanted}: compute them for the same augmentation ('agesearch targets --views N')."
         )
 
 

@@ -19,7 +19,6 @@ import numpy as np
 import pytest
 import torch
 import uvicorn
-from click import Command
 from fake_study import write_study
 from ingest_helpers import without_ray
 from PIL import Image
@@ -138,7 +137,7 @@ def test_every_function_has_an_example() -> None:
     assert [name for name in functions if not examples(name)] == []
 
 
-def _verb(name: str) -> Command:
+def _verb(name: str) -> Any:
     commands: Any = get_command(app)
     return (commands.commands["data"].commands if name == "ingest" else commands.commands)[name]
 

@@ -105,7 +105,7 @@ def read_record(where: str) -> CurveTable:
     if len(record.rows) < MIN_ROWS:
         raise InputError(
             f"'{where}' has {len(record.rows)} trials with a whole learning curve, a replay needs at least "
-            f"{MIN_ROWS}: let the study train more, with 'agesearch tune --resume'."
+            f"{MIN_ROWS}: let the study train more, with 'agesearch resume STUDY'."
         )
     return record
 
@@ -120,7 +120,7 @@ def _from_table(place: Location) -> CurveTable:
         lacks = f"the column {missing[0]}" if missing else "its study's spec in the schema's metadata"
         raise InputError(
             f"'{place}' is not a record of learning curves, it lacks {lacks}: "
-            "make one with 'agesearch replay STUDY --save'."
+            "make one with 'agesearch replay STUDY --save FILE.parquet'."
         )
     known = json.loads(document)
     spec = parse_spec(StudySpec, known["spec"], f"'{place}'")
