@@ -177,6 +177,7 @@ def _predictions(errors: dict[str, float], digests: dict[str, str], faces: int, 
                 "digest": [digests.get(model, MEDIAN)] * faces,
                 "split": [split] * faces,
                 "sample_id": [f"{split}{index}" for index in range(faces)],
+                "subject_id": [f"{split}-person{index // 4}" for index in range(faces)],
                 "source": ["painted" if index % 2 else "drawn" for index in range(faces)],
                 "age": ages,
                 "predicted_age": predicted.astype(np.float32),
@@ -201,6 +202,7 @@ def _robustness(errors: dict[str, float], models: tuple[str, ...]) -> list[Robus
                     mae_low=errors[model] + added - 0.4,
                     mae_high=errors[model] + added + 0.4,
                     faces=160,
+                    persons=40,
                 )
             )
     return rows

@@ -67,7 +67,7 @@ def evaluate(
     if out_file is not None:
         write_record(found.record, out_file)
     if predictions is not None:
-        write_predictions(found.judged, predictions)
+        write_predictions(found.predictions, predictions)
     if as_json:
         print_json(found.record.model_dump(mode="json"))
     else:

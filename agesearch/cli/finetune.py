@@ -91,7 +91,7 @@ def _show(record: Finetuning, folder: str) -> None:
         for column in grid.columns[1:]:
             column.no_wrap = True
         out.print(grid)
-        _tell(f"Intervals: 95 %, bootstrap over {kind.resampled}.")
+        _tell(f"Intervals: 95 %, bootstrap over {kind.drawn}.")
     for turn in record.turns:
         if turn.failure:
             _tell(f"[bold red]failed:[/bold red] {escape(turn.name)}: {escape(turn.failure)}")

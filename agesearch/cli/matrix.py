@@ -69,7 +69,7 @@ def matrix(
     if as_json:
         print_json(record.model_dump(mode="json"))
     else:
-        columns = ["trained on", "tested on", "MAE, years (95 %)", "CS@5", "bias", "faces"]
+        columns = ["trained on", "tested on", "MAE, years (95 %)", "CS@5", "bias", "over"]
         out.print(table("Across datasets", columns, matrix_rows(record)))
         _tell(record, [str(place) for place in written])
     if record.failed:

@@ -11,7 +11,8 @@ from agesearch.cli.common import JsonOption, err, out, print_json, shown_progres
 
 if TYPE_CHECKING:
     from agesearch.data.dataset.records import Split
-    from agesearch.measure.teachers import Mean, TeacherFacts
+    from agesearch.measure.intervals import Estimate
+    from agesearch.measure.teachers import TeacherFacts
 
 _EXAMPLE = "Example: agesearch teacher show search_spaces/teachers/ensemble.yaml --data faces"
 
@@ -75,6 +76,7 @@ def show(
 
 def _show_order(teacher: str, data: str | None, split: Split, as_json: bool) -> None:
     from agesearch.distill.sorting import describe_order
+    from agesearch.measure.intervals import basis
 
     with shown_progress() as on_progress:
         facts = describe_order(teacher, data, split, on_progress=on_progress)
@@ -99,8 +101,9 @@ def _show_order(teacher: str, data: str | None, split: Split, as_json: bool) -> 
         found = facts.quality
         low, high = found.probe_interval
         probed = f"MAE {found.probe_mae_years:.2f} years ({low:.2f}–{high:.2f})"
+        seen = basis(found.faces, found.persons)
         rows = [
-            ["Kendall tau", f"{found.kendall_tau:.3f} ({found.sequences} sequences of {found.faces} faces)"],
+            ["Kendall tau", f"{found.kendall_tau:.3f} ({found.sequences} sequences of {seen})"],
             ["without a fault", f"{found.exact_match:.1%}"],
             ["linear probe", f"{probed}; always the median: {found.median_mae_years:.2f}"],
         ]
@@ -153,12 +156,13 @@ def _print_accuracy(facts: TeacherFacts) -> None:
     rows = [[f"{d.first}–{d.last}", *_mean(d.mae_years), f"{d.bias_years:+.2f}"] for d in found.decades]
     rows.append(["all", *_mean(found.mae_years), f"{found.bias_years:+.2f}"])
     title = f"Accuracy on {found.dataset}, split {found.split}"
-    out.print(_plain(title, ["age", "MAE, years", "95 %", "faces", "bias"], rows))
+    out.print(_plain(title, ["age", "MAE, years", "95 %", "faces", "persons", "bias"], rows))
     words = (
         f"{found.cs5:.1%} within 5 years. Mean width of its distributions: {found.spread_years:.1f} years."
     )
     err.print(words, highlight=False, soft_wrap=True)
 
 
-def _mean(mean: Mean) -> list[str]:
-    return [f"{mean.value:.2f}", f"{mean.low:.2f}–{mean.high:.2f}", str(mean.faces)]
+def _mean(mean: Estimate) -> list[str]:
+    persons = "–" if mean.persons is None else f"{mean.persons:,}"
+    return [f"{mean.value:.2f}", f"{mean.low:.2f}–{mean.high:.2f}", f"{mean.faces:,}", persons]

@@ -9,7 +9,7 @@ from jinja2 import Environment, StrictUndefined
 
 from agesearch.deploy.evidence import Evidence
 from agesearch.deploy.registry import version_of
-from agesearch.measure.accuracy import Estimate
+from agesearch.measure.intervals import Estimate
 from agesearch.models.architectures import ARCHITECTURES
 from agesearch.models.manifest import ModelManifest
 
@@ -21,7 +21,7 @@ def render_card(manifest: ModelManifest, evidence: Evidence) -> str:
     # Markdown is no HTML: escaping would show "&lt;" to readers. Names from outside lose what could break a
     # table or start markup in ``_plain``.
     environment = Environment(undefined=StrictUndefined, autoescape=False, trim_blocks=True)
-    environment.filters |= {"estimate": _estimate, "percent": _percent, "signed": _signed}
+    environment.filters |= {"estimate": _estimate, "over": _over, "percent": _percent, "signed": _signed}
     environment.finalize = _plain
     template = environment.from_string(
         (files("agesearch.deploy") / "templates" / _TEMPLATE).read_text("utf-8")
@@ -64,6 +64,10 @@ def _corruptions(rows: list[dict[str, Any]], severities: list[int]) -> list[tupl
 
 def _estimate(value: Estimate | None) -> str:
     return "-" if value is None else f"{value.value:.2f} ({value.low:.2f}-{value.high:.2f})"
+
+
+def _over(value: Estimate) -> str:
+    return f"{value.faces}{value.of_persons}"
 
 
 def _percent(share: float) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 
 from agesearch.data.dataset.records import read_manifest
 from agesearch.errors import InputError
-from agesearch.measure.accuracy import AgeBin, Estimate, accuracy_by_decade, bias, cs, mae_estimate
+from agesearch.measure.accuracy import AgeBin, bias, cs
+from agesearch.measure.intervals import Estimate
 from agesearch.metrics import BIAS_YEARS, CS5, MAE_YEARS, on_split
 from agesearch.models.identity import model_digest, read_model_manifest
 from agesearch.search.front.measurements import MEDIAN, TEACHER, Measurements, read_measurements
@@ -114,7 +115,7 @@ def _accuracy(measured: Measurements, model: str) -> list[Accuracy]:
         rows.append(
             Accuracy(
                 split=split,
-                mae_years=mae_estimate(found.predicted_age, found.age),
+                mae_years=found.mae(),
                 cs5=cs(found.predicted_age, found.age),
                 bias_years=bias(found.predicted_age, found.age),
                 teacher=_yardstick(measured, split, TEACHER),
@@ -126,12 +127,11 @@ def _accuracy(measured: Measurements, model: str) -> list[Accuracy]:
 
 def _yardstick(measured: Measurements, split: str, model: str) -> Estimate | None:
     found = measured.predictions.get((split, model))
-    return mae_estimate(found.predicted_age, found.age) if found is not None else None
+    return found.mae() if found is not None else None
 
 
 def _decades(measured: Measurements, split: str, model: str) -> list[AgeBin]:
-    found = measured.predictions[(split, model)]
-    return accuracy_by_decade(found.predicted_age, found.age)
+    return measured.predictions[(split, model)].by_decade()
 
 
 def _study_provenance(study: StudyFolder, header: StudyHeader, trial: TrialRecord) -> dict[str, Any]:

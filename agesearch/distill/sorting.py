@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import torch
 
 from agesearch.ages import MAX_AGE, FloatArray
@@ -16,7 +17,7 @@ from agesearch.data.images.crop import decode_crop
 from agesearch.data.reading.sequences import Sequences
 from agesearch.distill.order_losses import exact_match, kendall_tau
 from agesearch.errors import InputError
-from agesearch.measure.accuracy import estimate
+from agesearch.measure.intervals import Persons, estimate
 from agesearch.models.manifest import WEIGHTS
 from agesearch.models.order_net import OrderNet, load_order, order_digest, read_order_manifest
 from agesearch.models.prepare import Images, prepare
@@ -37,8 +38,9 @@ Values = npt.NDArray[np.float64]
 class OrderQuality(Spec):
     """How well sequences of ``length`` faces (at least ``gap`` years apart) of a split are sorted.
 
-    ``probe_mae_years`` is the error of ages read linearly off the features, with its 95 % interval; the probe
-    learnt on the dataset's training faces. ``median_mae_years`` is that of always answering their median age.
+    ``probe_mae_years`` is the error of ages read linearly off the features, with its 95 % interval over
+    ``persons`` (None: nobody is known, and faces were drawn); the probe learnt on the dataset's training
+    faces. ``median_mae_years`` is that of always answering their median age.
     """
 
     dataset: str
@@ -47,6 +49,7 @@ class OrderQuality(Spec):
     gap: float
     sequences: int
     faces: int
+    persons: int | None = None
     kendall_tau: float
     exact_match: float
     probe_mae_years: float
@@ -78,6 +81,7 @@ class OrderFacts(Spec):
 class Seen:
     """What an order teacher makes of N faces with ages [N]: scores [N] and features [N, F]."""
 
+    persons: Persons
     age: FloatArray
     score: FloatArray
     features: FloatArray
@@ -123,7 +127,9 @@ def see(
     """Scores and features of a split's faces that have an age; crops are streamed."""
     total = read_manifest(dataset).counts.get(split, 0)
     ages, scores, features, done = [], [], [], 0
-    for batch in row_batches(dataset, split, ["image", "age"], rows=512):
+    ids: list[str] = []
+    subjects: list[str | None] = []
+    for batch in row_batches(dataset, split, ["sample_id", "subject_id", "image", "age"], rows=512):
         age = numbers(batch.column("age"))
         crops = [
             decode_crop(crop.as_py()) for crop, a in zip(batch.column("image"), age, strict=True) if a == a
@@ -133,11 +139,15 @@ def see(
             ages.append(age[np.isfinite(age)])
             scores.append(found[0])
             features.append(found[1])
+            known = batch.filter(pa.array(np.isfinite(age)))
+            ids += known.column("sample_id").to_pylist()
+            subjects += known.column("subject_id").to_pylist()
         done += len(age)
         on_progress(Progress(f"Faces, {split}", done, total))
     if not ages:
         raise InputError(f"'{dataset}' has no faces with an age in its split '{split}'.")
-    return Seen(np.concatenate(ages), np.concatenate(scores), np.concatenate(features))
+    persons = Persons.of(ids, subjects)
+    return Seen(persons, np.concatenate(ages), np.concatenate(scores), np.concatenate(features))
 
 
 def answers(net: OrderNet, images: Images | list[Images], input_size: int) -> tuple[FloatArray, FloatArray]:
@@ -159,7 +169,7 @@ def quality_of(
     """How well ``judged`` is sorted, and how well a probe that learnt on ``known`` reads its ages."""
     tau, exact = sorting(judged, length, gap)
     error = np.abs(probe(known.features, known.age, judged.features) - judged.age)
-    found = estimate(error.astype(np.float64))
+    found = estimate(error.astype(np.float64), judged.persons)
     return OrderQuality(
         dataset=dataset,
         split=str(split),
@@ -167,6 +177,7 @@ def quality_of(
         gap=gap,
         sequences=JUDGED_SEQUENCES,
         faces=len(judged.age),
+        persons=found.persons,
         kendall_tau=tau,
         exact_match=exact,
         probe_mae_years=found.value,

@@ -1,34 +1,18 @@
 """How far predicted ages are from true ones: MAE, cumulative score, bias, and how sure those figures are.
 
 Every function takes ages in years, one value a face, and leaves out faces without a true age (NaN). Intervals
-are percentile bootstrap intervals over faces (Efron 1979), drawn from a generator with a fixed seed, so the
-same predictions always give the same interval.
+come from ``agesearch.measure.intervals``: over persons, so every one asks whom its faces show.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from agesearch.errors import InputError
-
-Values = npt.NDArray[np.float64]
-
-#: Bootstrap draws are made in blocks of about this many numbers, so that memory does not grow with the faces.
-_BLOCK = 4_000_000
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over ``faces`` faces with the ends of its interval."""
-
-    value: float
-    low: float
-    high: float
-    faces: int
+from agesearch.measure.intervals import Estimate, Persons, Values, estimate
 
 
 @dataclass(frozen=True)
@@ -104,101 +88,38 @@ def eps_errors(predicted: npt.ArrayLike, mean: npt.ArrayLike, std: npt.ArrayLike
     return found
 
 
-def bootstrap_interval(
-    values: npt.ArrayLike,
-    *,
-    level: float = 0.95,
-    resamples: int = 1000,
-    seed: int = 0,
-    persons: npt.NDArray[np.int64] | None = None,
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean of ``values`` ``[n]``; of one value, the value itself.
-
-    For a paired comparison of two models pass the differences of their absolute errors. ``persons`` ``[n]``
-    numbers who each face shows: persons are drawn then, each with all their faces, since the errors on one
-    person's faces are alike and faces alone would promise too much (cluster bootstrap, Davison & Hinkley
-    1997).
-    """
-    if not 0.0 < level < 1.0:
-        raise InputError(f"The interval level is {level:g}, but must lie between 0 and 1.")
-    means = bootstrap_means(values, resamples=resamples, seed=seed, persons=persons)
-    low, high = np.quantile(means, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
-    return float(low), float(high)
-
-
-def bootstrap_means(
-    values: npt.ArrayLike,
-    *,
-    resamples: int = 1000,
-    seed: int = 0,
-    persons: npt.NDArray[np.int64] | None = None,
-) -> Values:
-    """Means ``[resamples]`` of ``values`` ``[n]`` over faces (or ``persons``) drawn with replacement.
-
-    The draws depend on the seed and on the faces alone, so that two lists of values of the same faces are
-    resampled alike.
-    """
-    sample = np.asarray(values, dtype=np.float64)
-    if sample.ndim != 1 or sample.size == 0:
-        raise InputError(f"A bootstrap needs a list of at least one value, but got shape {sample.shape}.")
-    generator = np.random.default_rng(seed)
-    if persons is None:
-        blocks = _resampled_means(sample, resamples, generator)
-    else:
-        _, codes = np.unique(persons, return_inverse=True)
-        sums: Values = np.bincount(codes, sample).astype(np.float64)
-        counts: Values = np.bincount(codes).astype(np.float64)
-        blocks = _resampled_ratios(sums, counts, resamples, generator)
-    return np.concatenate(list(blocks))
-
-
-def _resampled_means(sample: Values, resamples: int, generator: np.random.Generator) -> Iterator[Values]:
-    rows = max(1, _BLOCK // sample.size)
-    for start in range(0, resamples, rows):
-        draws = generator.integers(0, sample.size, size=(min(rows, resamples - start), sample.size))
-        yield sample[draws].mean(axis=1)
-
-
-def _resampled_ratios(
-    sums: Values, counts: Values, resamples: int, generator: np.random.Generator
-) -> Iterator[Values]:
-    rows = max(1, _BLOCK // sums.size)
-    for start in range(0, resamples, rows):
-        draws = generator.integers(0, sums.size, size=(min(rows, resamples - start), sums.size))
-        yield sums[draws].sum(axis=1) / counts[draws].sum(axis=1)
-
-
-def mae_estimate(predicted: npt.ArrayLike, true: npt.ArrayLike, *, level: float = 0.95) -> Estimate:
-    """MAE in years with its bootstrap interval."""
-    return estimate(np.abs(errors(predicted, true)), level)
+def mae_estimate(predicted: npt.ArrayLike, true: npt.ArrayLike, persons: Persons) -> Estimate:
+    """MAE in years with its 95 % interval; ``persons`` of all faces."""
+    return estimate(np.abs(errors(predicted, true)), _of_labelled(persons, true))
 
 
 def paired_difference(
-    predicted: npt.ArrayLike, reference: npt.ArrayLike, true: npt.ArrayLike, *, level: float = 0.95
+    predicted: npt.ArrayLike, reference: npt.ArrayLike, true: npt.ArrayLike, persons: Persons
 ) -> Estimate:
-    """MAE of ``predicted`` minus MAE of ``reference`` on the same faces, with a paired bootstrap interval.
+    """MAE of ``predicted`` minus MAE of ``reference`` on the same faces, with a paired 95 % interval.
 
     Below zero: ``predicted`` is better. An interval that holds zero is a tie.
     """
-    return estimate(np.abs(errors(predicted, true)) - np.abs(errors(reference, true)), level)
+    difference = np.abs(errors(predicted, true)) - np.abs(errors(reference, true))
+    return estimate(difference, _of_labelled(persons, true))
 
 
 def accuracy_by_decade(
-    predicted: npt.ArrayLike, true: npt.ArrayLike, *, width: int = 10, level: float = 0.95
+    predicted: npt.ArrayLike, true: npt.ArrayLike, persons: Persons, *, width: int = 10
 ) -> list[AgeBin]:
     """Accuracy by true age in bins of ``width`` years from 0 on; bins without a face are left out."""
-    signed = errors(predicted, true)
+    signed, shown = errors(predicted, true), _of_labelled(persons, true)
     truth = np.asarray(true, dtype=np.float64)
     bins = (truth[~np.isnan(truth)] // width).astype(np.int64)
     rows = []
     for index in np.unique(bins):
-        inside = signed[bins == index]
+        inside = bins == index
+        error = estimate(np.abs(signed[inside]), shown.take(inside))
         first = int(index) * width
-        rows.append(AgeBin(first, first + width - 1, estimate(np.abs(inside), level), float(inside.mean())))
+        rows.append(AgeBin(first, first + width - 1, error, float(signed[inside].mean())))
     return rows
 
 
-def estimate(values: Values, level: float = 0.95, persons: npt.NDArray[np.int64] | None = None) -> Estimate:
-    """The mean of one value a face, with its bootstrap interval over faces or over ``persons`` ``[n]``."""
-    low, high = bootstrap_interval(values, level=level, persons=persons)
-    return Estimate(float(values.mean()), low, high, int(values.size))
+def _of_labelled(persons: Persons, true: npt.ArrayLike) -> Persons:
+    """The persons of the faces that have a true age."""
+    return persons.take(~np.isnan(np.asarray(true, dtype=np.float64)))

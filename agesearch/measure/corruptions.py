@@ -63,7 +63,9 @@ _GLOBAL_STATE = Lock()
 
 
 class RobustnessRow(Spec):
-    """MAE in years of one model under one corruption, with its 95 % bootstrap interval."""
+    """MAE in years of one model under one corruption, with its 95 % interval over ``persons`` (None: nobody
+    is known, and faces were drawn).
+    """
 
     model: str
     corruption: str
@@ -72,6 +74,7 @@ class RobustnessRow(Spec):
     mae_low: float
     mae_high: float
     faces: int
+    persons: int | None = None
 
 
 def corrupt(rgb: Image, name: str, severity: int, sample_id: str) -> Image:

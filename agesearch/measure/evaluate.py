@@ -14,7 +14,7 @@ import numpy as np
 from agesearch.data.dataset.records import Manifest, Split, read_manifest
 from agesearch.data.dataset.selection import Part
 from agesearch.errors import InputError
-from agesearch.measure.predictions import Indices, Judged, Labels, Picker, judge, read_labels
+from agesearch.measure.predictions import Indices, Labels, Picker, Predictions, predict_faces, read_labels
 from agesearch.measure.protocols import Protocol
 from agesearch.measure.scores import Difference, KindScores, differences, scored
 from agesearch.measure.speed import cores, hardware_name
@@ -74,10 +74,10 @@ class Evaluation(Spec):
 
 @dataclass(frozen=True)
 class Evaluated:
-    """The record, and each model's judged faces (every face once)."""
+    """The record, and each model's predicted faces (every face once)."""
 
     record: Evaluation
-    judged: dict[str, Judged]
+    predictions: dict[str, Predictions]
 
 
 def evaluate(
@@ -109,7 +109,7 @@ def evaluate(
     def heard(done: int) -> None:
         on_progress(Progress(_STAGE, done, len(test.labels), note="faces"))
 
-    judged = judge(opened, folder, test.labels, part=test.part, threads=count, on_batch=heard)
+    predictions = predict_faces(opened, folder, test.labels, part=test.part, threads=count, on_batch=heard)
     record = Evaluation(
         protocol=protocol.name,
         about=protocol.about,
@@ -118,16 +118,17 @@ def evaluate(
         faces=len(test.labels),
         left_out=test.left_out,
         models=tuple(
-            _model_scores(name, models[name], protocol, test, faces, data) for name, faces in judged.items()
+            _model_scores(name, models[name], protocol, test, faces, data)
+            for name, faces in predictions.items()
         ),
-        differences=tuple(differences(protocol, judged)) if len(judged) > 1 else (),
+        differences=tuple(differences(protocol, predictions)) if len(predictions) > 1 else (),
         runtime=runtime,
         threads=count,
         hardware=hardware_name(),
         versions=library_versions(),
         created=now(),
     )
-    return Evaluated(record, judged)
+    return Evaluated(record, predictions)
 
 
 @dataclass(frozen=True)
@@ -181,10 +182,10 @@ def _dataset_facts(folder: Location, data: Manifest) -> DatasetFacts:
 
 
 def _model_scores(
-    name: str, folder: Location, protocol: Protocol, test: _Test, judged: Judged, data: Manifest
+    name: str, folder: Location, protocol: Protocol, test: _Test, predictions: Predictions, data: Manifest
 ) -> ModelScores:
     manifest = read_model_manifest(folder)
-    turns = {turn: judged.take(indices) for turn, indices in test.turns.items()}
+    turns = {turn: predictions.take(indices) for turn, indices in test.turns.items()}
     # A foreign teacher cuts its own square out of the stored crop.
     recipe = [] if is_teacher_file(folder) else _recipe_notes(manifest, data)
     return ModelScores(
@@ -195,7 +196,7 @@ def _model_scores(
         input_size=manifest.model.input_size,
         parameters=manifest.parameters,
         kinds=tuple(scored(protocol, turns)),
-        notes=tuple([*recipe, *_training_notes(manifest, data, judged)]),
+        notes=tuple([*recipe, *_training_notes(manifest, data, predictions)]),
     )
 
 
@@ -215,15 +216,15 @@ def _recipe_notes(model: ModelManifest, data: Manifest) -> list[str]:
     return notes
 
 
-def _training_notes(model: ModelManifest, data: Manifest, judged: Judged) -> list[str]:
+def _training_notes(model: ModelManifest, data: Manifest, predictions: Predictions) -> list[str]:
     """Where the model has seen this dataset: only faces of no part in its making test it."""
     if not model.data_digest or model.data_digest != data.content_digest:
         return []
     seen = {Split.TRAIN: "was trained", Split.VAL: "had its best epoch chosen"}
-    counts = {split: int((judged.split == str(split)).sum()) for split in seen}
+    counts = {split: int((predictions.split == str(split)).sum()) for split in seen}
     return [
-        f"The model {words} on {counts[split]:,} of the {len(judged):,} faces tested (this dataset's split "
-        f"'{split}'): these figures are no test."
+        f"The model {words} on {counts[split]:,} of the {len(predictions):,} faces tested (this dataset's "
+        f"split '{split}'): these figures are no test."
         for split, words in seen.items()
         if counts[split]
     ]

@@ -11,12 +11,25 @@ import pyarrow as pa
 
 from agesearch.ages import age_spread
 from agesearch.errors import InputError
-from agesearch.measure.accuracy import Estimate
 from agesearch.measure.evaluate import Evaluation
-from agesearch.measure.predictions import Judged
+from agesearch.measure.intervals import Estimate
+from agesearch.measure.predictions import Predictions
 from agesearch.storage import Location
 
-_COLUMNS = ("protocol", "model", "label_kind", "of", "name", "score", "value", "low", "high", "sd", "faces")
+_COLUMNS = (
+    "protocol",
+    "model",
+    "label_kind",
+    "of",
+    "name",
+    "score",
+    "value",
+    "low",
+    "high",
+    "sd",
+    "faces",
+    "persons",
+)
 
 
 def checked_files(record: str | None, predictions: str | None) -> None:
@@ -39,9 +52,9 @@ def write_record(record: Evaluation, where: str) -> None:
         Location.of(where).write_json(record.model_dump(mode="json"))
 
 
-def write_predictions(judged: Mapping[str, Judged], where: str) -> None:
+def write_predictions(predictions: Mapping[str, Predictions], where: str) -> None:
     """One row a model and face, as ``PREDICTIONS`` says."""
-    Location.of(where).write_table(predictions_table(judged))
+    Location.of(where).write_table(predictions_table(predictions))
 
 
 PREDICTIONS = pa.schema(
@@ -58,12 +71,12 @@ PREDICTIONS = pa.schema(
 )
 
 
-def predictions_table(judged: Mapping[str, Judged]) -> pa.Table:
+def predictions_table(predictions: Mapping[str, Predictions]) -> pa.Table:
     """One row a model and face: labels, predicted age and the PMF's standard deviation in years."""
-    return pa.concat_tables([_predictions(name, faces) for name, faces in judged.items()])
+    return pa.concat_tables([_predictions(name, faces) for name, faces in predictions.items()])
 
 
-def _predictions(model: str, faces: Judged) -> pa.Table:
+def _predictions(model: str, faces: Predictions) -> pa.Table:
     columns: dict[str, Any] = {
         "model": pa.repeat(model, len(faces)),
         "predicted_age": faces.predicted,

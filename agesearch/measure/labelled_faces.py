@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -12,14 +13,18 @@ from agesearch.data.dataset.arrays import Pixels, decode_column, numbers
 from agesearch.data.dataset.records import Split, read_manifest
 from agesearch.data.dataset.shards import read_rows
 from agesearch.errors import InputError
+from agesearch.measure.intervals import Persons
 from agesearch.storage import Location
 
 
 @dataclass(frozen=True)
 class LabelledFaces:
-    """N faces with true ages in years: ``images`` uint8 ``[N, S, S, 3]`` RGB, everything else ``[N]``."""
+    """N faces with true ages in years: ``images`` uint8 ``[N, S, S, 3]`` RGB, everything else ``[N]``;
+    ``subject_id`` is None for a face of nobody known.
+    """
 
     sample_id: list[str]
+    subject_id: list[str | None]
     source: list[str]
     age: FloatArray
     images: Pixels
@@ -30,8 +35,17 @@ class LabelledFaces:
     def first(self, count: int) -> LabelledFaces:
         """The first ``count`` faces; the order is a random one, so they are a fair sample."""
         return LabelledFaces(
-            self.sample_id[:count], self.source[:count], self.age[:count], self.images[:count]
+            self.sample_id[:count],
+            self.subject_id[:count],
+            self.source[:count],
+            self.age[:count],
+            self.images[:count],
         )
+
+    @cached_property
+    def persons(self) -> Persons:
+        """Who each face shows: what intervals resample."""
+        return Persons.of(self.sample_id, self.subject_id)
 
 
 def labelled_faces(dataset: str | Location, split: Split, limit: int) -> LabelledFaces:
@@ -41,13 +55,14 @@ def labelled_faces(dataset: str | Location, split: Split, limit: int) -> Labelle
     faces. A split without labelled faces gives none.
     """
     folder = Location.of(dataset)
-    table = read_rows(folder, split, ["sample_id", "source", "age", "image"])
+    table = read_rows(folder, split, ["sample_id", "subject_id", "source", "age", "image"])
     labelled = np.flatnonzero(~np.isnan(numbers(table.column("age"))))
     ids = table.column("sample_id").to_pylist()
     order = sorted(labelled.tolist(), key=lambda index: hashlib.sha256(ids[index].encode()).digest())[:limit]
     chosen = table.take(order)
     return LabelledFaces(
         sample_id=chosen.column("sample_id").to_pylist(),
+        subject_id=chosen.column("subject_id").to_pylist(),
         source=chosen.column("source").to_pylist(),
         age=numbers(chosen.column("age")),
         images=decode_column(chosen.column("image"), read_manifest(folder).crop.size),

@@ -23,6 +23,7 @@ from agesearch.data.dataset.selection import Part
 from agesearch.data.dataset.shards import read_rows, row_batches
 from agesearch.data.images.crop import decode_crop
 from agesearch.errors import InputError
+from agesearch.measure.intervals import Persons
 from agesearch.models.predictors import Predictor
 from agesearch.storage import Location
 
@@ -59,18 +60,9 @@ class Labels:
         return len(self.sample_id)
 
     @cached_property
-    def persons(self) -> Indices | None:
-        """Who each face shows, as numbers ``[N]``; None where nobody is known to have two of these faces.
-
-        A face of an unknown person counts as a person of its own.
-        """
-        names = dict.fromkeys(name for name in self.subject_id if name is not None)
-        known = {name: code for code, name in enumerate(names)}
-        if len(known) == sum(name is not None for name in self.subject_id):
-            return None
-        own = range(len(known), len(known) + len(self))
-        codes = [known.get(name, mine) for name, mine in zip(self.subject_id, own, strict=True)]
-        return np.array(codes, dtype=np.int64)
+    def persons(self) -> Persons:
+        """Who each face shows: what intervals and paired tests resample."""
+        return Persons.of(self.sample_id, self.subject_id)
 
     def take(self, where: npt.NDArray[Any]) -> Self:
         """The faces at some indices, or where a mask is true."""
@@ -78,14 +70,14 @@ class Labels:
 
 
 @dataclass(frozen=True)
-class Judged(Labels):
+class Predictions(Labels):
     """The same faces with one model's predictions: PMFs ``float32 [N, 101]`` and expected ages ``[N]``."""
 
     pmf: FloatArray
     predicted: FloatArray
 
     @classmethod
-    def of(cls, labels: Labels, pmf: FloatArray) -> Judged:
+    def of(cls, labels: Labels, pmf: FloatArray) -> Predictions:
         """Labels with a model's PMFs ``[N, 101]`` of the same faces in the same order."""
         if pmf.shape != (len(labels), BINS):
             raise InputError(f"{len(labels)} faces need PMFs [{len(labels)}, {BINS}], but got {pmf.shape}.")
@@ -93,7 +85,7 @@ class Judged(Labels):
         return cls(**known, pmf=pmf, predicted=expected_age(pmf))
 
     @classmethod
-    def joined(cls, parts: Sequence[Judged]) -> Judged:
+    def joined(cls, parts: Sequence[Predictions]) -> Predictions:
         """The faces of several parts as one, such as the tests of several turns."""
         if len(parts) == 1:
             return parts[0]
@@ -113,7 +105,7 @@ def read_labels(dataset: str | Location, part: Split | Part | None = None) -> La
     return Labels(**columns)
 
 
-def judge(
+def predict_faces(
     predictors: Mapping[str, Predictor],
     dataset: str | Location,
     labels: Labels,
@@ -121,7 +113,7 @@ def judge(
     part: Split | Part | None = None,
     threads: int = 1,
     on_batch: Callable[[int], None] = lambda _: None,
-) -> dict[str, Judged]:
+) -> dict[str, Predictions]:
     """What each model predicts for the faces of ``labels``; each crop is read and decoded once for all.
 
     ``part`` (None: the whole dataset) must hold these faces, and spares reading others. ``threads`` decode;
@@ -144,7 +136,7 @@ def judge(
             on_batch(done)
     if done < len(labels):
         raise InputError(f"'{dataset}' lacks {len(labels) - done} of {len(labels)} faces: ingest it again.")
-    return {name: Judged.of(labels, pmf) for name, pmf in found.items()}
+    return {name: Predictions.of(labels, pmf) for name, pmf in found.items()}
 
 
 class Picker:

@@ -19,8 +19,9 @@ from agesearch.data.dataset.records import Manifest, Split
 from agesearch.data.dataset.selection import Part
 from agesearch.data.dataset.shards import read_rows
 from agesearch.errors import InputError, unknown_name
-from agesearch.measure.accuracy import Estimate, Values, eps_errors, errors, estimate, within
-from agesearch.measure.predictions import Judged, Labels
+from agesearch.measure.accuracy import eps_errors, errors, within
+from agesearch.measure.intervals import Estimate, Values, estimate
+from agesearch.measure.predictions import Labels, Predictions
 from agesearch.metrics import (
     BIAS_YEARS,
     EPS_ERROR,
@@ -35,7 +36,7 @@ from agesearch.metrics import (
 )
 from agesearch.storage import Location
 
-__all__ = ["PROTOCOLS", "Judged", "Labels", "Protocol", "Turn", "by_kind", "protocol_named"]
+__all__ = ["PROTOCOLS", "Predictions", "Labels", "Protocol", "Turn", "by_kind", "protocol_named"]
 
 Mask = npt.NDArray[np.bool_]
 
@@ -69,17 +70,14 @@ class Protocol:
     about: str
     headline: str
     turns: Callable[[Location, Manifest], list[Turn]]
-    values: Callable[[Judged], dict[str, Values]]
+    values: Callable[[Predictions], dict[str, Values]]
     usable: Callable[[Labels], Mask]
     needs: str
 
-    def scores(self, judged: Judged) -> dict[str, Estimate]:
-        """Each score's mean with its 95 % bootstrap interval; all faces must be usable, and of one kind.
-
-        Where persons with several faces are known, persons are drawn and not faces.
-        """
-        persons = judged.persons
-        return {name: estimate(values, persons=persons) for name, values in self.values(judged).items()}
+    def scores(self, predictions: Predictions) -> dict[str, Estimate]:
+        """Each score's mean with its 95 % interval; all faces must be usable, and of one kind."""
+        values = self.values(predictions)
+        return {name: estimate(found, predictions.persons) for name, found in values.items()}
 
     def require_usable(self, labels: Labels, where: str | Location) -> Mask:
         """Which faces can be scored; an ``InputError`` that says what is missing where none can."""
@@ -93,12 +91,12 @@ class Protocol:
         return mask
 
 
-def by_kind(judged: Judged) -> dict[str, Judged]:
+def by_kind(predictions: Predictions) -> dict[str, Predictions]:
     """The faces of each label kind, since figures never mix them."""
-    kinds = sorted(set(judged.label_kind))
+    kinds = sorted(set(predictions.label_kind))
     if len(kinds) == 1:
-        return {kinds[0]: judged}
-    return {kind: judged.take(judged.label_kind == kind) for kind in kinds}
+        return {kinds[0]: predictions}
+    return {kind: predictions.take(predictions.label_kind == kind) for kind in kinds}
 
 
 def protocol_named(name: str, *, split: Split | None = None, k: float = DEFAULT_K) -> Protocol:
@@ -223,35 +221,38 @@ def _leave_one_out(dataset: Location, manifest: Manifest) -> list[Turn]:
     return [Turn(name, Part(without=(name,)), None, Part(subjects=(name,))) for name in sorted(subjects)]
 
 
-def _standard_values(k: float, judged: Judged) -> dict[str, Values]:
-    kinds = set(judged.label_kind)
+def _standard_values(k: float, predictions: Predictions) -> dict[str, Values]:
+    kinds = set(predictions.label_kind)
     if len(kinds) > 1:
         raise InputError(f"One figure cannot mix the label kinds {', '.join(sorted(kinds))}.")
-    return _group_values(judged) if kinds == {"group"} else _age_values(k, judged)
+    return _group_values(predictions) if kinds == {"group"} else _age_values(k, predictions)
 
 
-def _age_values(k: float, judged: Judged) -> dict[str, Values]:
-    signed = errors(judged.predicted, judged.age)
+def _age_values(k: float, predictions: Predictions) -> dict[str, Values]:
+    signed = errors(predictions.predicted, predictions.age)
     return {MAE_YEARS: np.abs(signed), cs_at(k): within(signed, k), BIAS_YEARS: signed}
 
 
-def _group_values(judged: Judged) -> dict[str, Values]:
+def _group_values(predictions: Predictions) -> dict[str, Values]:
     """Against groups of any kind: years that the prediction lies outside; ends count as whole years."""
-    low = judged.age_low.astype(np.float64) - 0.5
-    high = judged.age_high.astype(np.float64) + 0.5
-    predicted = judged.predicted.astype(np.float64)
+    low = predictions.age_low.astype(np.float64) - 0.5
+    high = predictions.age_high.astype(np.float64) + 0.5
+    predicted = predictions.predicted.astype(np.float64)
     outside = np.maximum(np.maximum(low - predicted, predicted - high), 0.0)
     return {OUTSIDE_YEARS: outside, IN_GROUP: (outside <= 1e-4).astype(np.float64)}
 
 
-def _lap_values(k: float, judged: Judged) -> dict[str, Values]:
-    return {EPS_ERROR: eps_errors(judged.predicted, judged.age, judged.age_std), **_age_values(k, judged)}
+def _lap_values(k: float, predictions: Predictions) -> dict[str, Values]:
+    return {
+        EPS_ERROR: eps_errors(predictions.predicted, predictions.age, predictions.age_std),
+        **_age_values(k, predictions),
+    }
 
 
-def _adience_values(judged: Judged) -> dict[str, Values]:
-    true = adience_label(judged.age_low, judged.age_high)
-    by_mass = np.abs(adience_mass(judged.pmf).argmax(axis=-1) - true)
-    by_age = np.abs(adience_group(judged.predicted) - true)
+def _adience_values(predictions: Predictions) -> dict[str, Values]:
+    true = adience_label(predictions.age_low, predictions.age_high)
+    by_mass = np.abs(adience_mass(predictions.pmf).argmax(axis=-1) - true)
+    by_age = np.abs(adience_group(predictions.predicted) - true)
     return {
         TOP1: (by_mass == 0).astype(np.float64),
         ONE_OFF: (by_mass <= 1).astype(np.float64),

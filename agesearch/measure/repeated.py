@@ -1,8 +1,9 @@
 """Methods that were each trained several times, compared on the same faces: intervals and a test of luck.
 
-A figure of a method varies with the faces that are tested and with the seed of its training. Faces and
+A figure of a method varies with the persons that are tested and with the seed of its training. Persons and
 trainings are crossed: every training is tested on every face. All functions take one value a training and
-face, ``[trainings, faces]``, and are seeded: the same values always give the same figures.
+face, ``[trainings, faces]``, with whom the faces show, and are seeded: the same values always give the same
+figures.
 """
 
 from __future__ import annotations
@@ -14,9 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from agesearch.errors import InputError
-from agesearch.measure.accuracy import Estimate, Values, bootstrap_means
+from agesearch.measure.intervals import Estimate, Persons, Values, bootstrap_means, estimate
 
-Persons = npt.NDArray[np.int64] | None
 Verdict = Literal["better", "worse", "tie"]
 
 #: Below this p-value (after Holm) a difference counts.
@@ -24,32 +24,37 @@ ALPHA = 0.05
 
 RESAMPLES = 2000
 FLIPS = 20_000
-#: Up to so many faces that differ, all sign flips are counted: 2^14 of them.
+#: Up to so many persons that differ, all sign flips are counted: 2^14 of them.
 _EXACT = 14
 #: Flips are made in blocks of about this many numbers.
 _BLOCK = 4_000_000
 
 
-def repeated_estimate(values: npt.ArrayLike, persons: Persons = None, *, level: float = 0.95) -> Estimate:
-    """The mean of ``values`` ``[trainings, faces]`` with an interval that holds for other faces and other
-    seeds.
+def repeated_estimate(values: npt.ArrayLike, persons: Persons, *, level: float = 0.95) -> Estimate:
+    """The mean of ``values`` ``[trainings, faces]`` with an interval that holds for other persons and seeds.
 
-    Faces (or ``persons`` ``[faces]``, each with all their faces) and trainings are resampled independently,
-    as crossed samples ask for (pigeonhole bootstrap, Owen 2007; it errs on the wide side). Two corrections
-    make up for having few trainings: ``k - 1`` of ``k`` are drawn, so that their variance comes out right
-    (Rao & Wu 1988), and the interval is stretched by Student's t over the normal quantile (Hesterberg 2015)
-    at the degrees of freedom of Satterthwaite 1946. One training says nothing of others: its interval is one
-    over faces alone.
+    Persons (each with all their faces) and trainings are resampled independently, as crossed samples ask for
+    (pigeonhole bootstrap, Owen 2007; it errs on the wide side). Corrections make up for having few of either:
+    ``k - 1`` of ``k`` trainings are drawn, so that their variance comes out right (Rao & Wu 1988), that of
+    ``n`` persons is taken ``n / (n - 1)`` times, and the interval is stretched by Student's t over the normal
+    quantile (Hesterberg 2015) at the degrees of freedom of Satterthwaite 1946. One training says nothing of
+    others: its interval is that of ``intervals.estimate``, over persons alone.
     """
     runs = _checked(values)
+    if len(runs) == 1:
+        return estimate(runs[0], persons, level)
     centre = float(runs.mean())
-    means = np.stack([bootstrap_means(run, resamples=RESAMPLES, persons=persons) for run in runs])
+    means = np.stack([bootstrap_means(run, persons, resamples=RESAMPLES) for run in runs])
     drawn = _resampled_trainings(len(runs))
     resampled = (drawn * means.T).sum(axis=1)
     low, high = np.quantile(resampled, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
     wider = _stretch(runs, persons, level)
     return Estimate(
-        centre, centre + wider * (float(low) - centre), centre + wider * (float(high) - centre), runs.shape[1]
+        centre,
+        centre + wider * (float(low) - centre),
+        centre + wider * (float(high) - centre),
+        runs.shape[1],
+        persons.count,
     )
 
 
@@ -58,18 +63,18 @@ def spread(figures: Sequence[float]) -> float:
     return float(np.std(figures, ddof=1)) if len(figures) > 1 else 0.0
 
 
-def sign_flip_p(values: npt.ArrayLike, persons: Persons = None) -> float:
+def sign_flip_p(values: npt.ArrayLike, persons: Persons) -> float:
     """Two-sided p-value of a paired permutation test: could the mean of ``values`` ``[n]`` be luck?
 
     ``values`` are differences between two methods, one a face (the mean over trainings). Were the methods
-    alike, each sign could as well be the other (Fisher 1935); all faces of one of ``persons`` flip together.
-    All flips are counted where few faces differ, else 20,000 random ones, with the observed one among them
-    so that p is never 0 (Phipson & Smyth 2010). It speaks of these trainings: of others, the interval does.
+    alike, each sign could as well be the other (Fisher 1935); all faces of a person flip together. All flips
+    are counted where few persons differ, else 20,000 random ones, with the observed one among them so that p
+    is never 0 (Phipson & Smyth 2010). It speaks of these trainings: of others, the interval does.
     """
     sample = np.asarray(values, dtype=np.float64)
     if sample.ndim != 1 or sample.size == 0 or not np.isfinite(sample).all():
         raise InputError("A sign-flip test needs a list of finite differences.")
-    sums = sample if persons is None else np.bincount(np.unique(persons, return_inverse=True)[1], sample)
+    sums = persons.sums(sample)
     sums = np.abs(sums[sums != 0.0])
     observed = abs(float(sample.sum())) * (1.0 - 1e-9)  # sums in another order differ by a rounding
     if sums.size <= _EXACT:
@@ -117,35 +122,35 @@ def _checked(values: npt.ArrayLike) -> Values:
 
 def _resampled_trainings(count: int) -> Values:
     """The share of each training in each resample, ``[resamples, count]``."""
-    if count == 1:
-        return np.ones((RESAMPLES, 1))
-    # Faces are drawn with seed 0: another one, or both draws would follow each other.
+    # Persons are drawn with seed 0: another one, or both draws would follow each other.
     draws = np.random.default_rng(1).integers(0, count, size=(RESAMPLES, count - 1))
     drawn: Values = (draws[:, :, None] == np.arange(count)).mean(axis=1)
     return drawn
 
 
 def _stretch(runs: Values, persons: Persons, level: float) -> float:
-    """Student's t quantile over the normal one, at the degrees of freedom that faces and trainings leave."""
+    """By how much the resampled means must spread more: Student's t quantile over the normal one, at the
+    degrees of freedom that persons and trainings leave, and the variance that few persons hide.
+    """
     from scipy.special import ndtri, stdtrit
 
-    parts = [_variance_of_mean(runs.mean(axis=0), persons)]
-    if len(runs) > 1:
-        parts.append((float(runs.mean(axis=1).var(ddof=1)) / len(runs), len(runs) - 1))
-    total = sum(variance for variance, _ in parts)
+    of_persons, free = _variance_of_mean(runs.mean(axis=0), persons)
+    of_trainings = float(runs.mean(axis=1).var(ddof=1)) / len(runs)
+    total = of_persons + of_trainings
     if total <= 0.0:
         return 1.0
+    parts = [(of_persons, free), (of_trainings, len(runs) - 1)]
     freedom = total**2 / sum(variance**2 / free for variance, free in parts if free)
     quantile = (1.0 + level) / 2.0
-    return float(stdtrit(freedom, quantile) / ndtri(quantile))
+    seen = of_persons * free / (free + 1) + of_trainings  # the bootstrap's own variance
+    return float(stdtrit(freedom, quantile) / ndtri(quantile)) * float(np.sqrt(total / seen))
 
 
 def _variance_of_mean(values: Values, persons: Persons) -> tuple[float, int]:
-    """The variance of a mean over faces, or over persons with several faces each, and its degrees of
-    freedom; none for a single one.
+    """The variance of a mean over persons with several faces each, and its degrees of freedom; none for a
+    single one.
     """
-    codes = np.arange(values.size) if persons is None else np.unique(persons, return_inverse=True)[1]
-    rest = np.bincount(codes, values - values.mean())
+    rest = persons.sums(values - values.mean())
     free = rest.size - 1
     if free == 0:
         return 0.0, 0

@@ -65,11 +65,11 @@ def robustness(
     if not len(faces):
         raise InputError("Robustness is measured on faces with true ages, but there are none.")
     found = score(models, faces, cells, on_progress)
-    return [_row(model, cell, found[cell][model].age, faces.age) for cell in cells for model in models]
+    return [_row(model, cell, found[cell][model].age, faces) for cell in cells for model in models]
 
 
-def _row(model: str, cell: Cell, predicted: npt.ArrayLike, true: npt.ArrayLike) -> RobustnessRow:
-    estimate = mae_estimate(predicted, true)
+def _row(model: str, cell: Cell, predicted: npt.ArrayLike, faces: LabelledFaces) -> RobustnessRow:
+    estimate = mae_estimate(predicted, faces.age, faces.persons)
     return RobustnessRow(
         model=model,
         corruption=cell.corruption,
@@ -78,6 +78,7 @@ def _row(model: str, cell: Cell, predicted: npt.ArrayLike, true: npt.ArrayLike) 
         mae_low=estimate.low,
         mae_high=estimate.high,
         faces=estimate.faces,
+        persons=estimate.persons,
     )
 
 

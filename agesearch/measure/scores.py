@@ -1,7 +1,7 @@
 """What an evaluation finds, as records that can be written and read: scores, slices, turns and differences.
 
-``scored`` turns judged faces into them. It does not mind whether one model answered in all turns or each turn
-has its own.
+``scored`` turns predicted faces into them. It does not mind whether one model answered in all turns or each
+turn has its own.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 
 from agesearch.ages import ADIENCE_GROUPS, adience_label
 from agesearch.data.dataset.arrays import Strings
-from agesearch.measure.accuracy import Estimate, Values, bootstrap_interval, estimate
-from agesearch.measure.predictions import Indices, Judged
+from agesearch.measure.intervals import Estimate, Persons, Values, bootstrap_interval, estimate
+from agesearch.measure.predictions import Predictions
 from agesearch.measure.protocols import Protocol, by_kind
 from agesearch.metrics import SMALLER_IS_BETTER
 from agesearch.specs import Spec
@@ -57,7 +57,8 @@ class KindScores(Spec):
     """All scores against labels of one kind.
 
     ``scores`` are over the faces tested, each once whatever the number of turns that test it. ``resampled``
-    is what the bootstrap draws. ``turns`` and ``over_turns`` are empty for a protocol of one turn.
+    is what the bootstrap draws: persons where one has several faces (each score says how many), else faces.
+    ``turns`` and ``over_turns`` are empty for a protocol of one turn.
     """
 
     kind: str
@@ -73,11 +74,23 @@ class KindScores(Spec):
         """The faces tested."""
         return self.scores[self.headline].faces
 
+    @property
+    def drawn(self) -> str:
+        """What the bootstrap draws, in words: ``40 persons``, ``1,160 faces``."""
+        found = self.scores[self.headline]
+        count = found.persons if self.resampled == "persons" and found.persons else found.faces
+        return f"{count:,} {self.resampled}"
+
+    @property
+    def basis(self) -> str:
+        """What the intervals stand on, in words: ``1,160 faces of 40 persons``."""
+        return self.scores[self.headline].basis
+
 
 class Difference(Spec):
     """``model`` minus ``reference`` (the one with the best headline score) on the same faces.
 
-    The 95 % interval is a paired bootstrap's; one that holds zero is a tie.
+    The 95 % interval is a paired bootstrap's over persons; one that holds zero is a tie.
     """
 
     kind: str
@@ -88,47 +101,49 @@ class Difference(Spec):
 
     @property
     def is_tie(self) -> bool:
-        """Whether the faces cannot tell the two apart."""
+        """Whether these persons cannot tell the two apart."""
         return self.difference.low <= 0.0 <= self.difference.high
 
 
-def scored(protocol: Protocol, turns: Mapping[str, Judged]) -> list[KindScores]:
-    """The scores of each label kind; ``turns`` are the judged faces of each turn's test, all usable."""
+def scored(protocol: Protocol, turns: Mapping[str, Predictions]) -> list[KindScores]:
+    """The scores of each label kind; ``turns`` are the predicted faces of each turn's test, all usable."""
     pooled = pooled_faces(turns)
-    parts = {name: by_kind(judged) for name, judged in turns.items()} if len(turns) > 1 else {}
+    parts = {name: by_kind(predictions) for name, predictions in turns.items()} if len(turns) > 1 else {}
     return [
         _of_kind(
-            protocol, kind, judged, {name: found[kind] for name, found in parts.items() if kind in found}
+            protocol, kind, predictions, {name: found[kind] for name, found in parts.items() if kind in found}
         )
-        for kind, judged in by_kind(pooled).items()
+        for kind, predictions in by_kind(pooled).items()
     ]
 
 
-def pooled_faces(turns: Mapping[str, Judged]) -> Judged:
-    """The faces of all turns, each once: where turns overlap, as the first of them judged it."""
-    judged = Judged.joined(list(turns.values()))
-    _, first = np.unique(judged.sample_id.astype(str), return_index=True)
-    return judged if len(first) == len(judged) else judged.take(np.sort(first))
+def pooled_faces(turns: Mapping[str, Predictions]) -> Predictions:
+    """The faces of all turns, each once: where turns overlap, as the first of them predicted it."""
+    predictions = Predictions.joined(list(turns.values()))
+    _, first = np.unique(predictions.sample_id.astype(str), return_index=True)
+    return predictions if len(first) == len(predictions) else predictions.take(np.sort(first))
 
 
-def differences(protocol: Protocol, models: Mapping[str, Judged]) -> list[Difference]:
+def differences(protocol: Protocol, models: Mapping[str, Predictions]) -> list[Difference]:
     """Each model against the best, by the headline score on the same pooled faces, for each label kind."""
-    parts = {name: by_kind(judged) for name, judged in models.items()}
+    parts = {name: by_kind(predictions) for name, predictions in models.items()}
     kinds = next(iter(parts.values()))
     return [
         row for kind in kinds for row in _compared(protocol, kind, {m: p[kind] for m, p in parts.items()})
     ]
 
 
-def _of_kind(protocol: Protocol, kind: str, judged: Judged, turns: Mapping[str, Judged]) -> KindScores:
-    values = protocol.values(judged)
+def _of_kind(
+    protocol: Protocol, kind: str, predictions: Predictions, turns: Mapping[str, Predictions]
+) -> KindScores:
+    values = protocol.values(predictions)
     per_turn = [TurnScores(turn=name, scores=protocol.scores(part)) for name, part in turns.items()]
     return KindScores(
         kind=kind,
         headline=_headline(protocol, values),
-        resampled="faces" if judged.persons is None else "persons",
-        scores=_estimates(values, judged.persons),
-        slices=tuple(_slices(judged, values)),
+        resampled=predictions.persons.drawn,
+        scores=_estimates(values, predictions.persons),
+        slices=tuple(_slices(predictions, values)),
         turns=tuple(per_turn),
         over_turns={
             name: _over_turns([turn.scores[name].value for turn in per_turn]) for name in values if per_turn
@@ -143,40 +158,41 @@ def _headline(protocol: Protocol, values: Mapping[str, Values]) -> str:
 
 def _over_turns(values: Sequence[float]) -> OverTurns:
     sd = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-    low, high = bootstrap_interval(values) if len(values) >= _TURNS_FOR_INTERVAL else (None, None)
+    low, high = None, None
+    if len(values) >= _TURNS_FOR_INTERVAL:
+        low, high = bootstrap_interval(values, Persons.each(len(values)))
     return OverTurns(mean=float(np.mean(values)), sd=sd, turns=len(values), low=low, high=high)
 
 
-def _estimates(values: Mapping[str, Values], persons: Indices | None) -> dict[str, Estimate]:
-    return {name: estimate(found, persons=persons) for name, found in values.items()}
+def _estimates(values: Mapping[str, Values], persons: Persons) -> dict[str, Estimate]:
+    return {name: estimate(found, persons) for name, found in values.items()}
 
 
-def _slices(judged: Judged, values: Mapping[str, Values]) -> Iterator[Slice]:
-    for by, names in _properties(judged):
+def _slices(predictions: Predictions, values: Mapping[str, Values]) -> Iterator[Slice]:
+    for by, names in _properties(predictions):
         known = sorted(set(names), key=_natural)
         if len(known) < 2:  # a slice that is the whole says nothing new
             continue
         for name in known:
             inside = names == name
             part = {key: found[inside] for key, found in values.items()}
-            persons = None if judged.persons is None else judged.persons[inside]
-            yield Slice(by=by, name=name, scores=_estimates(part, persons))
+            yield Slice(by=by, name=name, scores=_estimates(part, predictions.persons.take(inside)))
 
 
-def _properties(judged: Judged) -> Iterator[tuple[str, Strings]]:
-    yield "age", _age_names(judged)
+def _properties(predictions: Predictions) -> Iterator[tuple[str, Strings]]:
+    yield "age", _age_names(predictions)
     for by in ("sex", "ethnicity", "source"):
-        yield by, _named(getattr(judged, by))
+        yield by, _named(getattr(predictions, by))
 
 
-def _age_names(judged: Judged) -> Strings:
+def _age_names(predictions: Predictions) -> Strings:
     """The decade of an age, or the group of a label; Adience writes one of its groups in two ways."""
-    groups = adience_label(judged.age_low, judged.age_high)
-    low, high = judged.age_low, judged.age_high
+    groups = adience_label(predictions.age_low, predictions.age_high)
+    low, high = predictions.age_low, predictions.age_high
     if (groups >= 0).all():
         low, high = np.array(ADIENCE_GROUPS)[groups].T
     names = []
-    for age, first, last in zip(judged.age, low, high, strict=True):
+    for age, first, last in zip(predictions.age, low, high, strict=True):
         decade = 10 * int(age // 10) if not np.isnan(age) else 0
         names.append(f"{first:g}-{last:g}" if np.isnan(age) else f"{decade}-{decade + 9}")
     return np.array(names, dtype=object)
@@ -200,8 +216,8 @@ def _natural(name: str) -> tuple[int, float, str]:
         return 1, 0.0, name
 
 
-def _compared(protocol: Protocol, kind: str, models: Mapping[str, Judged]) -> list[Difference]:
-    values = {name: protocol.values(judged) for name, judged in models.items()}
+def _compared(protocol: Protocol, kind: str, models: Mapping[str, Predictions]) -> list[Difference]:
+    values = {name: protocol.values(predictions) for name, predictions in models.items()}
     headline = _headline(protocol, next(iter(values.values())))
     sign = 1.0 if headline in SMALLER_IS_BETTER else -1.0
     best = min(values, key=lambda name: sign * float(values[name][headline].mean()))
@@ -211,7 +227,7 @@ def _compared(protocol: Protocol, kind: str, models: Mapping[str, Judged]) -> li
             score=headline,
             model=name,
             reference=best,
-            difference=estimate(found[headline] - values[best][headline], persons=models[name].persons),
+            difference=estimate(found[headline] - values[best][headline], models[name].persons),
         )
         for name, found in values.items()
         if name != best

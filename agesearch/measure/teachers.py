@@ -7,8 +7,9 @@ import numpy as np
 from agesearch.ages import age_spread
 from agesearch.data.dataset.records import Split, read_manifest
 from agesearch.errors import InputError
-from agesearch.measure.accuracy import accuracy_by_decade, errors, estimate, within
-from agesearch.measure.predictions import judge, read_labels
+from agesearch.measure.accuracy import AgeBin, accuracy_by_decade, errors, within
+from agesearch.measure.intervals import Estimate, estimate
+from agesearch.measure.predictions import predict_faces, read_labels
 from agesearch.measure.speed import Setting, SpeedRow, cores, measure_onnx
 from agesearch.models.foreign.document import OnnxTeacher, is_teacher_file, members_of, read_teacher_file
 from agesearch.models.foreign.network import parameters_of, read_onnx
@@ -22,24 +23,6 @@ from agesearch.storage import Location
 _STAGE = "Teacher"
 
 
-class Mean(Spec):
-    """A mean with its 95 % bootstrap interval over so many faces."""
-
-    value: float
-    low: float
-    high: float
-    faces: int
-
-
-class Decade(Spec):
-    """Accuracy on the faces of ``first..last`` years: MAE, and bias (positive: too old)."""
-
-    first: int
-    last: int
-    mae_years: Mean
-    bias_years: float
-
-
 class TeacherAccuracy(Spec):
     """How good a teacher is on the faces of a split that have an age; ``spread_years`` is the mean width of
     its distributions.
@@ -47,11 +30,11 @@ class TeacherAccuracy(Spec):
 
     dataset: str
     split: str
-    mae_years: Mean
+    mae_years: Estimate
     cs5: float
     bias_years: float
     spread_years: float
-    decades: tuple[Decade, ...]
+    decades: tuple[AgeBin, ...]
 
 
 class TeacherFacts(Spec):
@@ -113,27 +96,17 @@ def teacher_accuracy(
     def heard(done: int) -> None:
         on_progress(Progress("Accuracy", done, len(labels), note="faces"))
 
-    found = judge({"teacher": predictor}, dataset, labels, part=split, threads=threads, on_batch=heard)[
-        "teacher"
-    ]
+    models = {"teacher": predictor}
+    found = predict_faces(models, dataset, labels, part=split, threads=threads, on_batch=heard)["teacher"]
     signed = errors(found.predicted, found.age)
-    decades = [
-        Decade(
-            first=row.first,
-            last=row.last,
-            mae_years=Mean(**vars(row.mae_years)),
-            bias_years=row.bias_years,
-        )
-        for row in accuracy_by_decade(found.predicted, found.age)
-    ]
     return TeacherAccuracy(
         dataset=str(dataset),
         split=str(split),
-        mae_years=Mean(**vars(estimate(np.abs(signed)))),
+        mae_years=estimate(np.abs(signed), found.persons),
         cs5=float(within(signed).mean()),
         bias_years=float(signed.mean()),
         spread_years=float(age_spread(found.pmf).mean()),
-        decades=tuple(decades),
+        decades=tuple(accuracy_by_decade(found.predicted, found.age, found.persons)),
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from agesearch.measure.intervals import basis
 from agesearch.metrics import BIAS_YEARS, CS5, MAE_YEARS, VAL_KENDALL_TAU, VAL_PROBE_MAE_YEARS
 from agesearch.reporting.charts.forest_plot import by_error, comparison_figure, p_words, teachers_words
 from agesearch.reporting.pages import environment
@@ -98,7 +99,7 @@ def legend(record: Comparison) -> str:
         else f"one training each; intervals hold for other {record.resampled}, not for other seeds"
     )
     return (
-        f"MAE in years on {record.faces:,} faces ({record.split}), {over}. p: "
+        f"MAE in years on {basis(record.faces, record.persons)} ({record.split}), {over}. p: "
         f"sign flips over {record.resampled}, Holm-corrected. A tie: faces, seeds and the number of methods "
         f"cannot tell it from luck. Always answering the training median: {record.median.value:.2f} years."
     )

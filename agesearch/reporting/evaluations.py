@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from agesearch import metrics
-from agesearch.measure.accuracy import Estimate
 from agesearch.measure.evaluate import Evaluation, ModelScores
+from agesearch.measure.intervals import Estimate
 from agesearch.measure.scores import Difference, KindScores, OverTurns
 from agesearch.reporting.tables import signed
 
@@ -57,7 +57,7 @@ def legend(record: Evaluation) -> str:
     """What the figures are, in a line or two."""
     scores = {name for kind in record.models[0].kinds for name in kind.scores}
     parts = [words for name, words in _EXPLAINED.items() if name in scores]
-    drawn = " and ".join(sorted({kind.resampled for kind in record.models[0].kinds}))
+    drawn = " and ".join(sorted({kind.drawn for kind in record.models[0].kinds}))
     parts.append(f"intervals: 95 %, bootstrap over {drawn} (–: no draw differs)")
     if any(kind.over_turns for kind in record.models[0].kinds):
         parts.append("mean of turns: each turn counted once, as published over folds; sd: over the turns")
@@ -182,4 +182,4 @@ def _kind(model: ModelScores, kind: str) -> KindScores:
 
 
 def _faces(kind: KindScores) -> str:
-    return f"{kind.faces:,} face{'' if kind.faces == 1 else 's'}, {kind.kind} labels"
+    return f"{kind.basis}, {kind.kind} labels"

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from agesearch.errors import InputError
-from agesearch.measure.accuracy import Estimate, cs, mae_estimate, paired_difference
+from agesearch.measure.accuracy import cs, paired_difference
+from agesearch.measure.intervals import Estimate
 from agesearch.metrics import EPOCH, VAL_MAE_YEARS
 from agesearch.models.identity import read_model_manifest
 from agesearch.models.manifest import MANIFEST, ModelManifest
-from agesearch.search.front.measurements import TEACHER, Measurements, Predictions, read_measurements
+from agesearch.search.front.measurements import TEACHER, MeasuredPredictions, Measurements, read_measurements
 from agesearch.search.store.records import State, StudyFolder, StudyHeader, TrialRecord, knee_of
 from agesearch.storage import Location
 
@@ -60,23 +61,22 @@ class Findings:
 
     def mae(self, model: str, split: str = "val") -> Estimate:
         """MAE in years of a model on a split, with its interval."""
-        found = self._predictions(model, split)
-        return mae_estimate(found.predicted_age, found.age)
+        return self.predictions(model, split).mae()
 
     def cs5(self, model: str, split: str = "val") -> float:
         """CS@5 of a model on a split, 0..1."""
-        found = self._predictions(model, split)
+        found = self.predictions(model, split)
         return cs(found.predicted_age, found.age)
 
     def against(self, model: str, reference: str, split: str = "val") -> Estimate:
         """MAE of ``model`` minus that of ``reference`` on the same faces, paired."""
-        one, other = self._predictions(model, split), self._predictions(reference, split)
+        one, other = self.predictions(model, split), self.predictions(reference, split)
         if one.sample_id != other.sample_id:
             raise InputError(
                 f"'{model}' and '{reference}' were measured on different {split} faces: delete "
                 f"'{self.study.root / 'measured'}' and measure again."
             )
-        return paired_difference(one.predicted_age, other.predicted_age, one.age)
+        return paired_difference(one.predicted_age, other.predicted_age, one.age, one.persons)
 
     def is_on_front(self, record: TrialRecord) -> bool:
         return any(record.number == other.number for other in self.front)
@@ -100,7 +100,8 @@ class Findings:
             raise self._unmeasured(model, "speeds")
         return found
 
-    def _predictions(self, model: str, split: str) -> Predictions:
+    def predictions(self, model: str, split: str = "val") -> MeasuredPredictions:
+        """What a model answered on a split; an ``InputError`` where it was not measured."""
         if not self.has(model, split):
             raise self._unmeasured(model, f"predictions on the {split} faces")
         return self.measured.predictions[split, model]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agesearch.measure.accuracy import Estimate
+from agesearch.measure.intervals import Estimate
 from agesearch.measure.scores import KindScores
 from agesearch.reporting.evaluations import interval_text, score_name, score_text
 from agesearch.training.protocols.finetune import Finetuning

@@ -47,7 +47,7 @@ def resampled(record: Matrix) -> str:
 
 
 def matrix_rows(record: Matrix) -> list[list[str]]:
-    """One row of words a model and test: both names, MAE with its interval, CS@5, bias and faces."""
+    """One row of words a model and test: both names, MAE with its interval, CS@5, bias, faces and persons."""
     rows = []
     for row in record.rows:
         for name in record.columns:
@@ -63,7 +63,7 @@ def matrix_rows(record: Matrix) -> list[list[str]]:
                     f"{error.value:.2f} ({error.low:.2f}–{error.high:.2f})",
                     f"{scores[CS5].value:.0%}",
                     f"{scores[BIAS_YEARS].value:+.2f}",
-                    f"{error.faces:,}",
+                    error.basis,
                 ]
             )
     return rows

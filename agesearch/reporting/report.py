@@ -16,6 +16,7 @@ import yaml
 
 from agesearch import __version__
 from agesearch.errors import InputError
+from agesearch.measure.intervals import basis
 from agesearch.provenance import now
 from agesearch.reporting import tables
 from agesearch.reporting.figures import curves_figure, front_figure
@@ -74,7 +75,10 @@ def _context(findings: Findings) -> dict[str, Any]:
         "speed": tables.speed_table(measured.speed, TEACHER),
         "robustness": tables.robustness_table(measured.robustness, TEACHER, student),
         "corrupted": [tables.mean_corrupted(measured.robustness, model) for model in (TEACHER, student)],
-        "robustness_faces": next(row.faces for row in measured.robustness if row.model == student),
+        "robustness_basis": next(
+            basis(row.faces, row.persons) for row in measured.robustness if row.model == student
+        ),
+        "basis": findings.mae(student).basis,
         "facts": _facts(findings),
         "spec_yaml": yaml.safe_dump(findings.header.model_dump(mode="json"), sort_keys=False),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from agesearch.measure.accuracy import Estimate
+from agesearch.measure.intervals import Estimate
 from agesearch.metrics import LATENCY_MS_P50, VAL_CS5, VAL_MAE_YEARS
 from agesearch.reporting import tables
 from agesearch.reporting.findings import Findings
@@ -19,8 +19,8 @@ def summary(findings: Findings) -> list[str]:
     share = findings.cs5(findings.picked.name)
     lines = [
         f"The picked student ({tables.trial_words(findings.picked)}) is off by {with_interval(student)} on "
-        f"average over {student.faces} validation faces it was not trained on; {share * 100:.0f}\u00a0% of "
-        "its answers lie within 5 years.",
+        f"average over {student.faces} validation faces{student.of_persons} it was not trained on; "
+        f"{share * 100:.0f}\u00a0% of its answers lie within 5 years.",
         f"It takes {tables.milliseconds(findings.student_latency_ms)} ms a face on one CPU thread, where the "
         f"teacher takes {tables.milliseconds(findings.teacher_latency_ms)} ms: {speed_words(findings)}.",
         f"The teacher is off by {with_interval(teacher)} on the same faces. "
@@ -43,6 +43,7 @@ def summary_figures(findings: Findings) -> dict[str, Any]:
         VAL_MAE_YEARS: student.value,
         "val_mae_years_interval": [student.low, student.high],
         "faces": student.faces,
+        "persons": student.persons,
         VAL_CS5: findings.cs5(findings.picked.name),
         LATENCY_MS_P50: findings.student_latency_ms,
         "teacher_val_mae_years": teacher.value,
@@ -88,6 +89,6 @@ def _caution(findings: Findings) -> str:
         return f"{text} The dataset has no test faces to check it on."
     student = findings.mae(findings.picked.name, "test")
     return (
-        f"{text} On the {student.faces} test faces, which chose nothing, the student is off by "
-        f"{with_interval(student)} and the teacher by {with_interval(findings.mae(TEACHER, 'test'))}."
+        f"{text} On the {student.faces} test faces{student.of_persons}, which chose nothing, the student is "
+        f"off by {with_interval(student)} and the teacher by {with_interval(findings.mae(TEACHER, 'test'))}."
     )

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from agesearch.measure.accuracy import AgeBin, Estimate, accuracy_by_decade
+from agesearch.measure.accuracy import AgeBin
 from agesearch.measure.corruptions import CLEAN, RobustnessRow
+from agesearch.measure.intervals import Estimate
 from agesearch.measure.speed import SpeedRow
-from agesearch.search.front.measurements import Predictions
+from agesearch.search.front.measurements import MeasuredPredictions
 from agesearch.search.store.records import State, TrialRecord
 from agesearch.search.view.progress import reason_group
 
@@ -157,22 +158,24 @@ def failures(records: Sequence[TrialRecord]) -> list[Failure]:
     return sorted(rows, key=lambda row: (-len(row.trials), row.state, row.reason))
 
 
-def decades_table(teacher: Predictions, student: Predictions) -> TextTable:
-    """MAE with intervals and signed bias by decade of true age, teacher beside student, all ages last."""
-    columns = ["true age", "faces", *("MAE, years", "bias, years") * 2]
+def decades_table(teacher: MeasuredPredictions, student: MeasuredPredictions) -> TextTable:
+    """MAE with intervals and signed bias by decade of true age, teacher beside student.
+
+    Where persons are known, a column says how many there are.
+    """
     left, right = _decades(teacher), _decades(student)
+    counted = ["faces"] if teacher.persons.count is None else ["faces", "persons"]
+    columns = ["true age", *counted, *("MAE, years", "bias, years") * 2]
     worst = max(1e-9, *(row.mae_years.value for row in (*left.values(), *right.values())))
     rows = []
     for first in sorted(set(left) | set(right)):
         some = left.get(first) or right[first]
-        cells = [
-            Cell(f"{some.first}–{some.last}", first),
-            Cell(str(some.mae_years.faces), some.mae_years.faces),
-        ]
+        counts = [getattr(some.mae_years, name) or some.mae_years.faces for name in counted]
+        cells = [Cell(f"{some.first}–{some.last}", first), *(Cell(f"{count:,}", count) for count in counts)]
         for bins in (left, right):
             cells += _bin_cells(bins.get(first), worst)
         rows.append(cells)
-    return TextTable(columns, rows, [("", 2), ("teacher", 2), ("student", 2)])
+    return TextTable(columns, rows, [("", 1 + len(counted)), ("teacher", 2), ("student", 2)])
 
 
 def robustness_table(rows: Sequence[RobustnessRow], teacher: str, student: str) -> TextTable:
@@ -230,8 +233,8 @@ def speed_table(rows: Sequence[SpeedRow], reference: str) -> TextTable:
     return TextTable(columns, table)
 
 
-def _decades(predictions: Predictions) -> dict[int, AgeBin]:
-    return {row.first: row for row in accuracy_by_decade(predictions.predicted_age, predictions.age)}
+def _decades(predictions: MeasuredPredictions) -> dict[int, AgeBin]:
+    return {row.first: row for row in predictions.by_decade()}
 
 
 def _bin_cells(row: AgeBin | None, worst: float) -> list[Cell]:

@@ -21,6 +21,7 @@ from agesearch.data.reading.sequences import Rows, Sequences
 from agesearch.distill.order_losses import order_loss
 from agesearch.distill.sorting import Seen, answers, quality_of, sorting
 from agesearch.errors import ConflictError
+from agesearch.measure.intervals import Persons
 from agesearch.models.architectures import architecture
 from agesearch.models.order_net import (
     ORDER,
@@ -146,7 +147,8 @@ class _Sorter:
         scores, features = answers(
             self.net, [faces.images[row] for row in known], self._spec.model.input_size
         )
-        return Seen(faces.age[known], scores, features)
+        persons = Persons.of(faces.sample_id[known], faces.subject_id[known])
+        return Seen(persons, faces.age[known], scores, features)
 
     def _sorted(self) -> tuple[float, float]:
         return sorting(self.seen(self._val), self._spec.order.length, self._spec.order.gap)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agesearch.measure.accuracy import Estimate
+from agesearch.measure.intervals import Estimate
 from agesearch.measure.repeated import Verdict
 from agesearch.metrics import BIAS_YEARS, CS5, MAE_YEARS
 from agesearch.reporting.charts.forest_plot import comparison_figure, p_words

@@ -59,7 +59,7 @@ def test_figures_are_those_of_the_predictions(tmp_path: Path, models: dict[str, 
     assert sexes["male"].value == pytest.approx(float(wrong[faces.sex == "male"].mean()), rel=1e-5)
     assert (sexes["male"].faces, sexes["female"].faces) == (10, 20)
     assert [part.name for part in kind.slices if part.by == "age"][:2] == ["0-9", "10-19"]
-    np.testing.assert_allclose(found.judged["one"].predicted, predicted, rtol=1e-5)
+    np.testing.assert_allclose(found.predictions["one"].predicted, predicted, rtol=1e-5)
 
 
 def test_each_label_kind_has_its_own_figures_and_unlabelled_faces_are_counted(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from agesearch.deploy.card import render_card
 from agesearch.deploy.evidence import Accuracy, Evidence
 from agesearch.deploy.export import Parity
-from agesearch.measure.accuracy import AgeBin, Estimate
+from agesearch.measure.accuracy import AgeBin
+from agesearch.measure.intervals import Estimate
 from agesearch.models.manifest import ModelManifest
 from agesearch.specs import CropSpec, ModelSpec
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agesearch.errors import InputError
-from agesearch.measure.accuracy import Estimate
+from agesearch.measure.intervals import Estimate
 from agesearch.reporting.charts import heat_map as matrix
 from agesearch.reporting.charts.heat_map import matrix_figure
 

@@ -24,7 +24,7 @@ from agesearch.data.dataset.records import Manifest, Split, read_manifest
 from agesearch.data.dataset.selection import Part
 from agesearch.errors import InputError
 from agesearch.measure import accuracy
-from agesearch.measure.predictions import Judged, Labels, Picker, judge, read_labels
+from agesearch.measure.predictions import Labels, Picker, Predictions, predict_faces, read_labels
 from agesearch.measure.protocols import PROTOCOLS, Turn, protocol_named, split_named
 from agesearch.measure.scores import differences, pooled_faces, scored
 from agesearch.specs import CropSpec
@@ -52,11 +52,11 @@ def labels(**columns: object) -> Labels:
     return Labels(**known)
 
 
-def judged(predicted: list[float], **columns: object) -> Judged:
+def predictions(predicted: list[float], **columns: object) -> Predictions:
     """Faces whose PMF has all its mass at the predicted (whole) age."""
     pmf = np.zeros((len(predicted), ages.BINS), dtype=np.float32)
     pmf[np.arange(len(predicted)), np.array(predicted, dtype=int)] = 1.0
-    return Judged.of(labels(**columns), pmf)
+    return Predictions.of(labels(**columns), pmf)
 
 
 def values_of(found: dict[str, accuracy.Estimate]) -> dict[str, float]:
@@ -119,7 +119,7 @@ def test_adience_scores_by_a_loop_over_the_faces() -> None:
     groups = generator.integers(0, 8, 300)
     low, high = np.array(ages.ADIENCE_GROUPS)[groups].T
     pmf = generator.dirichlet(np.full(101, 0.05), 300).astype(np.float32)
-    faces = Judged.of(labels(age_low=low, age_high=high, label_kind=["group"] * 300), pmf)
+    faces = Predictions.of(labels(age_low=low, age_high=high, label_kind=["group"] * 300), pmf)
     hits = dict.fromkeys((metrics.TOP1, metrics.ONE_OFF, metrics.TOP1_BY_AGE, metrics.ONE_OFF_BY_AGE), 0)
     middles = [3, 7, 14, 22.5, 35, 45.5, 56.5]
     for true, mass in zip(groups, pmf.astype(float), strict=True):
@@ -139,7 +139,7 @@ def test_adience_scores_by_a_loop_over_the_faces() -> None:
 @given(st.lists(st.tuples(pmfs, st.integers(0, 7)), min_size=1, max_size=4))
 def test_one_off_is_never_below_top1(rows: list[tuple[np.ndarray, int]]) -> None:
     low, high = np.array([ages.ADIENCE_GROUPS[group] for _, group in rows]).T
-    faces = Judged.of(labels(age_low=low, age_high=high), np.array([pmf for pmf, _ in rows], np.float32))
+    faces = Predictions.of(labels(age_low=low, age_high=high), np.array([pmf for pmf, _ in rows], np.float32))
     values = PROTOCOLS["adience"].values(faces)
     assert (values[metrics.ONE_OFF] >= values[metrics.TOP1]).all()
     assert (values[metrics.ONE_OFF_BY_AGE] >= values[metrics.TOP1_BY_AGE]).all()
@@ -164,18 +164,18 @@ def test_eps_error_refuses_a_std_that_is_none(std: float) -> None:
 
 
 def test_standard_scores_of_ages_and_of_groups() -> None:
-    faces = judged([25, 29, 31], age=[20, 30, 41])
+    faces = predictions([25, 29, 31], age=[20, 30, 41])
     assert values_of(protocol_named("standard", k=1).scores(faces)) == pytest.approx(
         {"mae_years": 16 / 3, "cs1": 1 / 3, "bias_years": -2.0}
     )
-    grouped = judged([25, 32, 40], age_low=[25] * 3, age_high=[32] * 3, label_kind=["group"] * 3)
+    grouped = predictions([25, 32, 40], age_low=[25] * 3, age_high=[32] * 3, label_kind=["group"] * 3)
     assert values_of(PROTOCOLS["standard"].scores(grouped)) == pytest.approx(
         {"outside_years": 7.5 / 3, "in_group": 2 / 3}
     )
 
 
 def test_one_figure_never_mixes_label_kinds() -> None:
-    faces = judged([20, 20], age=[20, 30], label_kind=["real", "apparent"])
+    faces = predictions([20, 20], age=[20, 30], label_kind=["real", "apparent"])
     with pytest.raises(InputError, match="apparent, real"):
         PROTOCOLS["standard"].scores(faces)
     assert [
@@ -189,45 +189,12 @@ def test_one_figure_never_mixes_label_kinds() -> None:
 @settings(max_examples=20)
 @given(st.permutations(range(12)))
 def test_the_order_of_faces_changes_no_figure(order: list[int]) -> None:
-    faces = judged([5 * i for i in range(12)], age=[4 * i + 3 for i in range(12)])
+    faces = predictions([5 * i for i in range(12)], age=[4 * i + 3 for i in range(12)])
     moved = values_of(PROTOCOLS["standard"].scores(faces.take(np.array(order))))
     assert moved == pytest.approx(values_of(PROTOCOLS["standard"].scores(faces)))
 
 
 # Intervals against scipy
-
-
-def test_an_interval_is_that_of_scipys_percentile_bootstrap() -> None:
-    values = np.random.default_rng(5).gamma(2.0, 3.0, 150)
-    low, high = accuracy.bootstrap_interval(values, resamples=4000)
-    other = stats.bootstrap((values,), np.mean, n_resamples=4000, method="percentile", random_state=1)
-    width = other.confidence_interval.high - other.confidence_interval.low
-    assert low == pytest.approx(other.confidence_interval.low, abs=0.05 * width)
-    assert high == pytest.approx(other.confidence_interval.high, abs=0.05 * width)
-
-
-def test_a_bootstrap_over_persons_is_that_of_their_means_where_all_have_as_many_faces() -> None:
-    generator = np.random.default_rng(6)
-    means = generator.normal(8, 4, 40)
-    persons = np.repeat(np.arange(40), 10)
-    values = means[persons] + generator.normal(0, 0.5, 400)
-    low, high = accuracy.bootstrap_interval(values, resamples=4000, persons=persons)
-    per_person = values.reshape(40, 10).mean(axis=1)
-    other = stats.bootstrap((per_person,), np.mean, n_resamples=4000, method="percentile", random_state=1)
-    width = other.confidence_interval.high - other.confidence_interval.low
-    assert low == pytest.approx(other.confidence_interval.low, abs=0.05 * width)
-    assert high == pytest.approx(other.confidence_interval.high, abs=0.05 * width)
-    faces = accuracy.bootstrap_interval(values, resamples=4000)
-    assert high - low > 2 * (faces[1] - faces[0])  # ten like faces do not tell ten times as much
-
-
-def test_persons_count_only_where_one_has_several_faces() -> None:
-    alone = labels(subject_id=["a", "b", None, None])
-    assert alone.persons is None
-    several = labels(subject_id=["a", None, "b", "a", None]).persons
-    assert several is not None
-    assert len(set(several)) == 4
-    assert several[0] == several[3]
 
 
 # Turns on datasets
@@ -242,7 +209,7 @@ def test_adience_tests_every_fold_once_and_drops_other_labels(tmp_path: Path) ->
     found = read_labels(str(tmp_path / "ds"))
     mask = PROTOCOLS["adience"].require_usable(found, "ds")
     assert (int(mask.sum()), len(found)) == (40, 41)
-    faces = judge({"m": Brightness(offset=3.0)}, str(tmp_path / "ds"), found.take(mask))["m"]
+    faces = predict_faces({"m": Brightness(offset=3.0)}, str(tmp_path / "ds"), found.take(mask))["m"]
     picker = Picker(faces)
     (kind,) = scored(PROTOCOLS["adience"], {t.name: faces.take(picker.indices(t.test)) for t in turns})
     # 3 years too old: 1 -> 4 and 5 -> 8 are one group off, all others (middles 10.5, 17.5, ...) stay.
@@ -260,7 +227,7 @@ def test_lap_counts_only_test_faces_with_a_std(tmp_path: Path) -> None:
     found = read_labels(str(tmp_path / "ds"), turn.test)
     usable = found.take(PROTOCOLS["lap2016"].require_usable(found, "ds"))
     assert (len(usable), len(found)) == (11, 12)
-    faces = judge({"m": Brightness(offset=2.0)}, str(tmp_path / "ds"), usable, part=turn.test)["m"]
+    faces = predict_faces({"m": Brightness(offset=2.0)}, str(tmp_path / "ds"), usable, part=turn.test)["m"]
     by_hand = [1 - np.exp(-(2.0**2) / (2 * (2.0 + index % 3) ** 2)) for index in range(11)]
     scores = values_of(PROTOCOLS["lap2016"].scores(faces))
     assert scores["eps_error"] == pytest.approx(np.mean(by_hand), abs=0.06)  # brightness is rounded
@@ -285,8 +252,8 @@ def test_leaving_one_person_out_has_a_turn_for_each_person(tmp_path: Path) -> No
 
 
 def test_over_persons_each_counts_once_and_over_faces_each_face() -> None:
-    faces = {"a": judged([30], age=[20]), "b": judged([20, 20, 20], age=[20] * 3)}
-    joined = Judged.joined(list(faces.values()))
+    faces = {"a": predictions([30], age=[20]), "b": predictions([20, 20, 20], age=[20] * 3)}
+    joined = Predictions.joined(list(faces.values()))
     assert len(pooled_faces(faces)) == 3  # their ids "0", "1", "2" overlap: each face once
     (kind,) = scored(PROTOCOLS["lopo"], faces)
     assert kind.over_turns["mae_years"].mean == pytest.approx(5.0)
@@ -373,7 +340,7 @@ def test_every_model_sees_each_wanted_face_once(tmp_path: Path) -> None:
     models = {"a": Brightness(), "b": Brightness(offset=1.0)}
     wanted = found.take(found.label_kind == "real")
     done: list[int] = []
-    both = judge(models, str(tmp_path / "ds"), wanted, on_batch=done.append)
+    both = predict_faces(models, str(tmp_path / "ds"), wanted, on_batch=done.append)
     assert (models["a"].seen, models["b"].seen, done[-1]) == (8, 8, 8)
     assert both["a"].predicted == pytest.approx(wanted.age, abs=0.5)
     assert both["b"].predicted - both["a"].predicted == pytest.approx(np.ones(8), abs=0.05)
@@ -382,7 +349,7 @@ def test_every_model_sees_each_wanted_face_once(tmp_path: Path) -> None:
 def test_faces_that_are_not_in_the_dataset_are_told(tmp_path: Path) -> None:
     lap_like(tmp_path / "ds")
     with pytest.raises(InputError, match="lacks 1 of 1 faces"):
-        judge({"m": Brightness()}, str(tmp_path / "ds"), labels(age=[3.0], sample_id=["elsewhere"]))
+        predict_faces({"m": Brightness()}, str(tmp_path / "ds"), labels(age=[3.0], sample_id=["elsewhere"]))
 
 
 # Comparisons
@@ -390,9 +357,9 @@ def test_faces_that_are_not_in_the_dataset_are_told(tmp_path: Path) -> None:
 
 def test_a_model_is_compared_with_the_best_on_the_same_faces() -> None:
     true = [20 + i % 50 for i in range(60)]
-    good = judged([age + 2 for age in true], age=true)
-    bad = judged([age + (5 if i % 2 else 6) for i, age in enumerate(true)], age=true)
-    like = judged([age + (2 if i % 3 else 3 if i % 2 else 1) for i, age in enumerate(true)], age=true)
+    good = predictions([age + 2 for age in true], age=true)
+    bad = predictions([age + (5 if i % 2 else 6) for i, age in enumerate(true)], age=true)
+    like = predictions([age + (2 if i % 3 else 3 if i % 2 else 1) for i, age in enumerate(true)], age=true)
     rows = differences(PROTOCOLS["standard"], {"bad": bad, "good": good, "like": like})
     assert [(row.model, row.reference, row.is_tie) for row in rows] == [
         ("bad", "good", False),
@@ -403,13 +370,13 @@ def test_a_model_is_compared_with_the_best_on_the_same_faces() -> None:
 
 def test_of_accuracies_the_highest_is_the_best() -> None:
     low, high = np.array([ages.ADIENCE_GROUPS[4]] * 20).T
-    right, wrong = (judged([age] * 20, age_low=low, age_high=high) for age in (28, 90))
+    right, wrong = (predictions([age] * 20, age_low=low, age_high=high) for age in (28, 90))
     (row,) = differences(PROTOCOLS["adience"], {"wrong": wrong, "right": right})
     assert (row.model, row.reference, row.difference.value, row.is_tie) == ("wrong", "right", -1.0, False)
 
 
 def test_from_twenty_turns_on_the_mean_over_turns_has_an_interval() -> None:
-    many = {f"{i}": judged([20 + i], age=[20], sample_id=[f"{i}"]) for i in range(20)}
+    many = {f"{i}": predictions([20 + i], age=[20], sample_id=[f"{i}"]) for i in range(20)}
     (kind,) = scored(PROTOCOLS["lopo"], many)
     over = kind.over_turns["mae_years"]
     assert over.low is not None
@@ -422,7 +389,7 @@ def test_from_twenty_turns_on_the_mean_over_turns_has_an_interval() -> None:
 
 def test_rare_names_go_together_and_unknown_ones_come_last() -> None:
     names = [*(f"c{i:02d}" for i in range(30)), *(f"c{i:02d}" for i in range(24)), None]
-    faces = judged([20] * 55, age=[20] * 55, ethnicity=names)
+    faces = predictions([20] * 55, age=[20] * 55, ethnicity=names)
     (kind,) = scored(PROTOCOLS["standard"], {"": faces})
     found = {part.name: part.scores["mae_years"].faces for part in kind.slices if part.by == "ethnicity"}
     assert list(found)[-1] == "others"

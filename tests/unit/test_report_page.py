@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from agesearch.cli import front as front_command
 from agesearch.cli import report as report_command
 from agesearch.errors import InputError
-from agesearch.measure.accuracy import Estimate
+from agesearch.measure.intervals import Estimate
 from agesearch.reporting import report, tables
 from agesearch.reporting.figures import write_figures
 from agesearch.reporting.findings import read_curve, read_findings
@@ -113,7 +113,7 @@ def test_the_summary_states_what_the_records_hold(study: StudyFolder) -> None:
     text, figures = " ".join(summary(findings)), summary_figures(findings)
     student = findings.mae(findings.picked.name)
     assert f"{student.value:.2f} years (95\u00a0% interval {student.low:.2f} to {student.high:.2f})" in text
-    assert "On the 160 test faces" in text
+    assert "On the 160 test faces of 40 persons" in text
     assert figures["val_mae_years"] == student.value
     assert figures["teacher_latency_ms_p50"] == 34.0
     gap = student.value - findings.mae(TEACHER).value

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agesearch.errors import InputError
-from agesearch.measure.accuracy import Estimate
+from agesearch.measure.intervals import Estimate
 from agesearch.reporting.pages import environment
 
 _LETTER = 7.2
@@ -167,7 +167,7 @@ def _cell(
     interval = f"{write(cell.low)}–{write(cell.high)}"
     details = (
         f"{row} on {column}",
-        f"{write(cell.value)} (95 % {interval}), {cell.faces:,} faces",
+        f"{write(cell.value)} (95 % {interval}), {cell.basis}",
     )
     ink = "#fff" if _luminance(colour) < 0.21 else "#10233b"
     return MatrixCell(x, y, write(cell.value), interval, _css(colour), ink, row == column, details)

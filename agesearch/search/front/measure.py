@@ -65,6 +65,9 @@ _SHOWN_SOURCES = 8
 
 _CLEAN = Cell(CLEAN, 0)
 
+#: Among the settings of rows whose faces' persons are known: older rows' intervals were drawn over faces.
+_PERSONS = "persons"
+
 #: Where a Parquet file says under which settings its rows were measured.
 _SETTINGS = b"agesearch.settings"
 
@@ -110,8 +113,8 @@ class _Job:
         """The settings of each file: while they stay, its rows stay."""
         data = read_manifest(self.dataset).content_digest
         where = [hardware_name(), runtime_versions()]
-        predictions = digest_of([data, self.spec.faces])
-        corrupted = [self.spec.robustness_faces, self.spec.corruptions, self.spec.severities]
+        predictions = digest_of([data, self.spec.faces, _PERSONS])
+        corrupted = [_PERSONS, self.spec.robustness_faces, self.spec.corruptions, self.spec.severities]
         return {
             SPEED_FILE: digest_of([[model.digest for model in self.models], self.pick.name, where]),
             PREDICTIONS_FILE: predictions,
@@ -249,6 +252,7 @@ def _prediction_rows(name: str, digest: str, split: Split, faces: LabelledFaces,
         "digest": [digest] * count,
         "split": [str(split)] * count,
         "sample_id": faces.sample_id,
+        "subject_id": faces.subject_id,
         "source": faces.source,
         "age": faces.age,
         "predicted_age": scores.age,

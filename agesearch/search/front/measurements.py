@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,9 @@ import pyarrow as pa
 from pydantic import Field
 
 from agesearch.errors import InputError
+from agesearch.measure.accuracy import AgeBin, accuracy_by_decade, mae_estimate
 from agesearch.measure.corruptions import REPORT_CORRUPTIONS, REPORT_SEVERITIES, RobustnessRow
+from agesearch.measure.intervals import Estimate, Persons
 from agesearch.measure.speed import SpeedRow
 from agesearch.search.store.records import StudyFolder, TrialRecord, knee_of
 from agesearch.specs import Spec, parse_spec
@@ -40,6 +43,7 @@ PREDICTIONS_SCHEMA = pa.schema(
         pa.field("digest", pa.string(), nullable=False),
         pa.field("split", pa.string(), nullable=False),
         pa.field("sample_id", pa.string(), nullable=False),
+        pa.field("subject_id", pa.string()),
         pa.field("source", pa.string(), nullable=False),
         pa.field("age", pa.float32(), nullable=False),
         pa.field("predicted_age", pa.float32(), nullable=False),
@@ -85,14 +89,30 @@ class Summary(Spec):
 
 
 @dataclass(frozen=True)
-class Predictions:
-    """One model on one split: ids, sources, true and predicted ages and PMF spreads in years."""
+class MeasuredPredictions:
+    """One model on one split: ids, persons' names (None: unknown), sources, true and predicted ages and PMF
+    spreads in years.
+    """
 
     sample_id: list[str]
+    subject_id: list[str | None]
     source: list[str]
     age: npt.NDArray[np.float32]
     predicted_age: npt.NDArray[np.float32]
     spread: npt.NDArray[np.float32]
+
+    @cached_property
+    def persons(self) -> Persons:
+        """Who each face shows: what intervals resample."""
+        return Persons.of(self.sample_id, self.subject_id)
+
+    def mae(self) -> Estimate:
+        """MAE in years with its interval."""
+        return mae_estimate(self.predicted_age, self.age, self.persons)
+
+    def by_decade(self) -> list[AgeBin]:
+        """MAE with its interval, and bias, by decade of true age."""
+        return accuracy_by_decade(self.predicted_age, self.age, self.persons)
 
 
 @dataclass(frozen=True)
@@ -110,11 +130,11 @@ class FaceRow:
 
 @dataclass(frozen=True)
 class Measurements:
-    """All that was measured on a study. Predictions go by (split, model)."""
+    """All that was measured on a study. MeasuredPredictions go by (split, model)."""
 
     summary: Summary
     speed: list[SpeedRow]
-    predictions: dict[tuple[str, str], Predictions]
+    predictions: dict[tuple[str, str], MeasuredPredictions]
     robustness: list[RobustnessRow]
     faces: list[FaceRow]
 
@@ -188,20 +208,21 @@ def _rows(study: StudyFolder, file: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _predictions(table: pa.Table) -> dict[tuple[str, str], Predictions]:
-    frame = table.to_pydict()
+def _predictions(table: pa.Table) -> dict[tuple[str, str], MeasuredPredictions]:
+    frame = {"subject_id": [None] * table.num_rows} | table.to_pydict()  # measured before it was kept
     places: dict[tuple[str, str], list[int]] = {}
     for index, key in enumerate(zip(frame["split"], frame["model"], strict=True)):
         places.setdefault(key, []).append(index)
     return {key: _predictions_at(frame, where) for key, where in places.items()}
 
 
-def _predictions_at(frame: dict[str, list[Any]], where: Sequence[int]) -> Predictions:
+def _predictions_at(frame: dict[str, list[Any]], where: Sequence[int]) -> MeasuredPredictions:
     def numbers(name: str) -> npt.NDArray[np.float32]:
         return np.array([frame[name][index] for index in where], dtype=np.float32)
 
-    return Predictions(
+    return MeasuredPredictions(
         [frame["sample_id"][index] for index in where],
+        [frame["subject_id"][index] for index in where],
         [frame["source"][index] for index in where],
         numbers("age"),
         numbers("predicted_age"),

@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from agesearch.measure.accuracy import Estimate, Values
-from agesearch.measure.predictions import Judged
+from agesearch.measure.intervals import Estimate, Persons, Values
+from agesearch.measure.predictions import Predictions
 from agesearch.measure.protocols import protocol_named
 from agesearch.measure.repeated import Verdict, holm, repeated_estimate, sign_flip_p, spread, verdict
 from agesearch.metrics import CS5, EPOCH, EPOCH_SECONDS, MAE_YEARS, VAL_MAE_YEARS
@@ -45,7 +45,7 @@ class TrainingRecord(Spec):
 
 class RepeatedScore(Spec):
     """A score's mean over trainings, their sample standard deviation ``sd``, and the 95 % interval of the
-    mean over other faces and seeds.
+    mean over other persons and seeds.
     """
 
     value: float
@@ -57,8 +57,8 @@ class RepeatedScore(Spec):
 class MethodDifference(Spec):
     """A method's MAE minus the reference's, in years, over the ``seeds`` that both have.
 
-    The 95 % interval is of ``agesearch.measure.repeated``, for other faces and seeds; ``p`` is a sign-flip
-    test's over the faces, ``p_holm`` the same with Holm's correction over the methods.
+    The 95 % interval is of ``agesearch.measure.repeated``, for other persons and seeds; ``p`` is a sign-flip
+    test's over the persons, ``p_holm`` the same with Holm's correction over the methods.
     """
 
     seeds: tuple[int, ...]
@@ -112,7 +112,7 @@ class Comparison(Spec):
     """The record of a comparison: what ``--json`` prints and ``result.json`` holds.
 
     ``median`` is the MAE of always answering the training faces' median age; ``resampled`` says what the
-    intervals draw besides seeds.
+    intervals draw besides seeds, and ``persons`` how many there are (None: nobody is known).
     """
 
     description: str
@@ -129,6 +129,7 @@ class Comparison(Spec):
     faces: int
     train_faces: int
     resampled: Literal["faces", "persons"]
+    persons: int | None = None
     median: Estimate
     notes: tuple[str, ...] = ()
     seconds: float
@@ -154,14 +155,14 @@ class Run:
 
 def method_records(methods: Mapping[str, tuple[Method, Sequence[Run]]], test: str) -> list[MethodRecord]:
     """The record of each method; the first one is the reference. ``test`` is the jobs' test."""
-    judged = {name: _judged(runs, test) for name, (_, runs) in methods.items()}
-    reference = next(iter(judged.values()))
+    predictions = {name: _predictions(runs, test) for name, (_, runs) in methods.items()}
+    reference = next(iter(predictions.values()))
     pairs = {
         name: _paired(found, reference)
-        for name, found in list(judged.items())[1:]
+        for name, found in list(predictions.items())[1:]
         if found.keys() & reference
     }
-    persons = next((one.persons for found in judged.values() for one in found.values()), None)
+    persons = next((one.persons for found in predictions.values() for one in found.values()), Persons.each(0))
     p_values = [sign_flip_p(values.mean(axis=0), persons) for _, values in pairs.values()]
     adjusted = dict(zip(pairs, zip(p_values, holm(p_values), strict=True), strict=True))
     records = []
@@ -173,7 +174,7 @@ def method_records(methods: Mapping[str, tuple[Method, Sequence[Run]]], test: st
             difference = MethodDifference(
                 seeds=seeds, difference=found, p=p, p_holm=p_holm, verdict=verdict(found, p_holm)
             )
-        records.append(_record(method, runs, judged[name], difference))
+        records.append(_record(method, runs, predictions[name], difference))
     return records
 
 
@@ -183,13 +184,15 @@ def curve_seconds(folder: Location) -> float | None:
     return round(sum(row[EPOCH_SECONDS] for row in rows), 1) if rows else None
 
 
-def _judged(runs: Sequence[Run], test: str) -> dict[int, Judged]:
-    """The judged faces of each training that did not fail, by its seed."""
-    found = {run.seed: run.job.judged(test) for run in runs if run.job is not None and not run.failure}
-    return {seed: judged for seed, judged in found.items() if judged is not None}
+def _predictions(runs: Sequence[Run], test: str) -> dict[int, Predictions]:
+    """The predicted faces of each training that did not fail, by its seed."""
+    found = {run.seed: run.job.predictions(test) for run in runs if run.job is not None and not run.failure}
+    return {seed: predictions for seed, predictions in found.items() if predictions is not None}
 
 
-def _paired(found: Mapping[int, Judged], reference: Mapping[int, Judged]) -> tuple[tuple[int, ...], Values]:
+def _paired(
+    found: Mapping[int, Predictions], reference: Mapping[int, Predictions]
+) -> tuple[tuple[int, ...], Values]:
     """Absolute errors minus the reference's ``[seeds, faces]``, of the seeds that both have.
 
     Equal seeds draw the same order of faces and the same augmentation, so they are compared with each other.
@@ -200,19 +203,22 @@ def _paired(found: Mapping[int, Judged], reference: Mapping[int, Judged]) -> tup
     )
 
 
-def _values(judged: Judged) -> dict[str, Values]:
-    return protocol_named("standard").values(judged)
+def _values(predictions: Predictions) -> dict[str, Values]:
+    return protocol_named("standard").values(predictions)
 
 
 def _record(
-    method: Method, runs: Sequence[Run], judged: Mapping[int, Judged], difference: MethodDifference | None
+    method: Method,
+    runs: Sequence[Run],
+    predictions: Mapping[int, Predictions],
+    difference: MethodDifference | None,
 ) -> MethodRecord:
-    values = {seed: _values(one) for seed, one in judged.items()}
+    values = {seed: _values(one) for seed, one in predictions.items()}
     names = next(iter(values.values())).keys() if values else ()
     scores = {}
     for name in names:
         table = np.stack([found[name] for found in values.values()])
-        mean = repeated_estimate(table, next(iter(judged.values())).persons)
+        mean = repeated_estimate(table, next(iter(predictions.values())).persons)
         low, high = _LIMITS.get(
             name, (-math.inf, math.inf)
         )  # an interval stretched for two trainings is wide

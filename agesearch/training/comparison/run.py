@@ -18,7 +18,8 @@ from agesearch.data.dataset.records import Manifest, Split, read_manifest
 from agesearch.data.dataset.selection import Part
 from agesearch.distill.targets import order_features, teacher_targets
 from agesearch.errors import AgeSearchError, InputError, first_line
-from agesearch.measure.accuracy import Estimate, errors, estimate
+from agesearch.measure.accuracy import errors
+from agesearch.measure.intervals import Estimate, estimate
 from agesearch.measure.predictions import Labels, read_labels
 from agesearch.measure.speed import cores, hardware_name
 from agesearch.models.foreign.document import is_teacher_file
@@ -44,7 +45,7 @@ from agesearch.training.protocols.jobs import Job, Test, Training, check_shared,
 from agesearch.training.teach import teach
 from agesearch.training.teach_order import teach_order
 
-RUNS, TEACHERS, JUDGED = "runs", "teachers", "judged"
+RUNS, TEACHERS, PREDICTED = "runs", "teachers", "predicted"
 MAX_SEEDS = 100
 
 
@@ -206,7 +207,9 @@ def _made_ready(source: Source, asked: _Asked, on_progress: Listener) -> _Teache
     except AgeSearchError as error:
         made.failure = first_line(error)
         return made
-    made.job = Job(f"teacher {source.name}", asked.out / JUDGED / made.digest, made.place, None, asked.tests)
+    made.job = Job(
+        f"teacher {source.name}", asked.out / PREDICTED / made.digest, made.place, None, asked.tests
+    )
     return made
 
 
@@ -256,7 +259,8 @@ def _record(asked: _Asked, work: _Work, failures: Mapping[str, str], seconds: fl
         split=str(asked.split),
         faces=len(asked.labels),
         train_faces=asked.data.counts[Split.TRAIN],
-        resampled="faces" if asked.labels.persons is None else "persons",
+        resampled=asked.labels.persons.drawn,
+        persons=asked.labels.persons.count,
         median=_median(asked),
         notes=asked.notes,
         seconds=round(seconds, 1),
@@ -277,10 +281,10 @@ def _teacher_record(made: _Teacher, test: str) -> TeacherRecord:
     manifest = read_order_manifest(made.place) if made.is_order else read_model_manifest(made.place)
     foreign = is_teacher_file(made.place)
     trained = not isinstance(made.source.what, Location)
-    judged = made.job.judged(test) if made.job else None
+    predictions = made.job.predictions(test) if made.job else None
     error = None
-    if judged is not None:
-        error = estimate(np.abs(errors(judged.predicted, judged.age)), persons=judged.persons)
+    if predictions is not None:
+        error = estimate(np.abs(errors(predictions.predicted, predictions.age)), predictions.persons)
     return TeacherRecord(
         name=made.source.name,
         kind=kind,
@@ -301,4 +305,4 @@ def _median(asked: _Asked) -> Estimate:
     if not len(known):
         raise InputError(f"None of the training faces of '{asked.dataset}' has an age.")
     missed = np.abs(asked.labels.age.astype(np.float64) - float(np.median(known)))
-    return estimate(missed, persons=asked.labels.persons)
+    return estimate(missed, asked.labels.persons)

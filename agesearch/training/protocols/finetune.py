@@ -15,7 +15,7 @@ from typing import Any
 from agesearch.data.dataset.records import Manifest, read_manifest
 from agesearch.data.dataset.selection import Part
 from agesearch.errors import ConflictError, InputError
-from agesearch.measure.predictions import Judged, Labels, Picker, read_labels
+from agesearch.measure.predictions import Labels, Picker, Predictions, read_labels
 from agesearch.measure.protocols import Protocol, Turn
 from agesearch.measure.scores import KindScores, scored
 from agesearch.measure.speed import cores, hardware_name
@@ -279,12 +279,12 @@ def _record(
     notes: Sequence[str],
     started: float,
 ) -> Finetuning:
-    judged: dict[str, Judged] = {}
+    predictions: dict[str, Predictions] = {}
     turns = []
     for job in jobs:
-        found = None if job.name in failures else job.judged(_TEST)
+        found = None if job.name in failures else job.predictions(_TEST)
         if found is not None:
-            judged[job.name] = found
+            predictions[job.name] = found
         turns.append(_turn_record(job, failures.get(job.name, ""), found))
     return Finetuning(
         protocol=asked.protocol.name,
@@ -295,7 +295,7 @@ def _record(
         dataset=str(asked.dataset),
         data_digest=asked.data.content_digest,
         turns=tuple(turns),
-        kinds=tuple(scored(asked.protocol, judged)) if judged else (),
+        kinds=tuple(scored(asked.protocol, predictions)) if predictions else (),
         notes=tuple(notes),
         seconds=round(time.monotonic() - started, 1),
         hardware=hardware_name(),
@@ -304,8 +304,8 @@ def _record(
     )
 
 
-def _turn_record(job: Job, failure: str, judged: Judged | None) -> TurnRecord:
-    if judged is None:
+def _turn_record(job: Job, failure: str, predictions: Predictions | None) -> TurnRecord:
+    if predictions is None:
         return TurnRecord(name=job.name, folder=str(job.out), failure=failure or "it left no predictions")
     model: ModelManifest = read_model_manifest(job.model)
     validation = {name: value for name, value in model.metrics.items() if name.startswith("val_")}
@@ -314,5 +314,5 @@ def _turn_record(job: Job, failure: str, judged: Judged | None) -> TurnRecord:
         folder=str(job.out),
         epoch=int(model.metrics.get("epoch", 0)),
         validation=validation,
-        faces_tested=len(judged),
+        faces_tested=len(predictions),
     )

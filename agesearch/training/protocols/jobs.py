@@ -21,7 +21,7 @@ from agesearch.data.dataset.records import read_manifest
 from agesearch.data.dataset.selection import Part
 from agesearch.data.reading.loading import load_split
 from agesearch.errors import AgeSearchError, InputError, first_line
-from agesearch.measure.predictions import Judged, Labels, judge
+from agesearch.measure.predictions import Labels, Predictions, predict_faces
 from agesearch.models.foreign.document import is_teacher_file
 from agesearch.models.identity import model_digest, read_model_manifest
 from agesearch.models.manifest import MANIFEST
@@ -106,13 +106,13 @@ class Job:
     @property
     def finished(self) -> bool:
         """Whether nothing of it is left to do."""
-        return self.trained and all(self.judged(name) is not None for name in self.tests)
+        return self.trained and all(self.predictions(name) is not None for name in self.tests)
 
     def file(self, name: str) -> Location:
         """Where the predictions of a test lie."""
         return self.out / TESTS / f"{name}.parquet"
 
-    def judged(self, name: str) -> Judged | None:
+    def predictions(self, name: str) -> Predictions | None:
         """A test's faces with the model's predictions; None where there are none of this model and faces."""
         test, file = self.tests[name], self.file(name)
         if not file.exists():
@@ -122,7 +122,7 @@ class Job:
         if key != test.key(model_digest(self.model)) or table.num_rows != len(test.labels):
             return None
         pmf = table.column("pmf").combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        return Judged.of(test.labels, pmf.reshape(-1, BINS).astype(np.float32))
+        return Predictions.of(test.labels, pmf.reshape(-1, BINS).astype(np.float32))
 
 
 def run_jobs(jobs: Sequence[Job], slots: Plan, on_progress: Listener) -> dict[str, str]:
@@ -248,9 +248,9 @@ def _predict(job: Job) -> None:
     predictor = open_predictor(job.model, runtime, crop=crops.pop() if len(crops) == 1 else None)
     digest = model_digest(job.model)
     for name, test in job.tests.items():
-        if job.judged(name) is not None:
+        if job.predictions(name) is not None:
             continue
-        found = judge({name: predictor}, test.dataset, test.labels, part=test.part)[name]
+        found = predict_faces({name: predictor}, test.dataset, test.labels, part=test.part)[name]
         masses = pa.FixedSizeListArray.from_arrays(pa.array(found.pmf.reshape(-1)), BINS)
         table = pa.table({"sample_id": found.sample_id.tolist(), "pmf": masses}, schema=_SCHEMA)
         job.file(name).write_table(table.replace_schema_metadata({_KEY: test.key(digest).encode()}))

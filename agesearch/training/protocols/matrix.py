@@ -16,7 +16,7 @@ import numpy as np
 from agesearch.data.dataset.records import Manifest, Split, read_manifest
 from agesearch.data.dataset.selection import Part
 from agesearch.errors import InputError
-from agesearch.measure.accuracy import Estimate
+from agesearch.measure.intervals import Estimate
 from agesearch.measure.predictions import read_labels
 from agesearch.measure.protocols import protocol_named
 from agesearch.measure.scores import KindScores, scored
@@ -281,10 +281,10 @@ def _rows(jobs: Sequence[Job], failures: Mapping[str, str]) -> tuple[tuple[Matri
 def _scores(job: Job, names: Mapping[str, str]) -> dict[str, KindScores]:
     found: dict[str, KindScores] = {}
     for file, name in names.items():
-        judged = job.judged(file)
-        if judged is None:
+        predictions = job.predictions(file)
+        if predictions is None:
             continue
-        kinds = scored(protocol_named("standard"), {name: judged})
+        kinds = scored(protocol_named("standard"), {name: predictions})
         for kind in kinds:
             found[name if len(kinds) == 1 else f"{name} ({kind.kind})"] = kind
     return found
