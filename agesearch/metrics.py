@@ -9,7 +9,6 @@ VAL_MAE_MEDIAN_YEARS = "val_mae_median_years"
 TRAIN_LOSS = "train_loss"
 LATENCY_MS_P50 = "latency_ms_p50"
 LATENCY_MS_P95 = "latency_ms_p95"
-IMAGES_PER_S = "images_per_s"
 EPOCH = "epoch"
 EPOCH_SECONDS = "epoch_s"
 

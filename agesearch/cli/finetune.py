@@ -73,6 +73,7 @@ def finetune(
             concurrency=concurrency,
             address=address,
             on_progress=on_progress,
+            warn=_note,
         )
     if as_json:
         print_json(record.model_dump(mode="json"))
@@ -100,8 +101,12 @@ def _show(record: Finetuning, folder: str) -> None:
     _tell(f"Recipe: {escape(record.recipe)}.")
     _tell(f"Started from {start.tensors} tensors of {escape(start.path)} ({start.arch}), {head}.")
     for note in record.notes:
-        err.print(f"Note: {note}", style="yellow", highlight=False, markup=False)
+        _note(note)
     _tell(f"Written to {escape(folder)}.")
+
+
+def _note(words: str) -> None:
+    err.print(f"Note: {words}", style="yellow", highlight=False, markup=False)
 
 
 def _tell(words: str) -> None:

@@ -161,6 +161,8 @@ def _print_accuracy(facts: TeacherFacts) -> None:
         f"{found.cs5:.1%} within 5 years. Mean width of its distributions: {found.spread_years:.1f} years."
     )
     err.print(words, highlight=False, soft_wrap=True)
+    for note in found.notes:
+        err.print(f"Note: {note}", style="yellow", highlight=False, markup=False)
 
 
 def _mean(mean: Estimate) -> list[str]:

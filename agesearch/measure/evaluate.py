@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agesearch.data.dataset.records import Manifest, Split, read_manifest
+from agesearch.data.dataset.records import Manifest, read_manifest
 from agesearch.data.dataset.selection import Part
 from agesearch.errors import InputError
+from agesearch.measure.leakage import leak_notes
 from agesearch.measure.predictions import Indices, Labels, Picker, Predictions, predict_faces, read_labels
 from agesearch.measure.protocols import Protocol
 from agesearch.measure.scores import Difference, KindScores, differences, scored
@@ -196,7 +197,7 @@ def _model_scores(
         input_size=manifest.model.input_size,
         parameters=manifest.parameters,
         kinds=tuple(scored(protocol, turns)),
-        notes=tuple([*recipe, *_training_notes(manifest, data, predictions)]),
+        notes=tuple([*recipe, *leak_notes(manifest, data, predictions)]),
     )
 
 
@@ -214,17 +215,3 @@ def _recipe_notes(model: ModelManifest, data: Manifest) -> list[str]:
             f"{model.model.input_size} px."
         )
     return notes
-
-
-def _training_notes(model: ModelManifest, data: Manifest, predictions: Predictions) -> list[str]:
-    """Where the model has seen this dataset: only faces of no part in its making test it."""
-    if not model.data_digest or model.data_digest != data.content_digest:
-        return []
-    seen = {Split.TRAIN: "was trained", Split.VAL: "had its best epoch chosen"}
-    counts = {split: int((predictions.split == str(split)).sum()) for split in seen}
-    return [
-        f"The model {words} on {counts[split]:,} of the {len(predictions):,} faces tested (this dataset's "
-        f"split '{split}'): these figures are no test."
-        for split, words in seen.items()
-        if counts[split]
-    ]

@@ -9,6 +9,7 @@ from agesearch.data.dataset.records import Split, read_manifest
 from agesearch.errors import InputError
 from agesearch.measure.accuracy import AgeBin, accuracy_by_decade, errors, within
 from agesearch.measure.intervals import Estimate, estimate
+from agesearch.measure.leakage import leak_notes
 from agesearch.measure.predictions import predict_faces, read_labels
 from agesearch.measure.speed import Setting, SpeedRow, cores, measure_onnx
 from agesearch.models.foreign.document import OnnxTeacher, is_teacher_file, members_of, read_teacher_file
@@ -25,7 +26,7 @@ _STAGE = "Teacher"
 
 class TeacherAccuracy(Spec):
     """How good a teacher is on the faces of a split that have an age; ``spread_years`` is the mean width of
-    its distributions.
+    its distributions; ``notes`` say where it has seen these faces.
     """
 
     dataset: str
@@ -35,6 +36,7 @@ class TeacherAccuracy(Spec):
     bias_years: float
     spread_years: float
     decades: tuple[AgeBin, ...]
+    notes: tuple[str, ...] = ()
 
 
 class TeacherFacts(Spec):
@@ -107,6 +109,7 @@ def teacher_accuracy(
         bias_years=float(signed.mean()),
         spread_years=float(age_spread(found.pmf).mean()),
         decades=tuple(accuracy_by_decade(found.predicted, found.age, found.persons)),
+        notes=leak_notes(read_model_manifest(where), read_manifest(dataset), labels, "This teacher"),
     )
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from agesearch.errors import InputError
+from agesearch.models.trained_on import TrainedOn
 from agesearch.provenance import installed
 from agesearch.specs import CropSpec, ModelSpec, Spec, TrainSpec, digest_of, parse_spec
 from agesearch.storage import Location
@@ -25,6 +26,9 @@ ORDER_TEACHER = "order.json"
 
 #: The largest weights file that is read: a VGG-16 with its ImageNet classifier has 0.55 GB.
 MAX_WEIGHTS_BYTES = 2 * 1024**3
+
+#: Fields that manifests once had.
+_DROPPED = frozenset({"thresholds"})
 
 ModelKind = Literal["teacher", "trial", "version"]
 
@@ -39,6 +43,9 @@ class ModelManifest(Spec):
     train: TrainSpec | None = None
     parameters: int = 0
     data_digest: str = ""
+    trained_on: tuple[TrainedOn, ...] = Field(
+        (), description="the faces it has seen, also through the model whose weights it started from"
+    )
     spec_digest: str = ""
     teacher_digest: str | None = None
     created: str = ""
@@ -51,9 +58,16 @@ class ModelManifest(Spec):
     )
     speed: list[dict[str, Any]] = Field(default_factory=list, description="speed rows, as measured")
     robustness: list[dict[str, Any]] = Field(default_factory=list)
-    thresholds: dict[str, float] = Field(default_factory=dict)
     licences: dict[str, str] = Field(default_factory=dict)
     provenance: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_dropped(cls, document: Any) -> Any:
+        """Manifests of older models hold fields that nothing reads any more."""
+        if not isinstance(document, dict):
+            return document
+        return {name: value for name, value in document.items() if name not in _DROPPED}
 
 
 def read_folder_manifest(folder: str | Location) -> ModelManifest:

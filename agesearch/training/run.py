@@ -5,7 +5,7 @@ This is what a trial does inside its reused Tune actor: no process is started, n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,11 @@ import torch
 
 from agesearch.data.reading.loading import resident, streamed
 from agesearch.distill.task import DistillTask
+from agesearch.measure.leakage import seen_by
 from agesearch.models.folder import write_model
 from agesearch.models.identity import read_model_manifest
 from agesearch.models.manifest import MANIFEST, ModelKind, ModelManifest
+from agesearch.models.trained_on import TrainedOn
 from agesearch.models.zoo import AgeNet, build
 from agesearch.specs import CropSpec, TrainSpec
 from agesearch.storage import Location
@@ -47,14 +49,16 @@ def train_student(
     threads: int = 1,
     place: Place = ALONE,
     data_digest: str = "",
+    trained_on: Sequence[TrainedOn] = (),
     teacher_digest: str | None = None,
 ) -> dict[str, float]:
     """Train the network of ``spec`` and leave a model folder in ``out``; returns its best epoch's metrics.
 
-    ``train`` and ``val`` come from ``load_split``; with a ``teacher_pmf`` in ``train`` the student is
-    distilled. ``report`` gets each epoch's metrics. With ``resume``, a finished run of the same spec is
-    returned as it is, and a killed one goes on from its last whole epoch. ``place`` says which of several
-    workers this one is (see ``training.together``). Raises ``TrainingDiverged``.
+    ``train`` and ``val`` come from ``load_split`` (``trained_on`` says of which faces); with a
+    ``teacher_pmf`` in ``train`` the student is distilled. ``report`` gets each epoch's metrics. With
+    ``resume``, a finished run of the same spec is returned as it is, and a killed one goes on from its last
+    whole epoch. ``place`` says which of several workers this one is (see ``training.ddp``). Raises
+    ``TrainingDiverged``.
     """
     done = _finished(out, spec) if resume else None
     if done is not None:
@@ -63,6 +67,7 @@ def train_student(
     trainer = make_trainer(spec, train, val, out, resume=resume, place=place)
     fitted = trainer.fit(report)
     facts: dict[str, Any] = {"data_digest": data_digest, "teacher_digest": teacher_digest}
+    facts["trained_on"] = with_start(trained_on, spec)
     facts["provenance"] = started_from(trainer.net, spec)
     return write_fitted(out, "trial", spec, crop, trainer.net, fitted, facts).metrics
 
@@ -105,6 +110,14 @@ def started_from(net: AgeNet, spec: TrainSpec) -> dict[str, Any]:
             "head": net.loaded.head,
         }
     }
+
+
+def with_start(own: Sequence[TrainedOn], spec: TrainSpec) -> tuple[TrainedOn, ...]:
+    """What a training sees, with what the model saw whose weights it starts from."""
+    if spec.model.init != "model" or spec.model.weights is None:
+        return tuple(own)
+    start = read_model_manifest(spec.model.weights)
+    return (*own, *(seen.passed_on() for seen in seen_by(start)))
 
 
 def write_fitted(

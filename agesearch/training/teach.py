@@ -16,6 +16,7 @@ from agesearch.measure.accuracy import mae
 from agesearch.models.architectures import architecture
 from agesearch.models.identity import read_model_manifest
 from agesearch.models.manifest import MANIFEST, ModelManifest
+from agesearch.models.trained_on import trained_on
 from agesearch.progress import Listener, silent
 from agesearch.session import ray_session
 from agesearch.specs import CropSpec, TrainSpec
@@ -23,7 +24,7 @@ from agesearch.storage import Location, exclusive
 from agesearch.training.curve import followed
 from agesearch.training.ddp import check_workers, fit_together
 from agesearch.training.loop import Place, use_threads
-from agesearch.training.run import make_trainer, started_from, write_fitted
+from agesearch.training.run import make_trainer, started_from, with_start, write_fitted
 
 RUN = "run.json"
 
@@ -70,7 +71,10 @@ def teach(
             cores = int(session.cpus)
             check_workers(workers, cores)
             train, val = load_split(folder, Split.TRAIN), load_split(folder, Split.VAL)
-            facts = {"data_digest": manifest.content_digest}
+            facts = {
+                "data_digest": manifest.content_digest,
+                "trained_on": with_start(trained_on(manifest), spec),
+            }
             job = Job(spec, train, val, target, manifest.crop, facts, max(1, cores // workers), session.gpus)
             with followed(target, spec.optim.epochs, on_progress):
                 _fit(job, workers)

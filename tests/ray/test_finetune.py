@@ -82,6 +82,10 @@ def test_each_turn_is_a_model_folder_that_tells_what_it_started_from(
         manifest = read_model_manifest(turn.folder)
         assert (manifest.model.head, manifest.model.dropout) == ("groups", 0.5)
         assert manifest.provenance["started_from"]["weights"] == model
+        (seen,) = manifest.trained_on
+        fold = FOLDS[int(turn.name.removeprefix("fold "))]
+        assert (seen.train.folds, seen.val.folds) == (fold.train, fold.val)
+        assert turn.faces_seen == 0
         assert manifest.metrics["val_top1"] == turn.validation["val_top1"]
     assert sorted(path.name for path in (out / "turns").iterdir()) == sorted(
         Path(turn.folder).name for turn in record.turns

@@ -48,6 +48,7 @@ def test_each_model_is_tested_on_every_dataset(trained: tuple[Path, Matrix], pai
     )
     assert cells[0][0] != cells[1][0]
     assert [read_model_manifest(row.model).data_digest for row in record.rows] == ["one40", "two40"]
+    assert [read_model_manifest(row.model).trained_on[0].data for row in record.rows] == ["one", "two"]
     assert Matrix.model_validate_json((out / "result.json").read_text()) == record
 
 
@@ -67,6 +68,9 @@ def test_given_models_are_tested_as_they_are(
     models = [row.model for row in trained[1].rows]
     record = train_matrix(pair, str(tmp_path / "given"), models=models)
     assert record.values() == trained[1].values()
+    assert [row.trained_on for row in record.rows] == ["one", "two"]
+    with pytest.raises(InputError, match="was trained on 'two', but the dataset in its place .1. is 'one'"):
+        train_matrix(pair, str(tmp_path / "turned"), models=models[::-1])
     with pytest.raises(InputError, match="2 datasets need as many models"):
         train_matrix(pair, str(tmp_path / "few"), models=models[:1])
 

@@ -16,11 +16,16 @@ from fake_study import write_study
 from agesearch.data.dataset.records import Split, read_manifest
 from agesearch.data.dataset.writer import DatasetWriter
 from agesearch.data.images.crop import encode_crop
+from agesearch.deploy.evidence import study_evidence
 from agesearch.errors import InputError
 from agesearch.measure.corruptions import CLEAN, CORRUPTIONS, corrupt
+from agesearch.measure.evaluate import evaluate
 from agesearch.measure.labelled_faces import labelled_faces, median_age
+from agesearch.measure.protocols import protocol_named
 from agesearch.measure.robustness import Cell, robustness, score
 from agesearch.measure.speed import LatencyTable
+from agesearch.measure.teachers import teacher_accuracy
+from agesearch.metrics import MAE_YEARS
 from agesearch.models.folder import write_model
 from agesearch.models.identity import model_digest
 from agesearch.models.manifest import ModelManifest
@@ -29,6 +34,7 @@ from agesearch.models.predictors import folder_onnx
 from agesearch.models.scorers import OnnxScorer
 from agesearch.models.zoo import build
 from agesearch.progress import Progress
+from agesearch.reporting.findings import read_findings
 from agesearch.reporting.report import build_report
 from agesearch.search.front import measure as measured
 from agesearch.search.front.measurements import (
@@ -98,6 +104,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Location:
                     "sample_id": f"{split}-{index:02d}",
                     "image": encode_crop(image, CROP),
                     "age": age if index < FACES else None,
+                    "subject_id": f"{split}-{index % 10}" if index < 20 else None,
                     "source": "even" if index % 2 == 0 else "odd",
                     "split": str(split),
                 }
@@ -225,6 +232,26 @@ def test_a_study_is_measured_once_and_then_only_what_is_new(
 
     build_report(study, Location.of(tmp_path / "page.html"))
     assert "impulse noise" in (tmp_path / "page.html").read_text()
+
+
+def test_a_model_has_one_interval_on_the_same_faces_wherever_it_is_measured(study: StudyFolder) -> None:
+    if not has_measurements(study):
+        pytest.skip("needs the study that the test above measured")
+    trial, dataset = study.trial(read_measurements(study).summary.pick), study.header().dataset.path
+    folder = study.trial_folder(trial)
+    reported = read_findings(study).mae(trial.name)
+    rows = study_evidence(study, trial, Location.of(dataset)).accuracy
+    carded = next(row.mae_years for row in rows if row.split == "val")
+    protocol = protocol_named("standard", split=Split.VAL)
+    evaluated = evaluate({"m": folder}, dataset, protocol).record.models[0].kinds[0].scores[MAE_YEARS]
+    shown = teacher_accuracy(folder, dataset, Split.VAL).mae_years
+    assert (reported.faces, reported.persons) == (30, 20)  # 10 persons of two faces, 10 faces of nobody known
+    for other in (carded, evaluated, shown):
+        assert (other.faces, other.persons) == (30, 20)
+        for name in ("value", "low", "high"):
+            assert getattr(other, name) == pytest.approx(getattr(reported, name), abs=1e-3)
+    clean = [row for row in read_measurements(study).robustness if row.corruption == CLEAN]
+    assert all(row.persons for row in clean)
 
 
 def test_another_dataset_or_teacher_is_refused(study: StudyFolder, tmp_path: Path) -> None:

@@ -112,6 +112,7 @@ def _default_inputs(header: StudyHeader, on_progress: Listener) -> TrialInputs:
     """The teachers' targets (computed once), and both splits decoded in the object store."""
     from agesearch.data.reading.loading import load_split
     from agesearch.distill.targets import order_features, teacher_targets
+    from agesearch.models.trained_on import trained_on
     from agesearch.search.run.trial_inputs import TrialInputs
     from agesearch.training.run import train_student
 
@@ -125,6 +126,7 @@ def _default_inputs(header: StudyHeader, on_progress: Listener) -> TrialInputs:
     trainer = partial(
         train_student,
         data_digest=header.dataset.content_digest,
+        trained_on=trained_on(read_manifest(dataset)),
         teacher_digest=header.teacher.content_digest,
     )
     val = load_split(dataset, Split.VAL, targets=targets, features=features)

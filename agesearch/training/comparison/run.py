@@ -20,6 +20,7 @@ from agesearch.distill.targets import order_features, teacher_targets
 from agesearch.errors import AgeSearchError, InputError, first_line
 from agesearch.measure.accuracy import errors
 from agesearch.measure.intervals import Estimate, estimate
+from agesearch.measure.leakage import leak_notes
 from agesearch.measure.predictions import Labels, read_labels
 from agesearch.measure.speed import cores, hardware_name
 from agesearch.models.foreign.document import is_teacher_file
@@ -262,12 +263,29 @@ def _record(asked: _Asked, work: _Work, failures: Mapping[str, str], seconds: fl
         resampled=asked.labels.persons.drawn,
         persons=asked.labels.persons.count,
         median=_median(asked),
-        notes=asked.notes,
+        notes=(*asked.notes, *_leak_notes(asked, work)),
         seconds=round(seconds, 1),
         hardware=hardware_name(),
         versions=library_versions(),
         created=now(),
     )
+
+
+def _leak_notes(asked: _Asked, work: _Work) -> list[str]:
+    """Where a teacher, or a model that students start from, has seen the faces that are tested."""
+    models = {
+        f"The teacher '{made.source.name}'": made.place
+        for made in work.teachers.values()
+        if not made.failure and not made.is_order
+    }
+    for method, _ in work.runs.values():
+        if method.spec.model.init == "model" and method.spec.model.weights:
+            models["The model that students start from"] = Location.of(method.spec.model.weights)
+    return [
+        note
+        for name, place in models.items()
+        for note in leak_notes(read_model_manifest(place), asked.data, asked.labels, name)
+    ]
 
 
 def _failure(run: Run, failures: Mapping[str, str]) -> str:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from agesearch.data.dataset.records import Manifest, read_manifest
 from agesearch.data.dataset.selection import Part
 from agesearch.errors import ConflictError, InputError
+from agesearch.measure.leakage import Leak, leaks, seen_count
 from agesearch.measure.predictions import Labels, Picker, Predictions, read_labels
 from agesearch.measure.protocols import Protocol, Turn
 from agesearch.measure.scores import KindScores, scored
@@ -40,7 +41,10 @@ _HELD_OUT = 0.1
 
 
 class TurnRecord(Spec):
-    """How a turn went: its model folder, the best epoch's validation metrics, its faces, or why it failed."""
+    """How a turn went: its model folder, the best epoch's validation metrics, its faces, or why it failed.
+
+    ``faces_seen``: how many of the faces it tests had trained the model that was fine-tuned.
+    """
 
     name: str
     folder: str
@@ -48,6 +52,7 @@ class TurnRecord(Spec):
     epoch: int = 0
     validation: dict[str, float] = {}
     faces_tested: int = 0
+    faces_seen: int = 0
 
 
 class Start(Spec):
@@ -112,10 +117,12 @@ def finetune(
     concurrency: int | None = None,
     address: str | None = None,
     on_progress: Listener = silent,
+    warn: Callable[[str], None] = lambda _: None,
 ) -> Finetuning:
     """Fine-tune a model folder in every turn of a protocol, side by side on Ray, and score the tests.
 
     ``spec`` comes from ``finetune_spec``. A turn that fails is told in the record, and the others go on.
+    Where the model has seen faces of a turn's test, ``warn`` hears so before anything is trained.
     Raises ``InputError`` for anything wrong before a turn starts, and ``ConflictError`` where ``out`` holds
     something else or another run.
     """
@@ -136,8 +143,13 @@ def finetune(
     taken_or_new(asked.out, _identity(asked, start, jobs), "fine-tuning")
     with exclusive(asked.out, "The fine-tuning"):
         (asked.out / RUN).write_json(_identity(asked, start, jobs))
+        known = _leaks(asked, jobs)
+        leaking = _leak_notes(jobs, known)
+        for note in leaking:
+            warn(note)
         failures = run_side_by_side(jobs, asked.out, concurrency, address, on_progress, asked.model)
-        record = _record(asked, start, jobs, failures, [*_crop_notes(asked), *notes], started)
+        said = [*leaking, *_crop_notes(asked), *notes]
+        record = _record(asked, start, jobs, failures, said, known, started)
         (asked.out / RESULT).write_json(record.model_dump(mode="json"))
     return record
 
@@ -260,6 +272,25 @@ def _learnt_from(turn: Turn, picker: Picker, labels: Labels) -> tuple[Part, Part
     return train, replace(turn.train, subjects=held)
 
 
+def _leaks(asked: _Asked, jobs: Sequence[Job]) -> dict[str, list[Leak]]:
+    """The faces of each turn's test that the model has seen before it is fine-tuned."""
+    model = read_model_manifest(asked.model)
+    return {job.name: leaks(model, asked.data, job.tests[_TEST].labels) for job in jobs}
+
+
+def _leak_notes(jobs: Sequence[Job], found: Mapping[str, list[Leak]]) -> list[str]:
+    notes = []
+    for trained, words in ((True, "was trained"), (False, "had its best epoch chosen")):
+        counts = {job.name: seen_count(found[job.name], trained=trained) for job in jobs}
+        tested = [len(job.tests[_TEST].labels) for job in jobs if counts[job.name]]
+        if tested:
+            notes.append(
+                f"The model that is fine-tuned {words} on {sum(counts.values()):,} of the {sum(tested):,} "
+                f"faces that {len(tested)} of {len(jobs)} turns test: their figures are no test."
+            )
+    return notes
+
+
 def _crop_notes(asked: _Asked) -> list[str]:
     """Where the model learnt from crops of another recipe."""
     theirs, ours = read_model_manifest(asked.model).crop, asked.data.crop
@@ -277,6 +308,7 @@ def _record(
     jobs: Sequence[Job],
     failures: dict[str, str],
     notes: Sequence[str],
+    known: Mapping[str, list[Leak]],
     started: float,
 ) -> Finetuning:
     predictions: dict[str, Predictions] = {}
@@ -285,7 +317,9 @@ def _record(
         found = None if job.name in failures else job.predictions(_TEST)
         if found is not None:
             predictions[job.name] = found
-        turns.append(_turn_record(job, failures.get(job.name, ""), found))
+        turn = _turn_record(job, failures.get(job.name, ""), found)
+        seen = seen_count(known[job.name], trained=True)
+        turns.append(turn.model_copy(update={"faces_seen": seen}))
     return Finetuning(
         protocol=asked.protocol.name,
         about=asked.protocol.about,

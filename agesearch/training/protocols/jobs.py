@@ -26,6 +26,7 @@ from agesearch.models.foreign.document import is_teacher_file
 from agesearch.models.identity import model_digest, read_model_manifest
 from agesearch.models.manifest import MANIFEST
 from agesearch.models.predict import Runtime, open_predictor
+from agesearch.models.trained_on import trained_on
 from agesearch.progress import Listener, Progress
 from agesearch.specs import CropSpec, TrainSpec, digest_of
 from agesearch.storage import Location
@@ -231,6 +232,7 @@ def _work(job: Job, train: Any, val: Any) -> str:
 def _train(training: Training, out: Location, train: Any, val: Any) -> None:
     from agesearch.training.run import train_student
 
+    seen = trained_on(read_manifest(training.dataset), training.train, training.val)
     train_student(
         training.spec,
         train,
@@ -238,6 +240,7 @@ def _train(training: Training, out: Location, train: Any, val: Any) -> None:
         out,
         training.crop,
         data_digest=training.data_digest,
+        trained_on=seen,
         teacher_digest=training.teacher_digest,
     )
 

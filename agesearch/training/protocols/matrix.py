@@ -17,6 +17,7 @@ from agesearch.data.dataset.records import Manifest, Split, read_manifest
 from agesearch.data.dataset.selection import Part
 from agesearch.errors import InputError
 from agesearch.measure.intervals import Estimate
+from agesearch.measure.leakage import leak_notes
 from agesearch.measure.predictions import read_labels
 from agesearch.measure.protocols import protocol_named
 from agesearch.measure.scores import KindScores, scored
@@ -118,7 +119,8 @@ def train_matrix(
     """Train ``spec`` on each dataset (or take ``models``, one a dataset), and test each model on all.
 
     A training that fails leaves its row empty, and the others go on. Raises ``InputError`` before anything
-    starts for datasets without the splits, crops of different recipes, or models that do not match.
+    starts for datasets without the splits, crops of different recipes, or models that do not match: a given
+    model was trained on the dataset in its place, or does not say on which.
     """
     started = time.monotonic()
     if (spec is None) == (not models):
@@ -128,6 +130,7 @@ def train_matrix(
     folder = Location.of(out)
     tests = _tests(data)
     jobs = _trained(spec, data, tests, folder) if spec else _given(models, data, tests, folder)
+    labels = {} if spec else _labels(jobs, data)
     if address is None:
         plan(cores(), 0, concurrency=concurrency, what="training")
     identity = {
@@ -139,13 +142,14 @@ def train_matrix(
     with exclusive(folder, "The matrix"):
         (folder / RUN).write_json(identity)
         failures = run_side_by_side(jobs, folder, concurrency, address, on_progress)
-        rows, columns = _rows(jobs, failures)
+        rows, columns = _rows(jobs, failures, labels)
+        leaking = _leak_notes([job for job in jobs if job.name not in failures], data, tests)
         record = Matrix(
             spec=spec,
             datasets=tuple(_facts(item, tests[item.name]) for item in data),
             columns=columns,
             rows=rows,
-            notes=tuple([*notes, *_column_notes(rows, columns)]),
+            notes=tuple([*notes, *leaking, *_column_notes(rows, columns)]),
             seconds=round(time.monotonic() - started, 1),
             hardware=hardware_name(),
             versions=library_versions(),
@@ -244,6 +248,40 @@ def _given(
     return jobs
 
 
+def _labels(jobs: Sequence[Job], data: Sequence[_Data]) -> dict[str, str]:
+    """The dataset that each given model was trained on, as its own record says.
+
+    A model that was trained on another dataset than the one in its place is an ``InputError``.
+    """
+    by_digest = {item.manifest.content_digest: item.name for item in data}
+    labels = {}
+    for place, (job, item) in enumerate(zip(jobs, data, strict=True), start=1):
+        manifest = read_model_manifest(job.model)
+        digest = manifest.data_digest
+        if digest in ("", item.manifest.content_digest):
+            labels[job.name] = item.name if digest else f"{job.model.name} (data not recorded)"
+            continue
+        recorded = next((seen.data for seen in manifest.trained_on if seen.data_digest == digest), "")
+        theirs = by_digest.get(digest) or recorded or digest
+        raise InputError(
+            f"The model '{job.model}' was trained on '{theirs}', but the dataset in its place ({place}) "
+            f"is '{item.name}': give each dataset the model that was trained on it, in the same order."
+        )
+    return labels
+
+
+def _leak_notes(jobs: Sequence[Job], data: Sequence[_Data], tests: Mapping[str, Test]) -> list[str]:
+    """Where a model has seen faces of a test."""
+    return [
+        f"Tested on '{item.name}': {note}"
+        for job in jobs
+        for item in data
+        for note in leak_notes(
+            read_model_manifest(job.model), item.manifest, tests[item.name].labels, f"'{job.model.name}'"
+        )
+    ]
+
+
 def _refuse_other_crop(crop: CropSpec, item: _Data, model: Location) -> None:
     for name in _MUST_AGREE:
         ours, theirs = getattr(item.manifest.crop, name), getattr(crop, name)
@@ -258,7 +296,9 @@ def _files(tests: Mapping[str, Test]) -> dict[str, Test]:
     return {folder_name(name): test for name, test in tests.items()}
 
 
-def _rows(jobs: Sequence[Job], failures: Mapping[str, str]) -> tuple[tuple[MatrixRow, ...], tuple[str, ...]]:
+def _rows(
+    jobs: Sequence[Job], failures: Mapping[str, str], labels: Mapping[str, str]
+) -> tuple[tuple[MatrixRow, ...], tuple[str, ...]]:
     """Each model's scores; a dataset whose test has several label kinds has a column for each."""
     names = {folder_name(job.name): job.name for job in jobs}
     columns: dict[str, None] = {}
@@ -268,7 +308,7 @@ def _rows(jobs: Sequence[Job], failures: Mapping[str, str]) -> tuple[tuple[Matri
         columns.update(dict.fromkeys(tests))
         rows.append(
             MatrixRow(
-                trained_on=job.name,
+                trained_on=labels.get(job.name, job.name),
                 model=str(job.model),
                 validation={} if job.name in failures else _validation(job),
                 failure=failures.get(job.name, ""),
