@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from agesearch.reporting import tables
-from agesearch.reporting.charts.plots import Chart, Curve, Kind, Level, Mark, curves_chart, front_chart
+from agesearch.reporting.charts.plots import Chart, Kind, Level, Mark, Polyline, curves_chart, front_chart
 from agesearch.reporting.findings import Findings, read_findings
 from agesearch.reporting.pages import environment
 from agesearch.search.front.measurements import MEDIAN, TEACHER
@@ -62,7 +62,7 @@ def curves_figure(findings: Findings) -> Chart | None:
                 f"{last[1]:.2f} years after epoch {last[0]:g}, {record.state.value.lower()}",
                 f"best {best[1]:.2f} years at epoch {best[0]:g}",
             )
-            curves.append(Curve(points, kind, details))
+            curves.append(Polyline(points, kind, details))
     return curves_chart(curves) if curves else None
 
 

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 
 from agesearch.errors import InputError
 from agesearch.measure.accuracy import cs, paired_difference
 from agesearch.measure.intervals import Estimate
-from agesearch.metrics import EPOCH, VAL_MAE_YEARS
 from agesearch.models.identity import read_model_manifest
 from agesearch.models.manifest import MANIFEST, ModelManifest
 from agesearch.search.front.measurements import TEACHER, MeasuredPredictions, Measurements, read_measurements
 from agesearch.search.store.records import State, StudyFolder, StudyHeader, TrialRecord, knee_of
-from agesearch.storage import Location
-
-CURVE_FILE = "curve.jsonl"
+from agesearch.training.curve import epoch_errors
 
 
 @dataclass(frozen=True)
@@ -50,9 +46,10 @@ class Findings:
         }
 
     @cached_property
-    def curves(self) -> dict[int, list[tuple[float, float]]]:
+    def curves(self) -> dict[int, list[tuple[int, float]]]:
         """Epoch and validation MAE in years by trial; trials without a finished epoch are left out."""
-        found = {record.number: read_curve(self.study.trial_folder(record)) for record in self.records}
+        folders = {record.number: self.study.trial_folder(record) for record in self.records}
+        found = {number: sorted(epoch_errors(folder).items()) for number, folder in folders.items()}
         return {number: curve for number, curve in found.items() if curve}
 
     def has(self, model: str, split: str = "val") -> bool:
@@ -122,21 +119,3 @@ def read_findings(study: StudyFolder) -> Findings:
             f"The study '{study.root}' has no COMPLETE trial, so there is nothing to report yet."
         )
     return Findings(study, study.header(), records, front, read_measurements(study))
-
-
-def read_curve(folder: Location) -> list[tuple[float, float]]:
-    """Epoch and validation MAE of a trial's ``curve.jsonl``; of an epoch that was repeated, the last.
-
-    A torn last line, as a killed process leaves it, is passed over.
-    """
-    file = folder / CURVE_FILE
-    if not file.exists():
-        return []
-    points: dict[float, float] = {}
-    for line in file.read_text().splitlines():
-        try:
-            row = json.loads(line)
-            points[float(row[EPOCH])] = float(row[VAL_MAE_YEARS])
-        except (json.JSONDecodeError, KeyError, TypeError, ValueError):
-            continue
-    return sorted(points.items())

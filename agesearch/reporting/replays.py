@@ -4,7 +4,7 @@ seeds.
 
 from __future__ import annotations
 
-from agesearch.reporting.charts.plots import Chart, Curve, share_chart
+from agesearch.reporting.charts.plots import Chart, Polyline, share_chart
 from agesearch.reporting.pages import environment
 from agesearch.search.replay.strategies import made
 from agesearch.search.replay.summary import GOAL, Comparison, Line
@@ -45,13 +45,13 @@ def replay_chart(found: Comparison) -> Chart:
     )
 
 
-def _drawn(line: Line, place: int, seeds: int) -> list[Curve]:
+def _drawn(line: Line, place: int, seeds: int) -> list[Polyline]:
     lower = list(zip(line.epochs, line.low, strict=True))
     upper = list(zip(line.epochs, line.high, strict=True))
     middle = list(zip(line.epochs, line.median, strict=True))
     details = (line.strategy, f"median of {seeds} seeds; band: 10th to 90th percentile")
-    band = Curve([*lower, *reversed(upper)], f"band-{place + 1}")
-    return [band, Curve(middle, _kind(place), details)]
+    band = Polyline([*lower, *reversed(upper)], f"band-{place + 1}")
+    return [band, Polyline(middle, _kind(place), details)]
 
 
 def _kind(place: int) -> str:

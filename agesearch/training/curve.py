@@ -53,6 +53,16 @@ def read_curve(folder: Location) -> list[Row]:
     return rows
 
 
+def epoch_errors(folder: Location) -> dict[int, float]:
+    """The validation error in years after each epoch that has one; of a repeated epoch, the last."""
+    known = [(row.get(EPOCH), row.get(VAL_MAE_YEARS)) for row in read_curve(folder)]
+    return {
+        int(epoch): float(error)
+        for epoch, error in known
+        if isinstance(epoch, int | float) and isinstance(error, int | float) and math.isfinite(error)
+    }
+
+
 def keep_epochs(folder: Location, epochs: int, known: Sequence[Row] = ()) -> list[Row]:
     """Forget rows after the first ``epochs`` epochs, which a resumed run writes again; returns those kept.
 

@@ -48,7 +48,7 @@ def test_every_age_is_drawn_and_a_hundred_falls_into_the_last_bin() -> None:
     assert male.faces == 4
     stacked = [bar for bar in drawn.bars if "35-39" in bar.title]
     assert stacked[0].y == round(stacked[1].y + stacked[1].height, 2), "one stands on the other"
-    assert drawn.x_ticks[-1][1] == "100"
+    assert drawn.ages.ticks()[-1][1] == "100"
 
 
 def test_many_faces_get_bars_of_a_year_and_many_values_few_colours() -> None:

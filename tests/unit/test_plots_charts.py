@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agesearch.reporting.charts.axes import Axis
 from agesearch.reporting.charts.plots import (
-    Axis,
     Chart,
-    Curve,
     Level,
     Mark,
+    Polyline,
     curves_chart,
     front_chart,
     share_chart,
@@ -78,7 +78,7 @@ def test_a_long_legend_takes_rows_and_the_plot_begins_below_them() -> None:
     legend = [(f"curve-{place}", "a strategy's name") for place in range(8)]
     goal = (0.95, "goal")
     chart = share_chart(
-        "Shares", "epochs", "share", [Curve([(0.0, 0.0), (9.0, 1.0)], "curve-1")], goal, legend
+        "Shares", "epochs", "share", [Polyline([(0.0, 0.0), (9.0, 1.0)], "curve-1")], goal, legend
     )
     assert [name for *_, name in chart.places] == [name for _, name in legend]
     assert max(x for x, *_ in chart.places) < chart.width - 100
@@ -107,9 +107,9 @@ def test_a_figure_is_wellformed_svg_with_escaped_details() -> None:
 
 def test_curves_draw_the_picked_trial_last_and_on_top() -> None:
     curves = [
-        Curve([(1, 9.0), (2, 7.0)], "curve-picked", ("trial 1",)),
-        Curve([(1, 9.5), (2, 8.0)], "curve", ("trial 2",)),
-        Curve([(1, 9.2)], "curve-front", ("trial 3",)),
+        Polyline([(1, 9.0), (2, 7.0)], "curve-picked", ("trial 1",)),
+        Polyline([(1, 9.5), (2, 8.0)], "curve", ("trial 2",)),
+        Polyline([(1, 9.2)], "curve-front", ("trial 3",)),
     ]
     chart = curves_chart(curves)
     assert [curve.kind for curve in chart.curves] == ["curve", "curve-front", "curve-picked"]

@@ -17,7 +17,7 @@ from agesearch.errors import InputError
 from agesearch.measure.intervals import Estimate
 from agesearch.reporting import report, tables
 from agesearch.reporting.figures import write_figures
-from agesearch.reporting.findings import read_curve, read_findings
+from agesearch.reporting.findings import read_findings
 from agesearch.reporting.fronts import front_rows
 from agesearch.reporting.importance import importances
 from agesearch.reporting.report import build_report, writable
@@ -25,6 +25,7 @@ from agesearch.reporting.summary import summary, summary_figures, verdict
 from agesearch.search.front.measurements import TEACHER, picked
 from agesearch.search.store.records import State, StudyFolder
 from agesearch.storage import Location
+from agesearch.training.curve import epoch_errors
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +148,7 @@ def test_a_repeated_epoch_counts_once_and_a_torn_line_not_at_all(tmp_path: Path)
     lines = ['{"epoch": 1, "val_mae_years": 9}', '{"epoch": 2, "val_mae_years": 8}']
     lines += ['{"epoch": 2, "val_mae_years": 7.5}', '{"epoch": 3, "val']
     (tmp_path / "curve.jsonl").write_text("\n".join(lines))
-    assert read_curve(Location.of(tmp_path)) == [(1, 9), (2, 7.5)]
+    assert epoch_errors(Location.of(tmp_path)) == {1: 9.0, 2: 7.5}
 
 
 def test_importances_sum_to_one_and_stay_silent_on_few_trials(study: StudyFolder) -> None:

@@ -8,8 +8,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from agesearch.measure.intervals import basis
 from agesearch.metrics import MAE_YEARS
-from agesearch.reporting.charts.plots import Axis
+from agesearch.reporting.charts.axes import Axis, Bands, padded, shortened
 from agesearch.reporting.pages import environment
 from agesearch.reporting.tables import signed
 from agesearch.training.comparison.records import Comparison, MethodRecord
@@ -51,7 +52,7 @@ class ComparisonFigure:
     dots: Axis
     note: str
     width: int
-    height: int
+    height: float
 
     @property
     def top(self) -> int:
@@ -59,7 +60,7 @@ class ComparisonFigure:
         return _TOP
 
     @property
-    def bottom(self) -> int:
+    def bottom(self) -> float:
         """The lower edge of the rows."""
         return self.height - _BOTTOM
 
@@ -74,23 +75,21 @@ def comparison_figure(record: Comparison) -> str:
     ordered = by_error(record)
     forest = Axis("MAE minus the reference's, years", *_ends_of_differences(ordered), *_FOREST)
     dots = Axis("MAE of each training, years", *_ends_of_errors(ordered), *_DOTS)
+    rows = Bands(_TOP, _ROW_HEIGHT)
     drawn = record.resampled if len(record.seeds) == 1 else f"{record.resampled} and seeds"
     figure = ComparisonFigure(
         title=f"{len(record.methods)} methods, {trainings_words(record)}",
         subtitle=f"{record.student.model.arch} @ {record.student.model.input_size} px, "
         f"{record.student.optim.epochs} epochs on {record.train_faces:,} faces of {record.dataset_name}; "
-        f"split '{record.split}', {record.faces:,} faces",
+        f"split '{record.split}', {basis(record.faces, record.persons)}",
         reference=record.reference,
-        rows=[
-            _row(method, _TOP + (place + 0.5) * _ROW_HEIGHT, forest, dots)
-            for place, method in enumerate(ordered)
-        ],
+        rows=[_row(method, rows.middle(place), forest, dots) for place, method in enumerate(ordered)],
         forest=forest,
         dots=dots,
         note=f"Bars: 95 % intervals over {drawn}. Blue and red: beyond the noise "
         "(Holm-corrected p < 0.05); grey: a tie.",
         width=_WIDTH,
-        height=_TOP + len(ordered) * _ROW_HEIGHT + _BOTTOM,
+        height=rows.edge(len(ordered)) + _BOTTOM,
     )
     return environment().get_template("comparison.svg.j2").render(figure=figure).strip() + "\n"
 
@@ -132,8 +131,8 @@ def _row(method: MethodRecord, y: float, forest: Axis, dots: Axis) -> Row:
     ]
     return Row(
         y=y,
-        name=_short(method.name, _NAME_LETTERS),
-        below=_short(teachers_words(method), _TEACHER_LETTERS),
+        name=shortened(method.name, _NAME_LETTERS),
+        below=shortened(teachers_words(method), _TEACHER_LETTERS),
         mark=mark,
         ends=ends,
         kind=kind,
@@ -151,18 +150,9 @@ def _ends_of_differences(methods: Sequence[MethodRecord]) -> tuple[float, float]
     for method in methods:
         if method.difference is not None:
             ends += [method.difference.difference.low, method.difference.difference.high]
-    return _padded(ends)
+    return padded(ends)
 
 
 def _ends_of_errors(methods: Sequence[MethodRecord]) -> tuple[float, float]:
     errors = [run.scores[MAE_YEARS] for method in methods for run in method.trainings if run.scores]
-    return _padded(errors or [0.0])
-
-
-def _padded(values: Sequence[float]) -> tuple[float, float]:
-    room = 0.08 * (max(values) - min(values)) or 0.5
-    return min(values) - room, max(values) + room
-
-
-def _short(name: str, letters: int) -> str:
-    return name if len(name) <= letters else f"{name[: letters - 1]}…"
+    return padded(errors or [0.0])

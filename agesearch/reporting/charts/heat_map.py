@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from agesearch.errors import InputError
 from agesearch.measure.intervals import Estimate
+from agesearch.reporting.charts.axes import Axis, Bands
 from agesearch.reporting.pages import environment
 
 _LETTER = 7.2
@@ -119,15 +120,17 @@ def _laid_out(
     title, unit, rows_title, columns_title, note = words
     known = [cell.value for line in values for cell in line if cell is not None]
     low, high = (min(known), max(known)) if known else (0.0, 0.0)
+    shade = Axis(unit, low, high, start=0.0, end=1.0)
     cell_width = min(max(_LETTER * max(map(len, columns)) + 18, _CELL[0]), _CELL[1])
     left = _LEFT + min(_LETTER * max(map(len, rows)), 190.0) + 14
+    across, down = Bands(left, cell_width), Bands(_HEADER, _ROW_HEIGHT)
     cells = [
         _cell(
-            left + place * cell_width,
-            _HEADER + line * _ROW_HEIGHT,
+            across.edge(place),
+            down.edge(line),
             values[line][place],
             (row, column),
-            _share(values[line][place], low, high),
+            _share(values[line][place], shade),
             write,
         )
         for line, row in enumerate(rows)
@@ -139,21 +142,17 @@ def _laid_out(
         rows_title=rows_title,
         columns_title=columns_title,
         note=note,
-        rows=[
-            (_HEADER + (line + 0.5) * _ROW_HEIGHT, _short(name, left - _LEFT), name)
-            for line, name in enumerate(rows)
-        ],
+        rows=[(down.middle(line), _short(name, left - _LEFT), name) for line, name in enumerate(rows)],
         columns=[
-            (left + (place + 0.5) * cell_width, _short(name, cell_width), name)
-            for place, name in enumerate(columns)
+            (across.middle(place), _short(name, cell_width), name) for place, name in enumerate(columns)
         ],
         cells=cells,
         ramp=[_css(_colour(step / 16)) for step in range(17)],
         ends=(write(low), write(high)),
         left=left,
         cell_width=cell_width,
-        width=round(max(left + len(columns) * cell_width + _MARGIN, 420, 7.0 * len(note) + 2 * _MARGIN)),
-        height=_HEADER + len(rows) * _ROW_HEIGHT + _FOOTER + (20 if note else 0),
+        width=round(max(across.edge(len(columns)) + _MARGIN, 420, 7.0 * len(note) + 2 * _MARGIN)),
+        height=down.edge(len(rows)) + _FOOTER + (20 if note else 0),
     )
 
 
@@ -173,10 +172,8 @@ def _cell(
     return MatrixCell(x, y, write(cell.value), interval, _css(colour), ink, row == column, details)
 
 
-def _share(cell: Estimate | None, low: float, high: float) -> float:
-    if cell is None or not math.isfinite(cell.value) or high <= low:
-        return 0.0
-    return (cell.value - low) / (high - low)
+def _share(cell: Estimate | None, shade: Axis) -> float:
+    return 0.0 if cell is None or not math.isfinite(cell.value) else shade.share(cell.value)
 
 
 def _colour(share: float) -> tuple[int, int, int]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from agesearch.ages import BINS
+from agesearch.reporting.charts.axes import Axis, counted
 
 WIDTH, HEIGHT = 960, 240
 _LEFT, _RIGHT, _BOTTOM, _TOP = 44, 14, 22, 8
@@ -48,8 +48,8 @@ class Histogram:
     title: str
     bars: tuple[Bar, ...]
     series: tuple[Series, ...]
-    x_ticks: tuple[tuple[float, str], ...]
-    y_ticks: tuple[tuple[float, str], ...]
+    ages: Axis
+    faces: Axis
 
 
 def histogram(
@@ -67,18 +67,18 @@ def histogram(
     binned = {name: _binned(counts, width) for name, (counts, _) in values.items()}
     tallest = max((sum(column) for column in zip(*binned.values(), strict=True)), default=0) or 1
     colours = {name: name if field == "split" else f"c{index}" for index, name in enumerate(values)}
-    ticks = _ticks(tallest)
-    scale = (HEIGHT - _BOTTOM - _TOP) / max(tallest, ticks[-1])
+    ages = Axis("age", 0, BINS - 1, start=_LEFT, end=WIDTH - _RIGHT, whole=True, most=10)
+    faces = Axis("faces", 0, tallest, start=HEIGHT - _BOTTOM, end=_TOP, whole=True, most=4, written=counted)
     return Histogram(
         field=field,
         title=title,
-        bars=tuple(_bars(binned, colours, width, scale)),
+        bars=tuple(_bars(binned, colours, width, ages, faces)),
         series=tuple(
             Series(name, colours[name], tuple(parts), sum(parts), _mean(counts))
             for name, (counts, parts) in values.items()
         ),
-        x_ticks=tuple((_x(age), str(age)) for age in range(0, BINS, 10)),
-        y_ticks=tuple((round(HEIGHT - _BOTTOM - tick * scale, 1), f"{tick:,}") for tick in ticks),
+        ages=ages,
+        faces=faces,
     )
 
 
@@ -106,22 +106,22 @@ def _binned(counts: Sequence[int], width: int) -> list[int]:
 
 
 def _bars(
-    binned: Mapping[str, Sequence[int]], colours: Mapping[str, str], width: int, scale: float
+    binned: Mapping[str, Sequence[int]], colours: Mapping[str, str], width: int, across: Axis, up: Axis
 ) -> list[Bar]:
     bars = []
     for index in range((BINS - 1) // width):
-        base = float(HEIGHT - _BOTTOM)
+        below = 0
         first = index * width
-        left, right = _x(first), _x(first + width)
+        left, right = across.at(first), across.at(first + width)
         ages = str(first) if width == 1 else f"{first}-{first + width - 1}"
         for name, counts in binned.items():
             if not counts[index]:
                 continue
-            height = counts[index] * scale
-            base -= height
+            top, base = up.at(below + counts[index]), up.at(below)
+            below += counts[index]
             title = f"{name}, {ages} years: {counts[index]:,}"
             bars.append(
-                Bar(left, round(base, 2), round(right - left - 1, 2), round(height, 2), colours[name], title)
+                Bar(left, top, round(right - left - 1, 2), round(base - top, 2), colours[name], title)
             )
     return bars
 
@@ -129,15 +129,3 @@ def _bars(
 def _mean(counts: Sequence[int]) -> float | None:
     total = sum(counts)
     return sum(year * count for year, count in enumerate(counts)) / total if total else None
-
-
-def _x(age: float) -> float:
-    return round(_LEFT + age / (BINS - 1) * (WIDTH - _LEFT - _RIGHT), 2)
-
-
-def _ticks(tallest: int) -> list[int]:
-    """A handful of round counts from 0 on."""
-    rough = max(tallest / 4, 1.0)
-    scale = 10.0 ** math.floor(math.log10(rough))
-    step = max(1, int(next(scale * factor for factor in (1, 2, 5, 10) if scale * factor >= rough)))
-    return list(range(0, tallest + 1, step))

@@ -1,8 +1,8 @@
 """Charts as SVG: the same drawing stands in the HTML report (with hover details) and in a README.
 
 A chart is plain data (``Chart``) that one Jinja template draws, so it needs no plotting library, no script to
-be seen, weighs a few kilobytes and prints well. Coordinates in ``Mark`` and ``Curve`` are data values; axes
-turn them into pixels.
+be seen, weighs a few kilobytes and prints well. Coordinates in ``Mark`` and ``Polyline`` are data values;
+axes turn them into pixels.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
+
+from agesearch.reporting.charts.axes import Axis, padded_log
 
 WIDTH, HEIGHT = 760, 440
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 16, 40, 52
@@ -22,42 +24,6 @@ _LEGEND_Y, _LEGEND_ROW, _ENTRY = 16.0, 20.0, 42.0
 _LETTER = 6.9
 
 Kind = Literal["front", "trial", "pruned", "teacher", "picked"]
-
-
-@dataclass(frozen=True)
-class Axis:
-    """Values ``low..high`` laid out on pixels ``start..end``, linearly or by their logarithm."""
-
-    title: str
-    low: float
-    high: float
-    start: float
-    end: float
-    log: bool = False
-    whole: bool = False
-
-    def at(self, value: float) -> float:
-        """The pixel of a value, kept inside the axis."""
-        return self.beyond(min(max(value, self.low), self.high))
-
-    def beyond(self, value: float) -> float:
-        """The pixel of a value, wherever that lies."""
-        low, high = self.low, self.high
-        if self.log:
-            low, high, value = math.log(low), math.log(high), math.log(value)
-        return round(self.start + (value - low) / (high - low) * (self.end - self.start), 2)
-
-    def holds(self, value: float) -> bool:
-        """Whether the value lies on the axis."""
-        return self.low <= value <= self.high
-
-    def ticks(self) -> list[tuple[float, str]]:
-        """Pixels and labels of round values."""
-        if self.log:
-            values = _log_ticks(self.low, self.high)
-        else:
-            values = _linear_ticks(self.low, self.high, smallest=1.0 if self.whole else 0.0)
-        return [(self.at(value), f"{value:g}") for value in values]
 
 
 @dataclass(frozen=True)
@@ -76,7 +42,7 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Curve:
+class Polyline:
     """A line through points; ``steps`` draws it as a staircase."""
 
     points: Sequence[tuple[float, float]]
@@ -101,7 +67,7 @@ class Chart:
     title: str
     x: Axis
     y: Axis
-    curves: Sequence[Curve] = ()
+    curves: Sequence[Polyline] = ()
     marks: Sequence[Mark] = ()
     levels: Sequence[Level] = ()
     legend: Sequence[tuple[str, str]] = field(default_factory=tuple)
@@ -113,7 +79,7 @@ class Chart:
         """The legend's entries in rows above the plot: pixels x and y, kind and name."""
         return _placed(self.legend)
 
-    def path(self, curve: Curve) -> str:
+    def path(self, curve: Polyline) -> str:
         """The SVG path of a curve; the template cuts it off at the plot's edges."""
         pixels = [(self.x.beyond(x), self.y.beyond(y)) for x, y in curve.points]
         parts = [f"M{pixels[0][0]:g} {pixels[0][1]:g}"]
@@ -132,7 +98,7 @@ def front_chart(
     """
     x = Axis(
         "latency, ms a face (1 thread, log scale)",
-        *_log_room([mark.x for mark in marks]),
+        *padded_log([mark.x for mark in marks]),
         start=_LEFT,
         end=WIDTH - _RIGHT,
         log=True,
@@ -151,14 +117,14 @@ def front_chart(
         title="Accuracy against speed",
         x=x,
         y=y,
-        curves=[Curve(_to_edge(front, x.high), "front", steps=True)] if front else [],
+        curves=[Polyline(_to_edge(front, x.high), "front", steps=True)] if front else [],
         marks=marks,
         levels=[level for level in levels if y.holds(level.y)],
         legend=[(kind, name) for kind, name in names if kind in kinds],
     )
 
 
-def curves_chart(curves: Sequence[Curve]) -> Chart:
+def curves_chart(curves: Sequence[Polyline]) -> Chart:
     """Validation error by epoch, one line a trial."""
     epochs = [x for curve in curves for x, _ in curve.points]
     errors = [y for curve in curves for _, y in curve.points]
@@ -178,7 +144,7 @@ def share_chart(
     title: str,
     x_title: str,
     y_title: str,
-    curves: Sequence[Curve],
+    curves: Sequence[Polyline],
     goal: tuple[float, str],
     legend: Sequence[tuple[str, str]],
 ) -> Chart:
@@ -219,26 +185,5 @@ def _error_axis(title: str, values: Iterable[float]) -> Axis:
     return Axis(title, max(0.0, low - room), high + room, start=HEIGHT - _BOTTOM, end=_TOP)
 
 
-def _log_room(values: Sequence[float]) -> tuple[float, float]:
-    return min(values) / 1.25, max(values) * 1.25
-
-
 def _to_edge(front: Sequence[tuple[float, float]], edge: float) -> list[tuple[float, float]]:
     return [*front, (edge, front[-1][1])]
-
-
-def _linear_ticks(low: float, high: float, smallest: float) -> list[float]:
-    rough = max((high - low) / 8, smallest)
-    scale = 10.0 ** math.floor(math.log10(rough))
-    step = next(scale * factor for factor in (1, 2, 5, 10) if scale * factor >= rough)
-    first = math.ceil(low / step - 1e-9)
-    return [round(index * step, 10) for index in range(first, math.floor(high / step + 1e-9) + 1)]
-
-
-def _log_ticks(low: float, high: float) -> list[float]:
-    factors: tuple[float, ...] = (1, 2, 5) if high / low < 1000 else (1,)
-    if high / low < 4:
-        factors = (1, 1.5, 2, 3, 4, 5, 6, 8)
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    values = [factor * 10.0**power for power in powers for factor in factors]
-    return [value for value in values if low <= value <= high]

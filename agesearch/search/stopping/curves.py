@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
 
-from agesearch.metrics import EPOCH, EPOCH_SECONDS, VAL_MAE_YEARS
+from agesearch.metrics import EPOCH_SECONDS
 from agesearch.search.space.conditions import setting
 from agesearch.search.stopping.rungs import LearningCurve
 from agesearch.search.store.records import State, StudyFolder, TrialRecord
 from agesearch.specs import StudySpec
 from agesearch.storage import Location
-from agesearch.training.curve import read_curve
+from agesearch.training.curve import epoch_errors, read_curve
 
 _EPOCHS = "optim.epochs"
 
@@ -37,7 +36,7 @@ class StudyCurves:
     def go_on(self, record: TrialRecord) -> None:
         """A trial is taken up again, from its last checkpoint."""
         told = dict(enumerate(record.curve, start=1))
-        self._live[record.number] = _on_disk(self._folder.trial_folder(record)) or told
+        self._live[record.number] = epoch_errors(self._folder.trial_folder(record)) or told
         self._curves.pop(record.number, None)
 
     def epochs(self, number: int) -> int:
@@ -81,22 +80,12 @@ class StudyCurves:
 
 def errors_of(folder: Location) -> tuple[float, ...]:
     """The error after each epoch from the curve in a trial's folder, to the first epoch that has none."""
-    return _dense(_on_disk(folder))
+    return _dense(epoch_errors(folder))
 
 
 def trained_seconds(folder: Location) -> float:
     """Seconds that were spent on the epochs a trial goes on from, by the curve in its folder."""
     return sum(float(row.get(EPOCH_SECONDS) or 0.0) for row in read_curve(folder))
-
-
-def _on_disk(folder: Location) -> dict[int, float]:
-    rows: list[dict[str, Any]] = list(read_curve(folder))
-    known = [(row.get(EPOCH), row.get(VAL_MAE_YEARS)) for row in rows]
-    return {
-        int(epoch): float(error)
-        for epoch, error in known
-        if epoch is not None and error is not None and math.isfinite(error)
-    }
 
 
 def _dense(errors: dict[int, float]) -> tuple[float, ...]:
