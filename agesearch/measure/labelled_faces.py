@@ -13,7 +13,9 @@ from agesearch.data.dataset.arrays import Pixels, decode_column, numbers
 from agesearch.data.dataset.records import Split, read_manifest
 from agesearch.data.dataset.shards import read_rows
 from agesearch.errors import InputError
-from agesearch.measure.intervals import Persons
+from agesearch.measure.accuracy import mae_estimate
+from agesearch.measure.intervals import Estimate, Persons
+from agesearch.measure.predictions import Labels
 from agesearch.storage import Location
 
 
@@ -67,6 +69,16 @@ def labelled_faces(dataset: str | Location, split: Split, limit: int) -> Labelle
         age=numbers(chosen.column("age")),
         images=decode_column(chosen.column("image"), read_manifest(folder).crop.size),
     )
+
+
+def median_error(dataset: str | Location, labels: Labels) -> Estimate:
+    """The MAE in years, with its interval, of always answering the training faces' median age.
+
+    Of the faces of ``labels`` those with an age count; without any, or without training ages, it is an
+    ``InputError``.
+    """
+    guess = np.full(len(labels), median_age(dataset))
+    return mae_estimate(guess, labels.age, labels.persons)
 
 
 def median_age(dataset: str | Location, split: Split = Split.TRAIN) -> float:

@@ -19,7 +19,8 @@ from agesearch.data.dataset.selection import Part
 from agesearch.distill.targets import order_features, teacher_targets
 from agesearch.errors import AgeSearchError, InputError, first_line
 from agesearch.measure.accuracy import errors
-from agesearch.measure.intervals import Estimate, estimate
+from agesearch.measure.intervals import estimate
+from agesearch.measure.labelled_faces import median_error
 from agesearch.measure.leakage import leak_notes
 from agesearch.measure.predictions import Labels, read_labels
 from agesearch.measure.speed import cores, hardware_name
@@ -262,7 +263,7 @@ def _record(asked: _Asked, work: _Work, failures: Mapping[str, str], seconds: fl
         train_faces=asked.data.counts[Split.TRAIN],
         resampled=asked.labels.persons.drawn,
         persons=asked.labels.persons.count,
-        median=_median(asked),
+        median=median_error(asked.dataset, asked.labels),
         notes=(*asked.notes, *_leak_notes(asked, work)),
         seconds=round(seconds, 1),
         hardware=hardware_name(),
@@ -314,13 +315,3 @@ def _teacher_record(made: _Teacher, test: str) -> TeacherRecord:
         metrics=manifest.metrics,
         mae_years=error,
     )
-
-
-def _median(asked: _Asked) -> Estimate:
-    """The MAE of always answering the median age of the training faces."""
-    ages = read_labels(asked.dataset, Split.TRAIN).age
-    known = ages[np.isfinite(ages)]
-    if not len(known):
-        raise InputError(f"None of the training faces of '{asked.dataset}' has an age.")
-    missed = np.abs(asked.labels.age.astype(np.float64) - float(np.median(known)))
-    return estimate(missed, asked.labels.persons)
