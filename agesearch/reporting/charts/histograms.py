@@ -68,7 +68,7 @@ def histogram(
     tallest = max((sum(column) for column in zip(*binned.values(), strict=True)), default=0) or 1
     colours = {name: name if field == "split" else f"c{index}" for index, name in enumerate(values)}
     ages = Axis("age", 0, BINS - 1, start=_LEFT, end=WIDTH - _RIGHT, whole=True, most=10)
-    faces = Axis("faces", 0, tallest, start=HEIGHT - _BOTTOM, end=_TOP, whole=True, most=4, written=counted)
+    faces = Axis("faces", 0, tallest, start=HEIGHT - _BOTTOM, end=_TOP, whole=True, most=5, written=counted)
     return Histogram(
         field=field,
         title=title,
