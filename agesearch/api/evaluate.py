@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from agesearch.measure.evaluate import Evaluation
-    from agesearch.measure.predictions import Judged
+    from agesearch.measure.predictions import Predictions
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class EvaluationResult:
     """``record`` is the whole evaluation, as ``agesearch evaluate --json`` prints it; the rest are tables."""
 
     record: Evaluation
-    judged: Mapping[str, Judged]
+    judged: Mapping[str, Predictions]
 
     @property
     def scores(self) -> pa.Table:
@@ -42,7 +42,7 @@ class EvaluationResult:
         """A row for each model and face: its labels, ``predicted_age`` and ``spread`` in years."""
         from agesearch.measure.files import predictions_table
 
-        return predictions_table(self.judged)
+        return predictions_table(self.predictions)
 
 
 def evaluate(
@@ -86,4 +86,4 @@ def evaluate(
     found = run_evaluate(
         folders, os.fspath(data), chosen, runtime=runtime, threads=threads, on_progress=on_progress
     )
-    return EvaluationResult(found.record, found.judged)
+    return EvaluationResult(found.record, found.predictions)
