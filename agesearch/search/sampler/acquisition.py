@@ -1,10 +1,16 @@
 """How much a trial is worth before it is run, where its latency is known and only its error is not.
 
-A trial at latency ``l`` with error ``e`` adds to the front's hypervolume the area between ``e`` and the front
-over the latencies from ``l`` to the reference. The front is a staircase there, so the area is a sum over
-its steps of ``width * max(0, level - e)``. With the error log-normal, each term's expectation has a closed
-form, that of Black & Scholes (1973) for a put, and the expected hypervolume improvement (Emmerich 2006) is
-exact: no sampling, and linear in the front's length.
+Notation:
+
+- ``e``: the trial's error in years, log-normal: ``log e ~ N(m, s^2)``; ``l``: its latency in ms, known;
+- the front is a staircase: from latency ``a_j`` to ``a_j+1`` the smallest error is ``h_j`` (``staircase``);
+  ``h_0`` and the last ``a`` are those of the reference point, beyond which nothing counts;
+- ``w_j = max(0, a_j+1 - max(a_j, l))``: how much of step ``j`` lies at latencies of at least ``l``.
+
+The trial adds the area between ``e`` and the front from ``l`` on, in years x ms: ``sum_j w_j max(0, h_j -
+e)``. The expectation of each term has a closed form, that of Black & Scholes (1973) for a put: with ``d =
+(log h_j - m) / s`` it is ``h_j Phi(d) - exp(m + s^2 / 2) Phi(d - s)``. So the expected hypervolume
+improvement (Emmerich 2006) is exact: no sampling, and linear in the front's length.
 """
 
 from __future__ import annotations

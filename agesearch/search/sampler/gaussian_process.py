@@ -1,12 +1,20 @@
 """What a search believes of trials that were not run: a Gaussian process in NumPy.
 
-Kernel: Matérn 5/2 of the groups' squared distances, each group with a length of its own, plus noise
-(Rasmussen & Williams 2006). Lengths and noise are those of largest posterior density; the prior of the
-lengths grows with the square root of their number, so that many dimensions do not drown the few that matter
-(Hvarfner 2024).
+Notation:
 
-Targets are standardised inside. A target may be uncertain: ``variance`` is added to its noise, which is how a
-learning curve that was cut short counts for less than one that ended.
+- ``X [n, f]``: features of the trials that are known, ``x`` of one; column ``j`` belongs to group ``g(j)``;
+- ``y [n]``: their targets (logarithms of errors), standardised inside to mean 0 and deviation 1;
+- ``v [n]``: how uncertain each target is by itself, as a variance; that of a cut learning curve is large;
+- ``l_g``: the length of group ``g``, over which the function changes; ``s``: the noise's share of variance;
+- ``r^2(x, x') = sum_j ((x_j - x'_j) / l_g(j))^2``, and the kernel
+  ``k(r) = (1 + sqrt(5) r + 5 r^2 / 3) exp(-sqrt(5) r)``: Matern 5/2 (Rasmussen & Williams 2006, eq. 4.17).
+
+With ``K = k(X, X) + diag(s + v)``, a new ``x`` has the mean ``k(x, X) K^-1 y`` and the variance
+``1 + s - k(x, X) K^-1 k(X, x)`` (eqs. 2.25, 2.26), the noise of one more training included.
+
+``l`` and ``s`` are those of largest posterior density. Their priors are log-normal; that of the lengths
+grows with the square root of their number, so that many dimensions do not drown the few that matter (Hvarfner
+2024).
 """
 
 from __future__ import annotations
@@ -40,7 +48,10 @@ class Lengths:
 
 
 class GaussianProcess:
-    """Conditioned on features ``[n, f]`` and targets ``[n]``; ``groups`` are columns that share a length."""
+    """Conditioned on ``features [n, f]``, ``targets [n]`` and their own ``variance [n]`` in squared units of
+    the targets; ``groups`` are the columns that share a length. ``lengths`` are fitted where they are not
+    given.
+    """
 
     def __init__(
         self,

@@ -1,0 +1,119 @@
+"""What the model of a search is told of trials, and how sure it says it is."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from agesearch.search.sampler.acquisition import expected_improvement, reference_beyond
+from agesearch.search.sampler.ehvi import _evidence, _mean_epochs, _reached, _scheduled, _Seen
+from agesearch.search.sampler.gaussian_process import GaussianProcess, Lengths
+from agesearch.search.stopping.rungs import LearningCurve
+from agesearch.search.store.records import State
+
+PLACE = np.zeros(2)
+
+
+def seen(number: int, state: State, *errors: float, epochs: int = 4) -> _Seen:
+    curve = LearningCurve.of(number, 1.0, epochs, errors, state)
+    return _Seen(number, PLACE, curve, min(errors) if state is State.COMPLETE else None)
+
+
+COMPLETE = [seen(number, State.COMPLETE, 12.0, 10.0, 9.0, 6.0 + number) for number in range(4)]
+
+
+def test_failed_trials_are_told_as_the_worst_not_as_the_usual() -> None:
+    targets, variance = _evidence([*COMPLETE, seen(4, State.FAIL)])
+    assert targets[4] == targets.max()
+    assert targets[4] >= math.log(9.0)  # the worst that finished
+    assert targets[4] > np.median(targets[:4]) + 0.05
+    assert (variance == 0.0).all()
+
+
+def test_an_error_far_above_the_median_counts_as_the_worst_at_most() -> None:
+    far = seen(4, State.COMPLETE, 5000.0)
+    targets, _ = _evidence([*COMPLETE, far])
+    middle, lowest = math.log(8.0), math.log(6.0)
+    assert targets[4] == pytest.approx(middle + (middle - lowest) + 0.05)
+
+
+def test_a_cut_curve_is_told_as_what_it_would_have_reached_and_less_surely() -> None:
+    cut = seen(4, State.PRUNED, 14.0, 11.0)
+    targets, variance = _evidence([*COMPLETE, cut])
+    gains = np.log([10.0 / (6.0 + number) for number in range(4)])
+    assert targets[4] == pytest.approx(min(math.log(11.0) - gains.mean(), targets.max()))
+    assert variance[4] == pytest.approx(gains.var(ddof=1) * (1 + 1 / 4) + 1e-4)
+    ((mean, unsure),) = _reached([cut.curve], [COMPLETE[0].curve])  # one gain alone says nothing
+    assert (mean, unsure) == (math.log(11.0), 1.0)
+
+
+def test_what_a_trial_takes_counts_those_that_were_stopped() -> None:
+    assert _mean_epochs([*COMPLETE, seen(4, State.PRUNED, 9.0, 8.0)]) == (4 * 4 + 2) / 5
+    assert _mean_epochs([COMPLETE[0], seen(4, State.FAIL, 9.0), seen(5, State.PAUSED, 9.0)]) == 4.0
+
+
+def test_the_schedule_of_fits_grows_by_shares() -> None:
+    assert [_scheduled(count) for count in (3, 4, 5, 6, 7)] == [3, 3, 3, 5, 6]
+    steps = sorted({_scheduled(count) for count in range(200)})
+    assert all(later / earlier <= 1.7 for earlier, later in zip(steps, steps[1:], strict=False))
+
+
+LENGTHS = Lengths((0.5,), 0.04)
+
+
+def _model(targets: np.ndarray, variance: np.ndarray | None = None) -> GaussianProcess:
+    rows = np.linspace(0.0, 1.0, len(targets))[:, None]
+    return GaussianProcess(
+        rows, targets, np.zeros(len(targets)) if variance is None else variance, [slice(0, 1)], LENGTHS
+    )
+
+
+def test_a_prediction_is_that_of_the_formula_with_the_noise_of_one_more_training() -> None:
+    rows = np.array([[0.0], [0.3], [1.0]])
+    targets, variance = np.array([1.0, 3.0, 2.0]), np.array([0.0, 0.2, 0.0])
+    model = GaussianProcess(rows, targets, variance, [slice(0, 1)], LENGTHS)
+    asked = np.array([[0.3], [0.5], [40.0]])
+
+    def kernel(some: np.ndarray, others: np.ndarray) -> np.ndarray:
+        r = np.abs(some - others.T) / 0.5
+        return (1 + math.sqrt(5) * r + 5 * r**2 / 3) * np.exp(-math.sqrt(5) * r)
+
+    scale = targets.std()
+    inverse = np.linalg.inv(kernel(rows, rows) + np.diag(0.04 + variance / scale**2))
+    across = kernel(asked, rows)
+    mean = targets.mean() + across @ inverse @ (targets - targets.mean())
+    spread = scale * np.sqrt(1.0 + 0.04 - np.einsum("ij,jk,ik->i", across, inverse, across))
+    found, deviation = model.predict(asked)
+    assert found == pytest.approx(mean, rel=1e-4)
+    assert deviation == pytest.approx(spread, rel=1e-4)
+    assert deviation[2] == pytest.approx(scale * math.sqrt(1.04))  # far away nothing is known but the spread
+
+
+def test_a_training_again_at_a_known_place_is_as_noisy_as_the_noise() -> None:
+    targets = np.sin(np.linspace(0.0, 3.0, 60))
+    _, deviation = _model(targets).predict(np.array([[0.5]]))
+    assert deviation[0] >= targets.std() * math.sqrt(LENGTHS.noise)
+
+
+def test_more_certain_targets_weigh_more() -> None:
+    targets = np.array([0.0, 1.0, 0.0])
+    sure, _ = _model(targets).predict(np.array([[0.5]]))
+    unsure, _ = _model(targets, np.array([0.0, 5.0, 0.0])).predict(np.array([[0.5]]))
+    assert sure[0] > unsure[0] + 0.2
+
+
+def test_the_gain_grows_with_hope_and_falls_with_latency() -> None:
+    points, reference = [(9.0, 1.0)], (10.0, 3.0)
+    means, spreads = np.log([8.0, 8.0, 8.0, 9.9]), np.array([0.1, 0.3, 0.1, 0.1])
+    better, unsure, slower, worse = expected_improvement(
+        means, spreads, np.array([1.0, 1.0, 2.5, 1.0]), points, reference
+    )
+    assert unsure > better > slower > 0
+    assert better > worse > 0
+
+
+def test_the_reference_lies_a_tenth_of_the_fronts_extent_beyond_it() -> None:
+    assert reference_beyond([(5.0, 3.0), (10.0, 1.0), (12.0, 5.0)]) == pytest.approx((10.5, 3.2))
+    assert reference_beyond([(5.0, 2.0)]) == pytest.approx((5.5, 2.2))  # a front of one point: of its size
