@@ -212,4 +212,4 @@ class _Loader(yaml.SafeLoader):
 
 
 def _constructed(text: str) -> Any:
-    return yaml.load(text, Loader=_Loader)  # noqa: S506  (a subclass of the safe loader)
+    return yaml.load(text, Loader=_Loader)  # a subclass of the safe loader

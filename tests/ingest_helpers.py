@@ -94,7 +94,7 @@ def content(dataset: Path | str | Location) -> dict[str, Any]:
 def without_ray(patch: pytest.MonkeyPatch) -> None:
     """Do the pieces of every ingest in this process, one after the other."""
 
-    def results(work: list[Location], job: Job, cpus: int) -> Iterator[pa.Table]:  # noqa: ARG001
+    def results(work: list[Location], job: Job, cpus: int) -> Iterator[pa.Table]:
         for place in work:
             yield do_piece(place.read_table(), job)
 

@@ -144,7 +144,7 @@ def run() -> None:
 def _end(kind: str, message: str, code: int) -> None:
     """Called while an exception is handled, which ``--debug`` lets through."""
     if "--debug" in sys.argv:
-        raise  # noqa: PLE0704
+        raise
     err.print(f"[bold red]{kind}:[/bold red] {escape(harmless(message))}", highlight=False, soft_wrap=True)
     sys.exit(code)
 

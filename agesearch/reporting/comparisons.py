@@ -32,7 +32,7 @@ def write_comparison(record: Comparison, folder: str | Location) -> list[Locatio
         .get_template("comparison.html.j2")
         .render(
             record=record,
-            figure=Markup(figure),  # noqa: S704 - our own template's, which escapes all names
+            figure=Markup(figure),  # our own template's, which escapes all names
             columns=COLUMNS,
             rows=comparison_rows(record),
             methods=[_described(method) for method in record.methods],

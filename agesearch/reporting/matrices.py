@@ -20,7 +20,7 @@ def write_matrix(record: Matrix, folder: str | Location) -> list[Location]:
     template = environment().get_template("matrix.html.j2")
     page = template.render(
         record=record,
-        figure=Markup(figure),  # noqa: S704 - our own template's, which escapes all names
+        figure=Markup(figure),  # our own template's, which escapes all names
         rows=matrix_rows(record),
         drawn=resampled(record),
     )
@@ -71,5 +71,5 @@ def matrix_rows(record: Matrix) -> list[list[str]]:
 
 def _described(record: Matrix) -> str:
     spec = record.spec
-    assert spec is not None  # noqa: S101 - the caller looked
+    assert spec is not None  # the caller looked
     return f"{spec.model.arch} @ {spec.model.input_size} px, {spec.optim.epochs} epochs"

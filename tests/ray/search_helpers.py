@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from agesearch.bench.pretended import pretended_error, pretended_speed
 from agesearch.data.dataset.records import MANIFEST, Manifest
 from agesearch.measure.speed import SpeedRow
 from agesearch.models.manifest import WEIGHTS, ModelManifest
@@ -52,8 +53,8 @@ def write_sources(root: Path) -> tuple[str, str]:
 
 
 def error_of(spec: TrainSpec) -> float:
-    """What the pretended training reaches: a smooth function of the learning rate."""
-    return 5.0 + abs(spec.optim.learning_rate - 2e-3) * 1e3 + (spec.model.arch == ARCHS[0])
+    """What the pretended training reaches."""
+    return pretended_error(spec, ARCHS[0])
 
 
 def pretend(
@@ -165,23 +166,11 @@ def suicidal(
 
 def fake_latency(model: ModelSpec) -> SpeedRow:
     """A row whose latency follows from the name."""
-    latency = 0.5 if model.arch == ARCHS[0] else 1.5
-    return SpeedRow(
-        arch=model.arch,
-        input_size=model.input_size,
-        threads=1,
-        batch=1,
-        calls=50,
-        latency_ms_p50=latency,
-        latency_ms_p95=latency,
-        images_per_s=1000 / latency,
-        hardware="test",
-        versions={},
-    )
+    return pretended_speed(model.arch, model.input_size, 0.5 if model.arch == ARCHS[0] else 1.5)
 
 
 def functions(trainer: Any = pretend, epoch_s: float = 0.0) -> SetupFunctions:
-    """A functions whose trials pretend; an epoch lasts ``epoch_s`` seconds."""
+    """A setup whose trials pretend; an epoch lasts ``epoch_s`` seconds."""
 
     def inputs(header: StudyHeader, on_progress: Listener) -> Any:
         from agesearch.search.run.trial_inputs import TrialInputs

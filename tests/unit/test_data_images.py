@@ -64,7 +64,7 @@ def test_the_web_may_not_pick_archive_decoders(kind: str) -> None:
         (8, lambda a: np.rot90(a, -1)),
     ],
 )
-def test_exif_orientation(orientation: int, turn) -> None:  # noqa: ANN001
+def test_exif_orientation(orientation: int, turn) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     # ``turn`` is how the camera stored the upright picture.

@@ -19,7 +19,7 @@ _ORDER = {Split.TEST: 0, Split.VAL: 1, Split.TRAIN: 2}
     seed=st.integers(0, 1000),
     shuffled=st.randoms(),
 )
-def test_order_of_rows_does_not_matter_and_subjects_never_straddle(subjects, seed, shuffled) -> None:  # noqa: ANN001
+def test_order_of_rows_does_not_matter_and_subjects_never_straddle(subjects, seed, shuffled) -> None:
     spec = SplitSpec(val=0.3, test=0.3, seed=seed)
     rows = [(f"image{index}", subject) for index, subject in enumerate(subjects)]
 

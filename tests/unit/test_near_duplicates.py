@@ -59,7 +59,7 @@ def test_strangers_are_no_copies(faces: Pixels) -> None:
         "mirrored and cropped anew",
     ],
 )
-def test_copies_are_found(faces: Pixels, change) -> None:  # noqa: ANN001
+def test_copies_are_found(faces: Pixels, change) -> None:
     copies = np.stack([change(image) for image in faces[:10]])
     assert _groups(np.concatenate([faces, copies])) == [[number, 60 + number] for number in range(10)]
 

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agesearch.bench.pretended import pretended_error, pretended_speed
 from agesearch.measure.speed import SpeedRow
 from agesearch.metrics import EPOCH, EPOCH_SECONDS, VAL_CS5, VAL_MAE_YEARS
 from agesearch.models.manifest import MANIFEST
@@ -98,7 +99,7 @@ def drive() -> None:
     options: dict[str, Any] = {
         "limits": limits,
         "on_event": partial(_tell, scene.told),
-        "functions": _workshop(scene),
+        "functions": _functions(scene),
     }
     if (Location.of(scene.study) / "study.yaml").exists():
         resume_study(scene.study, **options)
@@ -147,7 +148,7 @@ def _append(file: str, line: str) -> None:
         os.close(descriptor)
 
 
-def _workshop(scene: Scene) -> SetupFunctions:
+def _functions(scene: Scene) -> SetupFunctions:
     if scene.pretend:
         return SetupFunctions(_pretended_latency, partial(_pretended_inputs, scene.log))
     real = default_functions()
@@ -210,7 +211,7 @@ def _pretended(
 
     state = load_state(out, spec.digest()) or TrainState(spec.digest())
     state.curve = keep_epochs(out, state.epochs, state.curve)
-    best = 5.0 + abs(spec.optim.learning_rate - 2e-3) * 1e3 + (spec.model.arch == _ARCHS[0])
+    best = pretended_error(spec, _ARCHS[0])
     for epoch in range(state.epochs + 1, spec.optim.epochs + 1):
         time.sleep(_PRETENDED_EPOCH_S)
         error = best + spec.distill.temperature * (spec.optim.epochs - epoch)
@@ -225,16 +226,4 @@ def _pretended(
 
 
 def _pretended_latency(model: ModelSpec) -> SpeedRow:
-    latency = 0.5 if model.arch == _ARCHS[0] else 1.0
-    return SpeedRow(
-        arch=model.arch,
-        input_size=model.input_size,
-        threads=1,
-        batch=1,
-        calls=1,
-        latency_ms_p50=latency,
-        latency_ms_p95=latency,
-        images_per_s=1000 / latency,
-        hardware="pretended",
-        versions={},
-    )
+    return pretended_speed(model.arch, model.input_size, 0.5 if model.arch == _ARCHS[0] else 1.0)

@@ -44,8 +44,6 @@ _SPREAD = 0.4
 
 _TUNE = "Ray Tune"
 
-Planner = Callable[[Mapping[str, Any]], "Plan"]
-
 
 @dataclass(frozen=True)
 class Occupancy:

@@ -109,7 +109,7 @@ class WholeImage:
 
     name = "none"
 
-    def detect(self, bgr: npt.NDArray[np.uint8], min_score: float) -> list[Detection]:  # noqa: ARG002
+    def detect(self, bgr: npt.NDArray[np.uint8], min_score: float) -> list[Detection]:
         height, width = bgr.shape[:2]
         return [Detection(1.0, (0.0, 0.0, float(width), float(height)))]
 
