@@ -23,13 +23,13 @@ class EvaluationResult:
     """``record`` is the whole evaluation, as ``agesearch evaluate --json`` prints it; the rest are tables."""
 
     record: Evaluation
-    judged: Mapping[str, Predictions]
+    by_model: Mapping[str, Predictions]
 
     @property
     def scores(self) -> pa.Table:
         """Every figure as a row: ``protocol``, ``model``, ``label_kind``, ``of`` and ``name`` (of which
         faces: all, a decade, a sex, ...), ``score``, ``value``, ``low`` and ``high`` (its 95 % interval),
-        ``faces``.
+        ``faces`` and ``persons``.
         """
         import pyarrow as pa
 
@@ -42,7 +42,7 @@ class EvaluationResult:
         """A row for each model and face: its labels, ``predicted_age`` and ``spread`` in years."""
         from agesearch.measure.files import predictions_table
 
-        return predictions_table(self.predictions)
+        return predictions_table(self.by_model)
 
 
 def evaluate(

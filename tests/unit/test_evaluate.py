@@ -13,6 +13,7 @@ import pytest
 from published_sets import CROP, adience_like, fgnet_like, lap_like, mixed, tiny_model, write_set
 from typer.testing import CliRunner
 
+import agesearch
 from agesearch.ages import expected_age
 from agesearch.cli.main import app
 from agesearch.data.dataset.arrays import read_arrays
@@ -229,3 +230,13 @@ def test_a_model_that_is_named_twice_is_refused(tmp_path: Path) -> None:
     result = RUNNER.invoke(app, ["evaluate", model, model, "--data", str(tmp_path)])
     assert isinstance(result.exception, InputError)
     assert "named twice" in str(result.exception)
+
+
+def test_the_python_result_gives_a_row_a_face_with_its_person(tmp_path: Path) -> None:
+    fgnet_like(tmp_path / "ds")
+    model = tiny_model(tmp_path / "m")
+    found = agesearch.evaluate(str(model), data=tmp_path / "ds", split="train", runtime="torch")
+    rows = found.predictions
+    assert rows.num_rows == 14
+    assert rows.column("subject_id").to_pylist().count("004") == 5
+    assert set(found.scores.column("persons").to_pylist()) >= {4}
