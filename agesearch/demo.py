@@ -10,7 +10,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -87,7 +87,9 @@ def run_demo(out: str | Path, view: DemoView) -> DemoResult:
     folder = Location.of(out).make_dir()
     folder.local()
     seconds: dict[str, float] = {}
-    with ray_session(dashboard=True) as session:
+    with ExitStack() as stack:
+        with view.progress() as on_progress:
+            session = stack.enter_context(ray_session(dashboard=True, on_progress=on_progress))
         with _stage(view, seconds, "faces", "procedural faces with exactly known ages, from the package"):
             _copy_pack(folder / "faces", view)
         note = f"; Ray dashboard: {session.dashboard_url}" if session.dashboard_url else ""

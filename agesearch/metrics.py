@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 VAL_MAE_YEARS = "val_mae_years"
 VAL_CS5 = "val_cs5"
 #: The validation MAE of always answering the training faces' median age.
@@ -45,6 +47,13 @@ OUTSIDE_YEARS = "outside_years"
 
 #: Of the scores of faces (without a split's name), those where less is better; more is better of the others.
 SMALLER_IS_BETTER = frozenset({MAE_YEARS, EPS_ERROR, OUTSIDE_YEARS})
+
+
+def or_nan(value: float | None) -> float:
+    """The value of a metric, or not a number where there is none. (``value or nan`` would take an error of 0
+    years for none.)
+    """
+    return math.nan if value is None else float(value)
 
 
 def cs_at(k: float) -> str:

@@ -2,6 +2,10 @@
 
 ``with ray_session() as session:`` starts a local Ray (or joins one by address). Ray reads its settings from
 the environment when it is first imported, so they are set here, just before, and nowhere else.
+
+Ray's processes run in sessions (of the operating system) of their own: a signal to the driver's process
+group, which is how batch systems and shells end a job, reaches the driver alone, which then ends in order.
+They still end with the driver, however that dies: the kernel sees to it.
 """
 
 from __future__ import annotations
@@ -9,20 +13,28 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
 import socket
 import sys
+import tempfile
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agesearch.errors import AgeSearchError, InputError
+from agesearch.errors import AgeSearchError, InputError, first_line
+from agesearch.machine import cores
+from agesearch.progress import Listener, Progress, silent
 
 LOOPBACK = "127.0.0.1"
 
 # Ray turns 127.0.0.1 into an address that other machines reach; the rest of 127.0.0.0/8 it leaves alone.
 NODE_ADDRESS = "127.0.0.2" if sys.platform == "linux" else LOOPBACK
+
+#: Longest folder in which Ray's sockets have paths of at most 107 bytes, the system's limit.
+_LONGEST_FOLDER = 36
 
 _ENVIRONMENT = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
@@ -46,22 +58,30 @@ _ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class RaySession:
-    """A running Ray: its dashboard's address (None where there is none), its CPUs and GPUs."""
+    """A running Ray: its dashboard's address (None where there is none), its CPUs and GPUs, and the folder of
+    its logs ("" where they lie on other machines).
+    """
 
     dashboard_url: str | None
     cpus: float
     gpus: float
     is_local: bool
+    logs: str = ""
 
 
 @contextmanager
 def ray_session(
-    address: str | None = None, *, cpus: int | None = None, dashboard: bool = False, verbose: bool = False
+    address: str | None = None,
+    *,
+    cpus: int | None = None,
+    dashboard: bool = False,
+    verbose: bool = False,
+    on_progress: Listener = silent,
 ) -> Iterator[RaySession]:
     """Start Ray on loopback, or join the cluster at ``address``, for the length of the block.
 
     A session that is already running in this process is used as it is and left running. A cluster that cannot
-    be reached is an ``InputError``. ``cpus`` overrides the number of cores a local Ray offers.
+    be reached is an ``InputError``. A local Ray offers the cores that this process may use, or ``cpus``.
     """
     prepare_environment()
     import ray
@@ -69,11 +89,63 @@ def ray_session(
     if ray.is_initialized():
         yield _describe(ray, is_local=address is None)
         return
-    _init(ray, address, cpus, dashboard, verbose)
+    stage = "Starting Ray" if address is None else "Joining Ray"
+    on_progress(Progress(stage, 0, 1))
+    with _kept_signal(signal.SIGTERM), _apart():
+        _init(ray, address, cpus, dashboard, verbose)
+    on_progress(Progress(stage, 1, 1))
+    session = _describe(ray, is_local=address is None)
     try:
-        yield _describe(ray, is_local=address is None)
+        yield session
+    except Exception as error:
+        if session.logs:
+            error.add_note(f"Ray's logs are in {session.logs}")
+        raise
     finally:
-        ray.shutdown()
+        with _kept_signal(signal.SIGTERM):
+            ray.shutdown()
+
+
+@contextmanager
+def _kept_signal(number: signal.Signals) -> Iterator[None]:
+    """Put a handler that the program has set back in place after the block: Ray sets its own, at its start
+    and at its end.
+    """
+    before = signal.getsignal(number)
+    try:
+        yield
+    finally:
+        if callable(before) and threading.current_thread() is threading.main_thread():
+            signal.signal(number, before)
+
+
+class _Forks:
+    """Whether children of this process are to leave its session, process group and terminal."""
+
+    apart = False
+    hooked = False
+
+
+def _leave_session() -> None:
+    if _Forks.apart:
+        os.setsid()
+
+
+@contextmanager
+def _apart() -> Iterator[None]:
+    """Children that Python forks within the block get a session of their own.
+
+    Ray has no option for it. Its starter forks in Python (it passes a ``preexec_fn``), so the hook of the
+    standard library runs in each child.
+    """
+    if not _Forks.hooked and hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_leave_session)
+        _Forks.hooked = True
+    _Forks.apart = True
+    try:
+        yield
+    finally:
+        _Forks.apart = False
 
 
 def prepare_environment() -> None:
@@ -93,20 +165,49 @@ def ensure_token() -> Path | None:
     """Make sure Ray has an authentication token; returns its file, or None where the environment holds it.
 
     The file is Ray's own (``~/.ray/auth_token``), so that ``ray get-auth-token`` and every Ray tool find it.
-    It is created readable by its owner alone.
+    It is created readable by its owner alone. Where no such file can be written (a home that is read-only),
+    this process and its children share a token through the environment.
     """
     if os.environ.get("RAY_AUTH_TOKEN"):
         return None
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser()
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:  # another agesearch wrote it in between
-            return path
+    try:
+        path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser()
+        if not path.exists():
+            _write_token(path)
+        path.read_bytes()
+    except (OSError, RuntimeError):  # RuntimeError: a user without a home
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_urlsafe(32)
+        return None
+    return path
+
+
+def _write_token(path: Path) -> None:
+    """Write a new token whole, so that nobody reads half of one; the first writer wins."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(prefix=".token-", dir=path.parent)  # mode 0600
+    try:
         with os.fdopen(descriptor, "w", encoding="ascii") as handle:
             handle.write(secrets.token_urlsafe(32))
-    return path
+        with suppress(FileExistsError):  # another agesearch wrote it in between
+            os.link(temporary, path)
+    finally:
+        os.unlink(temporary)
+
+
+def _socket_folder() -> str:
+    """Where a local Ray keeps its sockets: in its default folder, unless their paths, which have a limit, are
+    too long there (a long ``TMPDIR``). An ``InputError`` where no shorter folder can be written.
+    """
+    chosen = os.path.abspath(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp")
+    if len(os.fsencode(chosen)) <= _LONGEST_FOLDER and os.access(chosen, os.W_OK | os.X_OK):
+        return f"{chosen}/ray"
+    for folder in ("/tmp", "/var/tmp", "/dev/shm", os.environ.get("XDG_RUNTIME_DIR", "")):
+        if folder and len(os.fsencode(folder)) <= _LONGEST_FOLDER and os.access(folder, os.W_OK | os.X_OK):
+            return f"{folder}/ray-{os.getuid()}"
+    raise InputError(
+        f"Ray cannot keep its sockets in '{chosen}', and no other folder for them can be written: "
+        f"set RAY_TMPDIR to a folder whose path has at most {_LONGEST_FOLDER} characters."
+    )
 
 
 def _require_reachable(address: str) -> None:
@@ -130,11 +231,11 @@ def _init(ray: Any, address: str | None, cpus: int | None, dashboard: bool, verb
         # "local" starts a new Ray even where RAY_ADDRESS or an earlier `ray start` points to another one.
         options |= {
             "address": "local",
-            "num_cpus": cpus,
+            "num_cpus": cpus or cores(),
             "include_dashboard": None if dashboard else False,  # None: go on without one that fails to start
             "dashboard_host": LOOPBACK,
         }
-        options |= {"_node_ip_address": NODE_ADDRESS}
+        options |= {"_node_ip_address": NODE_ADDRESS, "_temp_dir": _socket_folder()}
     else:
         _require_reachable(address)
         options |= {"address": address}
@@ -142,10 +243,10 @@ def _init(ray: Any, address: str | None, cpus: int | None, dashboard: bool, verb
         logging.getLogger(name).setLevel(level)
     try:
         ray.init(**options)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         where = f"the Ray cluster at '{address}'" if address else "a local Ray"
         kind = InputError if address else AgeSearchError
-        raise kind(f"Could not reach {where}: {str(error).splitlines()[0]}") from error
+        raise kind(f"Could not reach {where}: {first_line(error)}") from error
 
 
 def _describe(ray: Any, *, is_local: bool) -> RaySession:
@@ -156,4 +257,5 @@ def _describe(ray: Any, *, is_local: bool) -> RaySession:
         cpus=float(resources.get("CPU", 0)),
         gpus=float(resources.get("GPU", 0)),
         is_local=is_local,
+        logs=ray._private.worker._global_node.get_logs_dir_path() if is_local else "",
     )

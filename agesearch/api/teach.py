@@ -102,7 +102,7 @@ def _teach_order(
     document: dict[str, Any], data: Place, out: Place, workers: int, on_progress: Listener
 ) -> Teacher:
     from agesearch.errors import InputError
-    from agesearch.measure.speed import cores
+    from agesearch.machine import cores
     from agesearch.specs import OrderTrainSpec, parse_spec
     from agesearch.training.teach_order import teach_order
 

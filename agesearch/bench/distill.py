@@ -33,7 +33,7 @@ from agesearch.distill.stored_answers import age_teacher
 from agesearch.distill.targets import compute
 from agesearch.distill.task import DistillTask
 from agesearch.errors import AgeSearchError, InputError
-from agesearch.measure.speed import cores
+from agesearch.machine import cores
 from agesearch.models.folder import write_model
 from agesearch.models.manifest import ModelManifest
 from agesearch.models.predictors import OnnxPredictor, Predictor, TorchPredictor

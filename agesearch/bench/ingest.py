@@ -29,6 +29,7 @@ from agesearch.data.ingest.extract import face_row
 from agesearch.data.ingest.run import IngestSpec, ingest
 from agesearch.data.sources import source_named
 from agesearch.errors import AgeSearchError
+from agesearch.machine import cores
 from agesearch.progress import Listener, Progress, silent
 from agesearch.specs import CropSpec
 
@@ -73,7 +74,7 @@ def measure_throughput(
     records: int, processes: int | None = None, turns: int = 2, on_progress: Listener = silent
 ) -> Throughput:
     """Loop, loops at once, ingest, ``turns`` times, and a loop at the end."""
-    cores = processes or os.cpu_count() or 1
+    count = processes or cores()
     load = os.getloadavg()[0]
     loops: list[float] = []
     together: list[float] = []
@@ -93,19 +94,19 @@ def measure_throughput(
         for _ in range(turns):
             tell("a bare loop")
             loops.append(_loops(csv, 1)[0])
-            tell(f"{cores} bare loops at once")
-            together.append(sum(_loops(csv, cores)))
-            tell(f"the ingest with {cores} processes")
-            run = _ingested(csv, folder / "ds", CropSpec(), cores)
+            tell(f"{count} bare loops at once")
+            together.append(sum(_loops(csv, count)))
+            tell(f"the ingest with {count} processes")
+            run = _ingested(csv, folder / "ds", CropSpec(), count)
             steady.append(run.steady)
             whole.append(run.faces / run.seconds)
             peak = max(peak, run.peak.mib)
         tell("a bare loop")
         loops.append(_loops(csv, 1)[0])
         tell("")
-    ratio = statistics.median(steady) / (cores * statistics.median(loops))
+    ratio = statistics.median(steady) / (count * statistics.median(loops))
     ceiling = statistics.median(steady) / statistics.median(together)
-    return Throughput(records, cores, loops, together, steady, whole, ratio, ceiling, peak, load)
+    return Throughput(records, count, loops, together, steady, whole, ratio, ceiling, peak, load)
 
 
 def measure_memory(

@@ -20,7 +20,7 @@ from agesearch.bench.overhead import Stopwatch, untrained_teacher
 from agesearch.bench.plain_loop import Columns, plain_search
 from agesearch.data.dataset.records import Split, read_manifest
 from agesearch.errors import AgeSearchError, InputError
-from agesearch.measure.speed import cores
+from agesearch.machine import cores
 from agesearch.progress import Listener, Progress, silent
 from agesearch.search.run.study import RunLimits, run_study
 from agesearch.search.space.space import trial_spec

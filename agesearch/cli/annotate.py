@@ -65,7 +65,10 @@ def annotate(
         "seed": seed,
     }
     spec = parse_spec(AnnotateSpec, options, "the options")
-    with ray_session(address) if address else nullcontext(), shown_progress() as on_progress:
+    with (
+        shown_progress() as on_progress,
+        ray_session(address, on_progress=on_progress) if address else nullcontext(),
+    ):
         manifest, is_new = run_annotate(
             teacher, data, out_folder, spec, replace=replace, on_progress=on_progress
         )

@@ -6,25 +6,54 @@ Results go to standard output, progress and messages to standard error, so that 
 from __future__ import annotations
 
 import json
-import sys
+import os
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
-from rich.table import Table
 
+from agesearch.cli.tables import PIPE_WIDTH, harmless, table
 from agesearch.progress import Listener, Progress
 
-#: Columns where there is no terminal to ask: wide enough that no table is cut in a pipe or a log.
-_PIPE_WIDTH = 120
+__all__ = [
+    "AddressOption",
+    "JsonOption",
+    "err",
+    "harmless",
+    "out",
+    "print_json",
+    "say",
+    "shown_progress",
+    "table",
+]
 
-out = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
-err = Console(stderr=True, width=None if sys.stderr.isatty() else _PIPE_WIDTH)
+
+class _Terminal(Console):
+    """A console that asks the terminal it writes to for its size, and no other; a pipe is wide."""
+
+    @property
+    def size(self) -> ConsoleDimensions:
+        if self._width is not None or "COLUMNS" in os.environ:
+            return super().size
+        try:
+            columns, lines = os.get_terminal_size(self.file.fileno())
+        except (OSError, ValueError):
+            return ConsoleDimensions(PIPE_WIDTH, 25)
+        return ConsoleDimensions(columns or 80, lines or 25)
+
+    @size.setter
+    def size(self, size: tuple[int, int]) -> None:
+        self._width, self._height = size
+
+
+out = _Terminal()
+err = _Terminal(stderr=True)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
 AddressOption = Annotated[
@@ -32,40 +61,39 @@ AddressOption = Annotated[
     typer.Option("--address", help="Join the Ray cluster at this address instead of starting one here."),
 ]
 
-_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
-
 #: Seconds between plain progress lines of one stage where there is no terminal.
 _PLAIN_INTERVAL_S = 5.0
+
+#: A stage that tells nothing is spoken of after 5 s, 10 s, 20 s, and then so often.
+_QUIETEST_S = 30.0
 
 
 def print_json(value: Any) -> None:
     """One JSON document on standard output."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False), file=out.file, flush=True)
 
 
-def table(title: str, columns: list[str], rows: list[list[str]], *, texts: int = 1) -> Table:
-    """A table in the house style: the first ``texts`` columns left, numbers right."""
-    grid = Table(title=title, title_justify="left", header_style="bold")
-    for index, column in enumerate(columns):
-        grid.add_column(column, justify="left" if index < texts else "right")
-    for row in rows:
-        grid.add_row(*map(harmless, row))
-    return grid
-
-
-def harmless(text: str) -> str:
-    """The text without what a terminal would obey: file names and labels of a source may hold control
-    characters, which are written as ``\\xHH``.
-    """
-    return text.translate(_CONTROLS)
+def say(text: str) -> None:
+    """One message on standard error, as it is: no markup, no control characters, wrapped by the terminal."""
+    err.print(harmless(text), highlight=False, soft_wrap=True, markup=False)
 
 
 @contextmanager
 def shown_progress() -> Iterator[Listener]:
-    """A listener that draws one bar a stage on a terminal, and writes a line now and then elsewhere."""
-    if not err.is_terminal:
-        yield _plain_listener()
+    """A listener that draws one bar a stage on a terminal, and writes lines elsewhere; neither is silent for
+    long, whatever the stage does.
+    """
+    if err.is_interactive:
+        with _bars() as listener:
+            yield listener
         return
+    lines = _PlainLines()
+    with spoken_every(_PLAIN_INTERVAL_S, lines.remind):
+        yield lines.listen
+
+
+@contextmanager
+def _bars() -> Iterator[Listener]:
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -74,10 +102,13 @@ def shown_progress() -> Iterator[Listener]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with RichProgress(*columns, console=err) as bars:
-        tasks: dict[str, Any] = {}
+    # What libraries print stays out of our console: it goes where standard output and error lead.
+    with RichProgress(*columns, console=err, redirect_stdout=False, redirect_stderr=False) as bars:
+        tasks: dict[str, Any] = {"": bars.add_task("starting", total=None, note="")}
 
         def listen(update: Progress) -> None:
+            if "" in tasks:
+                bars.remove_task(tasks.pop(""))
             if update.stage not in tasks:
                 tasks[update.stage] = bars.add_task(update.stage, total=update.total, note="")
             bars.update(
@@ -87,20 +118,60 @@ def shown_progress() -> Iterator[Listener]:
         yield listen
 
 
-def _plain_listener() -> Listener:
-    last: dict[str, float] = {}
+@contextmanager
+def spoken_every(seconds: float, speak: Callable[[], None]) -> Iterator[None]:
+    """Calls ``speak`` so often, in a thread of its own, until the block ends."""
+    over = threading.Event()
 
-    def listen(update: Progress) -> None:
-        now = time.monotonic()
+    def run() -> None:
+        while not over.wait(seconds):
+            speak()
+
+    thread = threading.Thread(target=run, name="progress lines", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+class _PlainLines:
+    """Progress in lines: each stage when it begins, now and then, and when it ends; and where a stage tells
+    nothing for long, that it goes on, ever more rarely.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._began = self._said = clock()
+        self._quiet = _PLAIN_INTERVAL_S
+        self._last: dict[str, float] = {}
+        self._latest = "starting"
+        self._done = False
+
+    def listen(self, update: Progress) -> None:
+        """Tell of an update, unless the stage was told of a moment ago."""
+        now = self._clock()
         finished = update.total is not None and update.done >= update.total
-        if not finished and now - last.get(update.stage, -_PLAIN_INTERVAL_S) < _PLAIN_INTERVAL_S:
-            return
-        last[update.stage] = now
         total = f"/{update.total}" if update.total is not None else ""
-        line = f"{update.stage}: {update.done}{total} {_with_failures(update)}".rstrip()
-        err.print(harmless(line), highlight=False, soft_wrap=True, markup=False)
+        if self._latest.partition(":")[0] != update.stage:
+            self._began = now
+        self._latest = f"{update.stage}: {update.done}{total} {_with_failures(update)}".rstrip()
+        self._done = finished
+        if not finished and now - self._last.get(update.stage, -_PLAIN_INTERVAL_S) < _PLAIN_INTERVAL_S:
+            return
+        self._last[update.stage] = self._said = now
+        self._quiet = _PLAIN_INTERVAL_S
+        say(self._latest)
 
-    return listen
+    def remind(self) -> None:
+        """Say what goes on, where nothing was said for long."""
+        now = self._clock()
+        if now - self._said < self._quiet:
+            return
+        self._said, self._quiet = now, min(_QUIETEST_S, 2 * self._quiet)
+        doing = f"{self._latest}, what comes next" if self._done else self._latest
+        say(f"{doing} ({now - self._began:.0f} s)")
 
 
 def _with_failures(update: Progress) -> str:

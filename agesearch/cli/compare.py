@@ -85,7 +85,7 @@ def _show(record: Comparison) -> None:
 
     out.print(table(f"Methods on {record.dataset_name}", COLUMNS, comparison_rows(record)))
     if record.teachers:
-        out.print(table("Teachers", TEACHER_COLUMNS, teacher_rows(record), texts=3))
+        out.print(table("Teachers", TEACHER_COLUMNS, teacher_rows(record)))
     for line in (*headlines(record), legend(record)):
         out.print(line, highlight=False, markup=False)
 

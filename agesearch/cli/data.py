@@ -6,7 +6,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from agesearch.cli import check, mix, synth
 from agesearch.cli.common import AddressOption, JsonOption, err, out, print_json, shown_progress, table
@@ -161,7 +160,7 @@ def list_sources(
             [known, row.label_kind, ", ".join(row.variants), row.identities, row.licence]
             for known, row in chosen.items()
         ]
-        out.print(table("readers", columns, rows, texts=len(columns)))
+        out.print(table("readers", columns, rows))
         out.print("What one reads from disk, and its variants: agesearch data list NAME", **_PLAIN)
 
 
@@ -218,7 +217,7 @@ def _tell_inspection(found: Inspection) -> None:
     for name, value in _facts(found):
         out.print(f"{name:15} {value}", **_PLAIN)
     if found.left_out:
-        left = [[item.reason, str(item.count), escape(item.examples[0][0])] for item in found.left_out]
+        left = [[item.reason, str(item.count), item.examples[0][0]] for item in found.left_out]
         out.print(table("left out", ["reason", "rows", "for example"], left))
     else:
         out.print(f"{'left out':15} nothing", **_PLAIN)

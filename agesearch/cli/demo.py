@@ -75,7 +75,7 @@ def _print_summary(result: DemoResult, to: str, seconds: float) -> None:
     rows = [["always the median", f"{found.mae(MEDIAN).value:.2f}", "", ""]]
     rows.append(["teacher", f"{found.mae(TEACHER).value:.2f}", f"{found.teacher_latency_ms:.2f}", "1.0"])
     cells = [f"{found.mae(student.name).value:.2f}", f"{found.student_latency_ms:.2f}", f"{faster:.1f}"]
-    rows.append([f"student {student.name}", *cells])
+    rows.append([f"student, {student.title}", *cells])
     columns = ["model", "error, years", "ms a face", "x faster"]
     out.print(table("Measured on the validation faces, one thread, side by side", columns, rows))
     answers = [

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.box import SIMPLE_HEAD
 
 from agesearch.cli.common import JsonOption, err, out, print_json, shown_progress, table
 from agesearch.cli.publish import RegistryOption
+from agesearch.cli.tables import TextTable
 
 if TYPE_CHECKING:
     from agesearch.measure.evaluate import Evaluation
@@ -78,7 +79,7 @@ def _show(record: Evaluation) -> None:
     from agesearch.reporting.evaluations import evaluation_tables, legend
 
     for lines in evaluation_tables(record):
-        _print_table(lines)
+        out.print(_lines_table(lines))
     for model in record.models:
         out.print(
             f"{model.name}: {model.arch} @ {model.input_size} px, model {model.model_digest}; "
@@ -95,18 +96,11 @@ def _show(record: Evaluation) -> None:
     err.print(legend(record), highlight=False, markup=False)
 
 
-def _print_table(lines: Lines) -> None:
-    out.print(lines.title, style="bold", highlight=False, markup=False, soft_wrap=True)
-    grid = table("", list(lines.columns), [])
-    grid.box, grid.padding = SIMPLE_HEAD, (0, 0, 0, 1)
-    for rows in lines.sections:
-        for row in rows:
-            grid.add_row(*row)
-        grid.add_section()
-    for column in grid.columns[1:]:
-        column.no_wrap = True
-    grid.columns[0].overflow = "fold"  # a name that is cut off does not say whose row it is
-    out.print(grid)
+def _lines_table(lines: Lines) -> TextTable:
+    """A report's lines as a table, with a line free between its sections."""
+    rows = [row for section in lines.sections for row in section]
+    ends = list(accumulate(len(section) for section in lines.sections))
+    return table(lines.title, lines.columns, rows, sections=[end - 1 for end in ends])
 
 
 def _note(words: str) -> None:

@@ -88,10 +88,7 @@ def _show(record: Finetuning, folder: str) -> None:
 
     for kind in record.kinds:
         title = f"{record.protocol}: {len(kind.turns) or 1} of {len(record.turns)} turns, {kind.kind} labels"
-        grid = table(title, score_columns(kind), score_rows(record, kind))
-        for column in grid.columns[1:]:
-            column.no_wrap = True
-        out.print(grid)
+        out.print(table(title, score_columns(kind), score_rows(record, kind)))
         _tell(f"Intervals: 95 %, bootstrap over {kind.drawn}.")
     for turn in record.turns:
         if turn.failure:

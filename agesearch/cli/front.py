@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.box import SIMPLE_HEAD
 
 from agesearch.cli.common import JsonOption, err, out, print_json, table
 
@@ -13,9 +12,12 @@ if TYPE_CHECKING:
     from agesearch.reporting.fronts import FrontRow
 
 _LEGEND = (
-    "student: architecture @ input in pixels. MAE: years off on the validation faces. ms: a face on one "
+    "network: architecture and input. MAE: years off on the validation faces. ms: a face on one "
     "thread, the network alone. speed-up: over the teacher, once 'agesearch report' has timed both."
 )
+#: What may be left out on a narrow terminal, the most important first.
+_OPTIONAL = ("role", "speed-up", "params")
+
 _EXAMPLE = "Example: agesearch front studies/first --json"
 
 
@@ -41,33 +43,25 @@ def front(
     if as_json:
         print_json([row.as_json() for row in rows])
         return
-    columns = ["#", "student", "MAE", "ms", *(("role", "state") if every else ("params", "speed-up", "role"))]
+    extra = ["role", "state"] if every else ["params", "speed-up", "role"]
     title = f"{len(rows)} {'trials' if every else 'on the front'} of {study}"
-    grid = table(title, columns, [_cells(row, every) for row in rows])
-    # Every name and number stays whole on a terminal of 80 columns; only a role or a reason may wrap.
-    grid.box, grid.padding = SIMPLE_HEAD, (0, 0, 0, 1)
-    for column in grid.columns[:-1]:
-        column.no_wrap = True
-    for place in (1, -1):
-        grid.columns[place].justify = "left"
-    out.print(grid)
+    cells = [_cells(row, every) for row in rows]
+    out.print(table(title, ["trial", "network", "MAE", "ms", *extra], cells, optional=_OPTIONAL))
     err.print(_LEGEND, highlight=False, markup=False)
 
 
 def _cells(row: FrontRow, every: bool) -> list[str]:
-    from rich.markup import escape
-
     from agesearch.reporting import tables
 
     trial = row.trial
     cells = [
         str(trial.number),
-        f"{trial.arch} @ {trial.input_size}",
+        trial.network,
         tables.years(trial.val_mae_years),
         tables.milliseconds(trial.latency_ms_p50),
     ]
     if every:
-        state = f"{trial.state.value}: {escape(trial.reason)}" if trial.reason else trial.state.value
+        state = f"{trial.state.value}: {trial.reason}" if trial.reason else trial.state.value
         return [*cells, row.role, state]
     times = "–" if row.times_teacher is None else tables.ratio(row.times_teacher)
     return [*cells, tables.millions(row.parameters), times, row.role]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -34,8 +34,10 @@ from agesearch.cli import (
     trial,
     tune,
 )
-from agesearch.cli.common import err, harmless
-from agesearch.errors import AgeSearchError
+from agesearch.cli.common import err, harmless, say
+from agesearch.cli.quiet import EXIT_INTERRUPTED, quietly
+from agesearch.cli.stopping import interruptible
+from agesearch.errors import AgeSearchError, first_line
 from agesearch.session import set_environment
 
 _ORDER = [
@@ -65,7 +67,7 @@ _ORDER = [
 ]
 
 
-class _Map(TyperGroup):
+class _Verbs(TyperGroup):
     """Lists the verbs in the order of the job; typer would put the groups last."""
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
@@ -74,7 +76,7 @@ class _Map(TyperGroup):
 
 app = typer.Typer(
     name="agesearch",
-    cls=_Map,
+    cls=_Verbs,
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -84,7 +86,7 @@ app = typer.Typer(
 )
 
 
-for _room in (
+for _verb in (
     demo,
     data,
     teach,
@@ -108,7 +110,7 @@ for _room in (
     replay,
     bench,
 ):
-    _room.add_to(app)
+    _verb.add_to(app)
 
 
 def _print_version(wanted: bool) -> None:
@@ -132,20 +134,36 @@ def options(
 def run() -> None:
     """Entry point: runs the verb; an expected error becomes one line on standard error and its exit code."""
     set_environment()
+    command = typer.main.get_command(app)
+    if "--debug" not in sys.argv:
+        _quiet(command)
     try:
-        app()
+        with interruptible(lambda: say("Stopped at once."), EXIT_INTERRUPTED):
+            command()
     except AgeSearchError as error:
-        _end("error", str(error), error.exit_code)
+        _end("error", str(error), error, error.exit_code)
     except Exception as error:
-        lines = str(error).strip().splitlines() or ["no message"]
-        _end("unexpected error", f"{type(error).__name__}: {lines[0]} (--debug shows where)", 1)
+        _end(
+            "unexpected error", f"{type(error).__name__}: {first_line(error)} (--debug shows where)", error, 1
+        )
 
 
-def _end(kind: str, message: str, code: int) -> None:
-    """Called while an exception is handled, which ``--debug`` lets through."""
+def _quiet(command: Any) -> None:
+    """Give every verb of the command the terminal to itself."""
+    for verb in getattr(command, "commands", {}).values():
+        _quiet(verb)
+    if not hasattr(command, "commands"):
+        command.callback = quietly(command.callback)
+
+
+def _end(kind: str, message: str, error: Exception, code: int) -> None:
+    """Called while ``error`` is handled, which ``--debug`` lets through; a failed run names its logs."""
     if "--debug" in sys.argv:
-        raise
+        raise error
     err.print(f"[bold red]{kind}:[/bold red] {escape(harmless(message))}", highlight=False, soft_wrap=True)
+    if code == 1:
+        for note in getattr(error, "__notes__", []):
+            say(note)
     sys.exit(code)
 
 

@@ -93,9 +93,7 @@ def _show(images: list[Path], answers: list[Prediction | str]) -> None:
         rows += _rows(str(image), answer)
     if rows:
         columns = ["file", "face", "age", f"{level:.0%} interval", "box x, y, w, h"]
-        grid = table(f"Ages by {model}", columns, rows)
-        grid.columns[0].overflow = "fold"  # a path that is cut off does not say which file it is
-        out.print(grid)
+        out.print(table(f"Ages by {model}", columns, rows, optional=["face", "box x, y, w, h"]))
 
 
 def _rows(file: str, answer: Prediction) -> list[list[str]]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agesearch.cli.common import err, out
+from agesearch.cli.common import err, out, shown_progress
 from agesearch.cli.publish import RegistryOption
 from agesearch.cli.stopping import until_stopped
+from agesearch.progress import Progress
 
 if TYPE_CHECKING:
     from agesearch.serving.app import RunningService
@@ -55,9 +57,13 @@ def serve(
     from agesearch.serving.app import ServiceOptions, serving
     from agesearch.session import ray_session
 
-    err.print(f"Starting {version.label} ...", highlight=False)
     options = ServiceOptions(host=host, port=port, replicas=replicas, threads=threads)
-    with until_stopped() as wait, ray_session(), serving(version.folder, token.value, options) as service:
+    with until_stopped() as wait, ExitStack() as stack:
+        with shown_progress() as on_progress:
+            stack.enter_context(ray_session(on_progress=on_progress))
+            on_progress(Progress(f"Starting {version.label}", 0, 1))
+            service = stack.enter_context(serving(version.folder, token.value, options))
+            on_progress(Progress(f"Starting {version.label}", 1, 1))
         _announce(version.label, service, token)
         wait()
         err.print("Stopping ...")

@@ -54,7 +54,14 @@ def _watch(study: str, found: Status) -> Status:
     from agesearch.search.view.status import study_status
 
     try:
-        with Live(console=out, transient=True, auto_refresh=False, vertical_overflow="crop") as live:
+        with Live(
+            console=out,
+            transient=True,
+            auto_refresh=False,
+            vertical_overflow="crop",
+            redirect_stdout=False,
+            redirect_stderr=False,
+        ) as live:
             while found.is_running:
                 if out.is_interactive:
                     live.update(_fitting(found, out), refresh=True)
@@ -78,13 +85,13 @@ def _drawn(found: Status, width: int, height: int | None, ascii_only: bool) -> R
     # The address and the command are to be copied whole: only what is watched is cut to the screen.
     cut = height is not None
     head = [Text(line, no_wrap=cut, overflow="ellipsis" if cut else "fold") for line in lines]
-    if found.standing is None:
+    if found.progress is None:
         return Group(*head, Text("No trial has started."))
     room = None if height is None else height - len(head)
-    return Group(*head, draw(found.standing, width, room, ascii_only=ascii_only))
+    return Group(*head, draw(found.progress, width, room, ascii_only=ascii_only))
 
 
 def _one_line(found: Status) -> str:
     from agesearch.cli.study_screen import headline
 
-    return headline(found.standing) if found.standing else found.holder
+    return headline(found.progress) if found.progress else found.holder

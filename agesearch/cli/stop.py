@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from agesearch.cli.common import JsonOption, err, print_json
+from agesearch.cli.common import JsonOption, print_json, say
 from agesearch.errors import AgeSearchError
 
 
@@ -37,20 +37,16 @@ def stop(
     folder = found.folder.root
     driver = ask_to_stop(folder, at_once=at_once)
     if driver is not None:
-        _say(f"Asked {driver.words} to stop{' now' if at_once else ' after the running epochs'}.")
+        say(f"Asked {driver.words} to stop{' now' if at_once else ' after the running epochs'}.")
     stopped = driver is None or (wait > 0 and wait_until_stopped(folder, driver, wait))
     found = study_status(study)
     if as_json:
         print_json({"study": str(folder), "asked": driver is not None, "stopped": stopped})
     if stopped:
-        _say(found.holder)
+        say(found.holder)
         if found.how_to_go_on:
-            _say(f"Go on with: {found.how_to_go_on}")
+            say(f"Go on with: {found.how_to_go_on}")
     elif wait > 0:
         raise AgeSearchError(
             f"{found.holder} It has not stopped within {wait:g} s: wait longer, or use --now."
         )
-
-
-def _say(text: str) -> None:
-    err.print(text, highlight=False, soft_wrap=True, markup=False)

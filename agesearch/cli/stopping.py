@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -10,6 +11,34 @@ from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def interruptible(last_words: Callable[[], None], exit_code: int) -> Iterator[None]:
+    """Within the block SIGTERM interrupts as Ctrl-C does: ``KeyboardInterrupt`` in the main thread, which
+    takes down in order what was started. A second signal of either kind ends the process at once, after
+    ``last_words``.
+
+    What the program was started to ignore (SIGINT, of a script's background job) stays ignored.
+    """
+    heard: list[int] = []
+
+    def interrupt(number: int, _: FrameType | None) -> None:
+        heard.append(number)
+        if len(heard) > 1:
+            last_words()
+            os._exit(exit_code)
+        raise KeyboardInterrupt
+
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    kept = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
+    for number in kept:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agesearch.cli.common import err, out, print_json, table
+from agesearch.cli.common import out, print_json, say, table
+from agesearch.cli.quiet import EXIT_INTERRUPTED
 from agesearch.errors import AgeSearchError
 
 if TYPE_CHECKING:
     from agesearch.search.run.study import RunLimits, StudyResult
     from agesearch.search.store.events import EventListener
-
-#: What a shell expects of a program that Ctrl-C ended.
-EXIT_INTERRUPTED = 130
 
 TrialsOption = Annotated[int | None, typer.Option("--trials", help="Finished trials to reach.")]
 MinutesOption = Annotated[
@@ -97,7 +95,7 @@ def _stopped(folder: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        _say(f"Stopped. {_how_to_go_on(folder)}")
+        say(f"Stopped. {_how_to_go_on(folder)}")
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
@@ -127,7 +125,7 @@ def _conclude(result: StudyResult, as_json: bool) -> None:
     else:
         _print_front(result, counts)
     if result.outcome is Outcome.INTERRUPTED:
-        _say(_how_to_go_on(str(result.folder.root)))
+        say(_how_to_go_on(str(result.folder.root)))
         raise typer.Exit(EXIT_INTERRUPTED)
     if not result.front:
         raise AgeSearchError(_why_no_front(result))
@@ -155,14 +153,10 @@ def _print_front(result: StudyResult, counts: dict[str, int]) -> None:
     if result.front:
         knee = knee_of(result.front).number
         rows = [[*front_row(record), "knee" if record.number == knee else ""] for record in result.front]
-        columns = ["trial", "architecture", "px", "val MAE, years", "latency, ms", ""]
+        columns = ["trial", "network", "val MAE, years", "latency, ms", ""]
         out.print(table(f"Front of {result.folder.root}", columns, rows), highlight=False)
     words = {State.RUNNING.value: "cut short, to be taken up again", State.PAUSED.value: "paused"}
     told = ", ".join(f"{count} {words.get(name, name)}" for name, count in counts.items() if count)
-    _say(f"{result.outcome.value}: {told}")
+    say(f"{result.outcome.value}: {told}")
     if result.front:
-        _say(f"Next: agesearch report {result.folder.root} --out report.html")
-
-
-def _say(text: str) -> None:
-    err.print(text, highlight=False, soft_wrap=True, markup=False)
+        say(f"Next: agesearch report {result.folder.root} --out report.html")

@@ -1,12 +1,15 @@
 """Draws how a study stands, within a terminal's size: what ``tune`` shows live and ``status`` prints.
 
-Lines are laid out here and not by ``rich`` tables, which shrink the figures where a name is long: a name is
-cut, a column that does not fit is left out, and a line never wraps.
+Lines are laid out here and not by ``rich`` tables, which shrink the figures where a name is long. No figure
+is cut: what tells of the whole study goes on in a next line, the name of a network is shortened in a trial's
+line, and a column or figure that does not fit is left out, the least important first.
 """
 
 from __future__ import annotations
 
 import math
+import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,8 +18,9 @@ from rich.text import Text
 
 from agesearch.cli.common import harmless
 from agesearch.cli.textplots import scatter, sparkline, thinned
+from agesearch.metrics import or_nan
 from agesearch.search.store.records import State, TrialRecord
-from agesearch.search.view.progress import Running, Standing
+from agesearch.search.view.progress import RunningTrial, StudyProgress
 
 STATE_STYLES = {
     State.COMPLETE: "green",
@@ -40,8 +44,14 @@ _LAST = 3
 #: A running trial is said to be quiet after this many seconds and three of its epochs without a sign of life.
 _QUIET_S = 30.0
 
-_MAX_NAME = 40
-_MIN_NAME = 14
+_MAX_NAME = 44
+_MIN_NAME = 24
+
+#: The spaces inside a part of a line: no sign before them, and no dot after.
+_INSIDE = re.compile(r"(?<![,;:·]) (?![·(])")
+
+#: An architecture is shortened to so many characters before a figure is left out of a line.
+_MIN_ARCH = 12
 
 
 @dataclass(frozen=True)
@@ -51,45 +61,45 @@ class Column:
     name: str
     width: int
     rank: int
-    left: bool = False
 
 
-_FRONT = (Column("px", 5, 1), Column("val MAE", 9, 4), Column("ms", 7, 3))
-_RUNNING = (Column("px", 5, 1), Column("epoch", 8, 3), Column("val MAE", 9, 4), Column("age", 8, 0))
+_FRONT = (Column("val MAE", 9, 4), Column("ms", 8, 3))
+_RUNNING = (Column("epoch", 8, 3), Column("val MAE", 9, 4), Column("age", 8, 0))
 
 
 @dataclass(frozen=True)
 class Screen:
-    """A standing drawn in a terminal's lines, all but the last, where the cursor stands; or, where it is not
-    ``live``, in as many lines as it takes.
+    """A study's progress drawn in a terminal's lines, all but the last, where the cursor stands; or, where it
+    is not ``live``, in as many lines as it takes.
     """
 
-    standing: Standing
+    progress: StudyProgress
     live: bool = True
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         height = console.height - 1 if self.live else None
-        yield draw(self.standing, options.max_width, height, ascii_only=options.ascii_only)
+        yield draw(self.progress, options.max_width, height, ascii_only=options.ascii_only)
 
 
 def draw(
-    standing: Standing, width: int, height: int | None = None, *, ascii_only: bool = False
+    progress: StudyProgress, width: int, height: int | None = None, *, ascii_only: bool = False
 ) -> RenderableType:
-    """The standing in at most ``height`` lines of ``width`` columns: what matters most stays when lines are
+    """The progress in at most ``height`` lines of ``width`` columns: what matters most stays when lines are
     scarce.
     """
-    head = [Text(headline(standing), style="bold")]
-    if standing.stopping:
-        head.append(Text(standing.stopping, style="bold yellow"))
-    head += map(Text, summary(standing))
+    head = [Text(line, style="bold") for line in wrapped(headline(progress), width)]
+    if progress.stopping:
+        head += [Text(line, style="bold yellow") for line in wrapped(progress.stopping, width)]
+    head += [Text(line) for text in summary(progress) for line in wrapped(text, width)]
+    head = head[:height]
     room = 10_000 if height is None else height - len(head)
-    running = _running(standing.running, _running_rows(standing, room), width, ascii_only)
+    running = _running(progress.running, _running_rows(progress, room), width, ascii_only)
     room -= len(running)
-    notes = _notes(standing)[: max(0, room - 4)]
+    notes = _notes(progress, width)[: max(0, room - 4)]
     room -= len(notes)
-    front = _front(standing, room, width, ascii_only)
+    front = _front(progress, room, width, ascii_only)
     room -= len(front)
-    last = [Text(told(record), style=STATE_STYLES[record.state]) for record in standing.last]
+    last = [Text(trial_line(record, width), style=STATE_STYLES[record.state]) for record in progress.last]
     last = last[-min(_LAST, room) :] if room > 0 else []
     blocks = [block for block in (head + notes, front, running, last) if block]
     airy = room - len(last) >= len(blocks) - 1
@@ -97,53 +107,53 @@ def draw(
         line for block in blocks for line in ([Text(), *block] if airy and block is not blocks[0] else block)
     ]
     for line in lines:
-        line.plain = _fitted(line.plain, width, ascii_only)
+        line.plain = fitted(line.plain, width, ascii_only)
         line.no_wrap, line.overflow = True, "crop"
     return Group(*lines)
 
 
-def headline(standing: Standing) -> str:
+def headline(progress: StudyProgress) -> str:
     """How far the study is, the time it took, and an honest guess of the time left."""
-    finished = standing.tally.finished
-    line = f"{finished} of {standing.total} trials"
-    if standing.pace.seconds:
-        line += f", {clock(standing.pace.seconds)} so far"
-    if finished >= standing.total:
+    finished = progress.counts.finished
+    line = f"{finished} of {progress.total} trials"
+    if progress.pace.seconds:
+        line += f", {clock(progress.pace.seconds)} so far"
+    if finished >= progress.total:
         return line
-    left = standing.seconds_left
+    left = progress.seconds_left
     if left is not None:
-        line += f", about {clock(left)} left (by {_count(standing.pace.finished, 'trial')})"
-    elif standing.running:
+        line += f", about {clock(left)} left (by {_count(progress.pace.finished, 'trial')})"
+    elif progress.running:
         line += ", time left is known once a trial ends"
-    if standing.limit is not None and (left is None or standing.limit < left):
-        line += f"; its time is up in {clock(max(0.0, standing.limit))}"
+    if progress.limit is not None and (left is None or progress.limit < left):
+        line += f"; its time is up in {clock(max(0.0, progress.limit))}"
     return line
 
 
-def summary(standing: Standing) -> list[str]:
+def summary(progress: StudyProgress) -> list[str]:
     """Counts by state; epochs spent and saved, and trials an hour."""
-    tally = standing.tally
-    counts = [
-        f"{tally.states[State.COMPLETE]} complete",
-        f"{tally.states[State.PRUNED]} pruned",
-        f"{tally.states[State.FAIL]} failed",
-        f"{len(standing.running)} running",
+    counts = progress.counts
+    parts = [
+        f"{counts.states[State.COMPLETE]} complete",
+        f"{counts.states[State.PRUNED]} pruned",
+        f"{counts.states[State.FAIL]} failed",
+        f"{len(progress.running)} running",
     ]
-    if standing.paused:
-        counts.append(f"{len(standing.paused)} paused")
-    if standing.waiting:
-        counts.append(f"{standing.waiting} to be taken up again")
-    spent = f"{standing.epochs:,} epochs spent"
-    if tally.saved:
-        spent += f", rungs saved {tally.saved / tally.budget:.0%} of {tally.budget:,}"
-    rate = standing.pace.trials_per_hour
-    return [" · ".join(counts), spent + (f" · {rate:,.0f} trials an hour" if rate else "")]
+    if progress.paused:
+        parts.append(f"{len(progress.paused)} paused")
+    if progress.waiting:
+        parts.append(f"{progress.waiting} to be taken up again")
+    spent = f"{progress.epochs:,} epochs spent"
+    if counts.saved:
+        spent += f", rungs saved {counts.saved / counts.budget:.0%} of {counts.budget:,}"
+    rate = progress.pace.trials_per_hour
+    return [" · ".join(parts), spent + (f" · {rate:,.0f} trials an hour" if rate else "")]
 
 
-def reasons(standing: Standing) -> list[tuple[str, str]]:
+def reasons(progress: StudyProgress) -> list[tuple[str, str]]:
     """Why trials were pruned or failed, with how many there are of each, and the style of the line."""
     words = {State.PRUNED: "pruned", State.FAIL: "failed"}
-    ranked = standing.tally.reasons.most_common()
+    ranked = progress.counts.reasons.most_common()
     lines = [
         (f"{count} {words.get(state, state.value)}: {harmless(reason)}", STATE_STYLES[state])
         for (state, reason), count in ranked[:_REASONS]
@@ -155,15 +165,47 @@ def reasons(standing: Standing) -> list[tuple[str, str]]:
     return lines
 
 
-def told(record: TrialRecord) -> str:
-    """A trial that ended, in one line."""
-    line = f"{record.name} {record.state.value}"
-    if record.state is State.FAIL:
-        return f"{line} after epoch {record.epochs}: {record.reason}"
-    line += (
-        f" MAE {cell(record.val_mae_years)} years, {cell(record.latency_ms_p50)} ms, {record.seconds:.0f} s"
-    )
+def trial_line(record: TrialRecord, width: int = 10_000) -> str:
+    """A trial that ended, in one line of at most ``width`` characters; see ``_ended`` for its figures."""
+    for figures in _ended(record):
+        room = width - len(f"trial {record.number} ") - len(figures)
+        if room >= len(_suffix(record)) + _MIN_ARCH:
+            break
+    line = f"trial {record.number} {network_name(record, max(1, room))}{figures}"
     return f"{line}: {record.reason}" if record.reason else line
+
+
+def _ended(record: TrialRecord) -> list[str]:
+    """How a trial ended, with its figures and then with fewer and fewer of them."""
+    state = f": {record.state.value}"
+    if record.state is State.FAIL:
+        return [f"{state} after epoch {record.epochs}"]
+    error, latency = f"MAE {cell(record.val_mae_years)} years", f"{cell(record.latency_ms_p50)} ms"
+    parts = [state, error, latency, f"{record.seconds:.0f} s"]
+    return [", ".join(parts[:count]) for count in range(len(parts), 0, -1)]
+
+
+def network_name(record: TrialRecord, width: int) -> str:
+    """Architecture and input of a trial in so many characters: what is shortened is the architecture."""
+    arch, suffix = harmless(record.arch or record.name), _suffix(record)
+    if len(arch) + len(suffix) <= width:
+        return arch + suffix
+    return fitted(arch, max(1, width - len(suffix)), False) + suffix
+
+
+def _suffix(record: TrialRecord) -> str:
+    return f" at {record.input_size} px" if record.arch else ""
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """The text in lines of at most ``width`` characters, broken after a sign between its parts, or between
+    words where a part is longer than a line.
+    """
+    text, width = harmless(text), max(1, width)
+    parts = _INSIDE.sub("\xa0", text)
+    if max(map(len, parts.split(" "))) > width:
+        parts = text
+    return [line.replace("\xa0", " ") for line in textwrap.wrap(parts, width, break_on_hyphens=False)] or [""]
 
 
 def cell(value: float | None) -> str:
@@ -178,41 +220,36 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def _notes(standing: Standing) -> list[Text]:
-    lines = [Text(f"  {line}", style=style) for line, style in reasons(standing)]
-    if standing.dashboard:
-        lines.append(Text(f"Dashboard: {standing.dashboard} (its token: ray get-auth-token)", style="dim"))
+def _notes(progress: StudyProgress, width: int) -> list[Text]:
+    lines = [Text(f"  {line}", style=style) for line, style in reasons(progress)]
+    if progress.dashboard:
+        told = f"Dashboard: {progress.dashboard} (its token: ray get-auth-token)"
+        lines += [Text(line, style="dim") for line in wrapped(told, width)]
     return lines
 
 
-def _running_rows(standing: Standing, room: int) -> int:
-    return min(len(standing.running), max(1, (room - 2) // 3)) if room >= 4 else 0
+def _running_rows(progress: StudyProgress, room: int) -> int:
+    return min(len(progress.running), max(1, (room - 2) // 3)) if room >= 4 else 0
 
 
-def _front(standing: Standing, room: int, width: int, ascii_only: bool) -> list[Text]:
+def _front(progress: StudyProgress, room: int, width: int, ascii_only: bool) -> list[Text]:
     """The front as a table with its title, a scatter plot beside it where there is room."""
-    rows = min(len(standing.front), room - 2)
+    rows = min(len(progress.front), room - 2)
     if rows < 1:
         return []
     wide = width >= _WIDE
     cells = [
-        (
-            f"{record.number:04d}",
-            record.arch,
-            [str(record.input_size), cell(record.val_mae_years), cell(record.latency_ms_p50)],
-        )
-        for record in thinned(standing.front, rows)
+        (record, [cell(record.val_mae_years), cell(record.latency_ms_p50)])
+        for record in thinned(progress.front, rows)
     ]
-    title = _title("Front so far", len(standing.front), rows)
+    title = _title("Front so far", len(progress.front), rows)
     table = [title, *_table(_FRONT, cells, min(width, _FRONT_WIDTH) if wide else width)]
     if not wide:
         return table
-    best = [
-        (record.latency_ms_p50 or math.nan, record.val_mae_years or math.nan) for record in standing.front
-    ]
+    best = [(or_nan(record.latency_ms_p50), or_nan(record.val_mae_years)) for record in progress.front]
     height = min(room, max(_PLOT_HEIGHT, len(table)))
     space = width - _FRONT_WIDTH - 3
-    plot = scatter(standing.points, best, space, height, ascii_only=ascii_only)
+    plot = scatter(progress.points, best, space, height, ascii_only=ascii_only)
     lines = [*table, *(Text() for _ in plot[len(table) :])]
     blank = " " * (_FRONT_WIDTH + 3)
     return [
@@ -221,7 +258,7 @@ def _front(standing: Standing, room: int, width: int, ascii_only: bool) -> list[
     ]
 
 
-def _running(trials: Sequence[Running], rows: int, width: int, ascii_only: bool) -> list[Text]:
+def _running(trials: Sequence[RunningTrial], rows: int, width: int, ascii_only: bool) -> list[Text]:
     """The running trials as a table with their curves, all on one scale."""
     if rows < 1:
         return []
@@ -230,10 +267,8 @@ def _running(trials: Sequence[Running], rows: int, width: int, ascii_only: bool)
     low, high = min(known, default=None), max(known, default=None)
     cells = [
         (
-            f"{trial.record.number:04d}",
-            trial.record.arch,
+            trial.record,
             [
-                str(trial.record.input_size),
                 f"{trial.epoch}/{trial.epochs}",
                 cell(trial.curve[-1] if trial.curve else None),
                 clock(trial.age),
@@ -252,7 +287,7 @@ def _running(trials: Sequence[Running], rows: int, width: int, ascii_only: bool)
     return lines
 
 
-def _quiet(trial: Running) -> str:
+def _quiet(trial: RunningTrial) -> str:
     """That a trial has not been heard of for long, if so."""
     if trial.quiet is None or not trial.epoch:
         return ""
@@ -260,28 +295,29 @@ def _quiet(trial: Running) -> str:
     return f" no sign of life for {clock(trial.quiet)}" if long else ""
 
 
-def _table(columns: Sequence[Column], rows: list[tuple[str, str, list[str]]], width: int) -> list[Text]:
-    """Number, name and figures of trials, one line each, under a line of names."""
+def _table(columns: Sequence[Column], rows: list[tuple[TrialRecord, list[str]]], width: int) -> list[Text]:
+    """Number, network and figures of trials, one line each, under a line of names."""
     kept = list(columns)
-    longest = min(_MAX_NAME, max(len("network"), *(len(name) for _, name, _ in rows)))
+    longest = min(_MAX_NAME, max(len("network"), *(len(record.network) for record, _ in rows)))
     while len(kept) > 1 and _name_room(kept, width) < min(longest, _MIN_NAME):
         kept.remove(min(kept, key=lambda column: column.rank))
     name_width = max(1, min(longest, _name_room(kept, width)))
     places = [columns.index(column) for column in kept]
 
-    def line(number: str, name: str, figures: list[str]) -> str:
-        told = [f"{figures[place]:>{column.width}}" for place, column in zip(places, kept, strict=True)]
-        return f"{number:<5} {_fitted(harmless(name), name_width, False):<{name_width}}{''.join(told)}"
+    def line(number: str, name: str, figures: Sequence[str]) -> str:
+        shown = [f"{figures[place]:>{column.width}}" for place, column in zip(places, kept, strict=True)]
+        return f"{number:>5} {name:<{name_width}}{''.join(shown)}"
 
-    head = line("trial", "network", [column.name for column in columns])
-    return [Text(head, style="dim"), *(Text(line(*row)) for row in rows)]
+    head = line("trial", "network"[:name_width], [column.name for column in columns])
+    lines = (line(str(record.number), network_name(record, name_width), cells) for record, cells in rows)
+    return [Text(head, style="dim"), *map(Text, lines)]
 
 
 def _name_room(columns: Sequence[Column], width: int) -> int:
     return width - 6 - sum(column.width for column in columns)
 
 
-def _fitted(text: str, width: int, ascii_only: bool) -> str:
+def fitted(text: str, width: int, ascii_only: bool) -> str:
     """The text in at most ``width`` characters, with a sign where it is cut."""
     text = harmless(text)
     if ascii_only:
@@ -292,8 +328,7 @@ def _fitted(text: str, width: int, ascii_only: bool) -> str:
 
 
 def _title(name: str, count: int, rows: int) -> Text:
-    told = f"{name}: {rows} of {count}" if rows < count else f"{name}: {count}"
-    return Text(told, style="bold")
+    return Text(f"{name}: {rows} of {count}" if rows < count else f"{name}: {count}", style="bold")
 
 
 def _count(count: int, noun: str) -> str:

@@ -78,7 +78,10 @@ def targets(
         "the options of the views",
     )
     found = {}
-    with ray_session(address) if address else nullcontext(), shown_progress() as on_progress:
+    with (
+        shown_progress() as on_progress,
+        ray_session(address, on_progress=on_progress) if address else nullcontext(),
+    ):
         if teacher is not None:
             found["teacher"] = compute(age_teacher(teacher, data), data, augment, on_progress)
         if order is not None:
@@ -131,4 +134,4 @@ def _tell_stored(found: list[Stored], as_json: bool) -> None:
         for row in found
     ]
     columns = ["digest", "teacher", "answers", "view", "files", "MB", "state"]
-    out.print(table(f"{len(found)} sets of targets", columns, rows, texts=4))
+    out.print(table(f"{len(found)} sets of targets", columns, rows, optional=["files", "MB", "view"]))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.box import SIMPLE_HEAD
 
 from agesearch.cli.common import JsonOption, err, out, print_json, shown_progress, table
 
@@ -66,10 +65,10 @@ def show(
     if as_json:
         print_json(facts.model_dump(mode="json"))
         return
-    out.print(_plain(f"Teacher {facts.name}", ["", ""], _rows(facts)))
+    out.print(table(f"Teacher {facts.name}", ["", ""], _rows(facts)))
     if facts.members:
         columns = ["member", "share", "kind", "px", "MB", "crop", "licence"]
-        out.print(_plain("Members", columns, [_member(member) for member in facts.members]))
+        out.print(table("Members", columns, [_member(member) for member in facts.members]))
     if facts.accuracy:
         _print_accuracy(facts)
 
@@ -96,7 +95,7 @@ def _show_order(teacher: str, data: str | None, split: Split, as_json: bool) -> 
         ["digest", facts.content_digest],
         *([name.replace("_", " "), f"{value:.4g}"] for name, value in facts.training.items()),
     ]
-    out.print(_plain(f"Teacher {facts.name}", ["", ""], rows))
+    out.print(table(f"Teacher {facts.name}", ["", ""], rows))
     if facts.quality:
         found = facts.quality
         low, high = found.probe_interval
@@ -107,15 +106,7 @@ def _show_order(teacher: str, data: str | None, split: Split, as_json: bool) -> 
             ["without a fault", f"{found.exact_match:.1%}"],
             ["linear probe", f"{probed}; always the median: {found.median_mae_years:.2f}"],
         ]
-        out.print(_plain(f"Sorting {found.dataset}, split {found.split}", ["", ""], rows))
-
-
-def _plain(title: str, columns: list[str], rows: list[list[str]]) -> object:
-    grid = table(title, columns, rows)
-    grid.box, grid.padding, grid.show_header = SIMPLE_HEAD, (0, 0, 0, 1), any(columns)
-    if not any(columns):
-        grid.columns[1].justify = "left"
-    return grid
+        out.print(table(f"Sorting {found.dataset}, split {found.split}", ["", ""], rows))
 
 
 def _rows(facts: TeacherFacts) -> list[list[str]]:
@@ -156,7 +147,7 @@ def _print_accuracy(facts: TeacherFacts) -> None:
     rows = [[f"{d.first}–{d.last}", *_mean(d.mae_years), f"{d.bias_years:+.2f}"] for d in found.decades]
     rows.append(["all", *_mean(found.mae_years), f"{found.bias_years:+.2f}"])
     title = f"Accuracy on {found.dataset}, split {found.split}"
-    out.print(_plain(title, ["age", "MAE, years", "95 %", "faces", "persons", "bias"], rows))
+    out.print(table(title, ["age", "MAE, years", "95 %", "faces", "persons", "bias"], rows))
     words = (
         f"{found.cs5:.1%} within 5 years. Mean width of its distributions: {found.spread_years:.1f} years."
     )

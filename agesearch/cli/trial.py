@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agesearch.cli.common import JsonOption, err, harmless, out, print_json, shown_progress, table
+from agesearch.cli.common import JsonOption, harmless, out, print_json, say, shown_progress, table
 from agesearch.errors import AgeSearchError, InputError
 
 if TYPE_CHECKING:
     from agesearch.search.view.rerun import Rerun
-    from agesearch.search.view.trial_details import Dossier
+    from agesearch.search.view.trial_details import TrialDetails
 
 _EPOCHS_A_LINE = 10
 
@@ -45,9 +45,9 @@ def trial(
     if rerun:
         _rerun(study, number, to, as_json)
         return
-    from agesearch.search.view.trial_details import dossier
+    from agesearch.search.view.trial_details import trial_details
 
-    known = dossier(study, number)
+    known = trial_details(study, number)
     if as_json:
         print_json(known.as_json())
     else:
@@ -72,26 +72,30 @@ def _print_rerun(found: Rerun) -> None:
     rows = [[name, _figure(old), _figure(new)] for name, old, new in found.figures]
     state = found.record.state.value
     rows.append(["state", state, "FAIL" if found.failure else state])
-    out.print(table(f"{found.record.name}, recorded and trained anew", ["", "recorded", "new"], rows))
+    title = f"{found.record.title}, recorded and trained anew"
+    out.print(table(title, ["", "recorded", "new"], rows))
     if found.failure:
-        _say(f"CurveRow reason: {found.record.reason}\nNew failure: {found.failure}")
-    _say(found.verdict)
-    _say(f"The new run lies in {found.out}")
+        say(f"Recorded reason: {found.record.reason}\nNew failure: {found.failure}")
+    say(found.verdict)
+    say(f"The new run lies in {found.out}")
 
 
-def _print(known: Dossier) -> None:
+def _print(known: TrialDetails) -> None:
     from agesearch.cli.study_screen import STATE_STYLES, cell, clock
     from agesearch.cli.textplots import sparkline
 
     record, spec = known.record, known.spec
-    out.print(f"{record.name} of {known.folder.root}", style="bold", highlight=False, markup=False)
+    out.print(f"{record.title} of {known.folder.root}", style="bold", highlight=False, markup=False)
     style = STATE_STYLES[record.state]
     out.print(harmless(known.state), style=style, highlight=False, markup=False)
     if known.role:
         out.print(known.role, highlight=False)
     cs5 = "-" if record.val_cs5 is None else f"{record.val_cs5:.1%}"
+    error = record.val_mae_years
+    if error is None and known.curve:
+        error = known.curve[-1]
     facts = [
-        ["validation MAE", f"{cell(record.val_mae_years or (known.curve or (None,))[-1])} years"],
+        ["validation MAE", f"{cell(error)} years"],
         ["validation CS@5", cs5],
         ["latency", f"{cell(record.latency_ms_p50)} ms"],
         ["epochs", f"{record.epochs or len(known.curve)} of {spec.optim.epochs}"],
@@ -115,7 +119,7 @@ def _print(known: Dossier) -> None:
             part = known.curve[start : start + _EPOCHS_A_LINE]
             out.print(f"  {start + 1:>4}  " + " ".join(f"{error:6.2f}" for error in part), highlight=False)
     _pairs(f"Files in {record.folder}", [[name, f"{size:,} bytes"] for name, size in known.files.items()])
-    _say(f"Train it anew and compare: agesearch trial {known.folder.root} {record.number} --rerun")
+    say(f"Train it anew and compare: agesearch trial {known.folder.root} {record.number} --rerun")
 
 
 def _pairs(title: str, rows: list[list[str]]) -> None:
@@ -137,7 +141,3 @@ def _pairs(title: str, rows: list[list[str]]) -> None:
 
 def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.10g}"
-
-
-def _say(text: str) -> None:
-    err.print(text, highlight=False, soft_wrap=True, markup=False)

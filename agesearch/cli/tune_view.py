@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
@@ -12,8 +11,8 @@ from typing import Self
 
 from rich.live import Live
 
-from agesearch.cli.common import err, harmless, shown_progress
-from agesearch.cli.study_screen import Screen, cell, headline, told
+from agesearch.cli.common import err, say, shown_progress, spoken_every
+from agesearch.cli.study_screen import Screen, cell, headline, trial_line
 from agesearch.progress import Listener, Progress
 from agesearch.search.store.events import (
     EventListener,
@@ -24,31 +23,26 @@ from agesearch.search.store.events import (
     TrialFinished,
     TrialParked,
     TrialPaused,
-    TrialProgress,
     TrialRetried,
-    TrialStarted,
 )
 from agesearch.search.store.records import State, TrialRecord
-from agesearch.search.view.progress import Pace, Running, Standing, Tally, budget_of, paused_trial, points_of
-
-_LAST = 3
-
-#: Trials that the scatter plot is drawn of, the latest; the front is always whole.
-_POINTS = 2000
+from agesearch.search.view.live_progress import LiveProgress, stopping_words
 
 #: The screen is drawn this often; each time costs a few milliseconds.
 _FRAMES_PER_S = 2
 
-#: Without a terminal, how a study stands is told this often at most.
-_PLAIN_INTERVAL_S = 60.0
+#: Without a terminal, how a study stands is told so often beside its trials; and where nothing else is told,
+#: after 5 s, 10 s, 20 s, and then every 30 s.
+_STANDING_S = 60.0
+_PLAIN_INTERVAL_S = 5.0
+_QUIETEST_S = 30.0
 
 
 def front_row(record: TrialRecord) -> list[str]:
-    """Number, architecture, pixels, error and latency of a trial, as table cells."""
+    """Number, network, error and latency of a trial, as table cells."""
     return [
-        f"{record.number:04d}",
-        record.arch,
-        str(record.input_size),
+        str(record.number),
+        record.network,
         cell(record.val_mae_years),
         cell(record.latency_ms_p50),
     ]
@@ -72,131 +66,64 @@ def plain_view() -> Iterator[EventListener]:
     """A listener that writes one line a finished trial, now and then how the study stands, and the progress
     of what comes before.
     """
-    watched = Watched()
-    next_line = time.monotonic() + _PLAIN_INTERVAL_S
-    with shown_progress() as progress:
+    with ExitStack() as stack:
+        progress: Listener | None = stack.enter_context(shown_progress())
+        lines = PlainStudy()
 
         def listen(event: StudyEvent) -> None:
-            nonlocal next_line
-            if isinstance(event, Progress):
+            nonlocal progress
+            if isinstance(event, Progress) and progress is not None:
                 progress(event)
                 return
-            watched.take(event)
-            for line in _lines(event):
-                _line(line)
-            if isinstance(event, TrialFinished) and time.monotonic() >= next_line:
-                _line(headline(watched.standing()))
-                next_line = time.monotonic() + _PLAIN_INTERVAL_S
+            if isinstance(event, StudyStarted):  # what was prepared is told; from here on the trials are
+                stack.close()
+                progress = None
+                stack.enter_context(spoken_every(_PLAIN_INTERVAL_S, lines.remind))
+            lines.listen(event)
 
         yield listen
 
 
-class Watched:
-    """A running study as its events tell it."""
+class PlainStudy:
+    """A study in lines: one for each trial that ended, and now and then how the study stands."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._start: StudyStarted | None = None
-        self._began = clock()
-        self._tally = Tally()
-        self._before = 0
-        self._running: dict[int, tuple[TrialRecord, int, float]] = {}
-        self._curves: dict[int, dict[int, float]] = {}
-        self._epochs: dict[int, int] = {}
-        self._waiting: set[int] = set()
-        self._paused: dict[int, Running] = {}
-        self._front: tuple[TrialRecord, ...] = ()
-        self._points: deque[tuple[float, float]] = deque(maxlen=_POINTS)
-        self._last: tuple[TrialRecord, ...] = ()
-        self._stopping = ""
+        self._events = LiveProgress(clock)
+        self._lock = threading.Lock()
+        self._said = clock()
+        self._quiet = _PLAIN_INTERVAL_S
+        self._stood = clock()
 
-    def take(self, event: StudyEvent) -> None:
-        """Remember what an event tells."""
-        if isinstance(event, StudyStarted):
-            self._open(event)
-        elif isinstance(event, TrialStarted):
-            number = event.record.number
-            self._running[number] = (event.record, event.epochs, self._clock())
-            self._waiting.discard(number)
-            self._paused.pop(number, None)
-        elif isinstance(event, TrialPaused):
-            self._pause(event.record)
-        elif isinstance(event, TrialProgress):
-            self._epochs[event.number] = event.epoch
-            if event.val_mae_years is not None:
-                self._curves.setdefault(event.number, {})[event.epoch] = event.val_mae_years
-        elif isinstance(event, TrialRetried | TrialParked):
-            self._running.pop(event.record.number, None)
-            self._waiting.add(event.record.number)
-        elif isinstance(event, TrialFinished):
-            self._end(event)
-        elif isinstance(event, StudyStopping):
-            self._stopping = stopping_words(event)
+    def listen(self, event: StudyEvent) -> None:
+        """Tell of an event that is worth a line."""
+        with self._lock:
+            self._events.take(event)
+            lines = _lines(event)
+            if isinstance(event, TrialFinished) and self._clock() - self._stood >= _STANDING_S:
+                lines.append(self._stands())
+            for line in lines:
+                say(line)
+            if lines:
+                self._said, self._quiet = self._clock(), _PLAIN_INTERVAL_S
 
-    def standing(self) -> Standing:
-        """How the study stands now."""
-        elapsed = self._clock() - self._began
-        start = self._start
-        limit = None if start is None or start.seconds is None else start.seconds - elapsed
-        return Standing(
-            folder=start.folder if start else "",
-            total=start.total if start else 0,
-            tally=self._tally,
-            front=self._front,
-            running=tuple(self._runs(number) for number in self._running),
-            paused=tuple(self._paused.values()),
-            waiting=len(self._waiting),
-            waiting_epochs=sum(self._epochs.get(number, 0) for number in self._waiting),
-            points=tuple(self._points),
-            last=self._last,
-            pace=Pace(self._tally.finished - self._before, elapsed),
-            limit=limit,
-            dashboard=start.dashboard_url if start else None,
-            stopping=self._stopping,
-        )
+    def remind(self) -> None:
+        """Say how the study stands, where nothing was said for long; ever more rarely."""
+        with self._lock:
+            if self._clock() - self._said < self._quiet:
+                return
+            say(self._stands())
+            self._said, self._quiet = self._clock(), min(_QUIETEST_S, 2 * self._quiet)
 
-    def _open(self, event: StudyStarted) -> None:
-        self._start, self._began = event, self._clock()
-        self._tally = Tally.of(event.records, event.header.spec)
-        self._before = self._tally.finished
-        self._front = event.front
-        self._points.extend(points_of(event.records))
-        self._waiting = {record.number for record in event.records if record.state is State.RUNNING}
-        for record in event.records:
-            if record.state is State.PAUSED:
-                self._pause(record)
-
-    def _pause(self, record: TrialRecord) -> None:
-        assert self._start is not None
-        self._running.pop(record.number, None)
-        self._waiting.discard(record.number)
-        self._paused[record.number] = paused_trial(record, budget_of(self._start.header.spec, record))
-        self._curves[record.number] = dict(enumerate(record.curve, start=1))
-        self._epochs[record.number] = record.epochs
-
-    def _runs(self, number: int) -> Running:
-        record, epochs, began = self._running[number]
-        curve = self._curves.get(number, {})
-        return Running(
-            record=record,
-            epoch=self._epochs.get(number, 0),
-            epochs=epochs,
-            curve=tuple(curve[epoch] for epoch in sorted(curve)),
-            age=self._clock() - began,
-        )
-
-    def _end(self, event: TrialFinished) -> None:
-        record = event.record
-        paused = self._paused.pop(record.number, None)  # stopped while it waited
-        epochs = paused.epochs if paused else record.epochs
-        _, epochs, _ = self._running.pop(record.number, (None, epochs, None))
-        self._curves.pop(record.number, None)
-        self._epochs.pop(record.number, None)
-        self._waiting.discard(record.number)
-        self._tally.add(record, epochs)
-        self._front = event.front
-        self._points.extend(points_of([record]))
-        self._last = (*self._last, record)[-_LAST:]
+    def _stands(self) -> str:
+        self._stood = self._clock()
+        progress = self._events.progress()
+        running = progress.running
+        line = headline(progress)
+        if running:
+            done = sum(trial.epoch for trial in running)
+            line += f"; {len(running)} running, {done} of their {sum(t.epochs for t in running)} epochs done"
+        return line
 
 
 class LiveView:
@@ -206,7 +133,7 @@ class LiveView:
         self._stack = ExitStack()
         self._progress: Listener | None = None
         self._live: Live | None = None
-        self._watched = Watched()
+        self._events = LiveProgress()
         self._lock = threading.Lock()  # the screen is drawn by a thread of its own
 
     def __enter__(self) -> Self:
@@ -225,27 +152,29 @@ class LiveView:
                 self._progress(event)
             return
         with self._lock:
-            self._watched.take(event)
+            self._events.take(event)
         if isinstance(event, StudyStarted):
             self._open(event)
         elif not isinstance(event, TrialFinished | StudyStopping | TrialParked | TrialPaused):
             for line in _lines(event):
-                _line(line)
+                say(line)
 
     def screen(self) -> Screen:
         """The screen as it is to be drawn now."""
         with self._lock:
-            return Screen(self._watched.standing())
+            return Screen(self._events.progress())
 
     def _open(self, event: StudyStarted) -> None:
         self._stack.close()  # the bars: two live displays cannot share a terminal
         self._progress = None
         for line in _lines(event)[:-1] if event.dashboard_url else _lines(event):
-            _line(line)
+            say(line)
         self._live = self._stack.enter_context(
             Live(
                 console=err,
                 get_renderable=self.screen,
+                redirect_stdout=False,  # what libraries print stays off the screen
+                redirect_stderr=False,
                 refresh_per_second=_FRAMES_PER_S,
                 transient=True,
                 vertical_overflow="crop",
@@ -253,28 +182,18 @@ class LiveView:
         )
 
 
-def stopping_words(event: StudyStopping) -> str:
-    """What a study that was asked to stop is waiting for."""
-    if event.at_once:
-        return f"Stopping now ({event.by})."
-    if not event.waiting:
-        return f"Stopping ({event.by})."
-    trials = f"{event.waiting} running trial{'' if event.waiting == 1 else 's'}"
-    return f"Stopping ({event.by}) once the epoch of {trials} is over; Ctrl-C stops now."
-
-
 def _lines(event: StudyEvent) -> list[str]:
     """What is worth a line of its own without a screen."""
     if isinstance(event, StudyStarted):
         return _opening(event)
     if isinstance(event, TrialFinished):
-        return [f"{told(event.record)} [{event.finished}/{event.total}]"]
+        return [f"{trial_line(event.record)} [{event.finished}/{event.total}]"]
     if isinstance(event, TrialRetried):
-        return [f"{event.record.name}: {event.reason}; going on from its checkpoint"]
+        return [f"{event.record.title}: {event.reason}; going on from its checkpoint"]
     if isinstance(event, TrialParked):
-        return [f"{event.record.name} cut short after epoch {event.epoch}, to be taken up again"]
+        return [f"{event.record.title} cut short after epoch {event.epoch}, to be taken up again"]
     if isinstance(event, TrialPaused):
-        return [f"{event.record.name} paused: {event.record.reason}"]
+        return [f"{event.record.title} paused: {event.record.reason}"]
     if isinstance(event, StudyStopping):
         return [stopping_words(event)]
     return [event.text] if isinstance(event, Note) else []
@@ -290,7 +209,3 @@ def _opening(event: StudyStarted) -> list[str]:
     if event.dashboard_url:
         lines.append(f"Dashboard: {event.dashboard_url} (its token: ray get-auth-token)")
     return lines
-
-
-def _line(text: str) -> None:
-    err.print(harmless(text), highlight=False, soft_wrap=True, markup=False)

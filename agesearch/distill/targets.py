@@ -29,7 +29,7 @@ from agesearch.data.images.augment import augmenter_of, views_key
 from agesearch.data.reading.teacher_outputs import AnswersWriter, answered, answers_table, data_key
 from agesearch.distill.stored_answers import Answer, Teacher, age_teacher, order_teacher
 from agesearch.errors import ConflictError, InputError
-from agesearch.measure.speed import cores
+from agesearch.machine import cores
 from agesearch.progress import Listener, Progress, silent
 from agesearch.specs import AugmentSpec
 from agesearch.storage import Location, exclusive

@@ -13,7 +13,6 @@ turns, so that whatever else the machine does hits all of them alike and their r
 
 from __future__ import annotations
 
-import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from agesearch.errors import InputError
+from agesearch.machine import cores
 from agesearch.progress import Listener, Progress, silent
 from agesearch.specs import ModelSpec, Spec, digest_of, parse_spec
 from agesearch.storage import Location
@@ -87,12 +87,6 @@ def hardware_name() -> str:
     """The CPU's name and how many cores this process may use, as in ``Intel Xeon @ 2.50GHz, 2 cores``."""
     count = cores()
     return f"{_cpu_name()}, {count} core{'s' if count > 1 else ''}"
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _cpu_name() -> str:

@@ -7,11 +7,12 @@ import numpy as np
 from agesearch.ages import age_spread
 from agesearch.data.dataset.records import Split, read_manifest
 from agesearch.errors import InputError
+from agesearch.machine import cores
 from agesearch.measure.accuracy import AgeBin, accuracy_by_decade, errors, within
 from agesearch.measure.intervals import Estimate, estimate
 from agesearch.measure.leakage import leak_notes
 from agesearch.measure.predictions import predict_faces, read_labels
-from agesearch.measure.speed import Setting, SpeedRow, cores, measure_onnx
+from agesearch.measure.speed import Setting, SpeedRow, measure_onnx
 from agesearch.models.foreign.document import OnnxTeacher, is_teacher_file, members_of, read_teacher_file
 from agesearch.models.foreign.network import parameters_of, read_onnx
 from agesearch.models.identity import model_digest, read_model_manifest

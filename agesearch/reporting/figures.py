@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from agesearch.metrics import or_nan
 from agesearch.reporting import tables
 from agesearch.reporting.charts.plots import Chart, Kind, Level, Mark, Polyline, curves_chart, front_chart
 from agesearch.reporting.findings import Findings, read_findings
@@ -38,9 +39,7 @@ def front_figure(findings: Findings) -> Chart:
     marks = [_trial_mark(findings, record) for record in findings.records if _is_drawn(record)]
     marks.append(_teacher_mark(findings))
     marks.sort(key=lambda mark: _ORDER.index(mark.kind))
-    front = [
-        (float(record.latency_ms_p50 or 0), float(record.val_mae_years or 0)) for record in findings.front
-    ]
+    front = [(or_nan(record.latency_ms_p50), or_nan(record.val_mae_years)) for record in findings.front]
     levels = []
     if findings.has(MEDIAN):
         levels.append(Level(findings.mae(MEDIAN).value, "always the median age"))
@@ -58,7 +57,7 @@ def curves_figure(findings: Findings) -> Chart | None:
                 kind = "curve-picked"
             last, best = points[-1], min(points, key=lambda point: point[1])
             details = (
-                tables.trial_words(record),
+                record.title,
                 f"{last[1]:.2f} years after epoch {last[0]:g}, {record.state.value.lower()}",
                 f"best {best[1]:.2f} years at epoch {best[0]:g}",
             )
@@ -76,7 +75,7 @@ def _trial_mark(findings: Findings, record: TrialRecord) -> Mark:
     interval = findings.mae(record.name) if findings.has(record.name) else None
     bounds = f" (95 % {interval.low:.2f}–{interval.high:.2f})" if interval else ""
     details = [
-        tables.trial_words(record),
+        record.title,
         f"MAE {tables.years(record.val_mae_years)} years{bounds}",
         _latency_words(findings, record),
         f"{tables.millions(findings.parameters(record))} parameters, {record.epochs} epochs",
@@ -86,8 +85,8 @@ def _trial_mark(findings: Findings, record: TrialRecord) -> Mark:
     details += [f"{name} {tables.value_text(value)}" for name, value in sorted(record.params.items())]
     kind, label = _kind(findings, record)
     return Mark(
-        float(record.latency_ms_p50 or 0.0),
-        float(record.val_mae_years or 0.0),
+        or_nan(record.latency_ms_p50),
+        or_nan(record.val_mae_years),
         kind,
         tuple(details),
         label,

@@ -18,7 +18,7 @@ def summary(findings: Findings) -> list[str]:
     student, teacher = findings.mae(findings.picked.name), findings.mae(TEACHER)
     share = findings.cs5(findings.picked.name)
     lines = [
-        f"The picked student ({tables.trial_words(findings.picked)}) is off by {with_interval(student)} on "
+        f"The picked student ({findings.picked.title}) is off by {with_interval(student)} on "
         f"average over {student.faces} validation faces{student.of_persons} it was not trained on; "
         f"{share * 100:.0f}\u00a0% of its answers lie within 5 years.",
         f"It takes {tables.milliseconds(findings.student_latency_ms)} ms a face on one CPU thread, where the "

@@ -10,7 +10,7 @@ from agesearch.measure.corruptions import CLEAN, RobustnessRow
 from agesearch.measure.intervals import Estimate
 from agesearch.measure.speed import SpeedRow
 from agesearch.search.front.measurements import MeasuredPredictions
-from agesearch.search.store.records import State, TrialRecord
+from agesearch.search.store.records import State, TrialRecord, title_of
 from agesearch.search.view.progress import reason_group
 
 
@@ -96,11 +96,6 @@ def value_text(value: object) -> str:
     if value is None:
         return "–"
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def trial_words(record: TrialRecord) -> str:
-    """``trial 7: mobilenetv3_small_075 at 96 px``."""
-    return f"trial {record.number}: {record.arch} at {record.input_size} px"
 
 
 def role(trial: TrialRecord, front: Sequence[TrialRecord], pick: int | None, knee: int | None) -> str:
@@ -220,7 +215,7 @@ def speed_table(rows: Sequence[SpeedRow], reference: str) -> TextTable:
         )
         table.append(
             [
-                Cell(row.model),
+                Cell(title_of(row.model)),
                 Cell(str(row.threads), row.threads),
                 Cell(str(row.batch), row.batch),
                 Cell(milliseconds(row.latency_ms_p50), row.latency_ms_p50),

@@ -67,7 +67,7 @@ def teach(
         return done
     with exclusive(target, "The teacher"):
         (target / RUN).write_json(identity)
-        with ray_session(address) as session:
+        with ray_session(address, on_progress=on_progress) as session:
             cores = int(session.cpus)
             check_workers(workers, cores)
             train, val = load_split(folder, Split.TRAIN), load_split(folder, Split.VAL)

@@ -20,7 +20,7 @@ from agesearch.search.store.events import Outcome, StudyEvent, TrialPaused, Tria
 from agesearch.search.store.history import History
 from agesearch.search.store.records import State, StudyFolder, TrialRecord, open_study
 from agesearch.search.view.status import study_status
-from agesearch.search.view.trial_details import dossier
+from agesearch.search.view.trial_details import trial_details
 from agesearch.specs import RungSpec, StudySpec
 
 EPOCHS = 8
@@ -100,10 +100,10 @@ def test_paused_trials_go_on_from_their_checkpoint_and_survive_the_driver(tmp_pa
     folder = open_study(out)
     folder.write_trials(History.open(folder.database, study()).records)  # as a driver does every few seconds
     status = study_status(out)
-    assert status.standing is not None
-    (waiting,) = status.standing.paused
+    assert status.progress is not None
+    (waiting,) = status.progress.paused
     assert (status.is_running, waiting.epochs) == (False, EPOCHS)
-    assert dossier(out, waiting.record.number).state.startswith("PAUSED: unlikely to reach the front: ")
+    assert trial_details(out, waiting.record.number).state.startswith("PAUSED: unlikely to reach the front: ")
     assert (folder.trial_folder(waiting.record) / "checkpoint").exists()
     more = resume_study(out, limits=RunLimits(concurrency=1), functions=functions(helpers.uneven))
     assert [told(record) for record in more.records] == [told(record) for record in whole.records]

@@ -14,13 +14,13 @@ import pytest
 from agesearch.search.run import driver as driver_module
 from agesearch.search.run.driver import (
     Driver,
+    DriverHeartbeat,
     Stopping,
     Urgency,
-    Wheel,
     ask_to_stop,
-    driving,
     read_driver,
     read_request,
+    registered_driver,
     signals_ask,
     wait_until_stopped,
 )
@@ -42,24 +42,24 @@ def until(asked: Stopping, urgency: Urgency) -> None:
 
 def test_a_run_says_who_it_is_and_how_it_ended(tmp_path: Path) -> None:
     folder = Location.of(tmp_path)
-    with driving(folder) as wheel:
-        wheel.searches(finished=3, concurrency=2, dashboard=None)
+    with registered_driver(folder) as heartbeat:
+        heartbeat.search_began(finished=3, concurrency=2, dashboard=None)
         found = read_driver(folder)
         assert found is not None
         assert found.is_live
         assert (found.pid, found.finished_before, found.concurrency) == (os.getpid(), 3, 2)
-        wheel.outcome = "complete"
+        heartbeat.outcome = "complete"
     found = read_driver(folder)
     assert found is not None
     assert not found.is_live
     assert found.outcome == "complete"
-    with pytest.raises(RuntimeError), driving(folder):
+    with pytest.raises(RuntimeError), registered_driver(folder):
         raise RuntimeError("disk full")
     assert read_driver(folder).outcome == "RuntimeError: disk full"  # type: ignore[union-attr]
 
 
 def test_a_killed_driver_is_not_live_nor_is_a_later_process_of_its_number(tmp_path: Path) -> None:
-    with driving(Location.of(tmp_path)):
+    with registered_driver(Location.of(tmp_path)):
         live = read_driver(Location.of(tmp_path))
     assert live is not None
     child = subprocess.Popen([sys.executable, "-c", ""])
@@ -79,18 +79,18 @@ def test_a_driver_of_another_host_is_live_as_long_as_it_renews_its_file() -> Non
 
 def test_a_request_in_the_folder_reaches_the_driver_and_is_gone_after(tmp_path: Path) -> None:
     folder = Location.of(tmp_path)
-    with driving(folder) as wheel:
-        wheel.searches(finished=0, concurrency=1, dashboard=None)
+    with registered_driver(folder) as heartbeat:
+        heartbeat.search_began(finished=0, concurrency=1, dashboard=None)
         assert ask_to_stop(folder) is not None
-        until(wheel.stopping, Urgency.AFTER_EPOCH)
-        assert "agesearch stop on" in wheel.stopping.by
+        until(heartbeat.stopping, Urgency.AFTER_EPOCH)
+        assert "agesearch stop on" in heartbeat.stopping.by
         for _ in range(500):
-            if (read_driver(folder) or wheel._driver).stopping:
+            if (read_driver(folder) or heartbeat._driver).stopping:
                 break
             threading.Event().wait(0.01)
         assert "agesearch stop on" in read_driver(folder).stopping  # type: ignore[union-attr]
         asked = ask_to_stop(folder, at_once=True)
-        until(wheel.stopping, Urgency.NOW)
+        until(heartbeat.stopping, Urgency.NOW)
         assert asked is not None
         assert not wait_until_stopped(folder, asked, 0.02)
     assert wait_until_stopped(folder, asked, 0.02)
@@ -104,9 +104,9 @@ def test_nothing_is_written_where_nothing_runs(tmp_path: Path) -> None:
 
 def test_a_request_for_an_earlier_run_does_not_stop_the_next(tmp_path: Path) -> None:
     (tmp_path / "stop.json").write_text('{"now": true, "asked": "x", "by": "y"}')
-    with driving(Location.of(tmp_path)) as wheel:
+    with registered_driver(Location.of(tmp_path)) as heartbeat:
         threading.Event().wait(0.05)
-        assert wheel.stopping.urgency is Urgency.NOT
+        assert heartbeat.stopping.urgency is Urgency.NOT
 
 
 def test_a_request_that_cannot_be_read_asks_for_nothing(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_request_during_preparation_interrupts_it(tmp_path: Path) -> None:
     folder = Location.of(tmp_path)
 
     def prepare() -> None:
-        with driving(folder):
+        with registered_driver(folder):
             ask_to_stop(folder)
             threading.Event().wait(30)
 
@@ -149,6 +149,6 @@ def test_a_driver_file_that_cannot_be_written_does_not_end_the_study(
         raise AgeSearchError("no space left")
 
     monkeypatch.setattr(Location, "write_json", full)
-    with driving(Location.of(tmp_path)) as wheel:
-        wheel.searches(finished=0, concurrency=1, dashboard=None)
-    assert isinstance(wheel, Wheel)
+    with registered_driver(Location.of(tmp_path)) as heartbeat:
+        heartbeat.search_began(finished=0, concurrency=1, dashboard=None)
+    assert isinstance(heartbeat, DriverHeartbeat)

@@ -19,6 +19,7 @@ PACKAGE = ROOT / "agesearch"
 
 ORDER = [
     "errors",
+    "machine",
     "metrics",
     "ages",
     "progress",

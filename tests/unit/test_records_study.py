@@ -19,6 +19,7 @@ from agesearch.search.store.records import (
     front_of,
     knee_of,
     open_study,
+    title_of,
 )
 from agesearch.specs import Choices, CropSpec, ModelSpec, Range, StudySpec, TrainSpec
 from agesearch.storage import Location
@@ -97,3 +98,10 @@ def test_what_is_not_there_is_told(tmp_path: Path) -> None:
     assert folder.trial(1).number == 1
     with pytest.raises(InputError, match="has no trial 7; it has 0 to 1"):
         folder.trial(7)
+
+
+def test_a_person_is_told_of_a_trial_in_one_way() -> None:
+    record = TrialRecord(7, State.COMPLETE, "0007-mobilenetv3_small_050-96px")
+    assert record.title == title_of(record.name) == "trial 7 mobilenetv3_small_050 at 96 px"
+    assert record.title == f"trial {record.number} {record.network}"
+    assert title_of("teacher") == "teacher"

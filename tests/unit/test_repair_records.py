@@ -23,7 +23,7 @@ from agesearch.search.sampler.ehvi import Proposal
 from agesearch.search.store import repair
 from agesearch.search.store.events import Note, StudyEvent
 from agesearch.search.store.history import History, TrialCost
-from agesearch.search.store.records import State, StudyFolder, TrialRecord
+from agesearch.search.store.records import State, StudyFolder, TrialRecord, front_of
 from agesearch.search.store.repair import keep_header, mended_header, open_history, refuse_headless
 from agesearch.specs import Choices, ModelSpec, Range, StudySpec, TrainSpec
 from agesearch.storage import Location
@@ -110,6 +110,20 @@ def test_the_database_is_rebuilt_from_the_table(
     assert "rebuilt with 5 trials" in notes[0]
     assert (tmp_path / "optuna.db.damaged-1").exists() == (told != "is gone")
     assert reopened(study) == (records, [])
+
+
+def test_an_error_of_nothing_is_an_error_and_not_a_missing_one(tmp_path: Path) -> None:
+    study = StudyFolder(Location.of(tmp_path))
+    history = open_history(study, study_spec(), lambda _: None)
+    Suggester(history, study_spec()).suggest()
+    history.knows_latency(0, 0.5)
+    history.complete(0, {VAL_MAE_YEARS: 0.0, VAL_CS5: 1.0}, TrialCost(1, 1.0, (0.0,)))
+    study.write_trials(history.records)
+    scribble(study.database)
+    records, _ = reopened(study)
+    assert records == history.records
+    assert (records[0].state, records[0].val_mae_years) == (State.COMPLETE, 0.0)
+    assert front_of(records) == records
 
 
 def test_a_rebuilt_study_suggests_what_the_old_one_would_have(tmp_path: Path) -> None:

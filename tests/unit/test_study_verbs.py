@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from agesearch.cli.main import app
 from agesearch.errors import InputError
-from agesearch.search.run.driver import driving
+from agesearch.search.run.driver import registered_driver
 from agesearch.search.store.records import State, StudyFolder
 from agesearch.search.view.status import study_status
 from agesearch.storage import Location
@@ -50,7 +50,7 @@ def test_status_tells_a_finished_study_from_its_records(study: StudyFolder) -> N
 
 def test_status_says_what_was_cut_and_how_to_go_on(study: StudyFolder) -> None:
     cut(study)
-    with pytest.raises(RuntimeError), driving(study.root):
+    with pytest.raises(RuntimeError), registered_driver(study.root):
         raise RuntimeError("no space left")
     text = call("status", str(study.root)).stdout
     assert "1 to be taken up again" in text
@@ -61,27 +61,27 @@ def test_status_says_what_was_cut_and_how_to_go_on(study: StudyFolder) -> None:
 
 def test_status_of_a_running_study_shows_who_holds_it_and_the_curves(study: StudyFolder) -> None:
     cut(study)
-    with driving(study.root) as wheel:
-        wheel.searches(finished=20, concurrency=2, dashboard=None)
+    with registered_driver(study.root) as heartbeat:
+        heartbeat.search_began(finished=20, concurrency=2, dashboard=None)
         found = study_status(study.root)
         assert found.is_running
         assert found.how_to_go_on == ""
-        standing = found.standing
-        assert standing is not None
-        assert [(trial.record.number, trial.epoch, trial.epochs) for trial in standing.running] == [
+        progress = found.progress
+        assert progress is not None
+        assert [(trial.record.number, trial.epoch, trial.epochs) for trial in progress.running] == [
             (23, 2, 20)
         ]
-        assert len(standing.running[0].curve) == 2
-        assert standing.pace.finished == 3
+        assert len(progress.running[0].curve) == 2
+        assert progress.pace.finished == 3
         text = call("status", str(study.root)).stdout
         assert "Runs in process" in text
         assert "2/20" in text
 
 
 def test_status_of_a_study_that_is_being_prepared(tmp_path: Path) -> None:
-    with driving(Location.of(tmp_path)):
+    with registered_driver(Location.of(tmp_path)):
         found = study_status(tmp_path)
-        assert found.standing is None
+        assert found.progress is None
         assert found.holder.startswith("Is being prepared in process")
         assert "No trial has started" in call("status", str(tmp_path)).stdout
 

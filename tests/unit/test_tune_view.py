@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 from rich.console import Console
 
-from agesearch.cli import tune_view
-from agesearch.cli.study_screen import Screen
-from agesearch.cli.tune_view import LiveView, Watched
+from agesearch.cli import common, tune_view
+from agesearch.cli.study_screen import Screen, trial_line
+from agesearch.cli.tune_view import LiveView
+from agesearch.progress import Progress
 from agesearch.search.store.events import (
     Note,
     StudyEvent,
@@ -23,6 +25,7 @@ from agesearch.search.store.events import (
     TrialStarted,
 )
 from agesearch.search.store.records import State, StudyHeader, StudyInput, TrialRecord, front_of
+from agesearch.search.view.live_progress import LiveProgress
 from agesearch.specs import CropSpec, ModelSpec, Range, StudySpec, TrainSpec
 
 NAMES = ("lcnet_035", "mobilenetv4_conv_small_with_a_name_that_is_very_long_indeed_and_longer")
@@ -72,13 +75,18 @@ def story(trials: int = 12, running: int = 4) -> list[StudyEvent]:
     return events
 
 
+def shown_on(monkeypatch: pytest.MonkeyPatch, console: Console) -> None:
+    for module in (common, tune_view):
+        monkeypatch.setattr(module, "err", console)
+
+
 def drawn(events: list[StudyEvent], width: int, height: int, **options: object) -> list[str]:
-    watched = Watched(Clock())
+    found = LiveProgress(Clock())
     for event in events:
-        watched.take(event)
+        found.take(event)
     console = Console(file=io.StringIO(), width=width, height=height, **options)  # type: ignore[arg-type]
     with console.capture() as captured:
-        console.print(Screen(watched.standing()))
+        console.print(Screen(found.progress()))
     return captured.get().rstrip("\n").split("\n")
 
 
@@ -89,6 +97,33 @@ def test_the_screen_fits_any_terminal_and_no_line_wraps(size: tuple[int, int]) -
     assert max(map(len, lines)) <= size[0]
     assert lines[0].startswith("12 of 30 trials")
     assert not any("\x1b" in line for line in lines)
+
+
+@pytest.mark.parametrize("size", [(60, 20), (80, 24), (50, 24), (120, 40)])
+def test_no_figure_is_cut(size: tuple[int, int]) -> None:
+    """Whatever is left out or shortened, a figure that is shown is whole, and names keep their input."""
+    lines = drawn(story(), *size)
+    text = " ".join(lines)
+    for part in ("12 of 30 trials", "9 complete", "2 pruned", "1 failed", "4 running", "89 epochs spent"):
+        assert part in text
+    assert "rungs saved 12% of 96" in text
+    assert "http://127.0.0.1:8265" in text
+    rows = [line for line in lines if re.match(r" *\d+ (lcnet|mobile)", line)]
+    assert len(rows) >= 6
+    for line in rows:
+        assert re.match(
+            r" *\d+ [\w…]+ at 96 px +(\d\.\d\d +\d\.\d\d|(3/8 +)?7\.00( +0:00)?  █▅▁)( |$)", line
+        ), line
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_a_trial_that_ended_keeps_its_error_in_any_width(width: int) -> None:
+    line = trial_line(ended(7), width)
+    assert len(line) <= width
+    assert line.startswith("trial 7 mobile")
+    assert "at 96 px: COMPLETE" in line
+    assert "MAE 6.90 years" in line or width < 60
+    assert ("1.10 ms, 30 s" in line) == (width >= 80)
 
 
 def test_the_screen_shows_front_curves_reasons_epochs_and_the_dashboard() -> None:
@@ -111,34 +146,34 @@ def test_the_screen_shows_front_curves_reasons_epochs_and_the_dashboard() -> Non
 
 
 def test_a_terminal_without_unicode_gets_ascii() -> None:
-    watched = Watched(Clock())
+    found = LiveProgress(Clock())
     for event in story():
-        watched.take(event)
+        found.take(event)
     console = Console(file=io.TextIOWrapper(io.BytesIO(), "ascii"), width=120, height=40)
     with console.capture() as captured:
-        console.print(Screen(watched.standing()))
+        console.print(Screen(found.progress()))
     assert captured.get().isascii()
 
 
 def test_events_move_a_trial_from_waiting_to_running_to_its_end() -> None:
-    watched, clock = Watched(clock := Clock()), clock
+    found, clock = LiveProgress(clock := Clock()), clock
     before = (ended(0), record(1))
-    watched.take(StudyStarted("/s", 30, before, 1, 1, None, HEADER, front=(before[0],)))
-    standing = watched.standing()
-    assert (standing.tally.finished, standing.waiting, standing.pace.finished) == (1, 1, 0)
-    watched.take(TrialStarted(before[1], 8))
-    watched.take(TrialProgress(1, 5, 8, 7.5))
+    found.take(StudyStarted("/s", 30, before, 1, 1, None, HEADER, front=(before[0],)))
+    progress = found.progress()
+    assert (progress.counts.finished, progress.waiting, progress.pace.finished) == (1, 1, 0)
+    found.take(TrialStarted(before[1], 8))
+    found.take(TrialProgress(1, 5, 8, 7.5))
     clock.now = 10.0
-    standing = watched.standing()
-    assert (standing.waiting, standing.running[0].epoch, standing.running[0].age) == (0, 5, 10.0)
-    assert standing.running[0].curve == (7.5,)
-    watched.take(TrialRetried(before[1], "worker died"))
-    assert (watched.standing().waiting, watched.standing().running) == (1, ())
-    watched.take(TrialStarted(before[1], 8))
-    watched.take(TrialFinished(ended(1), 2, 30, (ended(1),)))
-    standing = watched.standing()
-    assert (standing.tally.finished, standing.pace.finished, standing.running) == (2, 1, ())
-    assert standing.front == (ended(1),)
+    progress = found.progress()
+    assert (progress.waiting, progress.running[0].epoch, progress.running[0].age) == (0, 5, 10.0)
+    assert progress.running[0].curve == (7.5,)
+    found.take(TrialRetried(before[1], "worker died"))
+    assert (found.progress().waiting, found.progress().running) == (1, ())
+    found.take(TrialStarted(before[1], 8))
+    found.take(TrialFinished(ended(1), 2, 30, (ended(1),)))
+    progress = found.progress()
+    assert (progress.counts.finished, progress.pace.finished, progress.running) == (2, 1, ())
+    assert progress.front == (ended(1),)
 
 
 def test_a_paused_trial_is_counted_with_its_epochs_until_it_goes_on_or_ends() -> None:
@@ -152,36 +187,36 @@ def test_a_paused_trial_is_counted_with_its_epochs_until_it_goes_on_or_ends() ->
         TrialPaused(waiting),
     ]
     assert any("0 running · 2 paused" in line for line in drawn(events, 80, 24))
-    watched = Watched(Clock())
+    found = LiveProgress(Clock())
     for event in events:
-        watched.take(event)
-    standing = watched.standing()
-    assert [trial.record.number for trial in standing.paused] == [0, 1]
-    assert (standing.running, standing.waiting, standing.epochs) == ((), 0, 8 + 4 + 2)
-    watched.take(TrialStarted(record(0), 8))
+        found.take(event)
+    progress = found.progress()
+    assert [trial.record.number for trial in progress.paused] == [0, 1]
+    assert (progress.running, progress.waiting, progress.epochs) == ((), 0, 8 + 4 + 2)
+    found.take(TrialStarted(record(0), 8))
     pruned = record(1, State.PRUNED, epochs=2, reason="out of reach of the front")
-    watched.take(TrialFinished(pruned, 2, 30, ()))
-    standing = watched.standing()
-    assert standing.paused == ()
-    assert standing.running[0].curve == (9.0, 8.0, 7.5, 7.0)
-    assert (standing.tally.saved, standing.epochs) == (6, 8 + 4 + 2)
+    found.take(TrialFinished(pruned, 2, 30, ()))
+    progress = found.progress()
+    assert progress.paused == ()
+    assert progress.running[0].curve == (9.0, 8.0, 7.5, 7.0)
+    assert (progress.counts.saved, progress.epochs) == (6, 8 + 4 + 2)
 
 
 def test_a_study_that_is_stopping_says_what_it_waits_for_and_what_was_cut() -> None:
-    watched = Watched(Clock())
+    found = LiveProgress(Clock())
     for event in story(trials=2, running=2):
-        watched.take(event)
-    watched.take(StudyStopping("Ctrl-C", 2))
-    assert "once the epoch of 2 running trials is over; Ctrl-C stops now" in watched.standing().stopping
-    watched.take(TrialParked(record(2), 3))
-    assert (watched.standing().waiting, watched.standing().epochs) == (1, 8 + 8 + 3 + 3)
-    watched.take(StudyStopping("Ctrl-C", 0, at_once=True))
-    assert watched.standing().stopping == "Stopping now (Ctrl-C)."
+        found.take(event)
+    found.take(StudyStopping("Ctrl-C", 2))
+    assert "once the epoch of 2 running trials is over; Ctrl-C stops now" in found.progress().stopping
+    found.take(TrialParked(record(2), 3))
+    assert (found.progress().waiting, found.progress().epochs) == (1, 8 + 8 + 3 + 3)
+    found.take(StudyStopping("Ctrl-C", 0, at_once=True))
+    assert found.progress().stopping == "Stopping now (Ctrl-C)."
 
 
 def test_in_a_pipe_each_trial_is_one_line_and_controls_are_harmless(monkeypatch: pytest.MonkeyPatch) -> None:
     sink = io.StringIO()
-    monkeypatch.setattr(tune_view, "err", Console(file=sink, width=120))
+    shown_on(monkeypatch, Console(file=sink, width=120))
     with tune_view.shown_study() as listener:
         for event in [*story(trials=8, running=1), Note("a note"), StudyStopping("SIGTERM", 1)]:
             listener(event)
@@ -197,7 +232,7 @@ def test_in_a_pipe_each_trial_is_one_line_and_controls_are_harmless(monkeypatch:
 
 def test_a_live_view_leaves_nothing_of_its_screen_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     sink = io.StringIO()
-    monkeypatch.setattr(tune_view, "err", Console(file=sink, width=80, height=24, force_terminal=True))
+    shown_on(monkeypatch, Console(file=sink, width=80, height=24, force_terminal=True))
     with LiveView() as view:
         for event in story(trials=3, running=2):
             view.listen(event)
@@ -210,9 +245,47 @@ def test_a_live_view_leaves_nothing_of_its_screen_behind(monkeypatch: pytest.Mon
 def test_a_dumb_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
     sink = io.StringIO()
-    monkeypatch.setattr(tune_view, "err", Console(file=sink, width=80, force_terminal=True))
+    shown_on(monkeypatch, Console(file=sink, width=80, force_terminal=True))
     with tune_view.shown_study() as listener:
         for event in story(trials=2, running=0):
             listener(event)
     assert "\x1b" not in sink.getvalue()
     assert "[2/30]" in sink.getvalue()
+
+
+def test_a_quiet_study_is_spoken_of_ever_more_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
+    sink, clock = io.StringIO(), Clock()
+    shown_on(monkeypatch, Console(file=sink, width=120))
+    lines = tune_view.PlainStudy(clock)
+    for event in story(trials=1, running=2):
+        lines.listen(event)
+    sink.truncate(0)
+    told = []
+    for second in range(1, 120):
+        clock.now = second
+        before = len(sink.getvalue())
+        lines.remind()
+        if len(sink.getvalue()) > before:
+            told.append(second)
+    assert told == [5, 15, 35, 65, 95]
+    assert "1 of 30 trials" in sink.getvalue()
+    assert "2 running, 6 of their 16 epochs done" in sink.getvalue()
+
+
+def test_a_quiet_stage_is_spoken_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    sink, clock = io.StringIO(), Clock()
+    shown_on(monkeypatch, Console(file=sink, width=120))
+    lines = common._PlainLines(clock)
+    clock.now = 6
+    lines.remind()
+    lines.listen(Progress("Training", 2, 10, note="val MAE 7.10 years"))
+    clock.now = 9
+    lines.remind()
+    clock.now = 12
+    lines.remind()
+    lines.remind()
+    assert sink.getvalue().splitlines() == [
+        "starting (6 s)",
+        "Training: 2/10 val MAE 7.10 years",
+        "Training: 2/10 val MAE 7.10 years (6 s)",
+    ]

@@ -229,7 +229,7 @@ class _Run:
             return
         work = list(self._write_work(total - done))
         job = Job(self.staging.uri, self.spec.crop.model_dump(), self.spec.split.model_dump())
-        with ray_session(address) as session:
+        with ray_session(address, on_progress=self.on_progress) as session:
             for table in crew.results(work, job, int(session.cpus)):
                 self.roll.settle(table.to_pylist())
                 done += len(table)

@@ -187,7 +187,7 @@ def measure_study(
     if SPEED_FILE in wanted:  # before Ray starts, so that nothing else runs meanwhile
         _write_speed(job, on_progress)
     if set(wanted) - {SPEED_FILE}:
-        with ray_session(address):
+        with ray_session(address, on_progress=on_progress):
             _write_scores(job, wanted, on_progress)
     _write_summary(job)
     return read_measurements(study)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from agesearch.errors import InputError
-from agesearch.metrics import LATENCY_MS_P50, VAL_MAE_YEARS
+from agesearch.metrics import LATENCY_MS_P50, VAL_MAE_YEARS, or_nan
 from agesearch.models.identity import read_model_manifest
 from agesearch.models.manifest import MANIFEST
 from agesearch.search.space.conditions import active, has_all
@@ -152,5 +152,5 @@ def _recorded(study: StudyFolder, spec: StudySpec, trial: TrialRecord) -> CurveR
         return None
     folder = study.trial_folder(trial)
     parameters = read_model_manifest(folder).parameters if (folder / MANIFEST).exists() else None
-    latency = float(trial.latency_ms_p50 or 0.0)
+    latency = or_nan(trial.latency_ms_p50)
     return CurveRow(trial.number, trial.name, trial.params, latency, parameters, errors)

@@ -112,8 +112,8 @@ class Stopping:
             self.urgency, self.by = urgency, by
 
 
-class Wheel:
-    """The driver's side of both files: renews ``driver.json``, watches for ``stop.json``."""
+class DriverHeartbeat:
+    """Renews ``driver.json`` while the study runs, and watches for ``stop.json``."""
 
     def __init__(self, folder: Location) -> None:
         self.stopping = Stopping()
@@ -136,12 +136,12 @@ class Wheel:
         self._thread = threading.Thread(target=self._watch, name="study driver", daemon=True)
 
     def start(self) -> None:
-        """Take the wheel; a request meant for an earlier run is forgotten."""
+        """Say that this process runs the study; a request meant for an earlier run is forgotten."""
         (self._folder / STOP_FILE).delete()
         self._write()
         self._thread.start()
 
-    def searches(
+    def search_began(
         self, *, finished: int, concurrency: int, dashboard: str | None, deadline: float | None = None
     ) -> None:
         """Preparation is over; from here on a request to stop only asks, and interrupts nothing. ``deadline``
@@ -157,7 +157,7 @@ class Wheel:
         )
 
     def end(self) -> None:
-        """Let go of the wheel, and say how the run ended (``outcome``)."""
+        """Say how the run ended (``outcome``)."""
         self._over.set()
         self._thread.join()
         self._write(outcome=self.outcome, ended=now())
@@ -189,21 +189,21 @@ class Wheel:
 
 
 @contextmanager
-def driving(folder: Location) -> Iterator[Wheel]:
-    """Hold a study's wheel for the length of the block: ``driver.json`` says so."""
-    wheel = Wheel(folder)
+def registered_driver(folder: Location) -> Iterator[DriverHeartbeat]:
+    """Be the driver of a study for the length of the block: ``driver.json`` says so, and is renewed."""
+    heartbeat = DriverHeartbeat(folder)
     with _interruptible():
-        wheel.start()
+        heartbeat.start()
         try:
-            yield wheel
+            yield heartbeat
         except KeyboardInterrupt:
-            wheel.outcome = "interrupted"
+            heartbeat.outcome = "interrupted"
             raise
         except BaseException as error:
-            wheel.outcome = f"{type(error).__name__}: {first_line(error)}"[:300]
+            heartbeat.outcome = f"{type(error).__name__}: {first_line(error)}"[:300]
             raise
         finally:
-            wheel.end()
+            heartbeat.end()
 
 
 @contextmanager

@@ -198,7 +198,7 @@ def warn_of_other_crops(manifest: Manifest, teacher: Location, on_event: EventLi
 def taken(folder: StudyFolder, spec: StudySpec, manifest: Manifest, teachers: Teachers) -> ConflictError:
     """The error for a folder that holds a study already: it says which, and how to go on with it."""
     old = folder.header()
-    finished = sum(trial.state.value != "RUNNING" for trial in folder.trials())
+    finished = sum(trial.state.ended for trial in folder.trials())
     same = (old.spec_digest, old.dataset.content_digest) == (
         _with_absolute_weights(spec).digest(),
         manifest.content_digest,

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from agesearch.data.dataset.records import read_manifest
 from agesearch.errors import AgeSearchError, InputError, first_line
-from agesearch.measure.speed import cores
-from agesearch.search.run.driver import Stopping, Wheel, driving, signals_ask
+from agesearch.machine import cores
+from agesearch.search.run.driver import DriverHeartbeat, Stopping, registered_driver, signals_ask
 from agesearch.search.run.setup import (
     SetupFunctions,
     dataset_digest,
@@ -132,11 +132,11 @@ def run_study(
         if folder.exists():
             raise taken(folder, spec, manifest, teachers)
         refuse_headless(folder)
-        with driving(folder.root) as wheel:
+        with registered_driver(folder.root) as heartbeat:
             found = teachers.trained(place, on_event, limits.address if limits else None)
             header = study_header(spec, place, manifest, found, scale)
             warn_of_other_crops(manifest, teachers.age, on_event)
-            return _run(folder, header, limits or RunLimits(), on_event, functions, wheel, began)
+            return _run(folder, header, limits or RunLimits(), on_event, functions, heartbeat, began)
 
 
 def resume_study(
@@ -170,8 +170,8 @@ def resume_study(
                 **same_teachers(folder, header, teacher, order_teacher),
             }
         )
-        with driving(folder.root) as wheel:
-            return _run(folder, header, limits or RunLimits(), on_event, functions, wheel)
+        with registered_driver(folder.root) as heartbeat:
+            return _run(folder, header, limits or RunLimits(), on_event, functions, heartbeat)
 
 
 def _run(
@@ -180,7 +180,7 @@ def _run(
     limits: RunLimits,
     on_event: EventListener,
     functions: SetupFunctions | None,
-    wheel: Wheel,
+    heartbeat: DriverHeartbeat,
     began: float | None = None,
 ) -> StudyResult:
     deadline, watchdog = _deadline(limits.minutes, began), _watchdog(limits.stall_minutes)
@@ -191,13 +191,15 @@ def _run(
     if history.finished >= total:
         folder.write_trials(history.records)  # whatever has become of what others read
         folder.write_front(history.front())
-        wheel.outcome = Outcome.COMPLETE.value
+        heartbeat.outcome = Outcome.COMPLETE.value
         return StudyResult(folder, Outcome.COMPLETE, history.records, history.front(), total)
     functions = functions or default_functions()
     with ExitStack() as stack:
         # A cluster is joined first, since its address may be wrong; a Ray of our own starts only when the
         # networks have been timed, on a machine that does nothing else.
-        session = stack.enter_context(ray_session(limits.address)) if limits.address else None
+        session = (
+            stack.enter_context(ray_session(limits.address, on_progress=on_event)) if limits.address else None
+        )
         latencies = known_latencies(folder, header.spec, functions, on_event)
         fitting = fitting_study(header.spec, latencies, functions, on_event)
         manager = TrialManager(
@@ -208,7 +210,9 @@ def _run(
             fitting=fitting,
             on_event=on_event,
         )
-        session = session or stack.enter_context(ray_session(dashboard=limits.dashboard))
+        session = session or stack.enter_context(
+            ray_session(dashboard=limits.dashboard, on_progress=on_event)
+        )
         slots = plan(
             session.cpus,
             session.gpus,
@@ -220,16 +224,16 @@ def _run(
         check_shared(folder.root, "the study")
         inputs = functions.inputs(header, on_event).on_workers(slots.workers, slots.gpus_per_worker)
         keep_header(folder, header)
-        wheel.searches(
+        heartbeat.search_began(
             finished=history.finished,
             concurrency=slots.concurrency,
             dashboard=session.dashboard_url,
             deadline=deadline,
         )
         on_event(_started(folder, header, manager, slots, session, deadline))
-        outcome = _search(folder, manager, inputs, slots, session, deadline, wheel.stopping, watchdog)
+        outcome = _search(folder, manager, inputs, slots, session, deadline, heartbeat.stopping, watchdog)
         _close(manager, folder)
-        wheel.outcome = outcome.value
+        heartbeat.outcome = outcome.value
         on_event(StudyEnded(outcome))
     return StudyResult(folder, outcome, manager.records, manager.front, manager.total)
 
@@ -347,9 +351,10 @@ def _search(
         try:
             tuner.fit()
         except Exception as error:  # Tune's own files; where they had no room, the study's have none either
-            if not (manager.halted or is_full(error)):
+            if manager.halted or is_full(error):
+                manager.halted = manager.halted or f"'{scratch}' could not be written: {first_line(error)}"
+            elif not stopping.urgency:  # what dies while a run stops, Ray included, is no fault of the study
                 raise
-            manager.halted = manager.halted or f"'{scratch}' could not be written: {first_line(error)}"
     if board:
         board.close()
     scratch.delete()

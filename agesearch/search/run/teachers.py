@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from agesearch.errors import InputError, unknown_name
-from agesearch.measure.speed import cores
+from agesearch.machine import cores
 from agesearch.models.identity import model_digest, read_model_manifest
 from agesearch.progress import Listener, Progress
 from agesearch.search.space.conditions import possible, setting, walk

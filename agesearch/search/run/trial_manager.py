@@ -219,7 +219,7 @@ class TrialManager:
     def _show(self, record: TrialRecord, report: Report) -> None:
         """Tell watchers of an epoch, and of what its training warned of."""
         if report.note:
-            self._on_event(Note(f"{record.name}: {report.note}"))
+            self._on_event(Note(f"{record.title}: {report.note}"))
         if report.is_epoch:
             epochs = self.spec_of(record).optim.epochs
             error = report.metrics.get(VAL_MAE_YEARS)

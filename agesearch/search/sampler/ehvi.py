@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from agesearch.metrics import or_nan
 from agesearch.search.sampler.acquisition import Point, expected_improvement, reference_beyond
 from agesearch.search.sampler.encoding import Encoding
 from agesearch.search.sampler.gaussian_process import GaussianProcess, Lengths, single_threaded
@@ -205,7 +206,7 @@ class EhviSampler:
         if kept is None or (kept[0] is not record and kept[0] != record):
             epochs = int(setting(self._study, record.params, "optim.epochs"))
             curve = LearningCurve.of(
-                record.number, float(record.latency_ms_p50 or 0.0), epochs, record.curve, record.state
+                record.number, or_nan(record.latency_ms_p50), epochs, record.curve, record.state
             )
             error = record.val_mae_years if record.state is State.COMPLETE else None
             place = kept[1].place if kept else self._encoding.place(record.params)
@@ -277,7 +278,8 @@ class EhviSampler:
             for point in zip(some.optimistic.tolist(), some.latencies.tolist(), strict=True)
         ]
         error, latency = reference_beyond([*points, *expected])
-        return min(error, self._study.max_mae_years or math.inf), latency
+        limit = self._study.max_mae_years
+        return error if limit is None else min(error, limit), latency
 
 
 def _points(trials: Iterable[_Seen]) -> list[Point]:

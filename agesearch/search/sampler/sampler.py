@@ -23,6 +23,7 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from agesearch.metrics import or_nan
 from agesearch.search.sampler.ehvi import EhviSampler, Fit, Proposal
 from agesearch.search.space.conditions import endless, holds, stages
 from agesearch.search.space.limits import Fitting, Latencies
@@ -220,7 +221,7 @@ class _View:
             return create_trial(state=TrialState.RUNNING, params=record.params, distributions=space)
         complete = record.state is State.COMPLETE
         limit = self._spec.max_mae_years
-        over = {_MAE_LIMIT: float(record.val_mae_years or 0.0) - limit} if complete and limit else None
+        over = {_MAE_LIMIT: or_nan(record.val_mae_years) - limit} if complete and limit is not None else None
         return create_trial(
             state=TrialState.COMPLETE if complete else TrialState.PRUNED,
             params=record.params,
@@ -231,4 +232,4 @@ class _View:
 
 
 def _objectives(record: TrialRecord) -> list[float]:
-    return [float(record.val_mae_years or 0.0), float(record.latency_ms_p50 or 0.0)]
+    return [or_nan(record.val_mae_years), or_nan(record.latency_ms_p50)]

@@ -21,7 +21,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from agesearch.errors import InputError
-from agesearch.metrics import LATENCY_MS_P50, VAL_CS5, VAL_MAE_YEARS
+from agesearch.metrics import LATENCY_MS_P50, VAL_CS5, VAL_MAE_YEARS, or_nan
 from agesearch.search.space.limits import Latencies
 from agesearch.search.space.space import Params, optuna_distributions, trial_name, trial_spec
 from agesearch.search.store.optuna_database import without_warnings, writer_of
@@ -156,7 +156,7 @@ class History:
                 state=TrialState.COMPLETE,
                 params=record.params,
                 distributions={name: self._space[name] for name in record.params},
-                values=[record.val_mae_years or math.nan, record.latency_ms_p50 or math.nan],
+                values=[or_nan(record.val_mae_years), or_nan(record.latency_ms_p50)],
                 user_attrs=notes,
             )
             number = self._begun

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -22,7 +23,7 @@ import yaml
 from pydantic import Field
 
 from agesearch.errors import InputError, first_line
-from agesearch.metrics import LATENCY_MS_P50, VAL_CS5, VAL_MAE_YEARS
+from agesearch.metrics import LATENCY_MS_P50, VAL_CS5, VAL_MAE_YEARS, or_nan
 from agesearch.search.space.space import configuration_key
 from agesearch.search.store.pareto import front as pareto_front
 from agesearch.search.store.pareto import knee
@@ -59,6 +60,10 @@ class State(StrEnum):
     def ended(self) -> bool:
         """Whether nothing more will come of the trial."""
         return self in (State.COMPLETE, State.PRUNED, State.FAIL)
+
+
+#: What ``space.trial_name`` makes: ``0007-mobilenetv3_small_050-96px``.
+_TRIAL_NAME = re.compile(r"(\d+)-(.+)-(\d+)px")
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,16 @@ class TrialRecord:
     def input_size(self) -> int:
         """The input side in pixels, from the name."""
         return int(self.name.rsplit("-", 1)[-1].removesuffix("px")) if self.arch else 0
+
+    @property
+    def network(self) -> str:
+        """Architecture and input, for a person: ``mobilenetv3_small_050 at 96 px``."""
+        return f"{self.arch} at {self.input_size} px" if self.arch else self.name
+
+    @property
+    def title(self) -> str:
+        """How a person is told of the trial, everywhere: ``trial 7 mobilenetv3_small_050 at 96 px``."""
+        return f"trial {self.number} {self.network}"
 
     def as_json(self) -> dict[str, Any]:
         """The record as a JSON object, with the parameters nested; the curve is in ``trials.parquet``."""
@@ -266,9 +281,9 @@ def front_of(records: Iterable[TrialRecord], max_mae_years: float | None = None)
     complete = [
         record
         for record in records
-        if record.state is State.COMPLETE and _number(record.val_mae_years) <= limit
+        if record.state is State.COMPLETE and or_nan(record.val_mae_years) <= limit
     ]
-    points = [(_number(record.latency_ms_p50), _number(record.val_mae_years)) for record in complete]
+    points = [(or_nan(record.latency_ms_p50), or_nan(record.val_mae_years)) for record in complete]
     return _first_of_each(complete[index] for index in pareto_front(points))
 
 
@@ -283,8 +298,8 @@ def _first_of_each(front: Iterable[TrialRecord]) -> list[TrialRecord]:
 
 def knee_of(front: Sequence[TrialRecord]) -> TrialRecord:
     """The front's knee (see ``pareto.knee``)."""
-    errors = [_number(record.val_mae_years) for record in front]
-    return front[knee(errors, [_number(record.latency_ms_p50) for record in front])]
+    errors = [or_nan(record.val_mae_years) for record in front]
+    return front[knee(errors, [or_nan(record.latency_ms_p50) for record in front])]
 
 
 def trial_id(number: int) -> str:
@@ -292,8 +307,10 @@ def trial_id(number: int) -> str:
     return f"{number:04d}"
 
 
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
+def title_of(name: str) -> str:
+    """How a person is told of a trial of this name; other names (``teacher``) stay as they are."""
+    found = _TRIAL_NAME.fullmatch(name)
+    return f"trial {int(found[1])} {found[2]} at {found[3]} px" if found else name
 
 
 def _from_row(row: dict[str, Any]) -> TrialRecord:

@@ -8,7 +8,6 @@ told in one line. No Ray.
 
 from __future__ import annotations
 
-import math
 import os
 import sqlite3
 from collections.abc import Iterable
@@ -22,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
 from agesearch.errors import AgeSearchError, ConflictError, InputError, first_line
-from agesearch.metrics import LATENCY_MS_P50, VAL_CS5, VAL_MAE_YEARS
+from agesearch.metrics import LATENCY_MS_P50, VAL_CS5, VAL_MAE_YEARS, or_nan
 from agesearch.search.space.space import optuna_distributions
 from agesearch.search.store.events import EventListener, Note
 from agesearch.search.store.history import STUDY_NAME, History
@@ -233,7 +232,7 @@ def _frozen(record: TrialRecord, space: dict[str, optuna.distributions.BaseDistr
         LATENCY_MS_P50: record.latency_ms_p50,
     }
     complete = record.state is State.COMPLETE
-    objectives = [record.val_mae_years or math.nan, record.latency_ms_p50 or math.nan]
+    objectives = [or_nan(record.val_mae_years), or_nan(record.latency_ms_p50)]
     trial = create_trial(
         state=TrialState.RUNNING if is_paused else TrialState[record.state.value],
         params=record.params,

@@ -20,6 +20,7 @@ _EXPERIMENT = "agesearch"
 _STUDY, _TRIAL, _STATE, _REASON = "agesearch.study", "agesearch.trial", "agesearch.state", "agesearch.reason"
 
 #: What MLflow knows of how a run ended; the trial's own state and reason are tags.
+_ENDED = frozenset(state.value for state in State if state.ended)
 _STATUS = {State.COMPLETE: "FINISHED", State.PRUNED: "KILLED", State.FAIL: "FAILED"}
 
 #: A server that is down shall be given up soon; what the user has set stays.
@@ -135,7 +136,7 @@ class MLflowTracker:
                     self._parent = run.info.run_id
                     continue
                 self._runs[int(tags[_TRIAL])] = run.info.run_id
-                if tags.get(_STATE) not in (None, State.RUNNING.value):
+                if tags.get(_STATE) in _ENDED:
                     self._ended.add(int(tags[_TRIAL]))
             token = page.token or ""
 

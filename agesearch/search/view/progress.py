@@ -1,7 +1,7 @@
 """How a study stands, for whoever shows it: counts, reasons, epochs, pace and time left. No terminal, no Ray.
 
-A running study builds its ``Standing`` from events (``agesearch.cli.tune_view``), another process from the
-records (``agesearch.search.view.status``); both are drawn alike.
+A running study builds its ``StudyProgress`` from events (``agesearch.cli.tune_view``), another process from
+the records (``agesearch.search.view.status``); both are drawn alike.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _EPOCHS = "optim.epochs"
 
 
 @dataclass
-class Tally:
+class TrialCounts:
     """Counts over trials that ended: by state, by reason, epochs trained, and epochs of their full budgets.
 
     ``saved`` are the epochs that rungs spared, ``budget`` what all would have cost without.
@@ -50,16 +50,16 @@ class Tally:
             self.saved += budget - record.epochs
 
     @classmethod
-    def of(cls, records: Iterable[TrialRecord], spec: StudySpec) -> Tally:
-        """The tally of the records that ended."""
-        tally = cls()
+    def of(cls, records: Iterable[TrialRecord], spec: StudySpec) -> TrialCounts:
+        """The counts of the records that ended."""
+        counts = cls()
         for record in records:
             if record.state.ended:
-                tally.add(record, budget_of(spec, record))
-        return tally
+                counts.add(record, budget_of(spec, record))
+        return counts
 
     def as_json(self) -> dict[str, object]:
-        """The tally as a JSON object, reasons by how frequent they are."""
+        """The counts as a JSON object, reasons by how frequent they are."""
         reasons = [
             {"state": state.value, "reason": reason, "trials": count}
             for (state, reason), count in self.reasons.most_common()
@@ -74,7 +74,7 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Running:
+class RunningTrial:
     """A trial that runs, or waits at a rung: epochs done of how many, its error in years after each, its age
     in seconds, and seconds since it was last heard of.
     """
@@ -104,7 +104,7 @@ class Pace:
         """None before the first trial ended."""
         return self.finished / self.seconds * 3600.0 if self.finished and self.seconds > 0 else None
 
-    def seconds_left(self, trials: int, running: Iterable[Running]) -> float | None:
+    def seconds_left(self, trials: int, running: Iterable[RunningTrial]) -> float | None:
         """Seconds until ``trials`` more have ended at the pace of those that did in this run; the epochs that
         ``running`` trials, those on a rung too, have done already count. None before the first trial ended.
         """
@@ -115,7 +115,7 @@ class Pace:
 
 
 @dataclass(frozen=True)
-class Standing:
+class StudyProgress:
     """A study at one moment. ``points`` are (latency ms, error years) of its COMPLETE trials; ``waiting`` are
     trials that were cut short after ``waiting_epochs`` epochs in all, to be taken up again, ``paused`` those
     that wait at a rung; ``limit`` is the seconds until its time is up.
@@ -123,10 +123,10 @@ class Standing:
 
     folder: str
     total: int
-    tally: Tally
+    counts: TrialCounts
     front: tuple[TrialRecord, ...] = ()
-    running: tuple[Running, ...] = ()
-    paused: tuple[Running, ...] = ()
+    running: tuple[RunningTrial, ...] = ()
+    paused: tuple[RunningTrial, ...] = ()
     waiting: int = 0
     waiting_epochs: int = 0
     points: tuple[tuple[float, float], ...] = ()
@@ -139,13 +139,13 @@ class Standing:
     @property
     def seconds_left(self) -> float | None:
         """Seconds until the study's last trial ends, at this run's pace; None where that is not known."""
-        return self.pace.seconds_left(self.total - self.tally.finished, (*self.running, *self.paused))
+        return self.pace.seconds_left(self.total - self.counts.finished, (*self.running, *self.paused))
 
     @property
     def epochs(self) -> int:
         """Epochs trained so far, those of trials that are not over included."""
         begun = sum(trial.epoch for trial in (*self.running, *self.paused))
-        return self.tally.epochs + self.waiting_epochs + begun
+        return self.counts.epochs + self.waiting_epochs + begun
 
 
 def budget_of(spec: StudySpec, record: TrialRecord) -> int:
@@ -157,9 +157,9 @@ def budget_of(spec: StudySpec, record: TrialRecord) -> int:
     return spec.student.optim.epochs
 
 
-def paused_trial(record: TrialRecord, epochs: int) -> Running:
+def paused_trial(record: TrialRecord, epochs: int) -> RunningTrial:
     """A PAUSED trial of so many ``epochs``, as its record tells."""
-    return Running(record, record.epochs, epochs, record.curve)
+    return RunningTrial(record, record.epochs, epochs, record.curve)
 
 
 def reason_group(reason: str) -> str:

@@ -25,7 +25,7 @@ from agesearch.search.run.setup import (
     same_teachers,
 )
 from agesearch.search.store.records import State, TrialRecord, trial_id
-from agesearch.search.view.trial_details import SPEC_FILE, Dossier, dossier
+from agesearch.search.view.trial_details import SPEC_FILE, TrialDetails, trial_details
 from agesearch.session import ray_session
 from agesearch.storage import Location
 from agesearch.training.curve import Row, read_curve
@@ -108,7 +108,7 @@ def rerun_trial(
 
     Raises ``InputError`` where the trial still runs, or its dataset or teacher is gone or another one.
     """
-    known = dossier(where, number)
+    known = trial_details(where, number)
     if not known.record.state.ended:
         raise InputError(
             f"Trial {number} of '{known.folder.root}' is not finished: there is nothing to compare."
@@ -120,15 +120,19 @@ def rerun_trial(
             **same_teachers(known.folder, known.header),
         }
     )
-    with ray_session():
-        inputs = (functions or default_functions()).inputs(header, on_progress)
-        (place / SPEC_FILE).write_json(known.spec.model_dump(mode="json"))
-        final, failure = _trained(known, inputs, place, on_progress)
+    try:
+        with ray_session(on_progress=on_progress):
+            inputs = (functions or default_functions()).inputs(header, on_progress)
+            (place / SPEC_FILE).write_json(known.spec.model_dump(mode="json"))
+            final, failure = _trained(known, inputs, place, on_progress)
+    except BaseException:
+        place.delete()  # half of a rerun compares with nothing, and would be in the way of the next one
+        raise
     return _compared(known, place, final, failure)
 
 
 def _trained(
-    known: Dossier, inputs: Any, place: Location, on_progress: Listener
+    known: TrialDetails, inputs: Any, place: Location, on_progress: Listener
 ) -> tuple[dict[str, float], str]:
     """The new run's final metrics, or why it failed; a PRUNED trial's stops where that one did."""
     epochs = known.record.epochs if known.record.state is State.PRUNED else known.spec.optim.epochs
@@ -154,7 +158,7 @@ def _trained(
     return final, ""
 
 
-def _compared(known: Dossier, place: Location, final: dict[str, float], failure: str) -> Rerun:
+def _compared(known: TrialDetails, place: Location, final: dict[str, float], failure: str) -> Rerun:
     record = known.record
     old, new = _by_epoch(known.rows), _by_epoch(read_curve(place))
     shared = sorted(old.keys() & new.keys())
@@ -190,14 +194,14 @@ def _gap(old: Row, new: Row) -> float:
     return abs(old[VAL_MAE_YEARS] - new[VAL_MAE_YEARS]) if VAL_MAE_YEARS in old.keys() & new.keys() else 0.0
 
 
-def _weights_equal(known: Dossier, place: Location) -> bool | None:
+def _weights_equal(known: TrialDetails, place: Location) -> bool | None:
     if known.manifest is None or not (place / MANIFEST).exists():
         return None
     old, new = known.manifest.files, read_model_manifest(place).files
     return old[WEIGHTS] == new[WEIGHTS] if WEIGHTS in old and WEIGHTS in new else None
 
 
-def _changes(known: Dossier) -> list[str]:
+def _changes(known: TrialDetails) -> list[str]:
     """What of the machine is not as the study found it."""
     header = known.header
     found = []
@@ -210,7 +214,7 @@ def _changes(known: Dossier) -> list[str]:
     return found
 
 
-def _new_folder(known: Dossier, out: str | os.PathLike[str] | Location | None) -> Location:
+def _new_folder(known: TrialDetails, out: str | os.PathLike[str] | Location | None) -> Location:
     study = known.folder.root
     place = Location.of(out if out is not None else f"{study.name}-{trial_id(known.record.number)}-rerun")
     if f"{place.path}/".startswith(f"{study.path}/"):

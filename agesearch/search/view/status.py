@@ -16,7 +16,15 @@ from agesearch.search.run.driver import Driver, read_driver, seconds_since
 from agesearch.search.space.space import trial_spec
 from agesearch.search.stopping.curves import errors_of
 from agesearch.search.store.records import STUDY_FILE, State, StudyFolder, StudyHeader, TrialRecord, knee_of
-from agesearch.search.view.progress import Pace, Running, Standing, Tally, budget_of, paused_trial, points_of
+from agesearch.search.view.progress import (
+    Pace,
+    RunningTrial,
+    StudyProgress,
+    TrialCounts,
+    budget_of,
+    paused_trial,
+    points_of,
+)
 from agesearch.storage import Location
 from agesearch.training.curve import CURVE, read_curve
 
@@ -25,11 +33,11 @@ _LAST = 3
 
 @dataclass(frozen=True)
 class Status:
-    """A study's standing and who holds it; ``standing`` is None while a new study is prepared."""
+    """A study's progress and who holds it; ``progress`` is None while a new study is prepared."""
 
     folder: StudyFolder
     driver: Driver | None
-    standing: Standing | None
+    progress: StudyProgress | None
 
     @property
     def is_running(self) -> bool:
@@ -52,33 +60,33 @@ class Status:
     @property
     def how_to_go_on(self) -> str:
         """What to type next; empty where nothing is left to do or a process does it."""
-        standing = self.standing
-        if self.is_running or standing is None or standing.tally.finished >= standing.total:
+        progress = self.progress
+        if self.is_running or progress is None or progress.counts.finished >= progress.total:
             return ""
         return f"agesearch resume {self.folder.root}"
 
     def as_json(self) -> dict[str, Any]:
         """The status as one JSON object."""
-        standing, driver = self.standing, self.driver
+        progress, driver = self.progress, self.driver
         document: dict[str, Any] = {
             "study": str(self.folder.root),
             "running": self.is_running,
             "driver": driver.model_dump(mode="json") if driver else None,
         }
-        if standing is None:
+        if progress is None:
             return document
-        left = standing.seconds_left
+        left = progress.seconds_left
         return document | {
-            "trials": standing.total,
-            "finished": standing.tally.finished,
-            **standing.tally.as_json(),
-            "epochs": standing.epochs,
-            "running_trials": [_as_json(trial) for trial in standing.running],
-            "paused_trials": [_as_json(trial) for trial in standing.paused],
-            "to_be_taken_up": standing.waiting,
-            "front": [record.as_json() for record in standing.front],
-            "knee": knee_of(standing.front).number if standing.front else None,
-            "trials_per_hour": standing.pace.trials_per_hour,
+            "trials": progress.total,
+            "finished": progress.counts.finished,
+            **progress.counts.as_json(),
+            "epochs": progress.epochs,
+            "running_trials": [_as_json(trial) for trial in progress.running],
+            "paused_trials": [_as_json(trial) for trial in progress.paused],
+            "to_be_taken_up": progress.waiting,
+            "front": [record.as_json() for record in progress.front],
+            "knee": knee_of(progress.front).number if progress.front else None,
+            "trials_per_hour": progress.pace.trials_per_hour,
             "seconds_left": left,
             "resume": self.how_to_go_on or None,
         }
@@ -89,7 +97,7 @@ def study_status(where: str | os.PathLike[str] | Location) -> Status:
     folder = StudyFolder(Location.of(where))
     driver = read_driver(folder.root)
     if folder.exists():
-        return Status(folder, driver, _standing(folder, driver))
+        return Status(folder, driver, _progress(folder, driver))
     if driver is None:
         raise InputError(
             f"'{folder.root}' is not a study: it has no {STUDY_FILE}. Start one with 'agesearch tune'."
@@ -97,19 +105,19 @@ def study_status(where: str | os.PathLike[str] | Location) -> Status:
     return Status(folder, driver, None)
 
 
-def _standing(folder: StudyFolder, driver: Driver | None) -> Standing:
+def _progress(folder: StudyFolder, driver: Driver | None) -> StudyProgress:
     header, records = folder.header(), folder.trials()
     is_live = driver is not None and driver.is_live and driver.searching != ""
     begun = [record for record in records if record.state is State.RUNNING]
     under_way = [running_trial(folder, header, record) for record in begun]
-    tally = Tally.of(records, header.spec)
+    counts = TrialCounts.of(records, header.spec)
     ended = [record for record in records if record.state.ended]
     # After the last one to begin, not to end, which records do not tell; close enough for three lines.
     last = sorted(ended, key=lambda record: (record.started, record.number))[-_LAST:]
-    return Standing(
+    return StudyProgress(
         folder=str(folder.root),
         total=header.spec.trials,
-        tally=tally,
+        counts=counts,
         front=tuple(folder.front()),
         running=tuple(under_way) if is_live else (),
         paused=tuple(
@@ -121,14 +129,14 @@ def _standing(folder: StudyFolder, driver: Driver | None) -> Standing:
         waiting_epochs=0 if is_live else sum(trial.epoch for trial in under_way),
         points=points_of(records),
         last=tuple(last),
-        pace=_pace(driver, tally) if driver is not None and is_live else Pace(0, 0.0),
+        pace=_pace(driver, counts) if driver is not None and is_live else Pace(0, 0.0),
         limit=_limit(driver) if driver is not None and is_live else None,
         dashboard=driver.dashboard if driver is not None and is_live else None,
         stopping=_stopping(driver) if driver is not None and is_live else "",
     )
 
 
-def running_trial(folder: StudyFolder, header: StudyHeader, record: TrialRecord) -> Running:
+def running_trial(folder: StudyFolder, header: StudyHeader, record: TrialRecord) -> RunningTrial:
     """A trial that runs, as far as its curve on disk tells."""
     place = folder.trial_folder(record)
     rows = read_curve(place)
@@ -136,7 +144,7 @@ def running_trial(folder: StudyFolder, header: StudyHeader, record: TrialRecord)
     quiet = None
     if rows and file.is_local:
         quiet = max(0.0, time.time() - file.local().stat().st_mtime)
-    return Running(
+    return RunningTrial(
         record=record,
         epoch=len(rows),
         epochs=trial_spec(header.spec, record.params).optim.epochs,
@@ -146,10 +154,10 @@ def running_trial(folder: StudyFolder, header: StudyHeader, record: TrialRecord)
     )
 
 
-def _pace(driver: Driver, tally: Tally) -> Pace:
+def _pace(driver: Driver, counts: TrialCounts) -> Pace:
     if not driver.searching:
         return Pace(0, 0.0)
-    return Pace(max(0, tally.finished - driver.finished_before), seconds_since(driver.searching))
+    return Pace(max(0, counts.finished - driver.finished_before), seconds_since(driver.searching))
 
 
 def _limit(driver: Driver) -> float | None:
@@ -160,7 +168,7 @@ def _stopping(driver: Driver) -> str:
     return f"Stopping ({driver.stopping}): the running epochs end first." if driver.stopping else ""
 
 
-def _as_json(trial: Running) -> dict[str, Any]:
+def _as_json(trial: RunningTrial) -> dict[str, Any]:
     return {
         "number": trial.record.number,
         "name": trial.record.name,

@@ -21,7 +21,7 @@ SPEC_FILE = "spec.json"
 
 
 @dataclass(frozen=True)
-class Dossier:
+class TrialDetails:
     """A trial's record, what it trained, its curve's rows, its model's manifest where it has one, and its
     files with their sizes in bytes.
 
@@ -52,7 +52,7 @@ class Dossier:
         """What the trial's weights started from."""
         model, parent = self.spec.model, self.record.inherited
         if parent is not None:
-            return f"the weights of trial {parent:04d}"
+            return f"the weights of trial {parent}"
         if model.weights:
             return f"weights of {model.init} '{model.weights}'"
         return (
@@ -60,7 +60,7 @@ class Dossier:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """The dossier as one JSON object."""
+        """The details as one JSON object."""
         return {
             **self.record.as_json(),
             "study": str(self.folder.root),
@@ -78,7 +78,7 @@ class Dossier:
         }
 
 
-def dossier(where: str | os.PathLike[str] | Location, number: int) -> Dossier:
+def trial_details(where: str | os.PathLike[str] | Location, number: int) -> TrialDetails:
     """What is known of a trial; an ``InputError`` where there is no such study or trial."""
     folder = open_study(where)
     header, record = folder.header(), folder.trial(number)
@@ -87,7 +87,7 @@ def dossier(where: str | os.PathLike[str] | Location, number: int) -> Dossier:
     live = driver is not None and driver.is_live and record.state is State.RUNNING
     running = running_trial(folder, header, record) if live else None
     rows = tuple(read_curve(place))
-    return Dossier(
+    return TrialDetails(
         folder=folder,
         header=header,
         record=record,
@@ -118,7 +118,7 @@ def _role(folder: StudyFolder, record: TrialRecord) -> str:
     if record.state is not State.COMPLETE:
         return ""
     better = [other for other in front if _beats(other, record)]
-    names = ", ".join(f"{other.number:04d}" for other in better)
+    names = ", ".join(other.title for other in better)
     return f"beaten by {names}" if names else "not on the front: above the study's max_mae_years"
 
 

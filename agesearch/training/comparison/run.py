@@ -18,12 +18,13 @@ from agesearch.data.dataset.records import Manifest, Split, read_manifest
 from agesearch.data.dataset.selection import Part
 from agesearch.distill.targets import order_features, teacher_targets
 from agesearch.errors import AgeSearchError, InputError, first_line
+from agesearch.machine import cores
 from agesearch.measure.accuracy import errors
 from agesearch.measure.intervals import estimate
 from agesearch.measure.labelled_faces import median_error
 from agesearch.measure.leakage import leak_notes
 from agesearch.measure.predictions import Labels, read_labels
-from agesearch.measure.speed import cores, hardware_name
+from agesearch.measure.speed import hardware_name
 from agesearch.models.foreign.document import is_teacher_file
 from agesearch.models.identity import model_digest, read_model_manifest
 from agesearch.models.manifest import library_versions
@@ -126,7 +127,7 @@ def compare(
     taken_or_new(asked.out, identity, "comparison")
     with exclusive(asked.out, "The comparison"):
         (asked.out / RUN).write_json(identity)
-        with ray_session(address) as session:
+        with ray_session(address, on_progress=on_progress) as session:
             check_shared(asked.out, "the comparison")
             work = _planned(asked, on_progress)
             jobs = list(work.jobs())

@@ -15,11 +15,12 @@ from typing import Any
 from agesearch.data.dataset.records import Manifest, read_manifest
 from agesearch.data.dataset.selection import Part
 from agesearch.errors import ConflictError, InputError
+from agesearch.machine import cores
 from agesearch.measure.leakage import Leak, leaks, seen_count
 from agesearch.measure.predictions import Labels, Picker, Predictions, read_labels
 from agesearch.measure.protocols import Protocol, Turn
 from agesearch.measure.scores import KindScores, scored
-from agesearch.measure.speed import cores, hardware_name
+from agesearch.measure.speed import hardware_name
 from agesearch.models.identity import model_digest, read_model_manifest
 from agesearch.models.manifest import MANIFEST, ModelManifest, library_versions
 from agesearch.progress import Listener, silent
@@ -165,7 +166,7 @@ def run_side_by_side(
     """Run the jobs that are not finished on a Ray session; returns why some failed. No Ray for nothing."""
     if all(job.finished for job in jobs):
         return {}
-    with ray_session(address) as session:
+    with ray_session(address, on_progress=on_progress) as session:
         slots = plan(session.cpus, session.gpus, concurrency=concurrency, trials=len(jobs), what="turn")
         check_shared(out, "the run")
         if model is not None:

@@ -16,12 +16,13 @@ import numpy as np
 from agesearch.data.dataset.records import Manifest, Split, read_manifest
 from agesearch.data.dataset.selection import Part
 from agesearch.errors import InputError
+from agesearch.machine import cores
 from agesearch.measure.intervals import Estimate
 from agesearch.measure.leakage import leak_notes
 from agesearch.measure.predictions import read_labels
 from agesearch.measure.protocols import protocol_named
 from agesearch.measure.scores import KindScores, scored
-from agesearch.measure.speed import cores, hardware_name
+from agesearch.measure.speed import hardware_name
 from agesearch.metrics import MAE_YEARS
 from agesearch.models.architectures import architecture
 from agesearch.models.identity import model_digest, read_model_manifest

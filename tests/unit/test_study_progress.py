@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from agesearch.search.store.records import State, TrialRecord
-from agesearch.search.view.progress import Pace, Running, Standing, Tally, budget_of, reason_group
+from agesearch.search.view.progress import (
+    Pace,
+    RunningTrial,
+    StudyProgress,
+    TrialCounts,
+    budget_of,
+    reason_group,
+)
 from agesearch.specs import Choices, ModelSpec, Range, StudySpec, TrainSpec
 
 SPEC = StudySpec(
@@ -35,11 +42,11 @@ def test_the_tally_counts_states_reasons_and_what_rungs_saved() -> None:
         trial(4, State.FAIL, 1, "worker died again"),
         trial(5, State.RUNNING, 0),
     ]
-    tally = Tally.of(records, SPEC)
-    assert (tally.finished, tally.epochs, tally.budget) == (5, 34, 100)
-    assert tally.saved == 16 + 18  # neither the time that was up nor the death saved anything
-    assert tally.reasons.most_common(1) == [((State.PRUNED, "out of reach of the front"), 2)]
-    assert tally.as_json()["states"] == {"COMPLETE": 1, "PRUNED": 3, "FAIL": 1}
+    counts = TrialCounts.of(records, SPEC)
+    assert (counts.finished, counts.epochs, counts.budget) == (5, 34, 100)
+    assert counts.saved == 16 + 18  # neither the time that was up nor the death saved anything
+    assert counts.reasons.most_common(1) == [((State.PRUNED, "out of reach of the front"), 2)]
+    assert counts.as_json()["states"] == {"COMPLETE": 1, "PRUNED": 3, "FAIL": 1}
 
 
 def test_a_trials_budget_is_its_own_where_epochs_are_searched() -> None:
@@ -49,7 +56,7 @@ def test_a_trials_budget_is_its_own_where_epochs_are_searched() -> None:
 
 
 def test_the_time_left_follows_this_runs_pace_and_counts_begun_epochs() -> None:
-    half = Running(trial(9, State.RUNNING, 0), epoch=10, epochs=20)
+    half = RunningTrial(trial(9, State.RUNNING, 0), epoch=10, epochs=20)
     assert Pace(4, 400.0).seconds_left(6, []) == pytest.approx(600.0)
     assert Pace(4, 400.0).seconds_left(6, [half, half]) == pytest.approx(400.0)
     assert Pace(4, 400.0).trials_per_hour == pytest.approx(36.0)
@@ -59,10 +66,10 @@ def test_nothing_is_guessed_before_a_trial_has_ended() -> None:
     pace = Pace(0, 300.0)
     assert pace.trials_per_hour is None
     assert pace.seconds_left(6, []) is None
-    assert Standing("s", 6, Tally(), pace=pace).seconds_left is None
+    assert StudyProgress("s", 6, TrialCounts(), pace=pace).seconds_left is None
 
 
 def test_epochs_of_trials_that_are_not_over_count_as_spent() -> None:
-    running = Running(trial(1, State.RUNNING, 0), epoch=3, epochs=20)
-    standing = Standing("s", 6, Tally(epochs=40), running=(running,), waiting=1, waiting_epochs=2)
-    assert standing.epochs == 45
+    running = RunningTrial(trial(1, State.RUNNING, 0), epoch=3, epochs=20)
+    progress = StudyProgress("s", 6, TrialCounts(epochs=40), running=(running,), waiting=1, waiting_epochs=2)
+    assert progress.epochs == 45

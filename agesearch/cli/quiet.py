@@ -1,0 +1,119 @@
+"""Keeps the terminal for what agesearch says: all that libraries write goes into a log file.
+
+Ray, torch, Hugging Face and their native code write to file descriptors 1 and 2 whenever they like. While a
+verb runs, both lead into a log, and our two consoles write to what the descriptors were before. So nothing
+has to be filtered, on a terminal, in a pipe, or under ``--json``. A verb that fails names its log, if there
+is anything in it; of one that succeeds none is left.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+import typer
+
+from agesearch.cli.common import err, out, say
+from agesearch.errors import AgeSearchError
+
+#: What a shell expects of a program that Ctrl-C ended.
+EXIT_INTERRUPTED = 130
+
+#: Logs of verbs that failed are kept for so long.
+_KEPT_S = 7 * 24 * 3600.0
+
+
+def quietly(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """The verb with the terminal to itself; Ctrl-C and SIGTERM end it with a line and exit code 130."""
+
+    @functools.wraps(verb)
+    def run(*args: Any, **options: Any) -> Any:
+        with libraries_into(new_log()):
+            try:
+                return verb(*args, **options)
+            except KeyboardInterrupt:
+                say("Stopped.")
+                raise typer.Exit(EXIT_INTERRUPTED) from None
+
+    return run
+
+
+@contextmanager
+def libraries_into(log: Path) -> Iterator[None]:
+    """Within the block file descriptors 1 and 2 write into ``log``, our consoles to what they were.
+
+    An error that is not the user's gets a note that names the log; without anything to tell, it is removed.
+    """
+    try:
+        with open(log, "w", encoding="utf-8") as handle, _led_into(handle):
+            yield
+    except BaseException as error:
+        if _is_fault(error) and log.stat().st_size:
+            error.add_note(f"What libraries wrote is in {log}")
+            raise
+        _remove(log)
+        raise
+    _remove(log)
+
+
+def new_log() -> Path:
+    """A new file for what libraries write; old ones are removed."""
+    name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.log"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    for place in (cache / "agesearch" / "logs", Path(tempfile.gettempdir())):
+        with suppress(OSError, RuntimeError):  # RuntimeError: a user without a home
+            folder = place.expanduser()
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / name).touch(mode=0o600)
+            for old in folder.glob("*T*-*.log"):
+                if time.time() - old.stat().st_mtime > _KEPT_S:
+                    _remove(old)
+            return folder / name
+    return Path(os.devnull)
+
+
+@contextmanager
+def _led_into(handle: TextIO) -> Iterator[None]:
+    streams = (sys.stdout, sys.stderr)
+    for stream in streams:
+        stream.flush()
+    ours = [_reopened(descriptor) for descriptor in (1, 2)]
+    out.file, err.file = ours
+    for descriptor in (1, 2):
+        os.dup2(handle.fileno(), descriptor)
+    try:
+        yield
+    finally:
+        for descriptor, stream, own in zip((1, 2), streams, ours, strict=True):
+            with suppress(OSError, ValueError):  # a pipe whose reader went away
+                stream.flush()
+            with suppress(OSError, ValueError):
+                own.flush()
+            os.dup2(own.fileno(), descriptor)
+        out.file, err.file = streams
+
+
+def _reopened(descriptor: int) -> TextIO:
+    """A stream of our own to where a descriptor leads now."""
+    encoding = (sys.stdout, sys.stderr)[descriptor - 1].encoding
+    return open(os.dup(descriptor), "w", encoding=encoding, errors="backslashreplace", buffering=1)
+
+
+def _is_fault(error: BaseException) -> bool:
+    """Whether a run failed although its input was sound."""
+    if isinstance(error, AgeSearchError):
+        return error.exit_code == 1
+    return isinstance(error, Exception) and not isinstance(error, typer.Exit)
+
+
+def _remove(log: Path) -> None:
+    if log != Path(os.devnull):
+        log.unlink(missing_ok=True)
