@@ -7,6 +7,7 @@ that failed (exit code 1); ``InputError`` is a wrong input and ``ConflictError``
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -34,6 +35,18 @@ class ConflictError(InputError):
 def first_line(error: BaseException) -> str:
     """The first line of what an error says, or its kind where it says nothing."""
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def command(*words: object) -> str:
+    """A command of agesearch as a message suggests it: every word quoted for a shell, so it can be pasted.
+
+    Messages write it without quotation marks of their own around it ("go on with: agesearch resume 'my
+    study'"), since two kinds of quotes on one line cannot be told apart.
+
+    >>> command("resume", "runs/my study")
+    "agesearch resume 'runs/my study'"
+    """
+    return shlex.join(["agesearch", *map(str, words)])
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
