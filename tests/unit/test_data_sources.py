@@ -10,7 +10,7 @@ import pytest
 from agesearch.data.dataset.records import Rejected, SourceRecord, Split
 from agesearch.data.ingest.survey import survey
 from agesearch.data.sources import SOURCES, SourceOptions, source_named
-from agesearch.data.sources.base import BadLabel, parse_age
+from agesearch.data.sources.values import BadLabel, parse_age
 from agesearch.errors import InputError
 from agesearch.storage import Location
 
@@ -41,7 +41,7 @@ def test_ages_as_people_write_them(written: str, expected: tuple) -> None:
 
 @pytest.mark.parametrize(
     ("written", "reason"),
-    [("", "no_age"), ("None", "no_age"), ("nan", "bad_age"), ("inf", "bad_age"), ("-1", "bad_age"),
+    [("", "no_age"), ("None", "no_age"), ("nan", "no_age"), ("inf", "bad_age"), ("-1", "bad_age"),
      ("101", "bad_age"), ("old", "bad_age"), ("32-25", "bad_age"), ("90-120", "bad_age"), ("1e3", "bad_age")],
 )  # fmt: skip
 def test_unusable_ages_have_a_reason(written: str, reason: str) -> None:
@@ -100,7 +100,7 @@ def test_age_ranges_by_two_columns(tmp_path: Path) -> None:
 
 
 def test_bad_rows_are_kept_with_their_reason(tmp_path: Path) -> None:
-    text = "file,age,split,fold\n1.jpg,nan,,\n,4,,\n3.jpg,4,holdout,\n4.jpg,4,,many\n5.jpg\n6.jpg,6,test,1\n"
+    text = "file,age,split,fold\n1.jpg,old,,\n,4,,\n3.jpg,4,holdout,\n4.jpg,4,,many\n5.jpg\n6.jpg,6,test,1\n"
     rows = _read(tmp_path / "f.csv", text)
     assert [row.reason for row in rows[:-1]] == ["bad_age", "no_path", "bad_split", "bad_fold", "no_age"]
     assert "line 2" in rows[0].detail

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from agesearch.data.sources.base import BadLabel, inside
+from agesearch.data.sources.base import inside
+from agesearch.data.sources.values import BadLabel
 from agesearch.storage import Location
 
 ROOT = Location.of("/data/set")

@@ -228,9 +228,12 @@ def sample_id_of(data: bytes, box: Sequence[float] | None = None) -> str:
     return digest.hexdigest()[:32]
 
 
-def duplicate(path: str, sample_id: str, source: str) -> Rejected:
-    """The rejection of a face that an earlier row has."""
-    return Rejected(path, "duplicate", f"same face as an earlier row: {sample_id}", source)
+def duplicate(path: str, sample_id: str, source: str, ages: tuple[str, str] | None = None) -> Rejected:
+    """The rejection of a face that an earlier row has; ``ages``: its own and that row's, if they differ."""
+    detail = f"same face as an earlier row: {sample_id}"
+    if ages is not None:
+        detail += f"; two ages: {ages[0]} here, {ages[1]} there, which was taken"
+    return Rejected(path, "duplicate", detail, source)
 
 
 def nothing_left(out: Location, reasons: Counter[str]) -> InputError:

@@ -16,7 +16,7 @@ import pyarrow as pa
 from agesearch.data.dataset.commit import STAGING, Quarantine, next_shard, shard_name
 from agesearch.data.dataset.counts import TALLIED, Tally
 from agesearch.data.dataset.disk_set import run_script
-from agesearch.data.dataset.records import SCHEMA, SHARDS, Rejected
+from agesearch.data.dataset.records import SCHEMA, SHARDS, Rejected, SourceRecord
 from agesearch.data.dataset.writer import ROWS_PER_SHARD, duplicate
 from agesearch.data.ingest.record_index import Roll, record_of
 from agesearch.data.ingest.work_unit import FACES, stage
@@ -59,21 +59,24 @@ LEFT JOIN chosen ch ON ch.sample_id = w.sample_id LEFT JOIN containers k ON k.or
 LEFT JOIN placed p ON p.sample_id = w.sample_id WHERE r.key IS NOT NULL ORDER BY r.position
 """
 _LEFT_OUT = """
-SELECT r.path, r.reason, r.detail, r.source, r.sample_id FROM records r
-LEFT JOIN winners w ON w.position = r.position WHERE w.position IS NULL ORDER BY r.position
+SELECT r.path, r.reason, r.detail, r.source, r.sample_id, r.record, first.record FROM records r
+LEFT JOIN winners own ON own.position = r.position LEFT JOIN winners w ON w.sample_id = r.sample_id
+LEFT JOIN records first ON first.position = w.position WHERE own.position IS NULL ORDER BY r.position
 """
 
 
 class Assembly:
     """The files of the new dataset; ``build`` stages what must be written, and fills the public fields.
 
-    ``moves`` and ``deletes`` are what ``publish`` takes; ``tally`` has counted every row.
+    ``moves`` and ``deletes`` are what ``publish`` takes; ``tally`` has counted every row, ``contradictions``
+    (after ``quarantine``) the duplicates whose age is not that of the row that was taken.
     """
 
     def __init__(self, roll: Roll, out: Location, rows_per_shard: int = ROWS_PER_SHARD) -> None:
         self.tally = Tally()
         self.moves: list[tuple[str, str]] = []
         self.deletes: list[str] = []
+        self.contradictions = 0
         self._index = roll.index
         self._out, self._staging = out, out / STAGING
         self._rows_per_shard = rows_per_shard
@@ -105,9 +108,11 @@ class Assembly:
     def quarantine(self, quarantine: Quarantine) -> None:
         """Give everything that was left out to the quarantine, in the order of the source."""
         rows = self._index.execute(_LEFT_OUT)
-        for path, reason, detail, source, sample_id in rows:
+        for path, reason, detail, source, sample_id, record, first in rows:
             if reason is None:
-                quarantine.add([duplicate(path, sample_id, source)])
+                ages = _two_ages(record, first)
+                self.contradictions += ages is not None
+                quarantine.add([duplicate(path, sample_id, source, ages)])
             else:
                 quarantine.add([Rejected(path, reason, detail or "", source or "")])
 
@@ -203,6 +208,18 @@ def _labelled(row: dict[str, Any], record: str, split: str) -> dict[str, Any]:
     labels = asdict(record_of(record))
     labels.pop("box")  # the row's own is where the face was found
     return row | {name: value for name, value in labels.items() if name in row} | {"split": split}
+
+
+def _two_ages(record: str, first: str) -> tuple[str, str] | None:
+    """The ages of a record and of the one taken in its place, where both have one and they differ."""
+    told, taken = _told_age(record_of(record)), _told_age(record_of(first))
+    return (told, taken) if told and taken and told != taken else None
+
+
+def _told_age(record: SourceRecord) -> str:
+    if record.age is not None:
+        return f"{record.age:g}"
+    return "" if record.age_low is None else f"{record.age_low:g}-{record.age_high:g}"
 
 
 def _damaged(out: Location, what: str) -> InputError:

@@ -250,14 +250,16 @@ class _Run:
 
     def _manifest(self, assembly: Assembly, left_out: dict[str, int]) -> Manifest:
         spec, source, options = self.spec, source_named(self.spec.source), self.spec.options()
+        findings = source.findings(options)
+        usual = findings.label_kind or source.kind_of(options.variant)
         return Manifest(
             name=spec.name or options.root.name.rsplit(".", 1)[0],
-            label_kind=_label_kind(spec, source.kind_of(options.variant), self.found),
+            label_kind=_label_kind(spec, usual, self.found),
             licence=spec.licence or source.licence,
             crop=spec.crop,
             detector=self.detector,
             rotations=source.rotations(options),
-            notes=source.notes,
+            notes=(*source.notes, *findings.notes, *_contradictions(assembly.contradictions)),
             **assembly.tally.fields(),
             left_out=left_out,
             source_digest=self.found.digest,
@@ -283,6 +285,13 @@ def _label_kind(spec: IngestSpec, usual: LabelKind, found: Survey) -> LabelKind:
     if found.unlabelled:
         return "none"
     return "group" if found.only_groups else usual
+
+
+def _contradictions(count: int) -> tuple[str, ...]:
+    if not count:
+        return ()
+    rows = "1 row gives" if count == 1 else f"{count} rows give"
+    return (f"{rows} a face another age than an earlier row: that of the first was taken, see quarantine.",)
 
 
 def _interrupted(target: Location, roll: Roll) -> Interrupted:

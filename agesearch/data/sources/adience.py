@@ -7,14 +7,14 @@ crops, ``ROOT/aligned/<user>/landmark_aligned_face.<face>.<image>`` the same fac
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from functools import partial
 
 from agesearch.ages import ADIENCE_GROUPS
 from agesearch.data.dataset.records import Rejected, Rotation, SourceRecord, Split
-from agesearch.data.sources.base import BadLabel, Source, SourceOptions, Variant, parse_age, parse_sex
+from agesearch.data.sources.base import Source, SourceOptions, Variant
 from agesearch.data.sources.tables import entry, find, missing_files, named_rows
+from agesearch.data.sources.values import BadLabel, clean, parse_age, parse_sex
 from agesearch.errors import InputError
 from agesearch.storage import Location
 
@@ -31,10 +31,9 @@ _FORMS = {
 _TABLE_FOLDERS = ("", "folds/", "annotations/")
 _NAMING = ("user_id", "face_id", "original_image")
 _COLUMNS = (*_NAMING, "age", "gender")
-_GROUPS = {low: (low, high) for low, high in ADIENCE_GROUPS}
-_GROUP = re.compile(r"^\((\d+),\s*(\d+)\)$")
+_GROUPS = tuple((float(low), float(high)) for low, high in ADIENCE_GROUPS)
 #: How the owner's files write the third group; the paper writes 8-13.
-_SAME_GROUP = {(8, 12): (8, 13)}
+_SAME_GROUP = {(8.0, 12.0): (8.0, 13.0)}
 
 
 def read(options: SourceOptions) -> Iterator[SourceRecord | Rejected]:
@@ -54,7 +53,7 @@ def read(options: SourceOptions) -> Iterator[SourceRecord | Rejected]:
         if table is not None:
             for line, row in named_rows(table, _COLUMNS, delimiter="\t", quote=None):
                 build = partial(_record, row, fold, unlabelled=options.unlabelled)
-                yield entry(table, line, _NAME, images, _image(row, prefix), build)
+                yield entry(table, line, _NAME, images, _image(row, prefix), build, row)
 
 
 def rotations(_: SourceOptions) -> tuple[Rotation, ...]:
@@ -105,20 +104,15 @@ def _first_turn(fold: int) -> Split:
 
 def _group(written: str, *, unlabelled: bool) -> tuple[float | None, float | None]:
     """Both ends of one of the eight groups; ``BadLabel`` for the set's other labels."""
-    found = _GROUP.match(written)
-    if found:
-        ends = (int(found[1]), int(found[2]))
-        ends = _SAME_GROUP.get(ends, ends)
-        if _GROUPS.get(ends[0]) != ends:
-            raise BadLabel("other_age_group", f"{written} is not one of the eight age groups")
-        return float(ends[0]), float(ends[1])
-    try:
-        age, _, _ = parse_age(written)
-    except BadLabel as error:
-        if unlabelled and error.reason == "no_age":
-            return None, None
-        raise
-    raise BadLabel("single_age", f"{age:g} is one age, not one of the eight age groups")
+    if unlabelled and not clean(written):
+        return None, None
+    age, low, high = parse_age(written, (*_GROUPS, *_SAME_GROUP))
+    if age is not None or low is None or high is None:
+        raise BadLabel("single_age", f"{age:g} is one age, not one of the eight age groups")
+    ends = _SAME_GROUP.get((low, high), (low, high))
+    if ends not in _GROUPS:
+        raise BadLabel("other_age_group", f"{written} is not one of the eight age groups")
+    return ends
 
 
 SOURCE = Source(

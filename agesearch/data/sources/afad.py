@@ -7,14 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from agesearch.data.dataset.records import Rejected, SourceRecord
-from agesearch.data.sources.base import (
-    BadLabel,
-    Source,
-    SourceOptions,
-    check_folder,
-    parse_number,
-    read_names,
-)
+from agesearch.data.sources.base import Source, SourceOptions, check_folder, read_names
+from agesearch.data.sources.values import BadLabel, parse_years
 
 _LAYOUT = "ROOT/[AFAD-Full/|AFAD-Lite/]<age>/<111 male, 112 female>/<number>-<n>.jpg"
 _SEXES = {"111": "male", "112": "female"}
@@ -34,7 +28,7 @@ def _record(path: str, relative: str) -> SourceRecord:
         raise BadLabel("not_in_an_age_folder", f"'{relative[:80]}' is not in <age>/<111 or 112>/")
     if parts[-2] not in _SEXES:
         raise BadLabel("not_in_an_age_folder", f"'{parts[-2][:40]}' is neither 111 (male) nor 112 (female)")
-    return SourceRecord(path, "afad", age=parse_number(parts[-3]), sex=_SEXES[parts[-2]])
+    return SourceRecord(path, "afad", age=parse_years(parts[-3]), sex=_SEXES[parts[-2]])
 
 
 SOURCE = Source(

@@ -9,15 +9,8 @@ import unicodedata
 from collections.abc import Iterator
 
 from agesearch.data.dataset.records import Rejected, SourceRecord
-from agesearch.data.sources.base import (
-    BadLabel,
-    Source,
-    SourceOptions,
-    check_folder,
-    parse_number,
-    parse_sex,
-    read_names,
-)
+from agesearch.data.sources.base import Source, SourceOptions, check_folder, read_names
+from agesearch.data.sources.values import BadLabel, parse_sex, parse_text, parse_years
 
 _LAYOUT = "ROOT/[AgeDB/]<number>_<person>_<age>_<m or f>.jpg"
 _NAME = re.compile(r"^\d+_(.*\S.*)_(\d{1,3})_([mf])\.[a-z]+$", re.IGNORECASE)
@@ -37,7 +30,7 @@ def _record(path: str, relative: str) -> SourceRecord:
     # One person is written with a stray space ("WillSmith _45"), and accents come composed or not.
     person = unicodedata.normalize("NFC", labels[1]).strip()
     return SourceRecord(
-        path, "agedb", age=parse_number(labels[2]), sex=parse_sex(labels[3]), subject_id=person
+        path, "agedb", age=parse_years(labels[2]), sex=parse_sex(labels[3]), subject_id=parse_text(person)
     )
 
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from agesearch.data.dataset.records import Rejected, SourceRecord, Split
-from agesearch.data.sources.base import Source, SourceOptions, Variant, parse_number, parse_sex
+from agesearch.data.sources.base import Source, SourceOptions, Variant
 from agesearch.data.sources.tables import entry, file_names, find, missing_files, named_rows, single_age
+from agesearch.data.sources.values import parse_sex, parse_spread
 from agesearch.storage import Location
 
 _NAME = "appa-real"
@@ -58,7 +59,7 @@ def read(options: SourceOptions) -> Iterator[SourceRecord | Rejected]:
             written = row["file_name"]
             image = written + _FACE if written + _FACE in crops else written
             build = partial(_record, row, people, options, _SPLITS[part])
-            yield entry(base / name, line, _NAME, images, image, build)
+            yield entry(base / name, line, _NAME, images, image, build, row)
 
 
 def _record(
@@ -70,7 +71,7 @@ def _record(
         path,
         _NAME,
         age=single_age(row[mean], unlabelled=options.unlabelled),
-        age_std=parse_number(row[spread]) if row.get(spread) else None,
+        age_std=parse_spread(row.get(spread, "")),
         sex=parse_sex(people.cell(name, "gender")),
         ethnicity=people.cell(name, "race") or None,
         split=split,

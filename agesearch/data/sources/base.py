@@ -1,4 +1,4 @@
-"""What every reader shares: the options it gets, the row of the table it stands in, ages as written.
+"""What every reader shares: the options it gets, the row of the table it stands in, paths and walks.
 
 A reader is a generator over ``SourceRecord | Rejected``: it streams, opens no image, and tells why it leaves
 a row out.
@@ -6,7 +6,6 @@ a row out.
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -15,9 +14,9 @@ from typing import Any
 
 import pyarrow.fs as pafs
 
-from agesearch.ages import MAX_AGE
-from agesearch.data.dataset.records import LabelKind, Rejected, Rotation, SourceRecord, Split
+from agesearch.data.dataset.records import LabelKind, Rejected, Rotation, SourceRecord
 from agesearch.data.images.files import on_disk, printable
+from agesearch.data.sources.values import BadLabel, clean
 from agesearch.errors import InputError, unknown_name
 from agesearch.storage import Location
 
@@ -25,22 +24,11 @@ IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm"}
 )
 
-_NUMBER = r"(\d+(?:\.\d+)?)"
-_AGE_RANGE = re.compile(rf"^[\[(]?\s*{_NUMBER}\s*(?:-|–|—|,|;|to|\.\.)\s*{_NUMBER}\s*[\])]?$")
-_OPEN_RANGE = re.compile(rf"^(?:{_NUMBER}\s*\+|(?:more than|over)\s+{_NUMBER})$", re.IGNORECASE)
 _MAX_DEPTH = 32
 #: The longest name and path that file systems take; a longer one fails in the system, not in a row.
 _MAX_NAME_BYTES, _MAX_PATH_BYTES = 255, 2048
-
-_SPLITS = {
-    **dict.fromkeys(("train", "training", "trn", "tr"), Split.TRAIN),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), Split.VAL),
-    **dict.fromkeys(("test", "testing", "tst", "eval"), Split.TEST),
-}
-_SEXES = {
-    **dict.fromkeys(("m", "male", "man", "boy"), "male"),
-    **dict.fromkeys(("f", "female", "woman", "girl"), "female"),
-}
+_BACKSLASH = re.compile(r"\\(?!x[89a-f][0-9a-f])")
+_WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 
 
 @dataclass(frozen=True)
@@ -78,11 +66,20 @@ class Variant:
 
 
 @dataclass(frozen=True)
+class Findings:
+    """What a reader learns from the files themselves: the kind of their labels, and notes for their users."""
+
+    label_kind: LabelKind | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Source:
     """A reader and what its users must know: the layout on disk, the kind of label, licence, identities.
 
     The first of ``variants`` is taken unless the user names another. ``rotations`` gives the owner's turns
-    over the folds; ``notes`` go into the manifest and onto the data card.
+    over the folds, ``findings`` what depends on the files that are read; ``notes`` go into the manifest and
+    onto the data card.
     """
 
     layout: str
@@ -92,6 +89,7 @@ class Source:
     read: Reader
     variants: Mapping[str, Variant] = field(default_factory=dict)
     rotations: Callable[[SourceOptions], tuple[Rotation, ...]] = lambda _: ()
+    findings: Callable[[SourceOptions], Findings] = lambda _: Findings()
     notes: tuple[str, ...] = ()
 
     def variant(self, name: str | None) -> str | None:
@@ -122,67 +120,28 @@ class Source:
         }
 
 
-class BadLabel(ValueError):  # noqa: N818 - a row's fault, counted by its reason
-    """A label that cannot be used; ``reason`` is a short name for counting."""
+def unix_path(written: str) -> str:
+    """A path as annotations write it -> with ``/`` between its parts: tables made on Windows have ``\\``.
 
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
-
-
-def parse_age(text: str) -> tuple[float | None, float | None, float | None]:
-    """``(age, low, high)`` of an age as written: ``"37"``, ``"37.5"``, or a group ``"25-32"``, ``"(25,
-    32)"``, ``"60+"`` (then ``age`` is None). ``BadLabel`` ``no_age`` for an empty one, ``bad_age`` for NaN,
-    text, an age outside 0..100 or a group upside down.
+    A ``\\xHH`` stays: ``files.printable`` writes the bytes of a name that is not UTF-8 so.
     """
-    written = text.strip()
-    if not written or written.lower() in ("none", "null", "na", "n/a"):
-        raise BadLabel("no_age", "no age is given")
-    group = _AGE_RANGE.match(written)
-    if group:
-        return None, *age_range(float(group[1]), float(group[2]), written)
-    opened = _OPEN_RANGE.match(written)
-    if opened:
-        return None, _valid_age(float(opened[1] or opened[2]), written), float(MAX_AGE)
-    return parse_number(written), None, None
-
-
-def age_range(low: float, high: float, written: str) -> tuple[float, float]:
-    """Both ends of an age group in 0..100; ``BadLabel`` where it is upside down."""
-    if low > high:
-        raise BadLabel("bad_age", f"the range '{written[:40]}' is upside down")
-    return _valid_age(low, written), _valid_age(high, written)
-
-
-def parse_number(written: str) -> float:
-    """One age in years, 0..100; ``BadLabel`` otherwise."""
-    try:
-        return _valid_age(float(written), written)
-    except ValueError as error:
-        if isinstance(error, BadLabel):
-            raise
-        raise BadLabel("bad_age", f"'{written[:40]}' is not an age") from error
-
-
-def parse_split(text: str) -> Split | None:
-    """The split as owners write it; None for an empty cell, ``BadLabel`` ``bad_split`` for anything else."""
-    written = text.strip().lower()
-    if not written:
-        return None
-    if written not in _SPLITS:
-        raise BadLabel("bad_split", f"'{text[:40]}' is not train, val or test")
-    return _SPLITS[written]
-
-
-def parse_sex(text: str) -> str | None:
-    """``male``, ``female``, another word as it stands, or None for an empty cell."""
-    written = text.strip().lower()
-    return _SEXES.get(written, written) or None
+    return _BACKSLASH.sub("/", written)
 
 
 def resolve(path: str, root: Location) -> str:
-    """An image's path as a source writes it -> one that can be opened; absolute paths and URIs stay."""
-    return path if "://" in path or os.path.isabs(path) else str(root / path)
+    """An image's path as a source writes it -> one that can be opened; absolute paths and URIs stay.
+
+    ``BadLabel`` ``path_outside`` for a path of a Windows machine (``C:\\faces\\1.jpg``).
+    """
+    if _WINDOWS.match(path):
+        raise BadLabel(
+            "path_outside",
+            f"'{path[:200]}' is a path of a Windows machine: write paths relative to a folder, and give that "
+            "with --images",
+        )
+    if "://" in path or os.path.isabs(path):
+        return path
+    return str(root / unix_path(path).removeprefix("./"))
 
 
 def inside(path: str, root: Location) -> str:
@@ -192,7 +151,7 @@ def inside(path: str, root: Location) -> str:
     come from outside, and must not name other files of this machine), ``bad_path`` for one that no file
     system takes.
     """
-    written = path.strip()
+    written = clean(path)
     if not written:
         raise BadLabel("no_path", "no image is named")
     parts = written.replace("\\", "/").split("/")
@@ -201,7 +160,7 @@ def inside(path: str, root: Location) -> str:
     lengths = [len(part.encode("utf-8", "replace")) for part in (*parts, written)]
     if "\0" in written or max(lengths[:-1]) > _MAX_NAME_BYTES or lengths[-1] > _MAX_PATH_BYTES:
         raise BadLabel("bad_path", f"{written[:80]!r} cannot be a path")
-    return str(root / written.removeprefix("./"))
+    return str(root / unix_path(written).removeprefix("./"))
 
 
 def read_names(
@@ -287,9 +246,3 @@ def _image_or_reason(name: str, place: str) -> str | Rejected:
 def _told(path: str, root: Location) -> str:
     """A local path as the root was written, in valid UTF-8."""
     return printable(str(root) + path[len(root.path) :])
-
-
-def _valid_age(age: float, written: str) -> float:
-    if not math.isfinite(age) or not 0.0 <= age <= MAX_AGE:
-        raise BadLabel("bad_age", f"'{written[:40]}' is not an age in 0..{MAX_AGE}")
-    return age

@@ -4,14 +4,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
 from agesearch.data.dataset.records import Rejected, SourceRecord, Split
-from agesearch.data.sources.base import BadLabel, Source, SourceOptions, parse_number
+from agesearch.data.sources.base import Source, SourceOptions
 from agesearch.data.sources.matlab import mat_struct, mat_text
 from agesearch.data.sources.tables import entry, missing_files
+from agesearch.data.sources.values import parse_whole, parse_years
 from agesearch.errors import InputError
 from agesearch.storage import Location
 
@@ -20,6 +20,7 @@ _STRUCT = "celebrityImageData"
 _FIELDS = ("name", "age", "identity", "rank")
 #: Celebrities up to these ranks of their year of birth were cleaned by hand, for validation and test.
 _LAST_VAL_RANK, _LAST_TEST_RANK = 2, 5
+_LARGEST = 1_000_000
 
 
 def read(options: SourceOptions) -> Iterator[SourceRecord | Rejected]:
@@ -58,9 +59,9 @@ def _entry(
         return SourceRecord(
             path,
             "cacd2000",
-            age=parse_number(age),
-            subject_id=str(_whole(identity, "bad_identity")),
-            split=_split(_whole(rank, "bad_rank")),
+            age=parse_years(age),
+            subject_id=str(parse_whole(identity, "bad_identity", 1, _LARGEST)),
+            split=_split(parse_whole(rank, "bad_rank", 1, _LARGEST)),
         )
 
     return entry(meta, number, "cacd2000", images, name, build)
@@ -70,17 +71,6 @@ def _split(rank: int) -> Split:
     if rank <= _LAST_VAL_RANK:
         return Split.VAL
     return Split.TEST if rank <= _LAST_TEST_RANK else Split.TRAIN
-
-
-def _whole(written: str, reason: str) -> int:
-    """A whole number from 1; MATLAB keeps it as a float."""
-    try:
-        value = float(written)
-    except ValueError as error:
-        raise BadLabel(reason, f"'{written[:40]}' is no number") from error
-    if not math.isfinite(value) or value < 1:
-        raise BadLabel(reason, f"'{written[:40]}' is not a number from 1")
-    return int(value)
 
 
 SOURCE = Source(

@@ -7,20 +7,22 @@ from functools import partial
 
 from agesearch.ages import MAX_AGE
 from agesearch.data.dataset.records import Rejected, SourceRecord, Split
-from agesearch.data.sources.base import BadLabel, Source, SourceOptions, parse_sex
+from agesearch.data.sources.base import Source, SourceOptions
 from agesearch.data.sources.tables import entry, find, missing_files, named_rows
+from agesearch.data.sources.values import BadLabel, parse_age, parse_sex
 from agesearch.errors import InputError
 from agesearch.storage import Location
 
 _TABLES = {Split.TRAIN: "fairface_label_train.csv", Split.VAL: "fairface_label_val.csv"}
 _COLUMNS = ("file", "age", "gender", "race")
 _CROPS = ("fairface-img-margin025-trainval", "fairface-img-margin125-trainval")
-_GROUPS = {
-    "0-2": (0.0, 2.0),
-    "3-9": (3.0, 9.0),
-    **{f"{decade}-{decade + 9}": (float(decade), decade + 9.0) for decade in range(10, 70, 10)},
-    "more than 70": (70.0, float(MAX_AGE)),
-}
+#: The ends of the nine groups in years; the last is written "more than 70".
+_GROUPS = (
+    (0.0, 2.0),
+    (3.0, 9.0),
+    *((float(decade), decade + 9.0) for decade in range(10, 70, 10)),
+    (70.0, float(MAX_AGE)),
+)
 
 
 def read(options: SourceOptions) -> Iterator[SourceRecord | Rejected]:
@@ -34,7 +36,7 @@ def read(options: SourceOptions) -> Iterator[SourceRecord | Rejected]:
     for split, name in _TABLES.items():
         for line, row in named_rows(root / name, _COLUMNS):
             build = partial(_record, row=row, split=split)
-            yield entry(root / name, line, "fairface", images, row["file"], build)
+            yield entry(root / name, line, "fairface", images, row["file"], build, row)
 
 
 def _images(root: Location) -> Location:
@@ -48,11 +50,9 @@ def _images(root: Location) -> Location:
 
 
 def _record(path: str, row: dict[str, str], split: Split) -> SourceRecord:
-    if row["age"] not in _GROUPS:
-        raise BadLabel(
-            "bad_age" if row["age"] else "no_age", f"'{row['age'][:40]}' is not one of nine groups"
-        )
-    low, high = _GROUPS[row["age"]]
+    _, low, high = parse_age(row["age"], _GROUPS)
+    if (low, high) not in _GROUPS:
+        raise BadLabel("bad_age", f"'{row['age'][:40]}' is not one of the nine groups")
     return SourceRecord(
         path,
         "fairface",

@@ -6,14 +6,8 @@ import re
 from collections.abc import Iterator
 
 from agesearch.data.dataset.records import Rejected, SourceRecord
-from agesearch.data.sources.base import (
-    BadLabel,
-    Source,
-    SourceOptions,
-    check_folder,
-    parse_number,
-    read_names,
-)
+from agesearch.data.sources.base import Source, SourceOptions, check_folder, read_names
+from agesearch.data.sources.values import BadLabel, parse_years
 
 _LAYOUT = "ROOT/[images/]<person, 3 digits>A<age, 2 digits>[a-z].JPG"
 _NAME = re.compile(r"^(\d{3})A(\d{1,3})([a-z]?)\.[a-z]+$", re.IGNORECASE)
@@ -33,7 +27,7 @@ def _record(path: str, relative: str) -> SourceRecord:
     labels = _NAME.match(name)
     if labels is None:
         raise BadLabel("bad_name", f"'{name[:80]}' is not a person, 'A' and an age, such as 001A43a.JPG")
-    return SourceRecord(path, "fgnet", age=parse_number(labels[2]), subject_id=labels[1])
+    return SourceRecord(path, "fgnet", age=parse_years(labels[2]), subject_id=labels[1])
 
 
 SOURCE = Source(

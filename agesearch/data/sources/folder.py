@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from agesearch.data.dataset.records import Rejected, SourceRecord
-from agesearch.data.sources.base import BadLabel, Source, SourceOptions, parse_age, walk_images
+from agesearch.data.sources.base import Source, SourceOptions, walk_images
+from agesearch.data.sources.values import BadLabel, parse_age
 from agesearch.errors import InputError
 
 

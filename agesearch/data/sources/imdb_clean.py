@@ -11,16 +11,16 @@ from collections.abc import Iterator
 from functools import partial
 
 from agesearch.data.dataset.records import Rejected, SourceRecord, Split
-from agesearch.data.sources.base import BadLabel, Source, SourceOptions, Variant, parse_sex
+from agesearch.data.sources.base import Source, SourceOptions, Variant
 from agesearch.data.sources.tables import (
     corners_box,
     entry,
     find,
     missing_files,
     named_rows,
-    parse_box,
     single_age,
 )
+from agesearch.data.sources.values import BadLabel, parse_box, parse_sex
 from agesearch.storage import Location
 
 _NAME = "imdb-clean"
@@ -48,7 +48,7 @@ def read(options: SourceOptions) -> Iterator[SourceRecord | Rejected]:
         if table is not None:
             for line, row in named_rows(table, _COLUMNS):
                 build = partial(_record, row, _SPLITS[part], unlabelled=options.unlabelled)
-                yield entry(table, line, _NAME, images, row["filename"], build)
+                yield entry(table, line, _NAME, images, row["filename"], build, row)
 
 
 def _images(options: SourceOptions, folder: str) -> Location:

@@ -18,18 +18,17 @@ import pyarrow as pa
 
 from agesearch.data.dataset.records import Rejected, SourceRecord
 from agesearch.data.dataset.splits import split_of_key
-from agesearch.data.sources.base import BadLabel, Source, SourceOptions, Variant
+from agesearch.data.sources.base import Source, SourceOptions, Variant
 from agesearch.data.sources.matlab import mat_struct, mat_text, matlab_age
 from agesearch.data.sources.tables import (
-    Box,
     cell,
     entry,
     find,
     missing_files,
     numbered_rows,
-    parse_box,
     single_age,
 )
+from agesearch.data.sources.values import BadLabel, Box, clean, parse_box
 from agesearch.errors import InputError
 from agesearch.specs import SplitSpec
 from agesearch.storage import Location
@@ -180,7 +179,7 @@ def _record(
 ) -> SourceRecord:
     if age is not None and not _YOUNGEST <= age <= _OLDEST:
         raise BadLabel("age_not_1_to_100", f"the age is {age:g}")
-    person = " ".join(name.split())
+    person = " ".join(clean(name).split())
     if not person:
         raise BadLabel("no_identity", "no name is given, and the splits go by names")
     split = split_of_key(f"subject:{person}", _SHARES)

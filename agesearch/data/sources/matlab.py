@@ -17,6 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from agesearch.data.sources.values import clean
 from agesearch.errors import InputError, first_line
 from agesearch.storage import Location
 
@@ -39,11 +40,11 @@ def mat_struct(where: Location, name: str) -> dict[str, Any]:
 
 
 def mat_text(value: pa.Scalar) -> str:
-    """A field's entry as text, a whole number without a point; empty where there is none."""
+    """A field's entry as text, a whole number without a point; empty where there is none or it is NaN."""
     held = value.as_py()
     if held is None:
         return ""
-    return f"{held:.15g}" if isinstance(held, float) else str(held).strip()
+    return clean(f"{held:.15g}" if isinstance(held, float) else str(held))
 
 
 def matlab_age(born: float, year: int) -> int:

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache, partial
 
 from agesearch.data.dataset.records import Rejected, SourceRecord
-from agesearch.data.sources.base import BadLabel, Source, SourceOptions, parse_sex
+from agesearch.data.sources.base import Source, SourceOptions
 from agesearch.data.sources.tables import entry, missing_files, named_rows, single_age
+from agesearch.data.sources.values import BadLabel, parse_sex
 from agesearch.storage import Location
 
 _TABLE = "morph_2008_nonCommercial.csv"
@@ -53,7 +54,7 @@ def read(options: SourceOptions) -> Iterator[SourceRecord | Rejected]:
     for line, row in named_rows(table, _COLUMNS):
         person = people.get(row["id_num"])
         build = partial(_record, row=row, person=person, unlabelled=options.unlabelled)
-        yield entry(table, line, "morph2", images, row["photo"], build)
+        yield entry(table, line, "morph2", images, row["photo"], build, row)
 
 
 def _people(table: Location) -> dict[str, _Person]:

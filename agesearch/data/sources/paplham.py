@@ -16,16 +16,10 @@ import yaml
 from pydantic import ConfigDict
 
 from agesearch.data.dataset.records import Rejected, Rotation, SourceRecord, Split
-from agesearch.data.sources.base import (
-    BadLabel,
-    Source,
-    SourceOptions,
-    inside,
-    parse_age,
-    parse_number,
-)
+from agesearch.data.sources.base import Source, SourceOptions, inside
 from agesearch.data.sources.jsonlist import json_objects
 from agesearch.data.sources.tables import entry, missing_files
+from agesearch.data.sources.values import BadLabel, clean, parse_age, parse_spread
 from agesearch.errors import InputError, first_line
 from agesearch.specs import Spec, load_yaml, parse_spec
 from agesearch.storage import Location
@@ -194,12 +188,11 @@ def _record(path: str, fields: dict[str, Any], plan: _Plan, *, unlabelled: bool)
     fold = fields.get("folder")
     if not isinstance(fold, int) or isinstance(fold, bool) or not 0 <= fold <= _LAST_FOLD:
         raise BadLabel("bad_fold", f"the folder is {str(fold)[:40]!r}, not a number in 0..{_LAST_FOLD}")
-    spread = _text(fields.get("std_age"))
     return SourceRecord(
         path,
         _source(fields),
         age=age,
-        age_std=parse_number(spread) if spread else None,
+        age_std=parse_spread(_text(fields.get("std_age"))),
         age_low=low,
         age_high=high,
         subject_id=_person(fields),
@@ -229,9 +222,7 @@ def _age(value: Any, *, unlabelled: bool) -> tuple[float | None, float | None, f
 
 def _text(value: Any) -> str:
     """A value as text; empty for null and for the NaN that pandas writes for a missing one."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    return str(value).strip()
+    return "" if value is None else clean(str(value))
 
 
 def _box(fields: dict[str, Any]) -> tuple[float, float, float, float] | None:

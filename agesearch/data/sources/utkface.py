@@ -8,14 +8,8 @@ import re
 from collections.abc import Iterator
 
 from agesearch.data.dataset.records import Rejected, SourceRecord
-from agesearch.data.sources.base import (
-    BadLabel,
-    Source,
-    SourceOptions,
-    check_folder,
-    parse_number,
-    read_names,
-)
+from agesearch.data.sources.base import Source, SourceOptions, check_folder, read_names
+from agesearch.data.sources.values import BadLabel, parse_years
 
 _LAYOUT = "ROOT/**/<age>_<0 male, 1 female>_<race 0-4>_<date and time>.jpg[.chip.jpg]"
 _SEXES = ("male", "female")
@@ -41,7 +35,7 @@ def _record(path: str, relative: str) -> SourceRecord:
         raise BadLabel("bad_name", f"'{name[:80]}' is not age_sex_race_date")
     age, sex, race = labels.groups()
     return SourceRecord(
-        path, "utkface", age=parse_number(age), sex=_SEXES[int(sex)], ethnicity=_RACES[int(race)]
+        path, "utkface", age=parse_years(age), sex=_SEXES[int(sex)], ethnicity=_RACES[int(race)]
     )
 
 

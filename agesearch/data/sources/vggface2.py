@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from agesearch.data.dataset.records import Rejected, SourceRecord, Split
 from agesearch.data.dataset.splits import split_of_key
-from agesearch.data.sources.base import BadLabel, Source, SourceOptions, inside, parse_sex
+from agesearch.data.sources.base import Source, SourceOptions, inside
 from agesearch.data.sources.tables import (
     cell,
     cell_rows,
@@ -27,9 +27,9 @@ from agesearch.data.sources.tables import (
     find,
     missing_files,
     numbered_rows,
-    parse_box,
     single_age,
 )
+from agesearch.data.sources.values import BadLabel, parse_box, parse_number, parse_sex
 from agesearch.errors import InputError
 from agesearch.specs import SplitSpec
 from agesearch.storage import Location
@@ -182,8 +182,8 @@ def _key(path: str) -> int:
 
 def _number(written: str) -> float:
     try:
-        return float(written)
-    except ValueError:
+        return parse_number(written)
+    except BadLabel:
         return float(_UNKNOWN)
 
 
