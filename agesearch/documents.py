@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from agesearch.errors import InputError
 from agesearch.storage import Location
+from agesearch.validation_messages import first_fault
 
 SpecType = TypeVar("SpecType", bound="Spec")
 
@@ -62,18 +63,13 @@ def parse_spec(kind: type[SpecType], document: Any, where: str) -> SpecType:
     try:
         return kind.model_validate(document)
     except ValidationError as error:
-        raise InputError(f"{where}: {describe_validation(error)}") from error
+        raise InputError(f"{where}: {describe_validation(error, kind, document)}") from error
 
 
-def describe_validation(error: ValidationError) -> str:
-    """One line for the first of pydantic's findings: field, rule and value."""
-    first = error.errors(include_url=False)[0]
-    field = ".".join(str(part) for part in first["loc"]) or "the document"
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    if first["type"] == "extra_forbidden":
-        return f"'{field}' is not a known field{more}."
-    value = "" if first["type"] == "missing" else f", but is {first['input']!r:.80}"
-    return f"'{field}': {first['msg']}{value}{more}."
+def describe_validation(error: ValidationError, kind: Any = None, document: Any = None) -> str:
+    """One line for what is to be mended first in a ``document`` that is no ``kind``: field, rule, value."""
+    message = first_fault(error, kind, document).message
+    return message if message.endswith("?") else f"{message}."
 
 
 def load_yaml(where: str) -> Any:
@@ -107,11 +103,12 @@ class Document:
 
     def spec(self, kind: type[SpecType], value: Any = None) -> SpecType:
         """The document (or ``value`` in its place) as a spec; an ``InputError`` names the line at fault."""
+        document = self.value if value is None else value
         try:
-            return kind.model_validate(self.value if value is None else value)
+            return kind.model_validate(document)
         except ValidationError as error:
-            place = self.at(error.errors(include_url=False)[0]["loc"])
-            raise InputError(f"{place}: {describe_validation(error)}") from error
+            place = self.at(first_fault(error, kind, document).keys)
+            raise InputError(f"{place}: {describe_validation(error, kind, document)}") from error
 
     def at(self, keys: Sequence[str | int]) -> str:
         """``'file' line 12``: the line of the deepest part of ``keys`` that the document has."""

@@ -12,17 +12,18 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from agesearch.artefacts import MODEL, MODEL_FILE, ORDER_FILE, not_one
 from agesearch.errors import InputError
 from agesearch.models.trained_on import TrainedOn
 from agesearch.provenance import installed
 from agesearch.specs import CropSpec, ModelSpec, Spec, TrainSpec, digest_of, parse_spec
 from agesearch.storage import Location
 
-MANIFEST = "manifest.json"
+MANIFEST = MODEL_FILE
 WEIGHTS = "weights.safetensors"
 ONNX = "model.onnx"
 #: The manifest of an order teacher (``agesearch.models.order_net``), which is no model of ages.
-ORDER_TEACHER = "order.json"
+ORDER_MANIFEST = ORDER_FILE
 
 #: The largest weights file that is read: a VGG-16 with its ImageNet classifier has 0.55 GB.
 MAX_WEIGHTS_BYTES = 2 * 1024**3
@@ -73,15 +74,8 @@ class ModelManifest(Spec):
 def read_folder_manifest(folder: str | Location) -> ModelManifest:
     """The manifest of a model folder; an ``InputError`` says where none is, or what is wrong with it."""
     where = Location.of(folder)
-    if (where / ORDER_TEACHER).exists():
-        raise InputError(
-            f"'{where}' is an order teacher: it sorts faces by age, and gives no ages. Name a teacher of "
-            "'agesearch teach --kind age'."
-        )
     if not (where / MANIFEST).exists():
-        raise InputError(
-            f"'{where}' is not a model: it has no {MANIFEST}. Make a teacher with 'agesearch teach'."
-        )
+        raise not_one(where, MODEL, MANIFEST)
     return parse_spec(ModelManifest, (where / MANIFEST).read_json(), str(where / MANIFEST))
 
 

@@ -14,15 +14,15 @@ from pydantic import Field
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from agesearch.errors import InputError
+from agesearch.artefacts import ORDER_TEACHER, not_one
 from agesearch.models.folder import fill
-from agesearch.models.manifest import ORDER_TEACHER, WEIGHTS, library_versions, read_known
+from agesearch.models.manifest import ORDER_MANIFEST, WEIGHTS, library_versions, read_known
 from agesearch.models.zoo import AgeNet, build, untrained
 from agesearch.provenance import now
 from agesearch.specs import CropSpec, ModelSpec, OrderTrainSpec, Spec, digest_of, parse_spec
 from agesearch.storage import Location
 
-ORDER = ORDER_TEACHER
+ORDER = ORDER_MANIFEST
 
 
 class OrderManifest(Spec):
@@ -99,9 +99,7 @@ def read_order_manifest(folder: str | Location) -> OrderManifest:
     """The manifest of an order teacher; an ``InputError`` says where none is, or what is wrong with it."""
     where = Location.of(folder)
     if not is_order_teacher(where):
-        raise InputError(
-            f"'{where}' is not an order teacher: it has no {ORDER}. Make one with 'teach --kind order'."
-        )
+        raise not_one(where, ORDER_TEACHER, ORDER)
     return parse_spec(OrderManifest, (where / ORDER).read_json(), str(where / ORDER))
 
 

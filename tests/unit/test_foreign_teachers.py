@@ -191,11 +191,11 @@ def test_scorers_travel_and_can_be_timed(tmp_path: Path) -> None:
         ({"input": {"name": "x", "size": 32, "std": 0}}, "std must be > 0"),
         ({"input": {"name": "x", "size": 32, "dtype": "uint8", "mean": 3}}, "leave out scale, mean and std"),
         ({"output": {"kind": "scalar", "name": "age", "spread": 3}}, "the file's are: means, softmax"),
-        ({"output": {"kind": "scalar", "name": "means"}}, "'onnx.output.scalar.spread': Field required"),
+        ({"output": {"kind": "scalar", "name": "means"}}, "'output.spread' is missing"),
         ({"output": {"kind": "pmf", "name": "softmax", "ages": [1, 2]}}, "has 3 values a face"),
         ({"output": {"kind": "pmf", "name": "softmax", "ages": [3, 2, 1]}}, "and rise"),
         ({"output": {"kind": "groups", "name": "softmax", "groups": [[5, 2], [3, 4]]}}, "first <= last"),
-        ({"weights": "x"}, "'onnx.weights' is not a known field"),
+        ({"weights": "x"}, "line 15: 'weights' is not a known field"),
     ],
 )
 def test_a_wrong_manifest_is_told_in_one_line(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

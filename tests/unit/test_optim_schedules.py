@@ -59,7 +59,5 @@ def test_specs_name_exactly_the_rows_of_the_tables() -> None:
     assert set(get_args(fields["optimiser"].annotation)) == set(OPTIMISERS)
     assert set(get_args(fields["schedule"].annotation)) == set(SCHEDULES)
     spec = TrainSpec(model=ModelSpec(arch="lcnet_035"))
-    with pytest.raises(
-        InputError, match=r"optim.optimiser': Input should be 'adamw' or 'sgd', but is 'lion'"
-    ):
+    with pytest.raises(InputError, match=r"optim.optimiser' must be 'adamw' or 'sgd', but is 'lion'"):
         spec.with_values({"optim.optimiser": "lion"})

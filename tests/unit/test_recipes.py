@@ -64,7 +64,7 @@ def test_what_cannot_be_set_is_refused_by_name() -> None:
         _spec("adience", **{"model.arch": "vgg16"})
     with pytest.raises(InputError, match="'optim.rate' is not a field of TrainSpec"):
         _spec("adience", **{"optim.rate": 1})
-    with pytest.raises(InputError, match=r"'model.head': Input should be 'softmax', 'groups', 'coral'"):
+    with pytest.raises(InputError, match=r"'model.head' must be 'softmax', 'groups', 'coral'"):
         _spec("adience", **{"model.head": "corral"})
 
 

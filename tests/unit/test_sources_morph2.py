@@ -9,8 +9,8 @@ import pytest
 from more_public_trees import MORPH_HEADER, morph2, put_nothing, read_tree
 
 from agesearch.data.dataset.records import SourceRecord
-from agesearch.data.sources.values import BadLabel
 from agesearch.data.sources.morph2 import _check_age
+from agesearch.data.sources.values import BadLabel
 from agesearch.errors import InputError
 
 

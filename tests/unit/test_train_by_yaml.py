@@ -103,8 +103,8 @@ def test_every_loss_has_a_weight_in_the_spec_and_no_weight_is_without_a_loss() -
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("  hint_loss: l1\n", "'distill.hint_loss': Input should be 'mse' or 'cosine'"),
-        ("  teacher_bound: some\n", "'distill.teacher_bound': Input should be 'off', 'drop' or 'weight'"),
+        ("  hint_loss: l1\n", "'distill.hint_loss' must be 'mse' or 'cosine'"),
+        ("  teacher_bound: some\n", "'distill.teacher_bound' must be 'off', 'drop' or 'weight'"),
         ("  dkd_windows: 3\n", "'distill.dkd_windows' is not a known field"),
     ],
 )

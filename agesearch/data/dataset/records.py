@@ -12,12 +12,12 @@ from typing import Literal
 import pyarrow as pa
 from pydantic import Field
 
-from agesearch.errors import InputError
+from agesearch.artefacts import DATASET, DATASET_FILE, not_one
 from agesearch.specs import CropSpec, Spec, parse_spec
 from agesearch.storage import Location
 
 SCHEMA_VERSION = 2
-MANIFEST = "dataset.json"
+MANIFEST = DATASET_FILE
 SHARDS = "shards"
 QUARANTINE = "quarantine.parquet"
 
@@ -160,7 +160,5 @@ def read_manifest(dataset: str | Location) -> Manifest:
     """The manifest of a dataset; an ``InputError`` says where none is, or what is wrong with it."""
     folder = Location.of(dataset)
     if not (folder / MANIFEST).exists():
-        raise InputError(
-            f"'{folder}' is not a dataset: it has no {MANIFEST}. Make one with 'agesearch data ingest'."
-        )
+        raise not_one(folder, DATASET, MANIFEST)
     return parse_spec(Manifest, (folder / MANIFEST).read_json(), str(folder / MANIFEST))

@@ -14,9 +14,11 @@ import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from agesearch.ages import MAX_AGE
+from agesearch.documents import Document
 from agesearch.errors import InputError
-from agesearch.specs import Spec, describe_validation, load_yaml
+from agesearch.specs import Spec, describe_validation
 from agesearch.storage import Location
+from agesearch.validation_messages import first_fault
 
 #: Ensembles may hold ensembles, this deep: a document that lists itself ends here.
 MAX_DEPTH = 4
@@ -190,13 +192,15 @@ def is_teacher_file(where: str | Location) -> bool:
 
 def read_teacher_file(where: str | Location) -> TeacherFile:
     """The document, validated; an ``InputError`` names the field and the rule it breaks."""
-    document: Any = load_yaml(str(where))
+    source = Document(str(where))
+    document: Any = source.value
     if not isinstance(document, dict) or document.get("kind") not in ("onnx", "ensemble"):
         raise InputError(f"'{where}' is not a teacher's manifest: its 'kind' must be onnx or ensemble.")
     try:
         return _DOCUMENT.validate_python(document)
     except ValidationError as error:
-        raise InputError(f"'{where}': {describe_validation(error)}") from error
+        place = source.at(first_fault(error, TeacherFile, document).keys)
+        raise InputError(f"{place}: {describe_validation(error, TeacherFile, document)}") from error
 
 
 def beside(document: str | Location, path: str) -> Location:

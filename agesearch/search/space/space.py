@@ -9,7 +9,8 @@ architecture is in the zoo, each condition can hold. An error names the file and
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any
 
 from pydantic import ValidationError
@@ -35,6 +36,7 @@ from agesearch.specs import (
     describe_validation,
 )
 from agesearch.storage import Location
+from agesearch.validation_messages import first_fault
 
 __all__ = [
     "ARCH",
@@ -181,17 +183,23 @@ def _sorted_dimensions(document: Document) -> dict[str, Any]:
         kinds = {_KINDS[key] for key in entry if key in _KINDS} if isinstance(entry, dict) else set()
         if len(kinds) != 1:
             raise InputError(
-                f"{place}: '{name}' must be {{choices: [...]}}, {{low: a, high: b}} (with log, step, "
-                f"integer) or {{variants: {{NAME: {{...}}}}}}, with 'when' if wanted, but is {entry!r:.60}."
+                f"{place}: {_misspelt(entry)}'{name}' must be {{choices: [...]}}, {{low: a, high: b}} (with "
+                f"log, step, integer) or {{variants: {{NAME: {{...}}}}}}, with 'when' if wanted, but is "
+                f"{entry!r:.60}."
             )
+        kind = kinds.pop()
         try:
-            parsed[name] = kinds.pop().model_validate(entry)
+            parsed[name] = kind.model_validate(entry)
         except ValidationError as error:
-            place = document.at(("space", name, *_in_file(error)))
-            raise InputError(f"{place}: '{name}': {describe_validation(error)}") from error
+            place = document.at(("space", name, *first_fault(error, kind, entry).keys))
+            raise InputError(f"{place}: '{name}': {describe_validation(error, kind, entry)}") from error
     return value | {"space": parsed}
 
 
-def _in_file(error: ValidationError) -> Sequence[str | int]:
-    """Where pydantic's first finding stands in a dimension of the document."""
-    return tuple(error.errors(include_url=False)[0]["loc"])
+def _misspelt(entry: Any) -> str:
+    """The key that a dimension was to have, where one of its keys is nearly that."""
+    for key in entry if isinstance(entry, dict) else ():
+        guess = get_close_matches(str(key), _KINDS, n=1)
+        if key not in _KINDS and guess:
+            return f"'{key}' is not a known field: did you mean '{guess[0]}'? "
+    return ""

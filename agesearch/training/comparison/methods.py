@@ -25,7 +25,7 @@ from agesearch.distill.order_losses import order_loss
 from agesearch.documents import Document
 from agesearch.errors import InputError, first_line, unknown_name
 from agesearch.models.architectures import architecture
-from agesearch.models.manifest import ORDER_TEACHER
+from agesearch.models.manifest import ORDER_MANIFEST
 from agesearch.specs import OrderTrainSpec, Scalar, Spec, TrainSpec
 from agesearch.storage import Location
 from agesearch.training.protocols.recipes import check_scale, smaller
@@ -259,7 +259,7 @@ class _File:
             if not place.exists():
                 known = f" (known names: {', '.join(named)})" if named else ""
                 raise InputError(f"{self.document.at(at)}: there is no {kind} '{asked}'{known}.")
-            if (place / ORDER_TEACHER).exists() != (kind == "order"):
+            if (place / ORDER_MANIFEST).exists() != (kind == "order"):
                 raise InputError(
                     f"{self.document.at(at)}: '{asked}' is no {_KINDS[kind].split(' ', 1)[1]}: an order "
                     "teacher sorts faces and gives no ages."
