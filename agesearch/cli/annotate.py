@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from agesearch.cli.common import AddressOption, JsonOption, err, out, print_json, shown_progress, table
+from agesearch.cli.dataset_notes import tell_empty_splits
 
 _EXAMPLE = "Example: agesearch annotate --teacher teacher --data unlabelled --max-spread 8 --out annotated"
 
@@ -72,6 +73,7 @@ def annotate(
         manifest, is_new = run_annotate(
             teacher, data, out_folder, spec, replace=replace, on_progress=on_progress
         )
+    tell_empty_splits(manifest.counts, "Mix in faces that have some, with 'agesearch data mix'.")
     if as_json:
         print_json({"out": out_folder, "is_new": is_new, "manifest": manifest.model_dump(mode="json")})
         return

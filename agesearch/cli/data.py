@@ -9,6 +9,7 @@ import typer
 
 from agesearch.cli import check, mix, synth
 from agesearch.cli.common import AddressOption, JsonOption, err, out, print_json, shown_progress, table
+from agesearch.cli.dataset_notes import tell_empty_splits, tell_next, tell_notes
 from agesearch.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,6 +21,10 @@ _SPLITS = ("train", "val", "test")
 #: Names and paths of a source are printed as they are, on one line.
 _PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
 
+_REMEDY = (
+    "A source that names its own splits keeps them; others are split by --val and --test, by subject: give "
+    "other shares, with --replace, or add faces with 'agesearch data mix'."
+)
 _LIST_EXAMPLE = "Example: agesearch data list adience"
 _INSPECT_EXAMPLE = "Example: agesearch data inspect faces/photos --html photos.html"
 _INGEST_EXAMPLE = (
@@ -80,6 +85,7 @@ def ingest(
     changed in the source, and a run that was stopped or killed goes on where it was.
     """
     from agesearch.api.ingest import ingest as run_ingest
+    from agesearch.data.sources import source_named
 
     with shown_progress() as on_progress:
         done = run_ingest(
@@ -111,6 +117,11 @@ def ingest(
         _tell_ingested(out_folder, done.manifest, is_new=done.is_new)
         told = ", ".join(f"{count} {name}" for name, count in asdict(done.changes).items())
         err.print(f"Records of the source: {told}.", **_PLAIN)
+    usual = source_named(source).notes
+    tell_notes(note for note in done.manifest.notes if note not in usual)
+    tell_empty_splits(done.manifest.counts, _REMEDY)
+    if not as_json:
+        tell_next(out_folder, done.manifest)
 
 
 def inspect(
@@ -199,8 +210,9 @@ def _listed(counts: dict[str, int]) -> str:
 def _tell_ingested(out_folder: str, manifest: Manifest, *, is_new: bool) -> None:
     state = "made:" if is_new else "is up to date, nothing to do:"
     counts = ", ".join(f"{name} {manifest.counts.get(name, 0)}" for name in _SPLITS)
+    labels = f"labels: {manifest.label_kind}"
     subjects = f"{manifest.subjects} subjects" if manifest.subjects else "subjects unknown"
-    err.print(f"{out_folder} {state} {manifest.faces} faces ({counts}), {subjects}.", **_PLAIN)
+    err.print(f"{out_folder} {state} {manifest.faces} faces ({counts}), {subjects}, {labels}.", **_PLAIN)
     if manifest.left_out:
         told = ", ".join(f"{reason} {count}" for reason, count in manifest.left_out.items())
         err.print(f"Left out, see quarantine.parquet: {told}.", **_PLAIN)

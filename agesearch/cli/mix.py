@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from agesearch.cli.common import JsonOption, err, print_json, shown_progress
+from agesearch.cli.dataset_notes import tell_empty_splits, tell_next
 
 _EXAMPLE = "Example: agesearch data mix mixture.yaml --out faces-mixed"
 _PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
@@ -36,6 +37,7 @@ def mix(
     with shown_progress() as on_progress:
         manifest, is_new = run_mix(spec, out_folder, replace=replace, on_progress=on_progress)
     kinds = kinds_by_split(out_folder)
+    tell_empty_splits(manifest.counts, "Give it faces of one of the datasets ('splits: [train, val, test]').")
     if as_json:
         document = {"out": out_folder, "is_new": is_new, "manifest": manifest.model_dump(mode="json")}
         print_json(document | {"label_kinds": kinds})
@@ -54,3 +56,4 @@ def mix(
     if manifest.left_out:
         told = ", ".join(f"{reason} {count}" for reason, count in manifest.left_out.items())
         err.print(f"Left out, see quarantine.parquet: {told}.", **_PLAIN)
+    tell_next(out_folder, manifest)

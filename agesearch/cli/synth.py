@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from agesearch.cli.common import AddressOption, JsonOption, err, print_json, shown_progress
+from agesearch.cli.dataset_notes import tell_empty_splits, tell_next
 
 
 def add_to(data_app: typer.Typer) -> None:
@@ -47,6 +48,7 @@ def synth(
             spec, out, workers=workers, replace=replace, address=address, on_progress=on_progress
         )
     manifest = done.manifest
+    tell_empty_splits(manifest.counts, "Make more faces (--count), with --replace.")
     if as_json:
         print_json({"out": out, "is_new": done.is_new, "manifest": manifest.model_dump(mode="json")})
         return
@@ -55,3 +57,4 @@ def synth(
     err.print(
         f"{out} {state} {manifest.faces} faces ({parts}).", highlight=False, soft_wrap=True, markup=False
     )
+    tell_next(out, manifest)

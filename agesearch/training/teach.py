@@ -10,6 +10,7 @@ import numpy as np
 
 from agesearch import metrics
 from agesearch.data.dataset.records import Manifest, Split, read_manifest
+from agesearch.data.dataset.shards import labelled
 from agesearch.data.reading.loading import load_split, resident
 from agesearch.errors import ConflictError, InputError
 from agesearch.measure.accuracy import mae
@@ -60,7 +61,7 @@ def teach(
     folder, target = Location.of(dataset), Location.of(out)
     manifest = read_manifest(folder)
     architecture(spec.model.arch)
-    _refuse_empty(manifest, folder)
+    _refuse_unlabelled(manifest, folder)
     identity = {"spec": spec.model_dump(mode="json"), "data": manifest.content_digest}
     done = _taken(target, identity)
     if done is not None:
@@ -128,9 +129,15 @@ def _taken(out: Location, identity: dict[str, Any]) -> ModelManifest | None:
     return read_model_manifest(out) if MANIFEST in names else None
 
 
-def _refuse_empty(manifest: Manifest, folder: Location) -> None:
+def _refuse_unlabelled(manifest: Manifest, folder: Location) -> None:
     for split in (Split.TRAIN, Split.VAL):
         if not manifest.counts.get(split):
             raise InputError(
                 f"'{folder}' has no faces in its split '{split}': ingest it with a share for it."
+            )
+        found = labelled(folder, split)
+        if not found.ages and not found.groups:
+            raise InputError(
+                f"None of the faces in the split '{split}' of '{folder}' has an age or an age group, and a "
+                "teacher learns from them: ingest it from labels."
             )

@@ -66,6 +66,8 @@ def teach_order(
     if done is not None:
         return done
     train, val = read_arrays(folder, Split.TRAIN), read_arrays(folder, Split.VAL)
+    for faces in (train, val):
+        Sequences(faces.age, spec.order.length, spec.order.gap)  # says now what is wrong with them
     with exclusive(target, "The teacher"):
         use_threads(threads)
         sorter = _Sorter(spec, train, val, target)
@@ -107,7 +109,6 @@ class _Sorter:
         self._ids = [str(sample_id) for sample_id in train.sample_id]
         self._ages, self._val = train.age, val
         self._sequences = Sequences(train.age, spec.order.length, spec.order.gap)
-        Sequences(val.age, spec.order.length, spec.order.gap)  # says now what is wrong with them
         self._augment = Augmenter(spec.augment, spec.seed)
         torch.manual_seed(spec.seed)
         self.net: OrderNet = build_order(spec.model).to(self._device)

@@ -62,6 +62,11 @@ class Sequences:
 
     def _refuse_too_few(self) -> None:
         possible = len(self._tight)
+        if not len(self._ages):
+            raise InputError(
+                "None of the faces has an exact age, and an order teacher sorts them by age: it cannot learn "
+                "from age groups."
+            )
         if possible < self._length:
             raise InputError(
                 f"Sequences of {self._length} faces with ages {self._gap:g} years apart cannot be drawn: the "

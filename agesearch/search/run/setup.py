@@ -13,7 +13,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from agesearch.data.dataset.records import Manifest, Split, read_manifest
-from agesearch.errors import ConflictError, InputError, first_line
+from agesearch.data.dataset.shards import labelled
+from agesearch.errors import ConflictError, InputError, command, first_line
 from agesearch.measure.speed import LatencyTable, SpeedRow, hardware_name
 from agesearch.models.foreign.document import is_teacher_file
 from agesearch.models.identity import model_digest, read_model_manifest, wanting_align
@@ -134,13 +135,25 @@ def _default_inputs(header: StudyHeader, on_progress: Listener) -> TrialInputs:
 
 
 def refuse_empty(dataset: Location, manifest: Manifest) -> None:
-    """An ``InputError`` where a split that a search needs has no faces."""
+    """An ``InputError`` where a split that a search needs has no faces, or where no validation face has an
+    exact age: students are compared by their error in years, whatever their heads and losses learn from.
+    """
     for split in (Split.TRAIN, Split.VAL):
         if not manifest.counts.get(split.value):
             raise InputError(
                 f"The dataset '{dataset}' has no faces in its {split.value} split, "
                 "and a search needs both train and val faces."
             )
+    found = labelled(dataset, Split.VAL)
+    if not found.ages:
+        state = "age groups and no exact ages" if found.groups else "no ages"
+        annotate = command("annotate", "--teacher", "TEACHER", "--data", dataset, "--out", f"{dataset}-ages")
+        instead = f"{annotate} --labelled replace" if found.groups else annotate
+        raise InputError(
+            f"The val faces of '{dataset}' have {state}, and a search compares students by their error in "
+            "years: mix in val faces with exact ages ('agesearch data mix'), or give these a teacher's, with:"
+            f" {instead}"
+        )
 
 
 def study_header(
@@ -208,7 +221,7 @@ def taken(folder: StudyFolder, spec: StudySpec, manifest: Manifest, teachers: Te
     what = "this study" if same else "another study (its spec, dataset or teacher differs)"
     return ConflictError(
         f"'{folder.root}' already holds {what}, with {finished} of {old.spec.trials} trials finished: "
-        f"go on with 'agesearch tune --resume {folder.root}', or choose another --out."
+        f"choose another --out, or go on with: {command('resume', folder.root)}"
     )
 
 

@@ -25,7 +25,8 @@ from agesearch.distill.order_losses import order_loss
 from agesearch.documents import Document
 from agesearch.errors import InputError, first_line, unknown_name
 from agesearch.models.architectures import architecture
-from agesearch.models.manifest import ORDER_MANIFEST
+from agesearch.models.identity import read_model_manifest
+from agesearch.models.order_net import read_order_manifest
 from agesearch.specs import OrderTrainSpec, Scalar, Spec, TrainSpec
 from agesearch.storage import Location
 from agesearch.training.protocols.recipes import check_scale, smaller
@@ -259,11 +260,8 @@ class _File:
             if not place.exists():
                 known = f" (known names: {', '.join(named)})" if named else ""
                 raise InputError(f"{self.document.at(at)}: there is no {kind} '{asked}'{known}.")
-            if (place / ORDER_MANIFEST).exists() != (kind == "order"):
-                raise InputError(
-                    f"{self.document.at(at)}: '{asked}' is no {_KINDS[kind].split(' ', 1)[1]}: an order "
-                    "teacher sorts faces and gives no ages."
-                )
+            manifest_of = read_order_manifest if kind == "order" else read_model_manifest
+            self._refuse(at, lambda: manifest_of(place))
             return Source(name or place.name, kind, place, asked)
         spec = self._checked(at, asked)
         return Source(name or f"{spec.model.arch} @ {spec.model.input_size} px", kind, spec)
