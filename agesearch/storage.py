@@ -142,6 +142,8 @@ class Location:
     def read_bytes(self, limit: int = MAX_DOCUMENT_BYTES) -> bytes:
         """The whole file; an ``InputError`` where it is missing or larger than ``limit`` bytes."""
         info = self._info()
+        if info.type == pafs.FileType.Directory:
+            raise InputError(f"'{self}' is a folder, but a file was expected.")
         if info.type != pafs.FileType.File:
             raise InputError(f"There is no file '{self}'.")
         if info.size is not None and info.size > limit:

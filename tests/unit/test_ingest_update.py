@@ -15,6 +15,7 @@ from agesearch.data.ingest.record_index import Changes
 from agesearch.data.ingest.run import Ingested, ingest
 from agesearch.errors import ConflictError, InputError
 from agesearch.specs import CropSpec
+from agesearch.storage import Location
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +61,26 @@ def test_growth_works_on_new_rows_only_and_appends(tmp_path: Path, worked: list[
     after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "ds" / "shards").iterdir()}
     assert shards.items() < after.items()
     check_equals_fresh(source, tmp_path / "ds")
+
+
+def test_two_ages_of_one_face_are_told_and_the_first_is_taken(tmp_path: Path) -> None:
+    source = small_source(tmp_path)
+    done = ingest(source.spec(), tmp_path / "ds")
+    (note,) = done.manifest.notes
+    assert "1 row gives a face another age" in note
+    left = {row["path"]: row["detail"] for row in _left_out(tmp_path / "ds")}
+    assert left[f"{tmp_path}/images/again.png"].endswith("two ages: 77 here, 23 there, which was taken")
+    source.rows[12] = ("again.png", "23", "twin")
+    source.write()
+    assert ingest(source.spec(), tmp_path / "ds").manifest.notes == ()
+
+
+def test_the_kind_of_label_is_that_of_the_column(tmp_path: Path) -> None:
+    source = small_source(tmp_path)
+    table = tmp_path / "faces.csv"
+    table.write_text(table.read_text().replace("file,age,", "file,apparent_age_avg,", 1))
+    assert ingest(source.spec(), tmp_path / "ds").manifest.label_kind == "apparent"
+    assert ingest(source.spec(label_kind="teacher"), tmp_path / "told").manifest.label_kind == "teacher"
 
 
 def test_rows_that_vanish_leave_and_their_twin_takes_over(tmp_path: Path, worked: list[str]) -> None:
@@ -198,7 +219,9 @@ def test_a_shard_that_is_not_as_the_ledger_says_is_damage(tmp_path: Path) -> Non
 
 
 def _rows(dataset: Path) -> list[dict[str, object]]:
-    from agesearch.storage import Location
-
     rows: list[dict[str, object]] = (Location.of(dataset) / "shards").read_table().to_pylist()
     return rows
+
+
+def _left_out(dataset: Path) -> list[dict]:
+    return Location.of(dataset / "quarantine.parquet").read_table().to_pylist()

@@ -35,6 +35,28 @@ def test_groups_and_splits_are_the_owners(tmp_path: Path) -> None:
     }
 
 
+def test_tables_that_a_spreadsheet_saved_are_read_back(tmp_path: Path) -> None:
+    root = fairface(tmp_path, put_nothing)
+    written = [
+        "9-Mar",
+        "Oct-19",
+        "2024-03-09",
+        "2019-10-01 00:00:00",
+        "03.09.2024",
+        "More than 70",
+        "8-Mar",
+        "NA",
+    ]
+    lines = [f"train/{number}.jpg;{age};Male;NA" for number, age in enumerate(written)]
+    table = "\r\n".join(["File;Age;Gender;Race", *lines]).encode("utf-16")
+    (root / "fairface_label_train.csv").write_bytes(table)
+    records, reasons = read_tree("fairface", root, root / CROPS)
+    ends = [records[f"train/{number}.jpg"].age_low for number in range(6)]
+    assert ends == [3.0, 10.0, 3.0, 10.0, 3.0, 70.0]
+    assert records["train/0.jpg"].ethnicity is None
+    assert {reasons["train/6.jpg"], reasons["train/7.jpg"]} == {"bad_age", "no_age"}
+
+
 def test_images_beside_the_tables_come_first(tmp_path: Path) -> None:
     root = fairface(tmp_path, put_nothing)
     (root / "train").mkdir()

@@ -63,7 +63,7 @@ def survey(source: Source, options: SourceOptions, keep: Callable[[Entry], None]
         item = entry.item
         if isinstance(item, Rejected):
             rejected += 1
-            example = example or f"{item.path}: {item.reason}"
+            example = example or f"{item.path}: {item.reason} ({item.detail})"
         else:
             records += 1
             missing += entry.size is None

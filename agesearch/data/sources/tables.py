@@ -145,12 +145,13 @@ def _by_column(rows: Iterator[Cells], keys: list[str]) -> Iterator[Row]:
 
 
 def named_rows(
-    where: Location, needed: Iterable[str] = (), *, delimiter: str = ",", quote: str | None = '"'
+    where: Location, needed: Iterable[str] = (), *, delimiter: str | None = None, quote: str | None = '"'
 ) -> Iterator[Row]:
     """Rows of a table with a header, cells by ``column_key``. ``InputError`` where a ``needed`` column is not
-    there, or there twice.
+    there, or there twice. Without a ``delimiter`` the header tells it: spreadsheets of many countries save
+    with semicolons.
     """
-    header, rows = table_rows(where, delimiter=delimiter, quote=quote)
+    header, rows = table_rows(where, delimiter=delimiter or delimiter_of(where), quote=quote)
     keys = [column_key(name) for name in header]
     for name in needed:
         if keys.count(name) != 1:
