@@ -74,7 +74,7 @@ def not_one(place: Location, wanted: Artefact, mark: str) -> InputError:
     if found is not None and found is not wanted:
         return InputError(f"'{place}' is not {wanted.name}: it is {found.name}. Give that {found.given}.")
     if not place.exists():
-        state = f"is not {wanted.name}: nothing is there"
+        state = f"is not {wanted.name}: nothing is there, and no {mark}"
     elif place.is_dir():
         state = f"is not {wanted.name}: it has no {mark}"
     else:

@@ -94,7 +94,11 @@ def test_each_kind_is_known_by_its_file(places: Path, name: str, kind: Artefact 
         ),
         (read_manifest, "photos", "has no dataset.json. Make one with: agesearch data ingest csv"),
         (read_manifest, "photo.jpg", "is not a dataset: it is some file."),
-        (read_manifest, "nothing", "is not a dataset: nothing is there."),
+        (
+            read_manifest,
+            "nothing",
+            "is not a dataset: nothing is there, and no dataset.json. Make one with: ",
+        ),
         (read_model_manifest, "faces", "is not a model: it is a dataset. Give that with --data"),
         (read_model_manifest, "order", "is not a model: it is an order teacher."),
         (read_model_manifest, "study", "is not a model: it is a study."),

@@ -18,7 +18,6 @@ from agesearch.errors import ConflictError, InputError
 from agesearch.specs import CropSpec
 from agesearch.storage import Location
 
-
 USUAL_NOTES = len(SOURCES["csv"].notes)
 
 

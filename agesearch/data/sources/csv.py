@@ -277,7 +277,7 @@ SOURCE = Source(
     read=read,
     findings=findings,
     notes=(
-        "NA, N/A, NaN, null, None, unknown, - and ? mean 'missing' in every column: a person who is called Null, or "
+        "NA, N/A, NaN, null, None, unknown, - and ? mean 'missing' in every column: a person called Null, or "
         "the country NA, must be written otherwise (Null_1, Namibia).",
         "A comma between digits is a decimal comma; groups are written 25-32, (25, 32) or 60+.",
     ),
