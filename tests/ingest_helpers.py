@@ -99,7 +99,7 @@ def without_ray(patch: pytest.MonkeyPatch) -> None:
             yield do_piece(place.read_table(), job)
 
     patch.setattr(ingest_module.crew, "results", results)
-    patch.setattr(ingest_module, "ray_session", lambda _: nullcontext(SimpleNamespace(cpus=1)))
+    patch.setattr(ingest_module, "ray_session", lambda *_, **__: nullcontext(SimpleNamespace(cpus=1)))
 
 
 def later(path: Path) -> None:
