@@ -28,7 +28,8 @@ def open_predictor(
     *,
     crop: CropSpec | None = None,
 ) -> Predictor:
-    """A predictor for a model folder; without a ``model.onnx`` in it, the network is exported in memory.
+    """A predictor (RGB crops -> PMFs ``float32 [N, 101]``) for a model folder, on ``threads`` CPU threads of
+    ONNX Runtime; without a ``model.onnx`` in it, the network is exported in memory.
 
     A teacher's document (``agesearch.models.foreign.document``) is opened, too; for it, ``crop`` says how the
     faces were cropped (None: as the teacher wants them), and the runtime must be onnx.

@@ -55,7 +55,7 @@ def groups_matrix(groups: Sequence[tuple[int, int]]) -> FloatArray:
 
 
 def softmax(logits: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Softmax over the last axis."""
+    """Softmax over the last axis: ``[..., K]`` -> float64 ``[..., K]``."""
     values = np.asarray(logits, dtype=np.float64)
     raised = np.exp(values - values.max(axis=-1, keepdims=True))
     mass: npt.NDArray[np.float64] = raised / raised.sum(axis=-1, keepdims=True)

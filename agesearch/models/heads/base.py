@@ -54,13 +54,15 @@ class LinearHead(Head):
 
 
 def kl_divergence(target: Tensor, log_student: Tensor) -> Tensor:
-    """KL(target || student) over the last axis; ages without mass in the target add nothing."""
+    """KL(target || student) in nats: masses and log masses ``[..., K]`` -> ``[...]``; where the target has no
+    mass nothing is added.
+    """
     # xlogy: 0 log 0 is 0, which float16 targets need at most ages
     return (torch.xlogy(target, target) - target * log_student).sum(dim=-1)
 
 
 def kept_mass(prior: Tensor) -> Tensor:
-    """A mass with a little kept for every unit, so that its log is finite."""
+    """A mass ``[K]`` with a little kept for every unit, so that its log is finite; float64, of sum one."""
     kept = prior.double() + 1e-3
     return kept / kept.sum()
 
