@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from typing import Annotated, Any
 
@@ -67,6 +68,10 @@ _ORDER = [
 ]
 
 
+#: Columns that help in boxes needs at least.
+_BOXED_COLUMNS = 80
+
+
 class _Verbs(TyperGroup):
     """Lists the verbs in the order of the job; typer would put the groups last."""
 
@@ -82,7 +87,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Find, prove and serve the smallest face-age model for a budget.",
-    epilog="First time here? **agesearch demo** runs the whole way in five minutes.",
+    epilog="First time here? 'agesearch demo' runs the whole way in five minutes.",
 )
 
 
@@ -134,6 +139,8 @@ def options(
 def run() -> None:
     """Entry point: runs the verb; an expected error becomes one line on standard error and its exit code."""
     set_environment()
+    if shutil.get_terminal_size().columns < _BOXED_COLUMNS:
+        app.rich_markup_mode = None  # the boxes would cut off the names of options
     command = typer.main.get_command(app)
     if "--debug" not in sys.argv:
         _quiet(command)

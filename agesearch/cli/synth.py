@@ -30,9 +30,9 @@ def synth(
     address: AddressOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    r"""Render procedural 3-D faces, 1 to 90 years old, as a dataset with exact ages.
+    """Render procedural 3-D faces, 1 to 90 years old, as a dataset with exact ages.
 
-    Needs the optional package anny: pip install 'agesearch\[synth]'.
+    Needs the optional package anny, which the package's extra 'synth' brings.
 
     The same seed gives the same faces on any number of workers.
     A second run with the same options does nothing.
