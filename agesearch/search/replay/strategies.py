@@ -188,6 +188,10 @@ STRATEGIES: Mapping[str, Made] = {
         "expected hypervolume improvement over the rows left, hopeless trials stopped, unlikely ones paused",
         _own("ehvi", stops=True, pauses=True, chooses=True),
     ),
+    "ehvi-nearest": Made(
+        "expected hypervolume improvement over the whole space, then the nearest row; every trial to its end",
+        _own("ehvi", stops=False),
+    ),
     "ehvi-pausing-nearest": Made(
         "expected hypervolume improvement over the whole space, then the nearest row; stops and pauses",
         _own("ehvi", stops=True, pauses=True),
