@@ -169,12 +169,16 @@ def _ask(folder: Location, view: DemoView) -> list[Answer]:
     from agesearch.serving.app import ServiceOptions, serving
     from agesearch.serving.client import Client
 
-    with view.progress() as on_progress:
-        published = publish(folder / "study", MODEL_NAME, folder / "registry", on_progress=on_progress)
     token = secrets.token_urlsafe(32)
     options = ServiceOptions(port=0)
     answers = []
-    with serving(published.version.folder, token, options) as service, Client(service.url, token) as client:
+    with ExitStack() as stack:
+        with view.progress() as on_progress:
+            published = publish(folder / "study", MODEL_NAME, folder / "registry", on_progress=on_progress)
+            on_progress(Progress("Starting the service", 0, 1))
+            service = stack.enter_context(serving(published.version.folder, token, options))
+            on_progress(Progress("Starting the service", 1, 1))
+        client = stack.enter_context(Client(service.url, token))
         for age, image in _known_faces(folder / "faces"):
             face = client.predict(image, faces="whole").faces[0]
             answers.append(Answer(age, face.age, face.interval))

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from agesearch.cli.common import JsonOption, print_json, say
+from agesearch.cli.common import JsonOption, print_json, say, shown_progress
 from agesearch.errors import AgeSearchError
+from agesearch.progress import Progress
 
 
 def add_to(app: typer.Typer) -> None:
@@ -38,7 +39,11 @@ def stop(
     driver = ask_to_stop(folder, at_once=at_once)
     if driver is not None:
         say(f"Asked {driver.words} to stop{' now' if at_once else ' after the running epochs'}.")
-    stopped = driver is None or (wait > 0 and wait_until_stopped(folder, driver, wait))
+    stopped = driver is None
+    if driver is not None and wait > 0:
+        with shown_progress() as on_progress:
+            on_progress(Progress("Waiting until it has stopped", 0, 1))
+            stopped = wait_until_stopped(folder, driver, wait)
     found = study_status(study)
     if as_json:
         print_json({"study": str(folder), "asked": driver is not None, "stopped": stopped})
