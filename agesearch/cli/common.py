@@ -62,10 +62,7 @@ AddressOption = Annotated[
 ]
 
 #: Seconds between plain progress lines of one stage where there is no terminal.
-_PLAIN_INTERVAL_S = 5.0
-
-#: A stage that tells nothing is spoken of after 5 s, 10 s, 20 s, and then so often.
-_QUIETEST_S = 30.0
+PLAIN_INTERVAL_S = 5.0
 
 
 def print_json(value: Any) -> None:
@@ -88,7 +85,7 @@ def shown_progress() -> Iterator[Listener]:
             yield listener
         return
     lines = _PlainLines()
-    with spoken_every(_PLAIN_INTERVAL_S, lines.remind):
+    with spoken_every(1.0, lines.remind):
         yield lines.listen
 
 
@@ -136,6 +133,13 @@ def spoken_every(seconds: float, speak: Callable[[], None]) -> Iterator[None]:
         thread.join()
 
 
+def patience(quiet_s: float) -> float:
+    """Seconds between lines that only say that work goes on, where it has told nothing for ``quiet_s``: 5 at
+    first, 10 after a minute, 30 at most.
+    """
+    return min(30.0, max(PLAIN_INTERVAL_S, quiet_s / 6.0))
+
+
 class _PlainLines:
     """Progress in lines: each stage when it begins, now and then, and when it ends; and where a stage tells
     nothing for long, that it goes on, ever more rarely.
@@ -143,8 +147,7 @@ class _PlainLines:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._began = self._said = clock()
-        self._quiet = _PLAIN_INTERVAL_S
+        self._began = self._said = self._heard = clock()
         self._last: dict[str, float] = {}
         self._latest = "starting"
         self._done = False
@@ -158,19 +161,18 @@ class _PlainLines:
             self._began = now
         self._latest = f"{update.stage}: {update.done}{total} {_with_failures(update)}".rstrip()
         self._done = finished
-        if not finished and now - self._last.get(update.stage, -_PLAIN_INTERVAL_S) < _PLAIN_INTERVAL_S:
+        if not finished and now - self._last.get(update.stage, -PLAIN_INTERVAL_S) < PLAIN_INTERVAL_S:
             return
-        self._last[update.stage] = self._said = now
-        self._quiet = _PLAIN_INTERVAL_S
+        self._last[update.stage] = self._said = self._heard = now
         say(self._latest)
 
     def remind(self) -> None:
         """Say what goes on, where nothing was said for long."""
         now = self._clock()
-        if now - self._said < self._quiet:
+        if now - self._said < patience(now - self._heard):
             return
-        self._said, self._quiet = now, min(_QUIETEST_S, 2 * self._quiet)
-        doing = f"{self._latest}, what comes next" if self._done else self._latest
+        self._said = now
+        doing = f"{self._latest}, going on" if self._done else self._latest
         say(f"{doing} ({now - self._began:.0f} s)")
 
 

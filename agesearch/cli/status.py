@@ -16,7 +16,8 @@ from agesearch.cli.study_screen import draw
 if TYPE_CHECKING:
     from agesearch.search.view.status import Status
 
-_EVERY_S = 2.0
+#: Seconds between two looks, on a terminal and in a pipe.
+_EVERY_S, _PLAIN_EVERY_S = 2.0, 5.0
 
 
 def add_to(app: typer.Typer) -> None:
@@ -67,7 +68,7 @@ def _watch(study: str, found: Status) -> Status:
                     live.update(_fitting(found, out), refresh=True)
                 else:
                     out.print(_one_line(found), highlight=False, soft_wrap=True, markup=False)
-                time.sleep(_EVERY_S if out.is_interactive else 10 * _EVERY_S)
+                time.sleep(_EVERY_S if out.is_interactive else _PLAIN_EVERY_S)
                 found = study_status(study)
     except KeyboardInterrupt:
         return found

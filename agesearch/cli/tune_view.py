@@ -11,7 +11,7 @@ from typing import Self
 
 from rich.live import Live
 
-from agesearch.cli.common import err, say, shown_progress, spoken_every
+from agesearch.cli.common import err, patience, say, shown_progress, spoken_every
 from agesearch.cli.study_screen import Screen, cell, headline, trial_line
 from agesearch.progress import Listener, Progress
 from agesearch.search.store.events import (
@@ -31,11 +31,8 @@ from agesearch.search.view.live_progress import LiveProgress, stopping_words
 #: The screen is drawn this often; each time costs a few milliseconds.
 _FRAMES_PER_S = 2
 
-#: Without a terminal, how a study stands is told so often beside its trials; and where nothing else is told,
-#: after 5 s, 10 s, 20 s, and then every 30 s.
+#: Without a terminal, how a study stands is told so often beside its trials.
 _STANDING_S = 60.0
-_PLAIN_INTERVAL_S = 5.0
-_QUIETEST_S = 30.0
 
 
 def front_row(record: TrialRecord) -> list[str]:
@@ -78,7 +75,7 @@ def plain_view() -> Iterator[EventListener]:
             if isinstance(event, StudyStarted):  # what was prepared is told; from here on the trials are
                 stack.close()
                 progress = None
-                stack.enter_context(spoken_every(_PLAIN_INTERVAL_S, lines.remind))
+                stack.enter_context(spoken_every(1.0, lines.remind))
             lines.listen(event)
 
         yield listen
@@ -91,8 +88,7 @@ class PlainStudy:
         self._clock = clock
         self._events = LiveProgress(clock)
         self._lock = threading.Lock()
-        self._said = clock()
-        self._quiet = _PLAIN_INTERVAL_S
+        self._said = self._heard = clock()
         self._stood = clock()
 
     def listen(self, event: StudyEvent) -> None:
@@ -105,15 +101,16 @@ class PlainStudy:
             for line in lines:
                 say(line)
             if lines:
-                self._said, self._quiet = self._clock(), _PLAIN_INTERVAL_S
+                self._said = self._heard = self._clock()
 
     def remind(self) -> None:
         """Say how the study stands, where nothing was said for long; ever more rarely."""
         with self._lock:
-            if self._clock() - self._said < self._quiet:
+            now = self._clock()
+            if now - self._said < patience(now - self._heard):
                 return
             say(self._stands())
-            self._said, self._quiet = self._clock(), min(_QUIETEST_S, 2 * self._quiet)
+            self._said = now
 
     def _stands(self) -> str:
         self._stood = self._clock()
