@@ -36,7 +36,7 @@ from agesearch.cli import (
     tune,
 )
 from agesearch.cli.common import err, harmless, say
-from agesearch.cli.quiet import EXIT_INTERRUPTED, quietly
+from agesearch.cli.quiet import EXIT_INTERRUPTED, leave_at_once, quietly
 from agesearch.cli.stopping import interruptible
 from agesearch.errors import AgeSearchError, first_line
 from agesearch.session import set_environment
@@ -145,7 +145,7 @@ def run() -> None:
     if "--debug" not in sys.argv:
         _quiet(command)
     try:
-        with interruptible(lambda: say("Stopped at once."), EXIT_INTERRUPTED):
+        with interruptible(leave_at_once, EXIT_INTERRUPTED):
             command()
     except AgeSearchError as error:
         _end("error", str(error), error, error.exit_code)

@@ -3,13 +3,15 @@
 Ray, torch, Hugging Face and their native code write to file descriptors 1 and 2 whenever they like. While a
 verb runs, both lead into a log, and our two consoles write to what the descriptors were before. So nothing
 has to be filtered, on a terminal, in a pipe, or under ``--json``. A verb that fails names its log, if there
-is anything in it; of one that succeeds none is left.
+is anything in it, and so does one whose process is ended by a library or a kill; of one that succeeds none is
+left.
 """
 
 from __future__ import annotations
 
 import functools
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -17,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 import typer
 
@@ -53,7 +55,7 @@ def libraries_into(log: Path) -> Iterator[None]:
     An error that is not the user's gets a note that names the log; without anything to tell, it is removed.
     """
     try:
-        with open(log, "w", encoding="utf-8") as handle, _led_into(handle):
+        with open(log, "w", encoding="utf-8") as handle, _led_into(handle), _witnessed(log):
             yield
     except BaseException as error:
         if _is_fault(error) and log.stat().st_size:
@@ -99,6 +101,62 @@ def _led_into(handle: TextIO) -> Iterator[None]:
                 own.flush()
             os.dup2(own.fileno(), descriptor)
         out.file, err.file = streams
+
+
+class _Witness:
+    """A child that says, where this process ends without a word, that it did: Ray's native code ends a driver
+    whose node dies, and a machine without memory kills.
+    """
+
+    current: _Witness | None = None
+
+    def __init__(self, log: Path) -> None:
+        reading, self._writing = os.pipe()
+        err.file.flush()
+        out.file.flush()
+        self._child = os.fork()
+        if not self._child:
+            os.close(self._writing)
+            _testify(reading, log)
+        os.close(reading)
+        _Witness.current = self
+
+    def dismiss(self) -> None:
+        """The end is in order: nothing is to be said."""
+        _Witness.current = None
+        with suppress(OSError):
+            os.write(self._writing, b".")
+        os.close(self._writing)
+        with suppress(OSError):
+            os.waitpid(self._child, 0)
+
+
+def _testify(reading: int, log: Path) -> NoReturn:
+    """Wait until the parent dismisses this process, or is gone."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    try:
+        if not os.read(reading, 1):
+            words = "error: The run was ended from outside, or by a library (Ray ends one whose node dies)."
+            os.write(err.file.fileno(), f"{words}\nWhat libraries wrote is in {log}\n".encode())
+    finally:
+        os._exit(0)
+
+
+@contextmanager
+def _witnessed(log: Path) -> Iterator[None]:
+    witness = _Witness(log)
+    try:
+        yield
+    finally:
+        witness.dismiss()
+
+
+def leave_at_once() -> None:
+    """Say so, and be ready to end without any further step."""
+    say("Stopped at once.")
+    if _Witness.current is not None:
+        _Witness.current.dismiss()
 
 
 def _reopened(descriptor: int) -> TextIO:

@@ -125,6 +125,8 @@ def headline(progress: StudyProgress) -> str:
         line += f", about {clock(left)} left (by {_count(progress.pace.finished, 'trial')})"
     elif progress.running:
         line += ", time left is known once a trial ends"
+    elif not finished:
+        line += ", its first trials are being started"
     if progress.limit is not None and (left is None or progress.limit < left):
         line += f"; its time is up in {clock(max(0.0, progress.limit))}"
     return line

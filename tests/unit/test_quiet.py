@@ -34,6 +34,8 @@ def noisy(what: str):
     print_json({"ours": 1})
     if what == "fail":
         raise AgeSearchError("It did not work.")
+    if what == "vanish":
+        os._exit(1)  # as Ray's native code does where its node dies
     if what == "wait":
         say("waiting")
         time.sleep(60)
@@ -74,6 +76,16 @@ def test_the_terminal_is_ours(tmp_path: Path, what: str, code: int, said: str) -
     else:
         assert str(logs[0]) in told
         assert logs[0].read_text().count("noise of") == 8
+
+
+def test_a_process_that_a_library_ends_names_its_log(tmp_path: Path) -> None:
+    child = started(tmp_path, "vanish")
+    _, told = child.communicate(timeout=60)
+    assert child.returncode == 1
+    log = next((tmp_path / "agesearch/logs").iterdir())
+    assert told.startswith("error: The run was ended from outside, or by a library")
+    assert told.endswith(f"What libraries wrote is in {log}\n")
+    assert "noise of native code" in log.read_text()
 
 
 def test_sigterm_ends_a_verb_as_ctrl_c_does(tmp_path: Path) -> None:
