@@ -25,7 +25,7 @@ import sys
 sys.path[:0] = [{here!r}]
 from pathlib import Path
 import search_helpers as helpers
-from search_helpers import tiny_spec, workshop, write_sources
+from search_helpers import tiny_spec, functions, write_sources
 from agesearch.cli.stopping import interruptible
 from agesearch.session import prepare_environment
 prepare_environment()
@@ -42,9 +42,9 @@ def listen(event):
         print("epoch", flush=True)
 data, teacher = write_sources(root)
 limits = Limits(concurrency=1, dashboard=False)
-made = workshop(helpers.pretend, 0.4)
+made = functions(helpers.pretend, 0.4)
 study = str(root / "study")
-done = run_study(tiny_spec(), data, teacher, study, limits=limits, on_event=listen, workshop=made)
+done = run_study(tiny_spec(), data, teacher, study, limits=limits, on_event=listen, functions=made)
 print(done.outcome.value)
 """
 
@@ -56,7 +56,7 @@ def slow(*args, report, **rest):
     time.sleep(60)
 with interruptible(lambda: None, 130):
     try:
-        rerun_trial(str(root / "study"), 0, root / "again", workshop=workshop(slow))
+        rerun_trial(str(root / "study"), 0, root / "again", functions=functions(slow))
     except KeyboardInterrupt:
         print("stopped", flush=True)
         time.sleep(60)
