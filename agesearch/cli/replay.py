@@ -29,11 +29,11 @@ def replay(
         str,
         typer.Option(
             "--strategies",
-            help="With commas: random, tpe, ehvi, each also with '-rungs'; ehvi-pausing; ehvi-nearest and "
-            "ehvi-pausing-nearest, which choose as their rivals do; optuna-tpe; moasha, moasha-ours, "
-            "moasha-ranked, moasha-ranked-ours (extra 'bench').",
+            help="With commas: default (what tune does); random, tpe, ehvi, each also with '-rungs'; "
+            "ehvi-pausing; ehvi-pausing-nearest, which chooses as its rivals do; optuna-tpe; moasha, "
+            "moasha-ours, moasha-ranked, moasha-ranked-ours (extra 'bench').",
         ),
-    ] = "random,optuna-tpe,ehvi-nearest,ehvi-pausing-nearest",
+    ] = "default,random,optuna-tpe,ehvi-pausing-nearest",
     seeds: Annotated[int, typer.Option("--seeds", help="Runs of each strategy.")] = 20,
     slots: Annotated[int, typer.Option("--slots", help="Trials that train at once.")] = 4,
     svg: Annotated[str | None, typer.Option("--svg", help="Draw hypervolume against epochs here.")] = None,

@@ -172,6 +172,11 @@ def _moasha(record: CurveTable, seed: int, *, ranked: bool, ours: bool) -> Strat
 
 
 STRATEGIES: Mapping[str, Made] = {
+    "default": Made(
+        "what 'agesearch tune' does: expected hypervolume improvement over the whole space, then the nearest "
+        "row, every trial to its end",
+        _own("ehvi", stops=False),
+    ),
     "random": Made("random, every trial to its end", _own("random", stops=False)),
     "random-rungs": Made("random, hopeless trials stopped", _own("random", stops=True)),
     "tpe": Made("our bounded TPE, every trial to its end", _own("tpe", stops=False)),
@@ -187,10 +192,6 @@ STRATEGIES: Mapping[str, Made] = {
     "ehvi-pausing": Made(
         "expected hypervolume improvement over the rows left, hopeless trials stopped, unlikely ones paused",
         _own("ehvi", stops=True, pauses=True, chooses=True),
-    ),
-    "ehvi-nearest": Made(
-        "expected hypervolume improvement over the whole space, then the nearest row; every trial to its end",
-        _own("ehvi", stops=False),
     ),
     "ehvi-pausing-nearest": Made(
         "expected hypervolume improvement over the whole space, then the nearest row; stops and pauses",
