@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from PIL import Image as PillowImage
 
-    from agesearch.data.images.decode import RgbImage
+    from agesearch.data.images.decode import Photograph
     from agesearch.models.manifest import ModelManifest
     from agesearch.serving.estimator import AgeEstimator
 
@@ -88,12 +88,12 @@ class Model(Kept):
 
         if faces not in ("detect", "whole"):
             raise unknown_name("way to take the faces", faces, ("detect", "whole"))
-        rgb = _pixels(image)
-        places, crops = self._estimator.locate(rgb, whole=faces == "whole")
+        photograph = _photograph(image)
+        places, crops = self._estimator.locate(photograph, whole=faces == "whole")
         pmf = self._estimator.pmf(crops)
         told = face_ages(pmf, places)
         found = tuple(Face(**dict(face), pmf=row) for face, row in zip(told, pmf, strict=True))
-        return ImageAges(found, rgb.shape[1], rgb.shape[0])
+        return ImageAges(found, photograph.width, photograph.height)
 
 
 def load_model(model: Place, *, registry: Place = "registry", threads: int = 1) -> Model:
@@ -118,32 +118,33 @@ def load_model(model: Place, *, registry: Place = "registry", threads: int = 1) 
     return Model(str(folder), open_estimator(folder, threads))
 
 
-def _pixels(image: Any) -> RgbImage:
-    """``uint8 [H, W, 3]`` RGB, upright."""
+def _photograph(image: Any) -> Photograph:
+    """An image of any kind, upright."""
     import numpy as np
     from PIL import Image as PillowImage
 
     from agesearch.data.images.decode import (
         MAX_IMAGE_BYTES,
         BadImage,
+        Photograph,
         checked_pixels,
-        decode_image,
+        decode_photograph,
         upright_rgb,
     )
     from agesearch.errors import InputError
     from agesearch.storage import Location
 
     if isinstance(image, np.ndarray):
-        return checked_pixels(image)
+        return Photograph.of(checked_pixels(image))
     if isinstance(image, PillowImage.Image):
-        return checked_pixels(upright_rgb(image))
+        return Photograph.of(checked_pixels(upright_rgb(image)))
     if isinstance(image, bytes):
-        return decode_image(image)
+        return decode_photograph(image)
     if not isinstance(image, str | os.PathLike):
         kind = type(image).__name__
         raise InputError(f"The image is a {kind}, but must be a path, bytes, a Pillow image or an RGB array.")
     place = Location.of(image)
     try:
-        return decode_image(place.read_bytes(MAX_IMAGE_BYTES))
+        return decode_photograph(place.read_bytes(MAX_IMAGE_BYTES))
     except BadImage as error:
         raise InputError(f"'{place}': {error}") from error

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from agesearch.ages import FloatArray, age_quantile, age_spread, expected_age
-from agesearch.data.images.crop import Detection, Detector, crop_face, open_detector
-from agesearch.data.images.decode import RgbImage
+from agesearch.data.images.crop import Detection, Detector, crop_face, in_file_pixels, open_detector
+from agesearch.data.images.decode import Photograph, RgbImage
 from agesearch.models.identity import read_model_manifest
 from agesearch.models.manifest import ModelManifest
 from agesearch.models.predict import open_predictor
@@ -30,16 +30,20 @@ class AgeEstimator:
         self._detector = detector
 
     def locate(
-        self, rgb: RgbImage, *, whole: bool, limit: int | None = None
+        self, photograph: Photograph, *, whole: bool, limit: int | None = None
     ) -> tuple[list[Detection], list[RgbImage]]:
-        """The faces of ``uint8 [H, W, 3]`` RGB, most prominent first, and their crops; ``whole``: the image's
-        central square is one face crop. At most ``limit`` faces, where that is given.
+        """The faces of an image, most prominent first, in pixels of its file, and their crops.
+
+        ``whole``: the image's central square is one face crop. At most ``limit`` faces, where that is given.
         """
+        rgb = photograph.pixels
         if whole:
-            return [_whole_box(rgb)], [_square(rgb)]
-        bgr = np.ascontiguousarray(rgb[..., ::-1])
-        faces = self._detector.detect(bgr, self.manifest.crop.min_score)[:limit]
-        return faces, [crop_face(rgb, face, self.manifest.crop) for face in faces]
+            faces, crops = [_whole_box(rgb)], [_square(rgb)]
+        else:
+            bgr = np.ascontiguousarray(rgb[..., ::-1])
+            faces = self._detector.detect(bgr, self.manifest.crop.min_score)[:limit]
+            crops = [crop_face(rgb, face, self.manifest.crop) for face in faces]
+        return [in_file_pixels(face, photograph.reduction) for face in faces], crops
 
     def pmf(self, crops: Sequence[RgbImage]) -> FloatArray:
         """Crops of N faces -> PMFs ``float32 [N, 101]``."""
@@ -48,7 +52,7 @@ class AgeEstimator:
     def warm_up(self) -> None:
         """Run every step once, so that the first image is as fast as the next."""
         blank = np.full((256, 256, 3), 127, np.uint8)
-        self.locate(blank, whole=False)
+        self.locate(Photograph.of(blank), whole=False)
         self.pmf([_square(blank)])
 
 

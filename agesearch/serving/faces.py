@@ -35,16 +35,15 @@ class FaceService:
         Raises ``Refusal`` for an image that cannot be decoded or is too large.
         """
         began = time.perf_counter()
-        rgb = decode(data, self._limits)
+        photograph = decode(data, self._limits)
         decoded = time.perf_counter()
-        faces, crops = self._estimator.locate(rgb, whole=whole, limit=self._limits.max_faces)
+        faces, crops = self._estimator.locate(photograph, whole=whole, limit=self._limits.max_faces)
         cropped = time.perf_counter()
         pmf = self._estimator.pmf(crops)
         finished = time.perf_counter()
-        height, width = rgb.shape[:2]
         return Prediction(
             model=self._name,
-            image=ImageSize(width=width, height=height),
+            image=ImageSize(width=photograph.width, height=photograph.height),
             faces=face_ages(pmf, faces),
             timing=Timing(
                 decode_ms=_milliseconds(began, decoded),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from agesearch.data.images.decode import BadImage, RgbImage, decode_image
+from agesearch.data.images.decode import BadImage, Photograph, decode_photograph
 from agesearch.serving.schema import Refusal
 
 #: What the boundary lines and headers of a multipart body may add to the image.
@@ -26,7 +26,9 @@ _STATUS = {"too_many_bytes": 413, "too_many_pixels": 413}
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request may cost: bytes, pixels, faces, and seconds until its body has arrived."""
+    """What one request may cost: bytes, pixels (a JPEG with more is reduced while it is decoded), faces, and
+    seconds until its body has arrived.
+    """
 
     max_bytes: int = 16 * 1024 * 1024
     max_pixels: int = 50_000_000
@@ -58,10 +60,12 @@ async def read_image_bytes(headers: Mapping[str, str], stream: AsyncIterable[byt
     return await _file_of_form(headers["content-type"], body) if slack else body
 
 
-def decode(data: bytes, limits: Limits) -> RgbImage:
-    """``uint8 [H, W, 3]`` RGB; a ``Refusal`` (413 or 422) names what is wrong with the image."""
+def decode(data: bytes, limits: Limits) -> Photograph:
+    """The upright image, reduced where it is a JPEG above ``max_pixels``; a ``Refusal`` (413 or 422) names
+    what is wrong with it.
+    """
     try:
-        return decode_image(data, max_bytes=limits.max_bytes, max_pixels=limits.max_pixels)
+        return decode_photograph(data, max_bytes=limits.max_bytes, max_pixels=limits.max_pixels)
     except BadImage as error:
         raise Refusal(_STATUS.get(error.reason, 422), error.reason, str(error)) from error
 

@@ -6,15 +6,27 @@ import io
 import pickle
 import struct
 import zlib
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
 from hostile_files import MAKERS
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from phone_files import (
+    google_motion,
+    huge_jpeg,
+    jpeg_of,
+    many_scans,
+    multi_picture,
+    samsung_motion,
+    video,
+    with_thumbnail,
+)
 from PIL import Image, ImageOps
 
-from agesearch.data.images.decode import ARCHIVE_FORMATS, BadImage, decode_image
+from agesearch.data.images.decode import ARCHIVE_FORMATS, BadImage, decode_image, decode_photograph
 
 
 def _quadrants(size: int = 32) -> np.ndarray:
@@ -154,9 +166,95 @@ def test_limits_are_the_callers() -> None:
 
 
 def test_scan_bomb_is_refused() -> None:
-    data = _file(Image.fromarray(_quadrants()), "JPEG", progressive=True)
-    with pytest.raises(BadImage, match="scans"):
-        decode_image(data[:-2] + b"\xff\xda\x00\x08" * 100 + data[-2:])
+    data = jpeg_of(_quadrants(), progressive=True)
+    for hidden in (many_scans(data, 100), google_motion(many_scans(data, 100))):
+        with pytest.raises(BadImage, match="scans"):
+            decode_image(hidden)
+
+
+def test_a_jpeg_of_endless_segments_is_refused_before_they_are_read() -> None:
+    data = jpeg_of(_quadrants())
+    with pytest.raises(BadImage, match="segments"):
+        decode_image(data[:2] + b"\xff\xfe\x00\x02" * 5000 + data[2:])
+
+
+_SMALL = jpeg_of(np.full((64, 64, 3), 7, np.uint8))
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize(
+    "as_phones_do",
+    [
+        samsung_motion,
+        google_motion,
+        partial(with_thumbnail, thumbnail=_SMALL),
+        partial(with_thumbnail, thumbnail=many_scans(jpeg_of(_quadrants(16), progressive=True), 70)),
+        partial(multi_picture, others=[_SMALL]),
+        partial(multi_picture, others=[_SMALL, jpeg_of(_quadrants(), progressive=True)]),
+        partial(multi_picture, others=[_SMALL, _SMALL], broken=True),
+        lambda jpeg: google_motion(multi_picture(jpeg, [_SMALL])),
+        lambda jpeg: jpeg + b"\xff\xda\x00\x08" * 500,
+        lambda jpeg: jpeg + b"\x00" * 4096,
+        lambda jpeg: jpeg + many_scans(jpeg_of(_quadrants(), progressive=True), 100),
+    ],
+)
+def test_what_phones_write_around_a_picture_changes_nothing(
+    as_phones_do: Callable[[bytes], bytes], progressive: bool
+) -> None:
+    plain = jpeg_of(_quadrants(), progressive=progressive)
+    file = as_phones_do(plain)
+    assert file != plain
+    assert np.array_equal(decode_image(file), decode_image(plain))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"])
+def test_bytes_behind_other_pictures_change_nothing(kind: str) -> None:
+    plain = _file(Image.fromarray(_quadrants()), kind)
+    behind = plain + video(10_000)
+    formats = ARCHIVE_FORMATS
+    assert np.array_equal(decode_image(behind, formats=formats), decode_image(plain, formats=formats))
+
+
+def test_a_photograph_of_108_megapixels_is_reduced_while_it_is_decoded() -> None:
+    photograph = decode_photograph(huge_jpeg(12_000, 9_000, grey=90))
+    assert (photograph.width, photograph.height, photograph.reduction) == (12_000, 9_000, 2)
+    assert photograph.pixels.shape == (4_500, 6_000, 3)
+    assert np.ptp(photograph.pixels) == 0
+    assert abs(int(photograph.pixels[0, 0, 0]) - 90) <= 2
+
+
+@pytest.mark.parametrize(("side", "reduction"), [(63, 1), (64, 1), (65, 2), (100, 2), (143, 4)])
+def test_the_least_reduction_that_fits_is_taken(side: int, reduction: int) -> None:
+    tall = np.repeat(_quadrants(side), 2, axis=0)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photograph = decode_photograph(jpeg_of(tall, exif=exif), max_pixels=64 * 128)
+    assert (photograph.width, photograph.height) == (2 * side, side)
+    assert photograph.reduction == reduction
+    assert photograph.pixels.shape == (-(-side // reduction), -(-2 * side // reduction), 3)
+
+
+def test_what_is_too_large_stays_refused() -> None:
+    refused = [
+        huge_jpeg(20_000, 20_000),  # 400 million pixels in 6 MB
+        huge_jpeg(40_000, 16),
+        jpeg_of(np.full((150, 150, 3), 9, np.uint8)),
+        _file(Image.new("RGB", (100, 90)), "PNG"),
+        _png_header(16_320, 12_240),
+    ]
+    for index, data in enumerate(refused):
+        limit = {} if index in (0, 1, 4) else {"max_pixels": 4_000}
+        with pytest.raises(BadImage) as caught:
+            decode_image(data, **limit)
+        assert caught.value.reason == "too_many_pixels"
+
+
+def test_a_progressive_jpeg_that_no_reduction_makes_small_is_refused() -> None:
+    data = jpeg_of(_quadrants(), progressive=True)
+    frame = data.index(b"\xff\xc2")
+    large = data[: frame + 5] + struct.pack(">HH", 14_000, 20_000) + data[frame + 9 :]
+    with pytest.raises(BadImage, match="scans|progressive"):
+        decode_image(large)
 
 
 def test_bad_image_survives_pickling() -> None:

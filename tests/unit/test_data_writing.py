@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from phone_files import jpeg_of
 
 from agesearch.data.audit.card_data import faces_by_decade, inspect_dataset
 from agesearch.data.dataset.records import Manifest, Rejected, SourceRecord, read_manifest
 from agesearch.data.dataset.writer import DatasetWriter, check_output, sample_id_of
 from agesearch.data.images.crop import decode_crop, encode_crop, open_detector
+from agesearch.data.images.decode import decode_photograph
+from agesearch.data.images.detectors import WholeImage
+from agesearch.data.ingest import extract
 from agesearch.data.ingest.extract import face_row, outcomes_of, record_table
 from agesearch.errors import ConflictError, InputError
 from agesearch.reporting.datacard import write_datacard
@@ -179,3 +184,22 @@ def test_damage_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "ds" / "shards" / "00000.parquet").write_bytes(b"torn")
     with pytest.raises(InputError, match="damaged"):
         inspect_dataset(tmp_path / "ds")
+
+
+def test_places_in_a_photograph_too_large_to_hold_are_those_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extract, "decode_photograph", partial(decode_photograph, max_pixels=100 * 100))
+    rgb = np.full((200, 180, 3), 30, np.uint8)
+    rgb[80:160, 60:140] = 200
+    (tmp_path / "large.jpg").write_bytes(jpeg_of(rgb, quality=95))
+    crop = CropSpec(detector="none", size=32, align=False)
+    given = (60.0, 80.0, 80.0, 80.0)
+    whole, boxed = (
+        face_row(SourceRecord(str(tmp_path / "large.jpg"), "made", box=box), WholeImage(), crop, SplitSpec())
+        for box in (None, given)
+    )
+    assert isinstance(whole, dict)
+    assert isinstance(boxed, dict)
+    assert (whole["box"], boxed["box"]) == ([0.0, 0.0, 180.0, 200.0], list(given))
+    assert decode_crop(boxed["image"]).mean() > 190

@@ -100,6 +100,16 @@ def test_each_face_gets_its_age_interval_and_box(web: TestClient, photo: bytes) 
     assert left.score == pytest.approx(0.9)
 
 
+def test_boxes_of_a_photograph_that_is_reduced_are_in_pixels_of_the_file(web: TestClient) -> None:
+    large = np.full((600, 640, 3), 51, np.uint8)  # above max_pixels
+    large[:, 320:] = 204
+    answer = web.post("/v1/predict", content=jpeg(large), headers=JPEG).json()
+    assert answer["image"] == {"width": 640, "height": 600}
+    assert [face["box"] for face in answer["faces"]] == [[0, 0, 320, 600], [320, 0, 320, 600]]
+    whole = web.post("/v1/predict", params={"faces": "whole"}, content=jpeg(large), headers=JPEG).json()
+    assert whole["faces"][0]["box"] == [20, 0, 600, 600]
+
+
 def test_a_form_gives_the_same_answer_as_a_raw_body(web: TestClient, photo: bytes) -> None:
     raw = web.post("/v1/predict", content=photo, headers=JPEG).json()
     form = web.post("/v1/predict", files={"image": ("me.jpg", photo)}, headers=AUTH).json()

@@ -26,7 +26,9 @@ __all__ = [
     "decode_crop",
     "encode_crop",
     "find_face",
+    "in_file_pixels",
     "open_detector",
+    "scaled_box",
 ]
 
 Box = tuple[float, float, float, float]
@@ -78,6 +80,23 @@ def overlap(first: Box, second: Box) -> float:
         return 0.0
     shared = width * height
     return shared / (first[2] * first[3] + second[2] * second[3] - shared)
+
+
+def scaled_box(box: Box, factor: float) -> Box:
+    """A box in an image whose sides are ``factor`` times as long."""
+    x, y, width, height = box
+    return x * factor, y * factor, width * factor, height * factor
+
+
+def in_file_pixels(face: Detection, reduction: int) -> Detection:
+    """A face found in an image that was reduced while it was decoded (``Photograph.reduction``), in pixels of
+    the file.
+    """
+    if reduction == 1:
+        return face
+    # A landmark is a pixel's centre, which lies half a pixel from its edge.
+    points = None if face.landmarks is None else (face.landmarks + 0.5) * reduction - 0.5
+    return Detection(face.score, scaled_box(face.box, reduction), points)
 
 
 def crop_face(rgb: RgbImage, face: Detection | Box, spec: CropSpec) -> RgbImage:

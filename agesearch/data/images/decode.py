@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, JpegImagePlugin
 
+from agesearch.data.images.jpeg import MAGIC, JpegFrame, read_frame
 from agesearch.errors import InputError, first_line
 
 RgbImage = npt.NDArray[np.uint8]
@@ -25,16 +27,26 @@ WEB_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 #: What datasets of the last thirty years hold besides.
 ARCHIVE_FORMATS = (*WEB_FORMATS, "TIFF", "PPM")
 
-MAX_IMAGE_BYTES = 64 * 1024 * 1024
+#: A photograph of 200 megapixels has up to 70 MB, a motion photo some 15.
+MAX_IMAGE_BYTES = 128 * 1024 * 1024
+#: Pixels that are held in memory: 7 bytes each while an image is decoded.
 MAX_IMAGE_PIXELS = 64_000_000
+#: A JPEG may have so many times as many (phones write 108 and 200 million): it is decoded at 1/2, 1/4 or 1/8
+#: of its sides, by the transform itself (libjpeg's scaling), so that the whole is never in memory.
+_MOST_REDUCED = 5
+_REDUCTIONS = (1, 2, 4, 8)
 #: OpenCV's warps index with 16 bits.
 MAX_IMAGE_SIDE = 32_000
 MIN_IMAGE_SIDE = 16
 #: A progressive JPEG has about ten scans; thousands of tiny ones cost minutes of decoding (a known attack).
 _MAX_JPEG_SCANS = 64
-_USUAL_JPEG_SCANS = 12
-#: Where there are more than usual: 64 million pixels, ten times over, are about ten seconds.
-_MAX_SCANNED_PIXELS = 640_000_000
+#: Where there are several: 64 million pixels, ten times over, are about ten seconds.
+_MAX_SCANNED_PIXELS = 1_280_000_000
+_USUAL_JPEG_SCANS, _MAX_PIXELS_OF_MANY_SCANS = 12, 640_000_000
+#: Coefficients of a JPEG of several scans are all in memory at once, however far it is reduced.
+_MAX_COEFFICIENT_BYTES = 640_000_000
+#: An ICC profile and EXIF, each in full, are about 300 segments; each costs Pillow time in Python.
+_MAX_JPEG_SEGMENTS = 4096
 
 #: A header may name few pixels and a tile that takes gigabytes; owners' tiles have 4,096 a side at most.
 _MAX_TILE_PIXELS = 4096 * 4096
@@ -68,6 +80,25 @@ class BadImage(InputError):  # noqa: N818 - named for what it is, like the other
         return BadImage, (self.reason, str(self))
 
 
+@dataclass(frozen=True, eq=False)
+class Photograph:
+    """A decoded image: ``pixels`` is ``uint8 [H, W, 3]`` RGB, upright.
+
+    ``reduction`` is the side, in pixels of the file, of the square that one of these pixels stands for: 1, or
+    2, 4 or 8 for a JPEG too large to be held whole. ``width`` and ``height`` are those of the file, upright.
+    """
+
+    pixels: RgbImage
+    width: int
+    height: int
+    reduction: int = 1
+
+    @classmethod
+    def of(cls, rgb: RgbImage) -> Photograph:
+        """An array as it is."""
+        return cls(rgb, rgb.shape[1], rgb.shape[0])
+
+
 def decode_image(
     data: bytes,
     *,
@@ -75,11 +106,24 @@ def decode_image(
     max_pixels: int = MAX_IMAGE_PIXELS,
     formats: tuple[str, ...] = WEB_FORMATS,
 ) -> RgbImage:
-    """``uint8 [H, W, 3]`` RGB, upright (EXIF orientation applied); of an animation, the first frame.
+    """The pixels of ``decode_photograph``, for those who need no place in the file."""
+    return decode_photograph(data, max_bytes=max_bytes, max_pixels=max_pixels, formats=formats).pixels
 
-    CMYK, palette, 16-bit and grey become 8-bit RGB; transparent pixels become white. Raises ``BadImage`` with
-    one of the reasons ``empty``, ``too_many_bytes``, ``not_an_image``, ``too_many_pixels``, ``too_small``,
-    ``truncated``, ``corrupt``.
+
+def decode_photograph(
+    data: bytes,
+    *,
+    max_bytes: int = MAX_IMAGE_BYTES,
+    max_pixels: int = MAX_IMAGE_PIXELS,
+    formats: tuple[str, ...] = WEB_FORMATS,
+) -> Photograph:
+    """An image file's bytes as upright RGB (EXIF orientation applied); of an animation, the first frame.
+
+    CMYK, palette, 16-bit and grey become 8-bit RGB; transparent pixels become white. At most ``max_pixels``
+    come back: a JPEG with more, up to five times as many, is reduced while it is decoded. What lies behind
+    the image's end (a motion photo's video) is left alone. Raises ``BadImage`` with one of the reasons
+    ``empty``, ``too_many_bytes``, ``not_an_image``, ``too_many_pixels``, ``too_small``, ``truncated``,
+    ``corrupt``.
     """
     if not data:
         raise BadImage("empty", "The image has no bytes.")
@@ -87,9 +131,19 @@ def decode_image(
         raise BadImage(
             "too_many_bytes", f"The image has {len(data)} bytes, more than the {max_bytes} allowed."
         )
+    frame = read_frame(data, _MAX_JPEG_SEGMENTS) if data.startswith(MAGIC) else None
+    if frame is not None and frame.segments > _MAX_JPEG_SEGMENTS:
+        raise BadImage("corrupt", f"The JPEG has more than {_MAX_JPEG_SEGMENTS} segments.")
     image = _open(data, formats)
-    _check_size(image, data, max_pixels)
-    return _pixels(image)
+    width, height = image.size
+    reduction = _reduction(width, height, frame, max_pixels)
+    _check_cost(image, data, frame)
+    if reduction > 1 and isinstance(image, JpegImagePlugin.JpegImageFile):
+        image.draft(None, (width // reduction, height // reduction))
+    turned, pixels = _pixels(image)
+    if turned:
+        width, height = height, width
+    return Photograph(pixels, width, height, reduction)
 
 
 def checked_pixels(rgb: npt.NDArray[Any]) -> RgbImage:
@@ -107,6 +161,10 @@ def checked_pixels(rgb: npt.NDArray[Any]) -> RgbImage:
 
 def _open(data: bytes, formats: tuple[str, ...]) -> Image.Image:
     try:
+        if data.startswith(MAGIC) and "JPEG" in formats:
+            # Not through Image.open: that follows an index of further pictures (MPF), which may be broken,
+            # and refuses 200 megapixels before they can be reduced.
+            return JpegImagePlugin.JpegImageFile(io.BytesIO(data))
         return Image.open(io.BytesIO(data), formats=formats)
     except Image.DecompressionBombError as error:
         raise BadImage("too_many_pixels", "The image's header claims far too many pixels.") from error
@@ -115,19 +173,36 @@ def _open(data: bytes, formats: tuple[str, ...]) -> Image.Image:
         raise BadImage("not_an_image", f"The bytes are not an image in a known format ({names}).") from error
 
 
-def _check_size(image: Image.Image, data: bytes, max_pixels: int) -> None:
-    width, height = image.size
-    if width * height > max_pixels or max(width, height) > MAX_IMAGE_SIDE:
+def _reduction(width: int, height: int, frame: JpegFrame | None, max_pixels: int) -> int:
+    """How far an image's sides must be divided so that ``max_pixels`` hold it; ``BadImage`` where nothing
+    does, or it is too small to show a face.
+    """
+    scales = frame is not None and frame.scales
+    most = max_pixels * _MOST_REDUCED if scales else max_pixels
+    fitting = [by for by in _REDUCTIONS if -(-width // by) * -(-height // by) <= max_pixels]
+    if width * height > most or max(width, height) > MAX_IMAGE_SIDE or not fitting:
         raise BadImage(
             "too_many_pixels",
-            f"The image is {width} x {height}, more than {max_pixels} pixels or {MAX_IMAGE_SIDE} on a side.",
+            f"The image is {width} x {height}, more than {most} pixels or {MAX_IMAGE_SIDE} on a side.",
         )
     if min(width, height) < MIN_IMAGE_SIDE:
         raise BadImage(
             "too_small", f"The image is {width} x {height}, but must be at least {MIN_IMAGE_SIDE} a side."
         )
-    if image.format in ("JPEG", "MPO") and _scans_too_long(data, width * height):
+    return fitting[0]
+
+
+def _check_cost(image: Image.Image, data: bytes, frame: JpegFrame | None) -> None:
+    """Refuse what a small file can make large besides its pixels: scans, coefficients, text, tiles."""
+    pixels = image.width * image.height
+    if frame is not None and _scans_too_long(frame.scans, pixels):
         raise BadImage("corrupt", "The JPEG has more scans than any honest encoder writes.")
+    if frame is not None and frame.whole_bytes > _MAX_COEFFICIENT_BYTES:
+        raise BadImage(
+            "too_many_pixels",
+            f"The image is a progressive JPEG of {image.width} x {image.height}, which takes "
+            f"{frame.whole_bytes} bytes of memory at once: save it as a baseline JPEG, or smaller.",
+        )
     if image.format == "PPM" and data[1:2] in b"123" and len(data) > _MAX_PLAIN_PPM_BYTES:
         raise BadImage("too_many_bytes", f"The plain-text PPM has {len(data)} bytes: store it as PNG.")
     tile = _tile_pixels(image)
@@ -135,9 +210,9 @@ def _check_size(image: Image.Image, data: bytes, max_pixels: int) -> None:
         raise BadImage("too_many_pixels", f"The TIFF's tiles have {tile} pixels each.")
 
 
-def _scans_too_long(data: bytes, pixels: int) -> bool:
-    scans = data.count(b"\xff\xda")
-    return scans > _MAX_JPEG_SCANS or (scans > _USUAL_JPEG_SCANS and scans * pixels > _MAX_SCANNED_PIXELS)
+def _scans_too_long(scans: int, pixels: int) -> bool:
+    most = _MAX_SCANNED_PIXELS if scans <= _USUAL_JPEG_SCANS else _MAX_PIXELS_OF_MANY_SCANS
+    return scans > _MAX_JPEG_SCANS or (scans > 1 and scans * pixels > most)
 
 
 def _tile_pixels(image: Image.Image) -> int:
@@ -146,10 +221,11 @@ def _tile_pixels(image: Image.Image) -> int:
     return width * length if isinstance(width, int) and isinstance(length, int) else 0
 
 
-def _pixels(image: Image.Image) -> RgbImage:
+def _pixels(image: Image.Image) -> tuple[bool, RgbImage]:
+    """Whether the image lies on its side in the file, and its upright pixels."""
     try:
         image.load()
-        return upright_rgb(image)
+        return _orientation(image) >= 5, upright_rgb(image)
     except MemoryError as error:
         raise BadImage("too_many_pixels", "The image does not fit in memory.") from error
     except Exception as error:  # a decoder fed hostile bytes raises anything
@@ -159,8 +235,8 @@ def _pixels(image: Image.Image) -> RgbImage:
 
 def upright_rgb(image: Image.Image) -> RgbImage:
     """An image as ``uint8 [H, W, 3]`` RGB, upright; converted band by band, straight into the array."""
-    width, height = image.size
     orientation = _orientation(image)
+    width, height = image.size
     shape = (width, height, 3) if orientation >= 5 else (height, width, 3)
     upright: RgbImage = np.empty(shape, np.uint8)
     view = _STORED_VIEW.get(orientation)

@@ -15,8 +15,8 @@ import pyarrow as pa
 from agesearch.data.dataset.records import SCHEMA, Rejected, SourceRecord, Split
 from agesearch.data.dataset.splits import split_of
 from agesearch.data.dataset.writer import sample_id_of
-from agesearch.data.images.crop import crop_face, encode_crop, find_face
-from agesearch.data.images.decode import ARCHIVE_FORMATS, BadImage, decode_image
+from agesearch.data.images.crop import crop_face, encode_crop, find_face, in_file_pixels, scaled_box
+from agesearch.data.images.decode import ARCHIVE_FORMATS, BadImage, decode_photograph
 from agesearch.data.images.detectors import Detector
 from agesearch.data.images.files import printable, read_image
 from agesearch.specs import CropSpec, SplitSpec
@@ -71,15 +71,18 @@ def face_row(
     """Read, decode, detect, align, crop and encode one face; a row of ``SCHEMA``, or why there is none."""
     try:
         data = read_image(record.path)
-        rgb = decode_image(data, formats=ARCHIVE_FORMATS)
-        face = find_face(rgb, detector, crop, record.box)
+        photograph = decode_photograph(data, formats=ARCHIVE_FORMATS)
+        given = None if record.box is None else scaled_box(record.box, 1 / photograph.reduction)
+        face = find_face(photograph.pixels, detector, crop, given)
     except BadImage as error:
         return Rejected(record.path, error.reason, str(error), record.source)
+    image = encode_crop(crop_face(photograph.pixels, face, crop), crop)
+    face = in_file_pixels(face, photograph.reduction)
     points = None if face.landmarks is None else face.landmarks.ravel().tolist()
     return {
         **asdict(record),
         "sample_id": sample_id_of(data, record.box),
-        "image": encode_crop(crop_face(rgb, face, crop), crop),
+        "image": image,
         "split": split_of(record, hashlib.sha256(data).hexdigest(), split).value,
         "box": list(face.box),
         "landmarks": points,
