@@ -35,6 +35,31 @@ def mean_graph(
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
 
 
+def heads_graph(*, known: bool = True) -> onnx.ModelProto:
+    """Input ``x`` -> ``heads`` [N, 5]: two logits of another head (9 and -9), then the mean of each channel.
+
+    ``known``: whether the file says how wide its output is.
+    """
+    model = mean_graph()
+    model.graph.initializer.extend(
+        [
+            helper.make_tensor("others", TensorProto.FLOAT, [1, 2], [9.0, -9.0]),
+            helper.make_tensor("two_before", TensorProto.INT64, [4], [0, 2, 0, 0]),
+            helper.make_tensor("three_behind", TensorProto.INT64, [4], [0, 0, 0, 3]),
+        ]
+    )
+    model.graph.node.extend(
+        [
+            helper.make_node("Pad", ["means", "two_before"], ["right"]),
+            helper.make_node("Pad", ["others", "three_behind"], ["left"]),
+            helper.make_node("Add", ["right", "left"], ["heads"]),
+        ]
+    )
+    width: str | int = 5 if known else "W"
+    model.graph.output.append(helper.make_tensor_value_info("heads", TensorProto.FLOAT, ["N", width]))
+    return model
+
+
 def write_teacher(
     folder: Path,
     model: onnx.ModelProto | None = None,

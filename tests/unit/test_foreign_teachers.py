@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from foreign_graphs import SIZE, mean_graph, write_teacher
+from foreign_graphs import SIZE, heads_graph, mean_graph, write_teacher
 from onnx import TensorProto, helper
 
 from agesearch.ages import age_spread, expected_age
@@ -19,7 +19,7 @@ from agesearch.deploy.evidence import teacher_licences
 from agesearch.errors import AgeSearchError, InputError
 from agesearch.measure.speed import Setting, TimedModel, side_by_side
 from agesearch.models.folder import write_model
-from agesearch.models.foreign.document import is_teacher_file
+from agesearch.models.foreign.document import OnnxTeacher, is_teacher_file, read_teacher_file
 from agesearch.models.foreign.network import central
 from agesearch.models.identity import model_digest, read_model_manifest
 from agesearch.models.manifest import ModelManifest
@@ -30,6 +30,7 @@ from agesearch.search.store.records import StudyHeader, StudyInput
 from agesearch.specs import CropSpec, ModelSpec
 
 ROOT = Path(__file__).resolve().parents[2]
+_PMF = {"kind": "pmf", "name": "softmax", "ages": [1, 2, 3]}
 EXAMPLES = ROOT / "search_spaces" / "teachers"
 
 
@@ -94,6 +95,37 @@ def test_probabilities_logits_and_groups_become_pmfs(tmp_path: Path) -> None:
     wrong = write_teacher(tmp_path / "d", output={"kind": "pmf", "name": "means", "ages": [1, 2, 3]})
     with pytest.raises(InputError, match="set 'logits: true'"):
         _age(wrong, face)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_head_among_others_is_named_by_its_columns(tmp_path: Path, known: bool) -> None:
+    face, graph = _flat(200, 200, 199), heads_graph(known=known)
+    share = np.exp([0, 0, -1]) / np.exp([0, 0, -1]).sum()
+    ages = {"kind": "pmf", "name": "heads", "ages": [10, 20.5, 30], "logits": True, "columns": [2, 5]}
+    where = write_teacher(tmp_path / "a", graph, output=ages)
+    assert _age(where, face) == pytest.approx(share @ [10, 20.5, 30], abs=0.01)
+    groups = {"kind": "groups", "name": "heads", "groups": [[0, 4], [60, 80]], "logits": True}
+    where = write_teacher(tmp_path / "b", graph, output=groups | {"columns": [3, 5]})
+    halves = np.exp([0, -1]) / np.exp([0, -1]).sum()
+    assert _age(where, face) == pytest.approx(halves @ [2, 70], abs=0.01)
+    scalar = {"kind": "scalar", "name": "heads", "column": 4, "spread": 3.0, "scale": 0.1}
+    assert _age(write_teacher(tmp_path / "c", graph, output=scalar), face) == pytest.approx(19.9, abs=0.01)
+    for output, message in (
+        (ages | {"columns": [3, 6]}, r"has 5 values a face in 'heads', so there are no columns \[3, 6\)"),
+        (groups, r"but its manifest names 2 groups: .* set 'columns: \[first, end\]'"),
+        (scalar | {"column": 5}, "so there is no column 5"),
+    ):
+        with pytest.raises(InputError, match=message):
+            _age(write_teacher(tmp_path / "wrong", graph, output=output), face)
+
+
+def test_columns_change_the_digest_and_their_absence_does_not(tmp_path: Path) -> None:
+    ages = {"kind": "pmf", "name": "means", "ages": [1, 2, 3], "logits": True}
+    where = write_teacher(tmp_path, output=ages)
+    without, document = model_digest(str(where)), read_teacher_file(str(where))
+    assert isinstance(document, OnnxTeacher)
+    assert "columns" not in document.output.model_dump()  # teachers of before keep their digest
+    assert model_digest(str(write_teacher(tmp_path, output=ages | {"columns": [0, 3]}))) != without
 
 
 def test_a_wider_crop_is_cut_to_the_teachers_square(tmp_path: Path) -> None:
@@ -194,6 +226,8 @@ def test_scorers_travel_and_can_be_timed(tmp_path: Path) -> None:
         ({"output": {"kind": "scalar", "name": "means"}}, "'output.spread' is missing"),
         ({"output": {"kind": "pmf", "name": "softmax", "ages": [1, 2]}}, "has 3 values a face"),
         ({"output": {"kind": "pmf", "name": "softmax", "ages": [3, 2, 1]}}, "and rise"),
+        ({"output": _PMF | {"columns": [0, 2]}}, r"columns \[0, 2\) are 2, but there are 3 ages"),
+        ({"output": _PMF | {"columns": [3, 0]}}, "0 <= first < end"),
         ({"output": {"kind": "groups", "name": "softmax", "groups": [[5, 2], [3, 4]]}}, "first <= last"),
         ({"weights": "x"}, "line 15: 'weights' is not a known field"),
     ],

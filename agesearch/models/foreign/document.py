@@ -100,19 +100,40 @@ class AgeSteps(Spec):
         return tuple(self.first + index * self.step for index in range(steps + 1))
 
 
-class PmfOutput(Spec):
-    """Probabilities (with ``logits``: values before a softmax) ``[N, K]`` of K ages in years."""
+class _Probabilities(Spec):
+    """Probabilities (with ``logits``: values before a softmax) ``[N, K]`` of K things.
+
+    Where one output holds several heads, ``columns`` are the age's: the first, and the one behind the last,
+    counted from 0. Without them the output is the age's alone.
+    """
+
+    name: str
+    logits: bool = False
+    columns: tuple[int, int] | None = Field(None, exclude_if=lambda columns: columns is None)
+
+    def _check_columns(self, wanted: int, what: str) -> None:
+        """Raise ``ValueError`` where ``columns`` are not ``wanted`` ones."""
+        if self.columns is None:
+            return
+        first, end = self.columns
+        if not 0 <= first < end:
+            raise ValueError("columns must be [first, end) with 0 <= first < end: [9, 18] are nine")
+        if end - first != wanted:
+            raise ValueError(f"columns [{first}, {end}) are {end - first}, but there are {wanted} {what}")
+
+
+class PmfOutput(_Probabilities):
+    """Probabilities of K ages in years; see ``_Probabilities`` for ``logits`` and ``columns``."""
 
     kind: Literal["pmf"]
-    name: str
     ages: AgeSteps | tuple[Finite, ...]
-    logits: bool = False
 
     @model_validator(mode="after")
     def _ages_rise(self) -> Self:
         values = np.asarray(self.values)
         if len(values) < 2 or not (np.diff(values) > 0).all():
             raise ValueError("ages must be at least two, and rise")
+        self._check_columns(len(values), "ages")
         return self
 
     @property
@@ -121,21 +142,20 @@ class PmfOutput(Spec):
         return self.ages.values if isinstance(self.ages, AgeSteps) else self.ages
 
 
-class GroupsOutput(Spec):
-    """Probabilities (with ``logits``: values before a softmax) ``[N, K]`` of K age groups.
+class GroupsOutput(_Probabilities):
+    """Probabilities of K age groups; see ``_Probabilities`` for ``logits`` and ``columns``.
 
     Each group is its first and last age in years, both included; its mass is spread evenly over them.
     """
 
     kind: Literal["groups"]
-    name: str
     groups: tuple[tuple[int, int], ...] = Field(min_length=2)
-    logits: bool = False
 
     @model_validator(mode="after")
     def _groups_hold_ages(self) -> Self:
         if not all(0 <= low <= high <= MAX_AGE for low, high in self.groups):
             raise ValueError(f"each group must be [first, last] with 0 <= first <= last <= {MAX_AGE}")
+        self._check_columns(len(self.groups), "groups")
         return self
 
 

@@ -7,6 +7,7 @@ data), and made of standard operators only. Nothing in it can name a file or loa
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -17,7 +18,7 @@ import numpy.typing as npt
 from agesearch.ages import BINS, FloatArray
 from agesearch.data.images.crop import crop_face
 from agesearch.errors import AgeSearchError, InputError, first_line
-from agesearch.models.foreign.document import OnnxTeacher, ScalarOutput, beside
+from agesearch.models.foreign.document import GroupsOutput, OnnxTeacher, PmfOutput, ScalarOutput, beside
 from agesearch.models.foreign.to_pmf import ages_matrix, groups_matrix, scalar_pmf, softmax
 from agesearch.models.onnx import open_session
 from agesearch.models.prepare import Images, resized
@@ -208,39 +209,61 @@ def _converter(session: Any, spec: OnnxTeacher) -> Callable[[npt.NDArray[Any]], 
             f"The teacher '{spec.name}' has no output '{output.name}'; the file's are: {', '.join(known)}."
         )
     if isinstance(output, ScalarOutput):
-        return partial(_from_scalar, spec.name, output)
-    matrix = ages_matrix(output.values) if output.kind == "pmf" else groups_matrix(output.groups)
-    last = known[output.name].shape[-1:]
-    if last and isinstance(last[0], int) and last[0] != len(matrix):
-        raise InputError(
-            f"The teacher '{spec.name}' has {last[0]} values a face in '{output.name}', but its manifest "
-            f"names {len(matrix)} {'ages' if output.kind == 'pmf' else 'groups'}."
-        )
-    return partial(_from_masses, spec.name, output.logits, matrix)
+        convert = partial(_from_scalar, spec.name, output)
+        expected = partial(_check_column, spec.name, output)
+    else:
+        matrix = ages_matrix(output.values) if output.kind == "pmf" else groups_matrix(output.groups)
+        convert = partial(_from_probabilities, spec.name, output, matrix)
+        expected = partial(_check_width, spec.name, output, len(matrix))
+    values = known[output.name].shape[1:]
+    if all(isinstance(size, int) for size in values):
+        expected(math.prod(values))
+    return convert
 
 
-def _from_scalar(name: str, output: ScalarOutput, raw: npt.NDArray[Any]) -> FloatArray:
-    values = raw.reshape(len(raw), -1).astype(np.float64)
-    if output.column >= values.shape[1]:
+def _check_column(teacher: str, output: ScalarOutput, values: int) -> None:
+    """Raise ``InputError`` where an output of so many ``values`` a face lacks the scalar's column."""
+    if output.column >= values:
         raise InputError(
-            f"The teacher '{name}' has {values.shape[1]} values a face in '{output.name}', so there is no "
+            f"The teacher '{teacher}' has {values} values a face in '{output.name}', so there is no "
             f"column {output.column} (the first is 0)."
         )
+
+
+def _check_width(teacher: str, output: PmfOutput | GroupsOutput, named: int, values: int) -> None:
+    """Raise ``InputError`` where an output of so many ``values`` a face does not hold the ``named`` ones."""
+    have = f"The teacher '{teacher}' has {values} values a face in '{output.name}'"
+    if output.columns is not None:
+        first, end = output.columns
+        if end > values:
+            raise InputError(f"{have}, so there are no columns [{first}, {end}) (the first is 0).")
+    elif values != named:
+        things = "ages" if output.kind == "pmf" else "groups"
+        raise InputError(
+            f"{have}, but its manifest names {named} {things}: where other heads share the output, set "
+            f"'columns: [first, end]' to the age's."
+        )
+
+
+def _from_scalar(teacher: str, output: ScalarOutput, raw: npt.NDArray[Any]) -> FloatArray:
+    """``[N, ...]`` raw values -> PMFs ``float32 [N, 101]``."""
+    values = raw.reshape(len(raw), -1).astype(np.float64)
+    _check_column(teacher, output, values.shape[1])
     return scalar_pmf(values[:, output.column] * output.scale + output.offset, output.spread)
 
 
-def _from_masses(name: str, logits: bool, matrix: FloatArray, raw: npt.NDArray[Any]) -> FloatArray:
+def _from_probabilities(
+    teacher: str, output: PmfOutput | GroupsOutput, matrix: FloatArray, raw: npt.NDArray[Any]
+) -> FloatArray:
+    """``[N, ...]`` raw values, by ``matrix`` ``[K, 101]`` -> PMFs ``float32 [N, 101]``."""
     values = raw.reshape(len(raw), -1).astype(np.float64)
-    if values.shape[1] != len(matrix):
-        raise InputError(
-            f"The teacher '{name}' answers {values.shape[1]} values a face, but its manifest names "
-            f"{len(matrix)}."
-        )
-    mass = softmax(values) if logits else values
+    _check_width(teacher, output, len(matrix), values.shape[1])
+    values = values if output.columns is None else values[:, slice(*output.columns)]
+    mass = softmax(values) if output.logits else values
     sums = mass.sum(axis=1)
     if mass.min(initial=0.0) < -1e-3 or np.abs(sums - 1.0).max(initial=0.0) > 0.02:
         raise InputError(
-            f"The teacher '{name}' does not answer with probabilities (they sum to {sums.min():.3g}.."
+            f"The teacher '{teacher}' does not answer with probabilities (they sum to {sums.min():.3g}.."
             f"{sums.max():.3g}): set 'logits: true' where its output comes before a softmax."
         )
     spread = np.maximum(mass, 0.0) @ matrix
