@@ -18,7 +18,7 @@ from PIL import Image
 from agesearch.data.dataset.records import read_manifest
 from agesearch.data.ingest import run as ingest_module
 from agesearch.data.ingest.run import IngestSpec
-from agesearch.data.ingest.work_unit import Job, do_piece
+from agesearch.data.ingest.work_unit import UnitContext, process_unit
 from agesearch.specs import CropSpec, SplitSpec
 from agesearch.storage import Location
 
@@ -92,14 +92,19 @@ def content(dataset: Path | str | Location) -> dict[str, Any]:
 
 
 def without_ray(patch: pytest.MonkeyPatch) -> None:
-    """Do the pieces of every ingest in this process, one after the other."""
+    """Do the units of every ingest in this process, one after the other."""
 
-    def results(work: list[Location], job: Job, cpus: int) -> Iterator[pa.Table]:
+    def results(work: list[Location], context: UnitContext, cpus: int) -> Iterator[pa.Table]:
         for place in work:
-            yield do_piece(place.read_table(), job)
+            yield process_unit(place.read_table(), context)
 
+<<<<<<< HEAD
     patch.setattr(ingest_module.crew, "results", results)
     patch.setattr(ingest_module, "ray_session", lambda *_, **__: nullcontext(SimpleNamespace(cpus=1)))
+=======
+    patch.setattr(ingest_module.workers, "results", results)
+    patch.setattr(ingest_module, "ray_session", lambda _: nullcontext(SimpleNamespace(cpus=1)))
+>>>>>>> c994417 (Name the parts of an ingest and of a check in the field's words)
 
 
 def later(path: Path) -> None:

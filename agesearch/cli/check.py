@@ -60,11 +60,13 @@ def _tell(record: CheckRecord) -> None:
         out.print(f"warning   {warning}", **_PLAIN)
     if record.copies:
         rows = [
-            [str(copies.size), str(copies.distance), f"{copies.likeness:.3f}", face.place, face.sample_id]
+            [str(copies.size), str(copies.distance), f"{copies.similarity:.3f}", face.place, face.sample_id]
             for copies in record.copies[:_SHOWN]
             for face in copies.faces[:2]
         ]
-        out.print(table("one photograph, two splits", ["faces", "bits", "likeness", "place", "sample"], rows))
+        out.print(
+            table("one photograph, two splits", ["faces", "bits", "similarity", "place", "sample"], rows)
+        )
     if record.suspects:
         rows = [
             [suspect.kind.replace("_", " "), suspect.detail, suspect.faces[0].sample_id]

@@ -16,8 +16,8 @@ from PIL import Image
 
 from agesearch.data.dataset.records import MANIFEST
 from agesearch.data.images import detectors
-from agesearch.data.ingest import work_unit as pieces
-from agesearch.data.ingest import workers as crew
+from agesearch.data.ingest import work_unit as units
+from agesearch.data.ingest import workers
 from agesearch.data.ingest.run import ingest
 from agesearch.errors import AgeSearchError
 from agesearch.progress import Progress
@@ -45,7 +45,7 @@ except AgeSearchError as error:
 
 
 def many_faces(root: Path, faces: int = 160) -> Source:
-    """Ten pieces of work."""
+    """Ten units of work."""
     source = Source(root)
     for index in range(faces):
         source.add(f"{index}.png", index % 90, f"s{index // 3}", shade=index % 150)
@@ -124,25 +124,25 @@ class Deadly(detectors.WholeImage):
 
 @pytest.fixture
 def deadly(ray_local: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A detector ``none`` that kills, here and in the workers (each piece carries it there)."""
+    """A detector ``none`` that kills, here and in the workers (each unit carries it there)."""
     from ray import cloudpickle
 
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    do_piece = crew.do_piece
+    process_unit = workers.process_unit
 
-    def armed(work: object, job: object) -> object:
+    def armed(work: object, context: object) -> object:
         detectors.DETECTORS["none"] = Deadly
-        pieces._detector.cache_clear()
+        units._detector.cache_clear()
         try:
-            return do_piece(work, job)  # type: ignore[arg-type]
+            return process_unit(work, context)  # type: ignore[arg-type]
         finally:
             detectors.DETECTORS["none"] = detectors.WholeImage
-            pieces._detector.cache_clear()
+            units._detector.cache_clear()
 
-    cloudpickle.register_pickle_by_value(crew)
-    monkeypatch.setattr(crew, "do_piece", armed)
+    cloudpickle.register_pickle_by_value(workers)
+    monkeypatch.setattr(workers, "process_unit", armed)
     yield
-    cloudpickle.unregister_pickle_by_value(crew)
+    cloudpickle.unregister_pickle_by_value(workers)
 
 
 def _mark(path: Path) -> None:
@@ -167,7 +167,7 @@ def test_an_image_that_kills_its_worker_is_quarantined_and_the_rest_goes_on(tmp_
 def test_a_detector_that_kills_on_everything_ends_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crew, "_MOST_CRASHES", 1)
+    monkeypatch.setattr(workers, "_MOST_CRASHES", 1)
     source = many_faces(tmp_path, 4)
     for path in (tmp_path / "images").iterdir():
         _mark(path)

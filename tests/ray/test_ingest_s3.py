@@ -15,7 +15,7 @@ from ingest_helpers import Source, content, small_source
 from agesearch import claims
 from agesearch.data.audit.card_data import inspect_dataset
 from agesearch.data.dataset.records import Split
-from agesearch.data.ingest import workers as crew
+from agesearch.data.ingest import workers
 from agesearch.data.ingest.record_index import Changes
 from agesearch.data.ingest.run import IngestSpec, ingest
 from agesearch.data.reading.loading import load_split
@@ -83,7 +83,7 @@ def test_from_a_bucket_into_a_bucket_grown_resumed_and_read(
         source.add(f"more{index}.png", 50, "s1", shade=100 + index)
     source.write()
     upload(tmp_path, place)
-    results = crew.results
+    results = workers.results
 
     def cut(*arguments: object) -> object:
         for number, table in enumerate(results(*arguments)):  # type: ignore[arg-type]
@@ -92,7 +92,7 @@ def test_from_a_bucket_into_a_bucket_grown_resumed_and_read(
                 raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(crew, "results", cut)
+        patch.setattr(workers, "results", cut)
         with pytest.raises(Exception, match="Stopped"):
             ingest(spec_of(place), out)
     notes: list[str] = []

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from ingest_helpers import Source, content, later, small_source, without_ray
 
-from agesearch.data.ingest import assembly
-from agesearch.data.ingest import workers as crew
+from agesearch.data.ingest import assembly, workers
 from agesearch.data.ingest.record_index import Changes
 from agesearch.data.ingest.run import Ingested, ingest
 from agesearch.data.sources import SOURCES
@@ -26,14 +25,14 @@ def worked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The paths of the records that were worked on."""
     without_ray(monkeypatch)
     seen: list[str] = []
-    results = crew.results
+    results = workers.results
 
     def spy(*arguments: object) -> object:
         for table in results(*arguments):  # type: ignore[arg-type]
             seen.extend(table["path"].to_pylist())
             yield table
 
-    monkeypatch.setattr(crew, "results", spy)
+    monkeypatch.setattr(workers, "results", spy)
     return seen
 
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from agesearch.data.audit.near_duplicates import BITS, RADIUS, Looks, close_pairs, groups_of
+from agesearch.data.audit.near_duplicates import BITS, RADIUS, Fingerprints, close_pairs, groups_of
 from agesearch.data.dataset.arrays import Pixels, read_arrays
 from agesearch.data.dataset.records import Split
 from agesearch.data.reading.demo_pack import demo_pack
@@ -18,9 +18,9 @@ def faces() -> Pixels:
 
 
 def _groups(images: Pixels) -> list[list[int]]:
-    looks = Looks(len(images))
-    looks.add(images)
-    return groups_of(len(images), looks.matches())
+    fingerprints = Fingerprints(len(images))
+    fingerprints.add(images)
+    return groups_of(len(images), fingerprints.matches())
 
 
 def _moved(image: np.ndarray, zoom: float, turn: float, right: float) -> np.ndarray:
@@ -66,17 +66,17 @@ def test_copies_are_found(faces: Pixels, change) -> None:
 
 def test_matches_say_which_copy_is_mirrored_and_how_alike(faces: Pixels) -> None:
     images = np.concatenate([faces[:20], faces[3:4], faces[5:6, :, ::-1]])
-    looks = Looks(len(images))
-    looks.add(images)
-    found = sorted(looks.matches(), key=lambda match: match.first)
+    fingerprints = Fingerprints(len(images))
+    fingerprints.add(images)
+    found = sorted(fingerprints.matches(), key=lambda match: match.first)
     assert [(match.first, match.second, match.mirrored) for match in found] == [(3, 20, False), (5, 21, True)]
-    assert all(match.likeness > 0.995 and match.distance <= RADIUS for match in found)
+    assert all(match.similarity > 0.995 and match.distance <= RADIUS for match in found)
 
 
 def test_many_copies_of_one_picture_become_one_group_in_little_work(faces: Pixels) -> None:
-    looks = Looks(150)
-    looks.add(np.repeat(faces[:1], 150, axis=0))
-    matches = looks.matches()
+    fingerprints = Fingerprints(150)
+    fingerprints.add(np.repeat(faces[:1], 150, axis=0))
+    matches = fingerprints.matches()
     assert groups_of(150, matches) == [list(range(150))]
     assert len(matches) < 2 * 150  # of 11,175 pairs
 
@@ -115,10 +115,10 @@ def test_hashes_are_those_of_the_library(faces: Pixels) -> None:
     import imagehash
     from PIL import Image
 
-    looks = Looks(1)
-    looks.add(faces[:1])
+    fingerprints = Fingerprints(1)
+    fingerprints.add(faces[:1])
     grey = cv2.cvtColor(faces[0], cv2.COLOR_RGB2GRAY)
     whole = imagehash.phash(Image.fromarray(grey)).hash
-    stored = np.unpackbits(np.array([looks._hashes[0, 0]], ">u8").view(np.uint8)).astype(bool)
+    stored = np.unpackbits(np.array([fingerprints._hashes[0, 0]], ">u8").view(np.uint8)).astype(bool)
     # The view that is hashed is resampled once more than the library would: bits at the median may differ.
     assert int((stored != whole.ravel()).sum()) <= 6

@@ -31,7 +31,7 @@ from agesearch.data.audit.findings import (
     unknown_subjects,
 )
 from agesearch.data.audit.label_outliers import MAX_COPY_YEARS, MAX_SUBJECT_YEARS, MAX_Z
-from agesearch.data.audit.near_duplicates import PARAMETERS, Looks, Match, groups_of
+from agesearch.data.audit.near_duplicates import PARAMETERS, Fingerprints, Match, groups_of
 from agesearch.data.dataset.arrays import Pixels, decode_column, numbers
 from agesearch.data.dataset.records import Manifest, read_manifest
 from agesearch.data.dataset.shards import row_batches
@@ -104,8 +104,8 @@ def check_dataset(
     """
     folder = Location.of(dataset)
     manifest = read_manifest(folder)
-    faces, looks, predicted = _read(folder, manifest, ages_of, on_progress)
-    matches = looks.matches()
+    faces, fingerprints, predicted = _read(folder, manifest, ages_of, on_progress)
+    matches = fingerprints.matches()
     on_progress(Progress(_STAGE, len(faces), len(faces), note="comparing done"))
     shared, fold_shared = shared_subjects(faces)
     across, groups, within = _copies(faces, matches)
@@ -127,18 +127,18 @@ def read_check(dataset: str | Location) -> CheckRecord | None:
 
 def _read(
     folder: Location, manifest: Manifest, ages_of: AgesOf | None, on_progress: Listener
-) -> tuple[Faces, Looks, npt.NDArray[np.float64] | None]:
+) -> tuple[Faces, Fingerprints, npt.NDArray[np.float64] | None]:
     """One pass over the rows: their labels, what each looks like, and the model's ages."""
-    looks = Looks(manifest.faces)
+    fingerprints = Fingerprints(manifest.faces)
     labels: list[pa.RecordBatch] = []
     predicted: list[npt.NDArray[Any]] = []
     for batch in row_batches(folder, None, [*_LABELS, "image"], rows=512):
         labels.append(batch.select(_LABELS))
         images = decode_column(batch.column("image"), manifest.crop.size)
-        looks.add(images)
+        fingerprints.add(images)
         if ages_of is not None:
             predicted.append(np.asarray(ages_of(images), np.float64))
-        on_progress(Progress(_STAGE, len(looks), manifest.faces))
+        on_progress(Progress(_STAGE, len(fingerprints), manifest.faces))
     if not labels:
         raise InputError(f"'{folder}' has no faces: ingest it again.")
     table = pa.Table.from_batches(labels)
@@ -153,7 +153,7 @@ def _read(
         age_or_middle=np.where(np.isnan(age), (low + high) / 2, age),
         rotations=manifest.rotations,
     )
-    return faces, looks, np.concatenate(predicted) if predicted else None
+    return faces, fingerprints, np.concatenate(predicted) if predicted else None
 
 
 def _copies(faces: Faces, matches: list[Match]) -> tuple[list[Copies], list[list[int]], int]:
@@ -164,10 +164,10 @@ def _copies(faces: Faces, matches: list[Match]) -> tuple[list[Copies], list[list
     weakest: dict[int, Match] = {}
     for match in matches:
         known = weakest.get(match.first)
-        weakest[match.first] = match if known is None or match.likeness < known.likeness else known
+        weakest[match.first] = match if known is None or match.similarity < known.similarity else known
     across = []
     for group in groups:
-        if faces.any_apart(group):
+        if faces.on_two_sides(group):
             ties = [weakest[index] for index in group if index in weakest]
             across.append(copies_of(faces, group, ties))
     return across, groups, len(groups) - len(across)
@@ -181,8 +181,8 @@ def _record(
     leaks, warnings = _leaks(found), [*_subject_warnings(unknown, len(faces), found), *age_warnings(bins)]
     if found.suspects:
         kinds = Counter(suspect.kind for suspect in found.suspects)
-        told = ", ".join(f"{kind.replace('_', ' ')} {count}" for kind, count in kinds.items())
-        warnings.append(f"{_number(len(found.suspects), 'label')} worth a look: {told}.")
+        kinds_text = ", ".join(f"{kind.replace('_', ' ')} {count}" for kind, count in kinds.items())
+        warnings.append(f"{_number(len(found.suspects), 'label')} worth a look: {kinds_text}.")
     exclusive = False if found.shared else None if unknown else True
     return CheckRecord(
         dataset=str(folder),
@@ -217,14 +217,14 @@ def _record(
 def _leaks(found: _Found) -> list[str]:
     leaks = []
     if found.shared:
-        named = _listed([_told_subject(subject) for subject in found.shared])
+        named = _listed([_describe_subject(subject) for subject in found.shared])
         leaks.append(f"{_number(len(found.shared), 'subject')} in more than one split: {named}.")
     turned = [subject for subject in found.fold_shared if subject.is_leak]
     if turned:
-        named = _listed([_told_subject(subject) for subject in turned])
+        named = _listed([_describe_subject(subject) for subject in turned])
         leaks.append(f"{_number(len(turned), 'subject')} on two sides of a protocol's turn: {named}.")
     if found.across:
-        named = _listed([_told_copies(copies.faces) for copies in found.across])
+        named = _listed([_describe_copies(copies.faces) for copies in found.across])
         leaks.append(f"{_number(len(found.across), 'photograph')} on two sides of a split: {named}.")
     return leaks
 
@@ -239,17 +239,17 @@ def _subject_warnings(unknown: int, faces: int, found: _Found) -> list[str]:
         )
     loose = [subject for subject in found.fold_shared if not subject.is_leak]
     if loose:
-        named = _listed([_told_subject(subject) for subject in loose])
+        named = _listed([_describe_subject(subject) for subject in loose])
         warnings.append(f"{_number(len(loose), 'subject')} in more than one fold: {named}.")
     return warnings
 
 
-def _told_subject(subject: SharedSubject) -> str:
+def _describe_subject(subject: SharedSubject) -> str:
     places = ", ".join(f"{place} {count}" for place, count in subject.places.items())
     return f"{subject.subject_id} ({places})"
 
 
-def _told_copies(faces: tuple[FaceRef, ...]) -> str:
+def _describe_copies(faces: tuple[FaceRef, ...]) -> str:
     shown = " = ".join(f"{face.sample_id} ({face.place}{_of(face.subject_id)})" for face in faces[:_NAMED])
     return shown + (" = ..." if len(faces) > _NAMED else "")
 

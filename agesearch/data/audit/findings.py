@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import model_validator
 
 from agesearch.ages import MAX_AGE
 from agesearch.data.audit.label_outliers import Values, differing_copies, far_out, wide_subjects
@@ -52,15 +53,26 @@ class SharedSubject(Spec):
 
 
 class Copies(Spec):
-    """Faces cut from copies of one photograph: how many, and some of every place. Of the ties between them
-    the largest Hamming ``distance`` of their hashes, the smallest ``likeness``, and whether one is mirrored.
+    """Faces cut from one photograph or from copies of it: how many, and some of every place.
+
+    Of the ties between copies the largest Hamming ``distance`` of their hashes in bits, the smallest
+    ``similarity`` (0..1), and whether one is mirrored; faces of one file are 0 bits apart and 1 alike.
     """
 
     faces: tuple[FaceRef, ...]
     size: int
     distance: int
-    likeness: float
+    similarity: float
     mirrored: bool
+
+    @model_validator(mode="before")
+    @classmethod
+    def _earlier_name(cls, values: Any) -> Any:
+        """Checks of before call the similarity ``likeness``."""
+        if isinstance(values, dict) and "likeness" in values:
+            values = {"similarity": values["likeness"]} | values
+            values.pop("likeness")
+        return values
 
 
 class Suspect(Spec):
@@ -112,23 +124,23 @@ class Faces:
             age=None if np.isnan(age) else round(age, 2),
         )
 
-    def any_apart(self, group: Sequence[int]) -> bool:
+    def on_two_sides(self, group: Sequence[int]) -> bool:
         """Whether some of these faces lie on two sides of the split or of a turn of the protocols."""
         folds = {self.fold[index] for index in group} - {None}
-        return len({self.split[index] for index in group}) > 1 or self.parts(folds)
+        return len({self.split[index] for index in group}) > 1 or self.separates(folds)
 
-    def parts(self, folds: Collection[int | None]) -> bool:
+    def separates(self, folds: Collection[int | None]) -> bool:
         """Whether some turn puts two of these folds on two sides."""
-        return any(pair <= set(folds) for pair in self.parted_folds)
+        return any(pair <= set(folds) for pair in self.separated_folds)
 
     @cached_property
-    def parted_folds(self) -> frozenset[frozenset[int | None]]:
+    def separated_folds(self) -> frozenset[frozenset[int | None]]:
         """The pairs of folds that some turn puts on two sides."""
-        parted = set()
+        pairs = set()
         for turn in self.rotations:
             role = {fold: name for name in ("train", "val", "test") for fold in getattr(turn, name)}
-            parted |= {frozenset((a, b)) for a in role for b in role if role[a] != role[b]}
-        return frozenset(parted)
+            pairs |= {frozenset((a, b)) for a in role for b in role if role[a] != role[b]}
+        return frozenset(pairs)
 
 
 def unknown_subjects(faces: Faces) -> int:
@@ -152,7 +164,7 @@ def shared_subjects(faces: Faces) -> tuple[list[SharedSubject], list[SharedSubje
         elif len(folds) > 1:
             numbers = {f"fold {fold}": count for fold, count in sorted(folds.items(), key=str)}
             by_fold.append(
-                _shared(faces, subject, "fold", numbers, indices, is_leak=faces.parts(folds.keys()))
+                _shared(faces, subject, "fold", numbers, indices, is_leak=faces.separates(folds.keys()))
             )
     return by_split, by_fold
 
@@ -189,8 +201,8 @@ def copies_of(faces: Faces, group: Sequence[int], ties: Sequence[Match]) -> Copi
     return Copies(
         faces=tuple([*firsts, *rest][:_SHOWN_FACES]),
         size=len(group),
-        distance=max(tie.distance for tie in ties),
-        likeness=round(min(tie.likeness for tie in ties), 4),
+        distance=max((tie.distance for tie in ties), default=0),
+        similarity=round(min((tie.similarity for tie in ties), default=1.0), 4),
         mirrored=any(tie.mirrored for tie in ties),
     )
 

@@ -22,7 +22,7 @@ from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from agesearch.data.audit.similarity import SIDE, Registration, likeness, thumbnail
+from agesearch.data.audit.similarity import SIDE, Registration, similarity, thumbnail
 from agesearch.data.dataset.arrays import Pixels
 
 BITS = 64
@@ -30,7 +30,7 @@ RADIUS = 8
 TABLES, SAMPLED_BITS = 32, 16
 #: 95 of 100 copies of portraits score 0.991 or more, two different people at most 0.973, and two rendered
 #: faces of 1,500 at most 0.987.
-MIN_LIKENESS = 0.99
+MIN_SIMILARITY = 0.99
 _SEED = 20_240_501
 #: Pairs that are compared at once, and the longest run of one key that is searched whole.
 _CHUNK = 250_000
@@ -41,7 +41,7 @@ PARAMETERS = {
     "hash_radius": float(RADIUS),
     "hash_tables": float(TABLES),
     "hash_sampled_bits": float(SAMPLED_BITS),
-    "min_likeness": MIN_LIKENESS,
+    "min_similarity": MIN_SIMILARITY,
 }
 
 Hashes = npt.NDArray[np.uint64]
@@ -55,11 +55,11 @@ class Match:
     first: int
     second: int
     distance: int
-    likeness: float
+    similarity: float
     mirrored: bool
 
 
-class Looks:
+class Fingerprints:
     """What N faces look like, about 610 bytes each; ``matches`` finds the copies among them."""
 
     def __init__(self, capacity: int) -> None:
@@ -157,8 +157,8 @@ class _Search:
         mirrored = mirrored[chosen]
         if not first.size:
             return
-        alike = likeness(self._thumbs, first, second, mirrored)
-        sure = alike >= MIN_LIKENESS
+        alike = similarity(self._thumbs, first, second, mirrored)
+        sure = alike >= MIN_SIMILARITY
         self._refused = np.union1d(self._refused, code[~sure])
         found = zip(first[sure], second[sure], distance[sure], alike[sure], mirrored[sure], strict=True)
         self.matches += [Match(int(a), int(b), int(d), float(r), bool(m)) for a, b, d, r, m in found]

@@ -29,7 +29,7 @@ def thumbnail(grey: Grey) -> Grey:
     return np.asarray(cv2.GaussianBlur(small, (0, 0), 1.0), np.uint8)
 
 
-def likeness(
+def similarity(
     thumbs: Grey, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64], mirrored: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.float64]:
     """Correlation of pairs of thumbnails, 0..1, ``[n]``; the second is mirrored where ``mirrored`` says so.

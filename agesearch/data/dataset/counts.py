@@ -17,11 +17,11 @@ _ALWAYS = ("age", "age_std", "age_low", "age_high", "subject_id", "split", "fold
 _IN_MIXTURES = ("label_kind", "weight")
 #: The columns that enter the content digest, besides ``sample_id``.
 LABEL_COLUMNS = (*_ALWAYS, *_IN_MIXTURES)
-#: What ``Tally.add`` reads.
-TALLIED = ["sample_id", *LABEL_COLUMNS]
+#: What ``RowCounts.add`` reads.
+COUNTED_COLUMNS = ["sample_id", *LABEL_COLUMNS]
 
 
-class Tally:
+class RowCounts:
     """Counts rows; the digest is a sum, so that it depends neither on their order nor on memory."""
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Tally:
 
     def add_table(self, rows: pa.Table | pa.RecordBatch) -> None:
         """Count the rows of a table."""
-        for row in rows.select(TALLIED).to_pylist():
+        for row in rows.select(COUNTED_COLUMNS).to_pylist():
             self.add(row["sample_id"], row)
 
     @property

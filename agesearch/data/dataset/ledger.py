@@ -1,7 +1,7 @@
 """The ledger of an ingest: what became of each record, kept beside the shards as ``ledger.parquet``.
 
 A later run looks a record up by its key (see ``survey.Entry``) and works only on what it does not find. The
-same rows, a file for each finished piece of work, lie in ``.staging`` while a run goes on, so that a killed
+same rows, a file for each finished unit of work, lie in ``.staging`` while a run goes on, so that a killed
 one can be resumed.
 """
 

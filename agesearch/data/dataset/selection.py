@@ -47,13 +47,13 @@ class Part:
         return whole
 
     def __str__(self) -> str:
-        told = []
+        conditions = []
         if self.split is not None:
-            told.append(f"split '{self.split}'")
+            conditions.append(f"split '{self.split}'")
         if self.folds is not None:
-            told.append(f"folds {', '.join(map(str, self.folds))}")
+            conditions.append(f"folds {', '.join(map(str, self.folds))}")
         if self.subjects is not None:
-            told.append(f"{len(self.subjects)} subjects")
+            conditions.append(f"{len(self.subjects)} subjects")
         if self.without is not None:
-            told.append(f"all but {len(self.without)} subjects")
-        return " of ".join(told) or "the whole dataset"
+            conditions.append(f"all but {len(self.without)} subjects")
+        return " of ".join(conditions) or "the whole dataset"

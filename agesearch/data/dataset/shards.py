@@ -27,7 +27,7 @@ def shard_names(dataset: Location) -> list[str]:
 def read_rows(dataset: str | Location, part: Split | Part | None, columns: list[str]) -> pa.Table:
     """The columns of a part's rows from all shards; only the rows asked for are kept in memory."""
     folder = Location.of(dataset)
-    with _damage_told(folder):
+    with _damage_as_input_error(folder):
         return open_shards(folder).to_table(columns=columns, filter=Part.of(part).where)
 
 
@@ -61,7 +61,7 @@ def row_batches(
     ``shards`` names those to read (default: all).
     """
     folder = Location.of(dataset)
-    with _damage_told(folder):
+    with _damage_as_input_error(folder):
         # Shard by shard: a scan of the whole reads ahead of a slow caller until it holds every crop.
         for shard in open_shards(folder, shards).get_fragments():
             batches = shard.to_batches(
@@ -80,7 +80,7 @@ def open_shards(dataset: Location, names: list[str] | None = None) -> pads.Datas
 
 
 @contextmanager
-def _damage_told(dataset: Location) -> Iterator[None]:
+def _damage_as_input_error(dataset: Location) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:

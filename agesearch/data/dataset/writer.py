@@ -24,7 +24,7 @@ from agesearch.data.dataset.commit import (
     publish,
     shard_name,
 )
-from agesearch.data.dataset.counts import LABEL_COLUMNS, Tally, short_hash
+from agesearch.data.dataset.counts import LABEL_COLUMNS, RowCounts, short_hash
 from agesearch.data.dataset.disk_set import DiskSet
 from agesearch.data.dataset.ledger import LEDGER
 from agesearch.data.dataset.records import (
@@ -93,7 +93,7 @@ class DatasetWriter:
         self._waiting: list[pa.Table] = []
         self._waiting_rows = 0
         self._shards: list[str] = []
-        self._tally = Tally()
+        self._row_counts = RowCounts()
         self._seen = DiskSet()
         (out / STAGING).delete()
         (out / STAGING / SHARDS).make_dir()
@@ -103,7 +103,7 @@ class DatasetWriter:
     @property
     def faces(self) -> int:
         """Faces taken so far."""
-        return self._tally.faces
+        return self._row_counts.faces
 
     @property
     def left_out(self) -> int:
@@ -150,7 +150,7 @@ class DatasetWriter:
             self._flush(self._waiting_rows)
         manifest = Manifest(
             **self._fields,
-            **self._tally.fields(),
+            **self._row_counts.fields(),
             left_out=self._quarantine.finish(),
             source_digest=source_digest,
             spec_digest=spec_digest,
@@ -175,7 +175,7 @@ class DatasetWriter:
                 where = paths[index] if paths is not None else sample_id
                 self.reject([duplicate(where, sample_id, faces["source"][index].as_py())])
                 continue
-            self._tally.add(sample_id, label)
+            self._row_counts.add(sample_id, label)
             keep.append(index)
         return keep
 
@@ -238,5 +238,7 @@ def duplicate(path: str, sample_id: str, source: str, ages: tuple[str, str] | No
 
 def nothing_left(out: Location, reasons: Counter[str]) -> InputError:
     """The error of a run that ends without a face."""
-    told = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common()) or "the source is empty"
-    return InputError(f"Not one face was found, so '{out}' was not written. Left out: {told}.")
+    counts = (
+        ", ".join(f"{reason} {count}" for reason, count in reasons.most_common()) or "the source is empty"
+    )
+    return InputError(f"Not one face was found, so '{out}' was not written. Left out: {counts}.")

@@ -14,11 +14,11 @@ from typing import Any
 import pyarrow as pa
 
 from agesearch.data.dataset.commit import STAGING, Quarantine, next_shard, shard_name
-from agesearch.data.dataset.counts import TALLIED, Tally
+from agesearch.data.dataset.counts import COUNTED_COLUMNS, RowCounts
 from agesearch.data.dataset.disk_set import run_script
 from agesearch.data.dataset.records import SCHEMA, SHARDS, Rejected, SourceRecord
 from agesearch.data.dataset.writer import ROWS_PER_SHARD, duplicate
-from agesearch.data.ingest.record_index import Roll, record_of
+from agesearch.data.ingest.record_index import RecordIndex, record_of
 from agesearch.data.ingest.work_unit import FACES, stage
 from agesearch.errors import InputError
 from agesearch.storage import Location
@@ -68,16 +68,16 @@ LEFT JOIN records first ON first.position = w.position WHERE own.position IS NUL
 class Assembly:
     """The files of the new dataset; ``build`` stages what must be written, and fills the public fields.
 
-    ``moves`` and ``deletes`` are what ``publish`` takes; ``tally`` has counted every row, ``contradictions``
+    ``moves`` and ``deletes`` are what ``publish`` takes; ``counts`` has counted every row, ``contradictions``
     (after ``quarantine``) the duplicates whose age is not that of the row that was taken.
     """
 
-    def __init__(self, roll: Roll, out: Location, rows_per_shard: int = ROWS_PER_SHARD) -> None:
-        self.tally = Tally()
+    def __init__(self, records: RecordIndex, out: Location, rows_per_shard: int = ROWS_PER_SHARD) -> None:
+        self.counts = RowCounts()
         self.moves: list[tuple[str, str]] = []
         self.deletes: list[str] = []
         self.contradictions = 0
-        self._index = roll.index
+        self._database = records.database
         self._out, self._staging = out, out / STAGING
         self._rows_per_shard = rows_per_shard
         self._next = next_shard(out)
@@ -91,7 +91,7 @@ class Assembly:
         small = [row for row in containers if not row[2] and row[3] < self._rows_per_shard // 2]
         fewest = self._rows_per_shard // 2 if len(small) > _MOST_SMALL else 0
         for container, name, staged, total in containers:
-            (stay,) = self._index.execute(_STAYING, (container,)).fetchone()
+            (stay,) = self._database.execute(_STAYING, (container,)).fetchone()
             if not staged and total == stay and total >= fewest:
                 self._place_whole(container, self._out / SHARDS / name, name, total)
                 kept.add(name)
@@ -107,7 +107,7 @@ class Assembly:
 
     def quarantine(self, quarantine: Quarantine) -> None:
         """Give everything that was left out to the quarantine, in the order of the source."""
-        rows = self._index.execute(_LEFT_OUT)
+        rows = self._database.execute(_LEFT_OUT)
         for path, reason, detail, source, sample_id, record, first in rows:
             if reason is None:
                 ages = _two_ages(record, first)
@@ -118,7 +118,7 @@ class Assembly:
 
     def ledger(self) -> Iterator[list[dict[str, Any]]]:
         """The rows of the new ledger, a few thousand at once."""
-        rows = self._index.execute(_LEDGER)
+        rows = self._database.execute(_LEDGER)
         names = [column[0] for column in rows.description]
         while some := rows.fetchmany(_AT_ONCE):
             yield [dict(zip(names, row, strict=True)) for row in some]
@@ -127,14 +127,14 @@ class Assembly:
         """The containers in order (shards by name, then staged ones by their first record): id, name, whether
         it is staged, faces in it.
         """
-        run_script(self._index, _PREPARE)
-        found = self._index.execute(_CONTAINERS).fetchall()
+        run_script(self._database, _PREPARE)
+        found = self._database.execute(_CONTAINERS).fetchall()
         found.sort(key=lambda row: (row[2], -1 if row[3] is None or not row[2] else row[3], row[1]))
         numbers = [(ordinal, row[0]) for ordinal, row in enumerate(found)]
-        self._index.executemany("UPDATE containers SET ordinal = ? WHERE id = ?", numbers)
-        self._index.execute("CREATE UNIQUE INDEX containers_in_order ON containers (ordinal)")
-        run_script(self._index, _CHOOSE)
-        lost = self._index.execute(
+        self._database.executemany("UPDATE containers SET ordinal = ? WHERE id = ?", numbers)
+        self._database.execute("CREATE UNIQUE INDEX containers_in_order ON containers (ordinal)")
+        run_script(self._database, _CHOOSE)
+        lost = self._database.execute(
             "SELECT count(*) FROM winners WHERE sample_id NOT IN (SELECT sample_id FROM chosen)"
         ).fetchone()[0]
         if lost:
@@ -157,15 +157,15 @@ class Assembly:
         self.moves.append((f"{FACES}/{name}", f"{SHARDS}/{shard}"))
 
     def _place_whole(self, container: int, file: Location, shard: str, rows: int) -> None:
-        table = file.read_table(TALLIED)
+        table = file.read_table(COUNTED_COLUMNS)
         if len(table) != rows:
             raise _damaged(self._out, f"'{file}' holds {len(table)} faces, its ledger says {rows}")
-        self.tally.add_table(table)
-        self._index.execute("UPDATE containers SET shard = ? WHERE id = ?", (shard, container))
+        self.counts.add_table(table)
+        self._database.execute("UPDATE containers SET shard = ? WHERE id = ?", (shard, container))
 
     def _copy(self, container: int, file: Location, rows: int) -> None:
         """Take the rows that stay into new shards."""
-        facts = {row[0]: row[1:] for row in self._index.execute(_ROWS, (container,))}
+        facts = {row[0]: row[1:] for row in self._database.execute(_ROWS, (container,))}
         if not any(mine for mine, *_ in facts.values()):
             return
         table = file.read_table()
@@ -181,7 +181,7 @@ class Assembly:
             labelled = [_labelled(row, *facts[row["sample_id"]][2:]) for row in rows_]
             parts.append(pa.Table.from_pylist(labelled, schema=SCHEMA))
         for part in parts:
-            self.tally.add_table(part)
+            self.counts.add_table(part)
             self._waiting.append(part)
             self._waiting_rows += len(part)
         while self._waiting_rows >= self._rows_per_shard:
@@ -194,7 +194,7 @@ class Assembly:
         stage(self._staging / SHARDS / shard, rows)
         self.moves.append((f"{SHARDS}/{shard}", f"{SHARDS}/{shard}"))
         placed = [(sample_id, shard) for sample_id in rows["sample_id"].to_pylist()]
-        self._index.executemany("INSERT INTO placed VALUES (?, ?)", placed)
+        self._database.executemany("INSERT INTO placed VALUES (?, ?)", placed)
         rest = table.slice(count)
         self._waiting, self._waiting_rows = [rest], len(rest)
 

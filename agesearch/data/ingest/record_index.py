@@ -1,7 +1,7 @@
-"""The roll of an ingest: every record of the source, matched with what earlier runs know of it.
+"""The record index of an ingest: every record of the source, matched with what earlier runs know of it.
 
-It lives in a temporary index on disk (``index.open_index``), so that the driver's memory does not grow with
-the source. A *container* is a Parquet file of faces: a shard of the dataset, or a staged one.
+It lives in a temporary database on disk (``disk_set.open_index``), so that the driver's memory does not grow
+with the source. A *container* is a Parquet file of faces: a shard of the dataset, or a staged one.
 """
 
 from __future__ import annotations
@@ -51,19 +51,19 @@ class Changes:
     gone: int = 0
 
 
-class Roll:
-    """Records in the order of the source; ``add`` all, ``learn`` what is known, ``match``, ``settle`` the
-    rest.
+class RecordIndex:
+    """Records in the order of the source: ``add`` all, ``add_known`` what earlier runs found, ``match`` the
+    two, and ``add_outcomes`` of the rest.
     """
 
     def __init__(self) -> None:
-        self.index = open_index(_TABLES)
+        self.database = open_index(_TABLES)
         self._waiting: list[tuple[Any, ...]] = []
         self._count = 0
 
     def close(self) -> None:
         """Forget everything."""
-        self.index.close()
+        self.database.close()
 
     def add(self, entry: Entry) -> None:
         """Take the next row of the source."""
@@ -87,25 +87,25 @@ class Roll:
         if len(self._waiting) >= _AT_ONCE:
             self._store()
 
-    def learn(self, rows: pa.RecordBatch | pa.Table, *, staged: bool) -> None:
-        """Take rows of a ledger: of the dataset as it is, or of pieces that a killed run had staged."""
+    def add_known(self, rows: pa.RecordBatch | pa.Table, *, staged: bool) -> None:
+        """Take rows of a ledger: of the dataset as it is, or of units that a killed run had staged."""
         known, crops = [], []
         for row in rows.to_pylist():
             facts = [row[name] for name in ("path", "modified", "sample_id", "split", "reason", "detail")]
             known.append((row["key"], *facts, staged))
             if row["shard"] is not None:
                 crops.append((self._container(row["shard"], staged=staged), row["sample_id"], row["key"]))
-        self.index.executemany("INSERT OR REPLACE INTO known VALUES (?, ?, ?, ?, ?, ?, ?, ?)", known)
+        self.database.executemany("INSERT OR REPLACE INTO known VALUES (?, ?, ?, ?, ?, ?, ?, ?)", known)
         if not staged:
             before = [(key, within, *facts[:3]) for key, within, _, *facts in known]
-            self.index.executemany("INSERT INTO earlier VALUES (?, ?, ?, ?, ?)", before)
-        self.index.executemany("INSERT OR REPLACE INTO crops VALUES (?, ?, ?)", crops)
+            self.database.executemany("INSERT INTO earlier VALUES (?, ?, ?, ?, ?)", before)
+        self.database.executemany("INSERT OR REPLACE INTO crops VALUES (?, ?, ?)", crops)
 
     def match(self) -> None:
         """Settle every record that is known; of the rest, note the face that its file held before."""
         self._store()
         self._number_equals()
-        run = self.index.execute
+        run = self.database.execute
         run("CREATE UNIQUE INDEX by_key ON records (key)")
         run("CREATE INDEX known_within ON known (within) WHERE sample_id IS NOT NULL")
         marks = ", ".join("?" * len(RETRIED))
@@ -125,7 +125,7 @@ class Roll:
         names = ("position", "key", "within", "record", "modified", "expected")
         last = -1
         while True:
-            rows = self.index.execute(
+            rows = self.database.execute(
                 f"SELECT {', '.join(names)} FROM records WHERE done = 0 AND position > ? "
                 f"ORDER BY position LIMIT {_AT_ONCE}",
                 (last,),
@@ -135,23 +135,23 @@ class Roll:
             yield from (dict(zip(names, row, strict=True)) for row in rows)
             last = rows[-1][0]
 
-    def settle(self, rows: Iterable[dict[str, Any]]) -> None:
+    def add_outcomes(self, rows: Iterable[dict[str, Any]]) -> None:
         """Take what became of records: rows of a ledger with their ``position``."""
         for row in rows:
-            self.index.execute(
+            self.database.execute(
                 "UPDATE records SET sample_id = ?, split = ?, reason = ?, detail = ?, done = 1 "
                 "WHERE position = ?",
                 [row[name] for name in ("sample_id", "split", "reason", "detail", "position")],
             )
             if row["shard"] is not None:
                 container = self._container(row["shard"], staged=True)
-                # A piece that was done twice (its result was lost on the way) is there once.
+                # A unit that was done twice (its result was lost on the way) is there once.
                 crop = (container, row["sample_id"], row["key"])
-                self.index.execute("INSERT OR REPLACE INTO crops VALUES (?, ?, ?)", crop)
+                self.database.execute("INSERT OR REPLACE INTO crops VALUES (?, ?, ?)", crop)
 
     def counts(self) -> tuple[int, int, int]:
         """Rows of the source, those that are done, and those among them that are left out."""
-        row = self.index.execute(
+        row = self.database.execute(
             "SELECT count(*), coalesce(sum(done), 0), coalesce(sum(reason IS NOT NULL), 0) FROM records"
         ).fetchone()
         return int(row[0]), int(row[1]), int(row[2])
@@ -163,9 +163,9 @@ class Roll:
     def changes(self) -> Changes:
         """What differs from the dataset as it was."""
         same = "k.sample_id IS r.sample_id AND k.split IS r.split AND k.reason IS r.reason"
-        self.index.execute("CREATE TABLE IF NOT EXISTS met (key BLOB PRIMARY KEY)")
-        self.index.execute("DELETE FROM met")
-        self.index.execute(
+        self.database.execute("CREATE TABLE IF NOT EXISTS met (key BLOB PRIMARY KEY)")
+        self.database.execute("DELETE FROM met")
+        self.database.execute(
             f"INSERT INTO met SELECT r.key FROM records r JOIN earlier k USING (key) WHERE {same}"
         )
         kept = self._number("SELECT count(*) FROM met")
@@ -177,10 +177,10 @@ class Roll:
         return Changes(kept, new, changed, gone)
 
     def _number(self, query: str) -> int:
-        return int(self.index.execute(query).fetchone()[0])
+        return int(self.database.execute(query).fetchone()[0])
 
     def _store(self) -> None:
-        self.index.executemany(
+        self.database.executemany(
             "INSERT INTO records (position, key, path, within, source, record, modified, reason, detail, "
             "done) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             self._waiting,
@@ -189,29 +189,29 @@ class Roll:
 
     def _number_equals(self) -> None:
         """Rows of a source may be equal; the second and later ones get keys of their own."""
-        repeated = self.index.execute(
+        repeated = self.database.execute(
             """SELECT position, key, nth FROM (SELECT position, key, row_number() OVER (
             PARTITION BY key ORDER BY position) AS nth FROM records WHERE key IS NOT NULL) WHERE nth > 1"""
         )
-        self.index.execute("CREATE TABLE renamed (position INTEGER PRIMARY KEY, key BLOB)")
+        self.database.execute("CREATE TABLE renamed (position INTEGER PRIMARY KEY, key BLOB)")
         while rows := repeated.fetchmany(_AT_ONCE):
             keys = [(position, _nth_key(key, nth)) for position, key, nth in rows]
-            self.index.executemany("INSERT INTO renamed VALUES (?, ?)", keys)
-        self.index.execute(
+            self.database.executemany("INSERT INTO renamed VALUES (?, ?)", keys)
+        self.database.execute(
             "UPDATE records SET key = renamed.key FROM renamed WHERE renamed.position = records.position"
         )
 
     def _container(self, name: str, *, staged: bool) -> int:
         label = f"staged:{name}" if staged else name
-        found = self.index.execute("SELECT id FROM containers WHERE name = ?", (label,)).fetchone()
+        found = self.database.execute("SELECT id FROM containers WHERE name = ?", (label,)).fetchone()
         if found:
             return int(found[0])
-        made = self.index.execute("INSERT INTO containers (name, staged) VALUES (?, ?)", (label, staged))
+        made = self.database.execute("INSERT INTO containers (name, staged) VALUES (?, ?)", (label, staged))
         return int(made.lastrowid or 0)
 
 
 def record_of(written: str) -> SourceRecord:
-    """A record as the roll keeps it -> the record."""
+    """A record as the index keeps it -> the record."""
     fields = json.loads(written)
     box, split = fields.pop("box"), fields.pop("split")
     return SourceRecord(

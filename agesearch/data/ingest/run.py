@@ -1,7 +1,7 @@
 """Labelled photographs -> a dataset of face crops, on Ray Data.
 
-The reader's records go into a roll on disk, where those that an earlier run (finished or killed) has done are
-settled. The rest is written as pieces of work, which Ray's workers turn into staged shards and rows of the
+The reader's records go into an index on disk, where those that an earlier run (finished or killed) has done
+are settled. The rest is written as units of work, which Ray's workers turn into staged shards and rows of the
 ledger; then the dataset is put together from shards that stay and staged ones. So memory stays bounded
 whatever the size, and the outcome depends neither on the number of workers nor on how many runs it took.
 """
@@ -36,11 +36,11 @@ from agesearch.data.dataset.records import (
 )
 from agesearch.data.dataset.writer import check_output, nothing_left, versions
 from agesearch.data.images.detectors import open_detector
-from agesearch.data.ingest import workers as crew
+from agesearch.data.ingest import workers
 from agesearch.data.ingest.assembly import Assembly
-from agesearch.data.ingest.record_index import Changes, Roll
+from agesearch.data.ingest.record_index import Changes, RecordIndex
 from agesearch.data.ingest.survey import Survey, in_chunks, survey
-from agesearch.data.ingest.work_unit import WORK, WORK_SCHEMA, Job, stage
+from agesearch.data.ingest.work_unit import WORK, WORK_SCHEMA, UnitContext, stage
 from agesearch.data.sources import SourceOptions, source_named
 from agesearch.errors import AgeSearchError
 from agesearch.progress import Listener, Progress, silent
@@ -49,9 +49,9 @@ from agesearch.session import ray_session
 from agesearch.specs import CropSpec, Spec, SplitSpec, digest_of
 from agesearch.storage import Location, exclusive
 
-#: Images of a piece: enough to hide a task's start, few enough that a kill costs little and cores stay busy.
-_FEWEST_IN_PIECE, _MOST_IN_PIECE = 16, 2048
-_PIECES_WANTED = 64
+#: Images of a unit: enough to hide a task's start, few enough that a kill costs little and cores stay busy.
+_FEWEST_IN_UNIT, _MOST_IN_UNIT = 16, 2048
+_UNITS_WANTED = 64
 _STAGE = "ingest"
 _RECIPE = "recipe.json"
 
@@ -124,9 +124,9 @@ def ingest(
     options = spec.options()
     check_output(target, replace=True)  # a folder of other things is refused before any work
     recipe = spec.recipe_digest(detector.name)
-    with index_errors(), closing(Roll()) as roll:
+    with index_errors(), closing(RecordIndex()) as records:
         on_progress(Progress("survey", 0, None, note="reading labels"))
-        found = survey(source, options, roll.add)
+        found = survey(source, options, records.add)
         on_progress(Progress("survey", found.records, found.records))
         existing = None if is_publishing(target) else _up_to_date(target, found, recipe)
         if existing is not None:
@@ -135,11 +135,11 @@ def ingest(
             if finish_publishing(target) and (existing := _up_to_date(target, found, recipe)) is not None:
                 return Ingested(existing, is_new=True, changes=Changes(kept=found.records))
             existing = _earlier(target, recipe, replace=replace)
-            run = _Run(spec, target, roll, found, recipe, detector.name, check_held, on_progress)
+            run = _Run(spec, target, records, found, recipe, detector.name, check_held, on_progress)
             try:
                 return run.update(existing, address)
             except KeyboardInterrupt as error:
-                raise _interrupted(target, roll) from error
+                raise _interrupted(target, records) from error
 
 
 def _up_to_date(target: Location, found: Survey, recipe: str) -> Manifest | None:
@@ -168,7 +168,7 @@ class _Run:
 
     spec: IngestSpec
     target: Location
-    roll: Roll
+    records: RecordIndex
     found: Survey
     recipe: str
     detector: str
@@ -181,15 +181,15 @@ class _Run:
 
     def update(self, existing: Manifest | None, address: str | None) -> Ingested:
         self._learn(existing)
-        self.roll.match()
+        self.records.match()
         self._work(address)
-        changes = self.roll.changes()
-        assembly = Assembly(self.roll, self.target)
+        changes = self.records.changes()
+        assembly = Assembly(self.records, self.target)
         assembly.build()
         quarantine = Quarantine(self.staging)
         assembly.quarantine(quarantine)
         left_out = quarantine.finish()
-        if not assembly.tally.faces:
+        if not assembly.counts.faces:
             self.staging.delete()
             raise nothing_left(self.target, quarantine.reasons)
         manifest = self._manifest(assembly, left_out)
@@ -209,41 +209,48 @@ class _Run:
         """Take in the dataset's ledger, and what a killed run of this recipe has staged."""
         if existing is not None:
             for batch in ledger_batches(self.target / LEDGER):
-                self.roll.learn(batch, staged=False)
+                self.records.add_known(batch, staged=False)
         begun = self.staging / _RECIPE
         if begun.exists() and begun.read_json() == {"recipe": self.recipe}:
             (self.staging / WORK).delete()
-            for piece in (self.staging / LEDGERS).children():
-                if piece.name.endswith(".parquet") and not piece.name.startswith("."):
-                    for batch in ledger_batches(piece):
-                        self.roll.learn(batch, staged=True)
+            for unit in (self.staging / LEDGERS).children():
+                if unit.name.endswith(".parquet") and not unit.name.startswith("."):
+                    for batch in ledger_batches(unit):
+                        self.records.add_known(batch, staged=True)
         else:
             self.staging.delete()
             begun.write_json({"recipe": self.recipe})
 
     def _work(self, address: str | None) -> None:
         """Run the records that are not settled through Ray, and settle them."""
-        total, done, failed = self.roll.counts()
+        total, done, failed = self.records.counts()
         self.on_progress(Progress(_STAGE, done, total, failed, self._note()))
         if done == total:
             return
         work = list(self._write_work(total - done))
+<<<<<<< HEAD
         job = Job(self.staging.uri, self.spec.crop.model_dump(), self.spec.split.model_dump())
         with ray_session(address, on_progress=self.on_progress) as session:
             for table in crew.results(work, job, int(session.cpus)):
                 self.roll.settle(table.to_pylist())
+=======
+        context = UnitContext(self.staging.uri, self.spec.crop.model_dump(), self.spec.split.model_dump())
+        with ray_session(address) as session:
+            for table in workers.results(work, context, int(session.cpus)):
+                self.records.add_outcomes(table.to_pylist())
+>>>>>>> c994417 (Name the parts of an ingest and of a check in the field's words)
                 done += len(table)
                 failed += len(table) - table["reason"].null_count
                 self.on_progress(Progress(_STAGE, done, total, failed))
 
     def _note(self) -> str:
-        resumed = self.roll.resumed()
+        resumed = self.records.resumed()
         return f"{resumed} done by the run before; starting Ray" if resumed else "starting Ray"
 
     def _write_work(self, records: int) -> Iterator[Location]:
-        """The list of work as Parquet files, one a piece."""
-        in_piece = min(_MOST_IN_PIECE, max(_FEWEST_IN_PIECE, math.ceil(records / _PIECES_WANTED)))
-        for number, rows in enumerate(in_chunks(self.roll.work(), in_piece)):
+        """The list of work as Parquet files, one a unit."""
+        in_unit = min(_MOST_IN_UNIT, max(_FEWEST_IN_UNIT, math.ceil(records / _UNITS_WANTED)))
+        for number, rows in enumerate(in_chunks(self.records.work(), in_unit)):
             place = self.staging / WORK / f"{number:06d}.parquet"
             stage(place, pa.Table.from_pylist(rows, schema=WORK_SCHEMA))
             yield place
@@ -259,8 +266,13 @@ class _Run:
             crop=spec.crop,
             detector=self.detector,
             rotations=source.rotations(options),
+<<<<<<< HEAD
             notes=(*source.notes, *findings.notes, *_contradictions(assembly.contradictions)),
             **assembly.tally.fields(),
+=======
+            notes=source.notes,
+            **assembly.counts.fields(),
+>>>>>>> c994417 (Name the parts of an ingest and of a check in the field's words)
             left_out=left_out,
             source_digest=self.found.digest,
             spec_digest=self.recipe,
@@ -287,6 +299,7 @@ def _label_kind(spec: IngestSpec, usual: LabelKind, found: Survey) -> LabelKind:
     return "group" if found.only_groups else usual
 
 
+<<<<<<< HEAD
 def _contradictions(count: int) -> tuple[str, ...]:
     if not count:
         return ()
@@ -296,6 +309,10 @@ def _contradictions(count: int) -> tuple[str, ...]:
 
 def _interrupted(target: Location, roll: Roll) -> Interrupted:
     total, done, _ = roll.counts()
+=======
+def _interrupted(target: Location, records: RecordIndex) -> Interrupted:
+    total, done, _ = records.counts()
+>>>>>>> c994417 (Name the parts of an ingest and of a check in the field's words)
     return Interrupted(
         f"Stopped: {done} of {total} records of '{target}' are done and kept. The same command goes on."
     )

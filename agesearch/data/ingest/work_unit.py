@@ -1,6 +1,6 @@
-"""A piece of an ingest's work: some records in, their faces and their rows of the ledger out.
+"""A unit of an ingest's work: some records in, their faces and their rows of the ledger out.
 
-Runs in a worker process. The worker writes both files into the staging folder, the ledger last: a piece whose
+Runs in a worker process. The worker writes both files into the staging folder, the ledger last: a unit whose
 ledger is there is finished, whatever becomes of the run. No Ray here, so that a test can call it.
 """
 
@@ -28,7 +28,7 @@ from agesearch.errors import AgeSearchError, first_line
 from agesearch.specs import CropSpec, SplitSpec
 from agesearch.storage import Location
 
-#: What a worker gets: see ``roll.Roll.work``.
+#: What a worker gets: see ``records.RecordIndex.work``.
 WORK_SCHEMA = pa.schema(
     [
         pa.field("position", pa.int64(), nullable=False),
@@ -52,21 +52,21 @@ FACES, WORK = "faces", "work"
 
 
 @dataclass(frozen=True)
-class Job:
-    """What every piece of a run shares: the recipe, and the folder where pieces are staged."""
+class UnitContext:
+    """What every unit of a run shares: the recipe, and the folder where units are staged."""
 
     staging: str
     crop: dict[str, Any]
     split: dict[str, Any]
 
 
-def do_piece(work: pa.Table, job: Job) -> pa.Table:
+def process_unit(work: pa.Table, context: UnitContext) -> pa.Table:
     """Work on the records of a table of ``WORK_SCHEMA`` and stage what comes of them; rows of
     ``RESULT_SCHEMA`` in the same order. A failure that is no image's fault, such as a full disk, comes as
     ``error``.
     """
     try:
-        return _done(work, job)
+        return _done(work, context)
     except AgeSearchError as error:
         return failure(str(error))
     except (OSError, MemoryError, pa.ArrowException) as error:
@@ -74,16 +74,16 @@ def do_piece(work: pa.Table, job: Job) -> pa.Table:
 
 
 def failure(message: str) -> pa.Table:
-    """The result of a piece that could not be worked on."""
+    """The result of a unit that could not be worked on."""
     return pa.Table.from_pylist([{"error": message}], schema=RESULT_SCHEMA)
 
 
-def _done(work: pa.Table, job: Job) -> pa.Table:
+def _done(work: pa.Table, context: UnitContext) -> pa.Table:
     rows = work.to_pylist()
-    split = SplitSpec.model_validate(job.split)
+    split = SplitSpec.model_validate(context.split)
     results = [_unchanged(row, split) for row in rows]
     fresh = [row for row, result in zip(rows, results, strict=True) if result is None]
-    made = iter(_fresh(fresh, job, split) if fresh else [])
+    made = iter(_fresh(fresh, context, split) if fresh else [])
     whole = [result or next(made) for result in results]
     return pa.Table.from_pylist(whole, schema=RESULT_SCHEMA)
 
@@ -106,22 +106,22 @@ def _unchanged(row: dict[str, Any], split: SplitSpec) -> dict[str, Any] | None:
     return _result(row, sample_id=row["expected"], split=part.value)
 
 
-def _fresh(rows: list[dict[str, Any]], job: Job, split: SplitSpec) -> list[dict[str, Any]]:
+def _fresh(rows: list[dict[str, Any]], context: UnitContext, split: SplitSpec) -> list[dict[str, Any]]:
     """Detect, crop and encode; stage the faces, then the ledger."""
-    crop = CropSpec.model_validate(job.crop)
+    crop = CropSpec.model_validate(context.crop)
     records = record_table([record_of(row["record"]) for row in rows])
     outcomes = outcomes_of(records, _detector(crop.detector), crop, split)
     name = _name_of(rows)
-    told = outcomes.select(["sample_id", "split", "reason", "detail"]).to_pylist()
+    facts = outcomes.select(["sample_id", "split", "reason", "detail"]).to_pylist()
     results, holds, seen = [], [], set()
-    for row, outcome in zip(rows, told, strict=True):
+    for row, outcome in zip(rows, facts, strict=True):
         is_face = outcome["reason"] is None
         holds.append(is_face and outcome["sample_id"] not in seen)
         seen.add(outcome["sample_id"])
         if not is_face:
             outcome |= {"sample_id": None, "split": None}
         results.append(_result(row, **outcome, shard=name if holds[-1] else None))
-    staging = Location.of(job.staging)
+    staging = Location.of(context.staging)
     if any(holds):
         faces = outcomes.filter(pa.array(holds)).select(SCHEMA.names).cast(SCHEMA)
         stage(staging / FACES / name, faces)
@@ -130,7 +130,7 @@ def _fresh(rows: list[dict[str, Any]], job: Job, split: SplitSpec) -> list[dict[
 
 
 def stage_results(staging: Location, name: str, results: list[dict[str, Any]]) -> None:
-    """Write a piece's rows of the ledger: from now on it is finished."""
+    """Write a unit's rows of the ledger: from now on it is finished."""
     stage(staging / LEDGERS / name, pa.Table.from_pylist(results, schema=LEDGER_SCHEMA))
 
 
@@ -148,7 +148,7 @@ def crashed(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _name_of(rows: list[dict[str, Any]]) -> str:
-    """The same work has the same name, so that a piece done twice lies there once."""
+    """The same work has the same name, so that a unit done twice lies there once."""
     digest = hashlib.sha256()
     for row in rows:
         digest.update(row["key"] + f"{row['modified']};".encode())

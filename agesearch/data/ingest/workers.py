@@ -1,7 +1,7 @@
-"""The crew of an ingest: Ray Data hands the pieces of work to worker processes and streams the results back.
+"""The workers of an ingest: Ray Data hands them units of work and streams the results back.
 
-Pieces come back in the order they are finished; what the dataset holds does not depend on it. A worker that
-dies (a decoder's segfault, the kernel's out-of-memory killer) costs its piece: that is cut in halves, each
+Units come back in the order they are finished; what the dataset holds does not depend on it. A worker that
+dies (a decoder's segfault, the kernel's out-of-memory killer) costs its unit: that is cut in halves, each
 for a fresh process, until the one image that does it is alone.
 """
 
@@ -15,7 +15,14 @@ from typing import Any, cast
 
 import pyarrow as pa
 
-from agesearch.data.ingest.work_unit import RESULT_SCHEMA, Job, crashed, do_piece, failure, stage_results
+from agesearch.data.ingest.work_unit import (
+    RESULT_SCHEMA,
+    UnitContext,
+    crashed,
+    failure,
+    process_unit,
+    stage_results,
+)
 from agesearch.errors import AgeSearchError, first_line
 from agesearch.storage import Location
 
@@ -24,7 +31,7 @@ _MOST_CRASHES = 100
 _DIED = "the worker died"
 
 
-def results(work: list[Location], job: Job, cpus: int) -> Iterator[pa.Table]:
+def results(work: list[Location], context: UnitContext, cpus: int) -> Iterator[pa.Table]:
     """Tables of ``RESULT_SCHEMA``, each record of the files of ``work`` (``WORK_SCHEMA``) once, while Ray
     works on. ``AgeSearchError`` where a worker fails for what is no image's fault.
     """
@@ -32,62 +39,62 @@ def results(work: list[Location], job: Job, cpus: int) -> Iterator[pa.Table]:
 
     died = []
     try:
-        for table in _streamed(work, job, cpus):
+        for table in _streamed(work, context, cpus):
             if table["error"][0].as_py() == _DIED:
-                died.append(work[table["piece"][0].as_py()])
+                died.append(work[table["unit"][0].as_py()])
             else:
-                yield _checked(table.drop_columns(["piece"]))
+                yield _checked(table.drop_columns(["unit"]))
         for place in died:
-            yield from _isolated(place.read_table(), job, cpus)
+            yield from _isolated(place.read_table(), context, cpus)
     except ray.exceptions.RayError as error:
         raise AgeSearchError(f"The ingest failed in Ray: {_cause(error)}") from error
 
 
-def _streamed(work: list[Location], job: Job, cpus: int) -> Iterator[pa.Table]:
-    """The results of the pieces, with the number of each; ``_DIED`` for one whose worker died."""
+def _streamed(work: list[Location], context: UnitContext, cpus: int) -> Iterator[pa.Table]:
+    """The results of the units, with the number of each; ``_DIED`` for one whose worker died."""
     import ray.data
 
-    pieces = [{"piece": number, "work": place.uri} for number, place in enumerate(work)]
-    # One block a piece: Ray's own Parquet reader would pack many small files into a single task.
-    parts = ray.data.from_items(pieces, override_num_blocks=len(pieces))
+    units = [{"unit": number, "work": place.uri} for number, place in enumerate(work)]
+    # One block a unit: Ray's own Parquet reader would pack many small files into a single task.
+    parts = ray.data.from_items(units, override_num_blocks=len(units))
     task: Any = _in_worker  # Ray's type knows no functions with keyword arguments
     outcomes = parts.map_batches(
         task,
         batch_format="pyarrow",
         batch_size=None,
-        fn_kwargs={"job": asdict(job)},
+        fn_kwargs={"context": asdict(context)},
         # One worker more than there are cores: between two tasks a worker waits 0.1 to 0.25 s for the driver,
-        # a tenth of a small piece's time, and another has the core meanwhile.
+        # a tenth of a small unit's time, and another has the core meanwhile.
         num_cpus=math.floor(1000 * cpus / (cpus + 1)) / 1000,
     )
     yield from cast(Iterator[pa.Table], outcomes.iter_batches(batch_format="pyarrow", batch_size=None))
 
 
-def _in_worker(parts: pa.Table, *, job: dict[str, Any]) -> Iterator[pa.Table]:
-    """What a Ray task does: the pieces that its block names."""
+def _in_worker(parts: pa.Table, *, context: dict[str, Any]) -> Iterator[pa.Table]:
+    """What a Ray task does: the units that its block names."""
     _one_thread()
     for part in parts.to_pylist():
-        found = _first_time(Location.of(part["work"]), Job(**job))
-        yield found.append_column("piece", pa.array([part["piece"]] * len(found), pa.int64()))
+        found = _first_time(Location.of(part["work"]), UnitContext(**context))
+        yield found.append_column("unit", pa.array([part["unit"]] * len(found), pa.int64()))
 
 
-def _first_time(place: Location, job: Job) -> pa.Table:
-    """The result of a piece that no worker has begun before.
+def _first_time(place: Location, context: UnitContext) -> pa.Table:
+    """The result of a unit that no worker has begun before.
 
-    Ray Data gives the piece of a dead worker to the next, for ever; a mark beside the work tells that one.
+    Ray Data gives the unit of a dead worker to the next, for ever; a mark beside the work tells that one.
     """
     mark = place.parent / f"{place.name}.begun"
     try:
         if mark.exists():
             return failure(_DIED)
         mark.write_bytes(b"")
-        return do_piece(place.read_table(), job)
+        return process_unit(place.read_table(), context)
     except AgeSearchError as error:
         return failure(str(error))
 
 
-def _isolated(work: pa.Table, job: Job, cpus: int) -> Iterator[pa.Table]:
-    """The results of a piece that a worker died on."""
+def _isolated(work: pa.Table, context: UnitContext, cpus: int) -> Iterator[pa.Table]:
+    """The results of a unit that a worker died on."""
     import ray
     from ray.exceptions import RaySystemError, RayTaskError
 
@@ -100,7 +107,7 @@ def _isolated(work: pa.Table, job: Job, cpus: int) -> Iterator[pa.Table]:
     while waiting or running:
         while waiting and len(running) < max(1, cpus):
             part, deaths = waiting.popleft()
-            running[task.remote(part, asdict(job))] = (part, deaths)
+            running[task.remote(part, asdict(context))] = (part, deaths)
         (ready,), _ = ray.wait(list(running), num_returns=1)
         part, deaths = running.pop(ready)
         try:
@@ -114,28 +121,28 @@ def _isolated(work: pa.Table, job: Job, cpus: int) -> Iterator[pa.Table]:
                 waiting.append((part, 1))
             else:
                 crashes += 1
-                yield _given_up(part, job, crashes)
+                yield _given_up(part, context, crashes)
 
 
-def _alone(work: pa.Table, job: dict[str, Any]) -> pa.Table:
+def _alone(work: pa.Table, context: dict[str, Any]) -> pa.Table:
     _one_thread()
-    return do_piece(work, Job(**job))
+    return process_unit(work, UnitContext(**context))
 
 
 def _parts(work: pa.Table, size: int) -> list[pa.Table]:
     return [work.slice(start, size).combine_chunks() for start in range(0, len(work), size)]
 
 
-def _given_up(work: pa.Table, job: Job, crashes: int) -> pa.Table:
+def _given_up(work: pa.Table, context: UnitContext, crashes: int) -> pa.Table:
     """A record whose worker died twice, as a row of the quarantine."""
     row = work.to_pylist()[0]
     if crashes > _MOST_CRASHES:
         raise AgeSearchError(
-            f"{crashes} images of one piece each took their worker down, such as '{row['within']}': that is "
+            f"{crashes} images of one unit each took their worker down, such as '{row['within']}': that is "
             f"the machine, or the detector, not the images. Look at the memory that is free."
         )
     result = crashed(row)
-    stage_results(Location.of(job.staging), f"{row['key'].hex()}.parquet", [result])
+    stage_results(Location.of(context.staging), f"{row['key'].hex()}.parquet", [result])
     return pa.Table.from_pylist([result], schema=RESULT_SCHEMA)
 
 
