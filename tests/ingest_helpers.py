@@ -98,13 +98,8 @@ def without_ray(patch: pytest.MonkeyPatch) -> None:
         for place in work:
             yield process_unit(place.read_table(), context)
 
-<<<<<<< HEAD
-    patch.setattr(ingest_module.crew, "results", results)
-    patch.setattr(ingest_module, "ray_session", lambda *_, **__: nullcontext(SimpleNamespace(cpus=1)))
-=======
     patch.setattr(ingest_module.workers, "results", results)
-    patch.setattr(ingest_module, "ray_session", lambda _: nullcontext(SimpleNamespace(cpus=1)))
->>>>>>> c994417 (Name the parts of an ingest and of a check in the field's words)
+    patch.setattr(ingest_module, "ray_session", lambda *_, **__: nullcontext(SimpleNamespace(cpus=1)))
 
 
 def later(path: Path) -> None:

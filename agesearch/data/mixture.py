@@ -2,28 +2,32 @@
 
 Faces are copied as they are, so all parts must have been cropped by one recipe. A face's own kind of label
 (real, apparent, teacher, group) goes with it, and so does its weight in training. What a part has for the
-test is never trained on through another: test faces are taken first, and a photograph (or, with ``subjects:
-shared``, a person) that was taken before is left out of the later splits.
+test is never trained on through another: test faces are taken first, and a photograph, whatever its box or
+reader (or, with ``subjects: shared``, a person), that was taken before is left out of the later splits.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any, Literal, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, field_validator, model_validator
 
+from agesearch.data.dataset.counts import short_hash
+from agesearch.data.dataset.disk_set import DiskMap
 from agesearch.data.dataset.records import (
     MANIFEST,
+    OLDER_PHOTOGRAPHS,
     SCHEMA,
+    SCHEMA_VERSION,
     LabelKind,
     Manifest,
     MixturePart,
     Rejected,
     Split,
+    photographs_of,
     read_manifest,
 )
 from agesearch.data.dataset.shards import row_batches
@@ -112,7 +116,7 @@ def mix(
     target = Location.of(out)
     _refuse_itself(parts, target)
     content = digest_of([part.manifest.content_digest for part in parts])
-    recipe = digest_of(spec.model_dump(mode="json"))
+    recipe = digest_of([SCHEMA_VERSION, spec.model_dump(mode="json")])
     check_output(target, replace=True)
     if (target / MANIFEST).exists():
         existing = read_manifest(target)
@@ -186,7 +190,7 @@ def _writer(spec: MixtureSpec, parts: list[_Part], target: Location, *, replace:
         licence="; ".join(licences),
         crop=crop,
         detector=" / ".join(detectors),
-        notes=tuple(f"{part.name}: {note}" for part in parts for note in part.manifest.notes),
+        notes=tuple(f"{part.name}: {note}" for part in parts for note in _notes(part.manifest)),
         parts=tuple(
             MixturePart(
                 name=part.name,
@@ -201,20 +205,61 @@ def _writer(spec: MixtureSpec, parts: list[_Part], target: Location, *, replace:
     )
 
 
+def _notes(manifest: Manifest) -> tuple[str, ...]:
+    """A part's notes; one of an older version knows photographs only as far as its sample ids do."""
+    if manifest.knows_photographs:
+        return manifest.notes
+    return (*manifest.notes, OLDER_PHOTOGRAPHS)
+
+
 def _fill(writer: DatasetWriter, parts: list[_Part], spec: MixtureSpec, on_progress: Listener) -> None:
     total = sum(part.manifest.counts.get(split, 0) for part in parts for split in part.spec.splits)
-    seen: dict[str, Split] = {}
+    sides = _Sides(writer, shared_subjects=spec.subjects == "shared")
     for split in _FILLED:
         for part in parts:
             if split not in part.spec.splits:
                 continue
             for batch in row_batches(part.folder, split, SCHEMA.names):
-                faces = _renamed(pa.Table.from_batches([batch]), part, split, spec)
-                if spec.subjects == "shared":
-                    faces = _of_new_subjects(faces, split, seen, writer)
+                faces = sides.kept(_renamed(pa.Table.from_batches([batch]), part, split, spec), split)
                 ids = faces["sample_id"].to_pylist()
                 writer.add(faces, [f"{part.name}/{sample_id}" for sample_id in ids])
                 on_progress(Progress(_STAGE, writer.faces + writer.left_out, total, writer.left_out))
+
+
+class _Sides:
+    """In which split each photograph (and, where subjects are shared, each person) was first; rows of a later
+    split that show it again are left out.
+    """
+
+    def __init__(self, writer: DatasetWriter, *, shared_subjects: bool) -> None:
+        self._writer, self._shared_subjects = writer, shared_subjects
+        self._photographs, self._subjects = DiskMap(), DiskMap()
+
+    def kept(self, faces: pa.Table, split: Split) -> pa.Table:
+        """The rows that may be in the split; the others go to the writer with their reason."""
+        rows = faces.select(["sample_id", "subject_id", "source"]).to_pylist()
+        keep = []
+        for photograph, row in zip(photographs_of(faces), rows, strict=True):
+            reason = self._reason(photograph, row, split)
+            keep.append(reason is None)
+            if reason is not None:
+                self._writer.reject([Rejected(row["sample_id"], *reason, row["source"])])
+        return faces.filter(pa.array(keep, pa.bool_()))
+
+    def _reason(self, photograph: str, row: dict[str, Any], split: Split) -> tuple[str, str] | None:
+        """Why a row is left out, in short and in full; None where it is kept and remembered."""
+        photo = short_hash(photograph)
+        subject = row["subject_id"] if self._shared_subjects else None
+        if row["sample_id"] in self._writer:
+            return None  # the writer leaves the very same face out, as a duplicate
+        if subject is not None and (other := self._subjects.get(short_hash(subject))) not in (None, split):
+            return "subject_in_other_split", f"{subject} is in the split '{other}' of another dataset"
+        if (other := self._photographs.get(photo)) not in (None, split):
+            return "photo_in_other_split", f"its photograph {photograph} is in the split '{other}'"
+        self._photographs.setdefault(photo, split)
+        if subject is not None:
+            self._subjects.setdefault(short_hash(subject), split)
+        return None
 
 
 def _renamed(faces: pa.Table, part: _Part, split: Split, spec: MixtureSpec) -> pa.Table:
@@ -229,21 +274,3 @@ def _renamed(faces: pa.Table, part: _Part, split: Split, spec: MixtureSpec) -> p
     weight = part.weight if split is Split.TRAIN else None
     columns["weight"] = pa.array([weight] * count, pa.float32())
     return pa.table(columns, schema=SCHEMA)
-
-
-def _of_new_subjects(
-    faces: pa.Table, split: Split, seen: dict[str, Split], writer: DatasetWriter
-) -> pa.Table:
-    """The rows whose person is in no split that was filled before; the others are told to the writer."""
-    keep: list[bool] = []
-    for row in _named(faces):
-        known = seen.setdefault(row["subject_id"], split) if row["subject_id"] is not None else split
-        keep.append(known is split)
-        if known is not split:
-            detail = f"{row['subject_id']} is in the split '{known}' of another dataset"
-            writer.reject([Rejected(row["sample_id"], "subject_in_other_split", detail, row["source"])])
-    return faces.filter(pa.array(keep, pa.bool_()))
-
-
-def _named(faces: pa.Table) -> Iterator[dict[str, Any]]:
-    yield from faces.select(["sample_id", "subject_id", "source"]).to_pylist()

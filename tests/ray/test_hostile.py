@@ -21,8 +21,8 @@ from typer.testing import CliRunner
 
 from agesearch.cli.main import app
 from agesearch.data.dataset.arrays import Pixels, read_arrays
+from agesearch.data.dataset.identity import sample_id_of
 from agesearch.data.dataset.records import Split
-from agesearch.data.dataset.writer import sample_id_of
 from agesearch.data.images.crop import crop_face, decode_crop, encode_crop
 from agesearch.data.reading.demo_pack import demo_pack
 from agesearch.specs import CropSpec

@@ -69,6 +69,15 @@ def test_a_sound_set_is_ok_and_its_record_can_be_read_again(tmp_path: Path, pack
     assert read_check(ds) == record
 
 
+def test_a_record_of_before_can_be_read(tmp_path: Path, pack: FaceArrays) -> None:
+    ds = _dataset(tmp_path / "ds", [*_rows(pack), _copy(pack, 0, split="test")])
+    record = check_dataset(ds)
+    written = (ds / "check.json").read_text()
+    (ds / "check.json").write_text(written.replace('"similarity"', '"likeness"'))
+    assert '"likeness"' in (ds / "check.json").read_text()
+    assert read_check(ds) == record
+
+
 def test_a_record_of_other_content_is_not_taken(tmp_path: Path, pack: FaceArrays) -> None:
     ds = _dataset(tmp_path / "ds", _rows(pack))
     record = check_dataset(ds)

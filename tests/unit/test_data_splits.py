@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agesearch.data.dataset.identity import identify
 from agesearch.data.dataset.records import SourceRecord, Split
-from agesearch.data.dataset.splits import split_of, split_of_key
+from agesearch.data.dataset.splits import split_of, split_of_key, tied_splits
 from agesearch.specs import SplitSpec
 
 _ORDER = {Split.TEST: 0, Split.VAL: 1, Split.TRAIN: 2}
@@ -62,3 +65,28 @@ def test_owners_split_wins_and_images_stand_in_for_subjects() -> None:
     unknown = [SourceRecord(path, "s") for path in ("a", "b")]
     spec = SplitSpec(val=0.4, test=0.3)
     assert all(split_of(unknown[0], d, spec) == split_of(unknown[1], d, spec) for d in map(str, range(40)))
+
+
+def test_all_whom_photographs_tie_together_share_one_split() -> None:
+    spec = SplitSpec(val=0.4, test=0.3)
+    shown = [
+        ("p1", "subject:anna"), ("p1", "subject:ben"),
+        ("p2", "subject:ben"), ("p2", "image:p2"),
+        ("p3", "subject:zoe"), ("p3", "subject:yan"),
+        ("p4", "subject:alone"), ("p4", "subject:alone"),
+    ]  # fmt: skip
+    found = tied_splits(shown, spec)
+    assert found == dict.fromkeys(
+        ["subject:anna", "subject:ben", "image:p2"], split_of_key("subject:anna", spec)
+    ) | dict.fromkeys(["subject:yan", "subject:zoe"], split_of_key("subject:yan", spec))
+    assert tied_splits(reversed(shown), spec) == found
+    assert tied_splits([], spec) == {}
+
+
+def test_faces_are_named_by_bytes_and_box_photographs_by_bytes_alone() -> None:
+    plain, boxed, other = identify(b"file"), identify(b"file", (1, 2, 30, 40)), identify(b"another")
+    assert plain.sample_id == plain.photo_digest == hashlib.sha256(b"file").hexdigest()[:32]
+    assert plain.photo_sha256 == hashlib.sha256(b"file").hexdigest()
+    box = np.array([1, 2, 30, 40], "<f4").tobytes()
+    assert boxed.sample_id == hashlib.sha256(b"file" + box).hexdigest()[:32]
+    assert boxed.photo_digest == plain.photo_digest != other.photo_digest

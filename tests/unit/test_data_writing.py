@@ -12,8 +12,9 @@ import pytest
 from phone_files import jpeg_of
 
 from agesearch.data.audit.card_data import faces_by_decade, inspect_dataset
+from agesearch.data.dataset.identity import sample_id_of
 from agesearch.data.dataset.records import Manifest, Rejected, SourceRecord, read_manifest
-from agesearch.data.dataset.writer import DatasetWriter, check_output, sample_id_of
+from agesearch.data.dataset.writer import DatasetWriter, check_output
 from agesearch.data.images.crop import decode_crop, encode_crop, open_detector
 from agesearch.data.images.decode import decode_photograph
 from agesearch.data.images.detectors import WholeImage

@@ -33,7 +33,7 @@ from agesearch.data.audit.findings import (
 from agesearch.data.audit.label_outliers import MAX_COPY_YEARS, MAX_SUBJECT_YEARS, MAX_Z
 from agesearch.data.audit.near_duplicates import PARAMETERS, Fingerprints, Match, groups_of
 from agesearch.data.dataset.arrays import Pixels, decode_column, numbers
-from agesearch.data.dataset.records import Manifest, read_manifest
+from agesearch.data.dataset.records import OLDER_PHOTOGRAPHS, Manifest, photographs_of, read_manifest
 from agesearch.data.dataset.shards import row_batches
 from agesearch.errors import InputError
 from agesearch.progress import Listener, Progress, silent
@@ -44,7 +44,7 @@ from agesearch.storage import Location
 CHECK = "check.json"
 #: Findings of one kind that the record holds; their number is always told in full.
 EXAMPLES = 200
-_LABELS = ["sample_id", "age", "age_low", "age_high", "subject_id", "source", "split", "fold"]
+_LABELS = ["sample_id", "photo_digest", "age", "age_low", "age_high", "subject_id", "source", "split", "fold"]
 _STAGE = "check"
 _NAMED = 3
 
@@ -86,6 +86,7 @@ class _Found:
     across: list[Copies]
     within: int
     suspects: list[Suspect]
+    unnamed_photographs: int
 
 
 def check_dataset(
@@ -105,12 +106,12 @@ def check_dataset(
     folder = Location.of(dataset)
     manifest = read_manifest(folder)
     faces, fingerprints, predicted = _read(folder, manifest, ages_of, on_progress)
-    matches = fingerprints.matches()
-    on_progress(Progress(_STAGE, len(faces), len(faces), note="comparing done"))
+    matches = fingerprints.matches(on_progress)
     shared, fold_shared = shared_subjects(faces)
     across, groups, within = _copies(faces, matches)
     suspects = suspects_of(faces, groups, predicted)
-    found = _Found(shared, fold_shared, across, within, suspects)
+    unnamed = 0 if manifest.label_kind == "synthetic" else faces.unnamed_photographs
+    found = _Found(shared, fold_shared, across, within, suspects, unnamed)
     record = _record(folder, manifest, faces, found, model)
     _write(folder, record)
     return record
@@ -146,6 +147,8 @@ def _read(
     faces = Faces(
         sample_id=table.column("sample_id").to_pylist(),
         subject=table.column("subject_id").to_pylist(),
+        photograph=photographs_of(table),
+        unnamed_photographs=table.column("photo_digest").null_count,
         source=table.column("source").to_pylist(),
         split=table.column("split").to_pylist(),
         fold=table.column("fold").to_pylist(),
@@ -157,8 +160,10 @@ def _read(
 
 
 def _copies(faces: Faces, matches: list[Match]) -> tuple[list[Copies], list[list[int]], int]:
-    """Groups of copies that lie on two sides of a split or of a protocol's turn; all groups; and how many lie
-    on one side.
+    """Photographs (copies of one by their pixels, and faces of one file) that lie on two sides of a split or
+    of a protocol's turn; all groups of copies; and how many of these lie on one side.
+
+    Two faces of one file are one photograph, but not one face: their labels need not agree.
     """
     groups = groups_of(len(faces), matches)
     weakest: dict[int, Match] = {}
@@ -166,11 +171,11 @@ def _copies(faces: Faces, matches: list[Match]) -> tuple[list[Copies], list[list
         known = weakest.get(match.first)
         weakest[match.first] = match if known is None or match.similarity < known.similarity else known
     across = []
-    for group in groups:
+    for group in groups_of(len(faces), [*matches, *faces.of_one_file()]):
         if faces.on_two_sides(group):
             ties = [weakest[index] for index in group if index in weakest]
             across.append(copies_of(faces, group, ties))
-    return across, groups, len(groups) - len(across)
+    return across, groups, sum(not faces.on_two_sides(group) for group in groups)
 
 
 def _record(
@@ -179,6 +184,9 @@ def _record(
     bins = age_bins(faces)
     unknown = unknown_subjects(faces)
     leaks, warnings = _leaks(found), [*_subject_warnings(unknown, len(faces), found), *age_warnings(bins)]
+    if found.unnamed_photographs:
+        number = f"{found.unnamed_photographs} of {len(faces)} faces do not name their photograph"
+        warnings.append(f"{number}: {OLDER_PHOTOGRAPHS}.")
     if found.suspects:
         kinds = Counter(suspect.kind for suspect in found.suspects)
         kinds_text = ", ".join(f"{kind.replace('_', ' ')} {count}" for kind, count in kinds.items())

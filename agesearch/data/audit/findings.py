@@ -99,16 +99,21 @@ class AgeBins(Spec):
 class Faces:
     """The label columns of N faces in the order of the shards; ``age`` in years, NaN where unknown, and
     ``age_or_middle`` with the middle of a group in its place.
+
+    ``photograph`` names the file of each, as far as it is known (``records.photographs_of``);
+    ``unnamed_photographs`` counts those named by their sample id only.
     """
 
     sample_id: list[str]
     subject: list[str | None]
+    photograph: list[str]
     source: list[str]
     split: list[str]
     fold: list[int | None]
     age: npt.NDArray[np.floating]
     age_or_middle: npt.NDArray[np.floating]
     rotations: tuple[Rotation, ...] = field(default=())
+    unnamed_photographs: int = 0
 
     def __len__(self) -> int:
         return len(self.sample_id)
@@ -123,6 +128,16 @@ class Faces:
             subject_id=self.subject[index],
             age=None if np.isnan(age) else round(age, 2),
         )
+
+    def of_one_file(self) -> list[Match]:
+        """Ties between the faces of each file: of each to the file's first."""
+        first: dict[str, int] = {}
+        ties = []
+        for index, photograph in enumerate(self.photograph):
+            other = first.setdefault(photograph, index)
+            if other != index:
+                ties.append(Match(other, index, distance=0, similarity=1.0, mirrored=False))
+        return ties
 
     def on_two_sides(self, group: Sequence[int]) -> bool:
         """Whether some of these faces lie on two sides of the split or of a turn of the protocols."""

@@ -24,6 +24,7 @@ from scipy.sparse.csgraph import connected_components
 
 from agesearch.data.audit.similarity import SIDE, Registration, similarity, thumbnail
 from agesearch.data.dataset.arrays import Pixels
+from agesearch.progress import Listener, Progress, silent
 
 BITS = 64
 RADIUS = 8
@@ -46,6 +47,10 @@ PARAMETERS = {
 
 Hashes = npt.NDArray[np.uint64]
 Indices = npt.NDArray[np.int64]
+#: Two faces each, the distance of their hashes in bits, and whether the second is mirrored, all ``[n]``.
+Proposal = tuple[Indices, Indices, Indices, npt.NDArray[np.bool_]]
+
+_STAGE = "compare"
 
 
 @dataclass(frozen=True)
@@ -84,26 +89,35 @@ class Fingerprints:
             self._hashes[:, place] = [_phash(view) for view in views]
         self._size += len(grey)
 
-    def matches(self) -> list[Match]:
+    def matches(self, on_progress: Listener = silent) -> list[Match]:
         """Pairs that tie all copies of a photograph together (not every pair of many copies)."""
         search = _Search(self._thumbs[: self._size])
-        for first, second, distance, mirrored in self._proposals():
-            search.confirm(first, second, distance, mirrored)
+        for table, proposals in enumerate(self._tables()):
+            on_progress(Progress(_STAGE, table, 2 * TABLES))
+            for first, second, distance, mirrored in proposals:
+                search.confirm(first, second, distance, mirrored)
+                on_progress(Progress(_STAGE, table, 2 * TABLES, note=f"{len(search.matches)} copies so far"))
+        on_progress(Progress(_STAGE, 2 * TABLES, 2 * TABLES, note=f"{len(search.matches)} copies"))
         return search.matches
 
-    def _proposals(self) -> Iterator[tuple[Indices, Indices, Indices, npt.NDArray[np.bool_]]]:
+    def _tables(self) -> Iterator[Iterator[Proposal]]:
+        """The proposals of each table of each view."""
         rng = np.random.default_rng(_SEED)
         size = self._size
         for view in (self._hashes[0:2, :size], self._hashes[2:4, :size]):
             both = np.ascontiguousarray(view).reshape(-1)  # the plain hashes, then the mirrored ones
             for _ in range(TABLES):
-                bits = rng.choice(BITS, SAMPLED_BITS, replace=False)
-                for a, b, distance in close_pairs(both, bits):
-                    first, second = np.minimum(a, b), np.maximum(a, b)
-                    # Two mirrored hashes say what the two plain ones say; a face is no copy of itself.
-                    kept = (first < size) & (second - first != size)
-                    first, second, distance = first[kept], second[kept], distance[kept]
-                    yield first, second % size, distance, second >= size
+                yield _proposals(both, size, rng.choice(BITS, SAMPLED_BITS, replace=False))
+
+
+def _proposals(both: Hashes, size: int, bits: npt.NDArray[np.int64]) -> Iterator[Proposal]:
+    """Pairs of ``size`` faces by the sampled ``bits`` of their hashes, plain and mirrored ``[2 * size]``."""
+    for a, b, distance in close_pairs(both, bits):
+        first, second = np.minimum(a, b), np.maximum(a, b)
+        # Two mirrored hashes say what the two plain ones say; a face is no copy of itself.
+        kept = (first < size) & (second - first != size)
+        first, second, distance = first[kept], second[kept], distance[kept]
+        yield first, second % size, distance, second >= size
 
 
 def close_pairs(hashes: Hashes, bits: npt.NDArray[np.int64]) -> Iterator[tuple[Indices, Indices, Indices]]:

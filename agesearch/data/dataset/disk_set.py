@@ -62,6 +62,10 @@ class DiskSet:
         self._count += is_new
         return is_new
 
+    def __contains__(self, key: bytes) -> bool:
+        found = self._index.execute("SELECT 1 FROM seen WHERE key = ?", (key,)).fetchone()
+        return found is not None
+
     def update(self, keys: Iterable[bytes]) -> None:
         """Add many."""
         for key in keys:
@@ -69,3 +73,21 @@ class DiskSet:
 
     def __len__(self) -> int:
         return self._count
+
+
+class DiskMap:
+    """Byte strings -> texts, of which the first to come stays; its memory does not grow with their number."""
+
+    def __init__(self, cache_kib: int = _CACHE_KIB) -> None:
+        self._index = open_index(
+            "CREATE TABLE known (key BLOB PRIMARY KEY, value TEXT) WITHOUT ROWID", cache_kib
+        )
+
+    def get(self, key: bytes) -> str | None:
+        """The value of a key; None where it has none."""
+        found = self._index.execute("SELECT value FROM known WHERE key = ?", (key,)).fetchone()
+        return None if found is None else str(found[0])
+
+    def setdefault(self, key: bytes, value: str) -> None:
+        """Give a key its value, where it has none."""
+        self._index.execute("INSERT OR IGNORE INTO known VALUES (?, ?)", (key, value))

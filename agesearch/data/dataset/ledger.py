@@ -27,7 +27,11 @@ LEDGER_SCHEMA = pa.schema(
         pa.field("modified", pa.int64()),
         # Of a face, even of one that a duplicate stands for; null where ``reason`` says why there is none.
         pa.field("sample_id", pa.string()),
+        pa.field("photo_digest", pa.string()),
+        # As drawn for its subject or photograph alone, or as its owner says.
         pa.field("split", pa.string()),
+        # Where the row went instead, with the others that photographs tie it to (``splits.tied_splits``).
+        pa.field("moved_to", pa.string()),
         pa.field("reason", pa.string()),
         pa.field("detail", pa.string()),
         # The shard that holds the face with this record's labels; null for duplicates.

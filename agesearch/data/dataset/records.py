@@ -10,13 +10,21 @@ from enum import StrEnum
 from typing import Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field
 
 from agesearch.artefacts import DATASET, DATASET_FILE, not_one
 from agesearch.specs import CropSpec, Spec, parse_spec
 from agesearch.storage import Location
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+#: The version since which rows have ``photo_digest``.
+_NAMES_PHOTOGRAPHS = 3
+#: What older ones lack, in words.
+OLDER_PHOTOGRAPHS = (
+    "it was made before photographs had a digest of their own, so two faces with boxes on one photograph are "
+    "not known to be one picture; ingest it again"
+)
 MANIFEST = DATASET_FILE
 SHARDS = "shards"
 QUARANTINE = "quarantine.parquet"
@@ -27,6 +35,8 @@ LabelKind = Literal["real", "apparent", "teacher", "group", "synthetic", "none",
 SCHEMA = pa.schema(
     [
         pa.field("sample_id", pa.string(), nullable=False),
+        # Of the photograph alone, whatever box: splits, mixtures and checks go by it. Null in older datasets.
+        pa.field("photo_digest", pa.string()),
         pa.field("image", pa.binary(), nullable=False),
         pa.field("age", pa.float32()),
         pa.field("age_std", pa.float32()),
@@ -154,6 +164,19 @@ class Manifest(Spec):
     def faces(self) -> int:
         """Faces in all splits."""
         return sum(self.counts.values())
+
+    @property
+    def knows_photographs(self) -> bool:
+        """Whether its rows name their photograph; rendered faces are one each."""
+        return self.schema_version >= _NAMES_PHOTOGRAPHS or self.label_kind == "synthetic"
+
+
+def photographs_of(rows: pa.Table | pa.RecordBatch) -> list[str]:
+    """What names the photograph of each row: its digest or, in older datasets, the sample id, which is the
+    same where the source gave no box. Needs the columns ``sample_id`` and ``photo_digest``.
+    """
+    names: list[str] = pc.coalesce(rows["photo_digest"], rows["sample_id"]).to_pylist()
+    return names
 
 
 def read_manifest(dataset: str | Location) -> Manifest:

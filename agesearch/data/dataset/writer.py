@@ -6,13 +6,11 @@ is killed leaves an earlier dataset as it was. Works the same on a local folder 
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.fs as pafs
 
@@ -54,7 +52,8 @@ Moves = list[tuple[str, str]]
 class DatasetWriter:
     """Takes finished rows, writes a dataset folder; the caller holds ``storage.exclusive(out, ...)``.
 
-    ``add`` takes rows (dicts by the names of ``SCHEMA``; absent columns are null) or a table of that schema.
+    ``add`` takes rows (dicts by the names of ``SCHEMA``; absent columns are null, and a row without
+    ``photo_digest`` is a photograph of its own) or a table of that schema.
     A ``sample_id`` that was added before is not written again but quarantined as ``duplicate``. ``finish``
     makes the dataset appear; without it nothing but ``.staging`` is left behind.
     """
@@ -100,6 +99,10 @@ class DatasetWriter:
         self._quarantine = Quarantine(out / STAGING)
         self._first = next_shard(out)
 
+    def __contains__(self, sample_id: str) -> bool:
+        """Whether a face of this ``sample_id`` was taken."""
+        return short_hash(sample_id) in self._seen
+
     @property
     def faces(self) -> int:
         """Faces taken so far."""
@@ -112,7 +115,11 @@ class DatasetWriter:
 
     def add(self, rows: Sequence[Mapping[str, Any]] | pa.Table, paths: Sequence[str] | None = None) -> None:
         """Take rows; ``paths`` (where each came from) names a duplicate in the quarantine."""
-        faces = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=SCHEMA)
+        if isinstance(rows, pa.Table):
+            faces = rows
+        else:
+            own = [{"photo_digest": row["sample_id"], **row} for row in rows]
+            faces = pa.Table.from_pylist(own, schema=SCHEMA)
         faces = faces.select(SCHEMA.names).cast(SCHEMA)
         keep = self._take(faces, paths)
         self._waiting.append(faces.take(pa.array(keep, pa.int64())) if len(keep) < len(faces) else faces)
@@ -218,14 +225,6 @@ def versions() -> dict[str, str]:
     """The versions that decide the pixels of a crop."""
     packages = ("agesearch", "numpy", "pillow", "opencv-python-headless", "pyarrow")
     return {"python": platform.python_version(), **installed(packages)}
-
-
-def sample_id_of(data: bytes, box: Sequence[float] | None = None) -> str:
-    """32 hex digits of the SHA-256 of the source's bytes and, where it gives one, the source's own box."""
-    digest = hashlib.sha256(data)
-    if box is not None:
-        digest.update(np.asarray(box, dtype="<f4").tobytes())
-    return digest.hexdigest()[:32]
 
 
 def duplicate(path: str, sample_id: str, source: str, ages: tuple[str, str] | None = None) -> Rejected:

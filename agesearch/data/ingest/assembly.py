@@ -17,10 +17,12 @@ from agesearch.data.dataset.commit import STAGING, Quarantine, next_shard, shard
 from agesearch.data.dataset.counts import COUNTED_COLUMNS, RowCounts
 from agesearch.data.dataset.disk_set import run_script
 from agesearch.data.dataset.records import SCHEMA, SHARDS, Rejected, SourceRecord
+from agesearch.data.dataset.splits import tied_splits
 from agesearch.data.dataset.writer import ROWS_PER_SHARD, duplicate
 from agesearch.data.ingest.record_index import RecordIndex, record_of
 from agesearch.data.ingest.work_unit import FACES, stage
 from agesearch.errors import InputError
+from agesearch.specs import SplitSpec
 from agesearch.storage import Location
 
 _AT_ONCE = 4096
@@ -28,11 +30,28 @@ _AT_ONCE = 4096
 _MOST_SMALL = 16
 
 _PREPARE = """
-CREATE TABLE winners (sample_id TEXT PRIMARY KEY, position INTEGER) WITHOUT ROWID;
-INSERT INTO winners SELECT sample_id, MIN(position) FROM records WHERE sample_id IS NOT NULL
+CREATE TABLE winners (sample_id TEXT PRIMARY KEY, position INTEGER, split TEXT) WITHOUT ROWID;
+INSERT INTO winners SELECT sample_id, MIN(position), split FROM records WHERE sample_id IS NOT NULL
     GROUP BY sample_id;
 CREATE UNIQUE INDEX winners_by_position ON winners (position);
 CREATE TABLE placed (sample_id TEXT PRIMARY KEY, shard TEXT);
+"""
+_HAS_BOXES = """
+SELECT EXISTS (SELECT 1 FROM records WHERE sample_id IS NOT NULL AND sample_id IS NOT photo_digest)
+"""
+#: Who is on the photographs of the rows whose split was drawn.
+_SHOWN = """
+CREATE TABLE shown AS SELECT r.position, r.photo_digest AS photo,
+    coalesce('subject:' || json_extract(r.record, '$.subject_id'), 'image:' || r.photo_digest) AS who
+    FROM winners w JOIN records r ON r.position = w.position WHERE json_extract(r.record, '$.split') IS NULL;
+CREATE TABLE tied (who TEXT PRIMARY KEY, split TEXT) WITHOUT ROWID;
+"""
+_ON_SHARED = """
+SELECT photo, who FROM shown WHERE photo IN (
+    SELECT photo FROM shown GROUP BY photo HAVING count(DISTINCT who) > 1)
+"""
+_MOVE = """
+UPDATE winners SET split = tied.split FROM shown JOIN tied USING (who) WHERE shown.position = winners.position
 """
 _CONTAINERS = """
 SELECT k.id, k.name, k.staged, MIN(r.position), COUNT(c.sample_id) FROM containers k
@@ -50,11 +69,13 @@ FROM crops c JOIN containers k ON k.id = c.container LEFT JOIN chosen ch ON ch.s
 LEFT JOIN winners w ON w.sample_id = c.sample_id LEFT JOIN records r ON r.position = w.position
 WHERE k.id = ?
 """
-_ROWS = f"SELECT c.sample_id, ch.ordinal IS k.ordinal, c.key IS r.key, r.record, r.split {_FROM_CROPS}"
-_STAYING = f"SELECT coalesce(sum(ch.ordinal IS k.ordinal AND c.key IS r.key), 0) {_FROM_CROPS}"
+_IS_TAKEN, _SAME_LABELS = "ch.ordinal IS k.ordinal", "c.key IS r.key AND c.split IS w.split"
+_ROWS = f"SELECT c.sample_id, {_IS_TAKEN}, {_SAME_LABELS}, r.record, w.split {_FROM_CROPS}"
+_STAYING = f"SELECT coalesce(sum({_IS_TAKEN} AND {_SAME_LABELS}), 0) {_FROM_CROPS}"
 _LEDGER = """
-SELECT r.key, r.within AS path, r.modified, r.sample_id, r.split, r.reason, r.detail,
-    coalesce(p.shard, k.shard) AS shard FROM records r LEFT JOIN winners w ON w.position = r.position
+SELECT r.key, r.within AS path, r.modified, r.sample_id, r.photo_digest, r.split,
+    nullif(w.split, r.split) AS moved_to, r.reason, r.detail, coalesce(p.shard, k.shard) AS shard
+FROM records r LEFT JOIN winners w ON w.position = r.position
 LEFT JOIN chosen ch ON ch.sample_id = w.sample_id LEFT JOIN containers k ON k.ordinal = ch.ordinal
 LEFT JOIN placed p ON p.sample_id = w.sample_id WHERE r.key IS NOT NULL ORDER BY r.position
 """
@@ -72,12 +93,15 @@ class Assembly:
     (after ``quarantine``) the duplicates whose age is not that of the row that was taken.
     """
 
-    def __init__(self, records: RecordIndex, out: Location, rows_per_shard: int = ROWS_PER_SHARD) -> None:
+    def __init__(
+        self, records: RecordIndex, out: Location, split: SplitSpec, rows_per_shard: int = ROWS_PER_SHARD
+    ) -> None:
         self.counts = RowCounts()
         self.moves: list[tuple[str, str]] = []
         self.deletes: list[str] = []
         self.contradictions = 0
         self._database = records.database
+        self._split = split
         self._out, self._staging = out, out / STAGING
         self._rows_per_shard = rows_per_shard
         self._next = next_shard(out)
@@ -128,6 +152,7 @@ class Assembly:
         it is staged, faces in it.
         """
         run_script(self._database, _PREPARE)
+        self._join_splits()
         found = self._database.execute(_CONTAINERS).fetchall()
         found.sort(key=lambda row: (row[2], -1 if row[3] is None or not row[2] else row[3], row[1]))
         numbers = [(ordinal, row[0]) for ordinal, row in enumerate(found)]
@@ -140,6 +165,17 @@ class Assembly:
         if lost:
             raise _damaged(self._out, f"{lost} faces of its ledger are in no shard")
         return [(row[0], row[1].removeprefix("staged:"), bool(row[2]), row[4]) for row in found]
+
+    def _join_splits(self) -> None:
+        """Put all faces of a photograph into one split, with everything else of the persons on it."""
+        if not self._database.execute(_HAS_BOXES).fetchone()[0]:
+            return
+        run_script(self._database, _SHOWN)
+        tied = tied_splits(self._database.execute(_ON_SHARED), self._split)
+        self._database.executemany(
+            "INSERT INTO tied VALUES (?, ?)", [(who, split.value) for who, split in tied.items()]
+        )
+        self._database.execute(_MOVE)
 
     def _file(self, name: str, *, staged: bool) -> Location:
         return self._staging / FACES / name if staged else self._out / SHARDS / name

@@ -4,7 +4,6 @@ maps them over a cluster, the benchmark runs them in a bare loop.
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,9 +11,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from agesearch.data.dataset.identity import identify
 from agesearch.data.dataset.records import SCHEMA, Rejected, SourceRecord, Split
 from agesearch.data.dataset.splits import split_of
-from agesearch.data.dataset.writer import sample_id_of
 from agesearch.data.images.crop import crop_face, encode_crop, find_face, in_file_pixels, scaled_box
 from agesearch.data.images.decode import ARCHIVE_FORMATS, BadImage, decode_photograph
 from agesearch.data.images.detectors import Detector
@@ -76,14 +75,16 @@ def face_row(
         face = find_face(photograph.pixels, detector, crop, given)
     except BadImage as error:
         return Rejected(record.path, error.reason, str(error), record.source)
+    identity = identify(data, record.box)
     image = encode_crop(crop_face(photograph.pixels, face, crop), crop)
     face = in_file_pixels(face, photograph.reduction)
     points = None if face.landmarks is None else face.landmarks.ravel().tolist()
     return {
         **asdict(record),
-        "sample_id": sample_id_of(data, record.box),
+        "sample_id": identity.sample_id,
+        "photo_digest": identity.photo_digest,
         "image": image,
-        "split": split_of(record, hashlib.sha256(data).hexdigest(), split).value,
+        "split": split_of(record, identity.photo_sha256, split).value,
         "box": list(face.box),
         "landmarks": points,
     }

@@ -26,17 +26,25 @@ _AT_ONCE = 4096
 _TABLES = """
 CREATE TABLE records (
     position INTEGER PRIMARY KEY, key BLOB, path TEXT, within TEXT, source TEXT, record TEXT,
-    modified INTEGER, expected TEXT, sample_id TEXT, split TEXT, reason TEXT, detail TEXT,
+    modified INTEGER, expected TEXT, sample_id TEXT, photo_digest TEXT, split TEXT, reason TEXT, detail TEXT,
     done INTEGER NOT NULL);
 CREATE TABLE known (
-    key BLOB PRIMARY KEY, within TEXT, modified INTEGER, sample_id TEXT, split TEXT, reason TEXT, detail TEXT,
-    staged INTEGER NOT NULL);
+    key BLOB PRIMARY KEY, within TEXT, modified INTEGER, sample_id TEXT, photo_digest TEXT, split TEXT,
+    reason TEXT, detail TEXT, staged INTEGER NOT NULL);
 CREATE TABLE earlier (key BLOB PRIMARY KEY, within TEXT, sample_id TEXT, split TEXT, reason TEXT);
 CREATE TABLE crops (
-    container INTEGER, sample_id TEXT, key BLOB, PRIMARY KEY (container, sample_id)) WITHOUT ROWID;
+    container INTEGER, sample_id TEXT, key BLOB, split TEXT,
+    PRIMARY KEY (container, sample_id)) WITHOUT ROWID;
 CREATE TABLE containers (
     id INTEGER PRIMARY KEY, name TEXT UNIQUE, staged INTEGER, ordinal INTEGER, shard TEXT);
 """
+
+
+#: Columns of a ledger, in the order of the tables ``known`` and ``earlier``, and what is found of a record.
+_KNOWN = ("key", "path", "modified", "sample_id", "photo_digest", "split", "reason", "detail")
+_EARLIER = ("key", "path", "sample_id", "split", "reason")
+_OUTCOME = ("sample_id", "photo_digest", "split", "reason", "detail")
+_TAKE_CROP = "INSERT OR REPLACE INTO crops VALUES (?, ?, ?, ?)"
 
 
 @dataclass(frozen=True)
@@ -91,15 +99,17 @@ class RecordIndex:
         """Take rows of a ledger: of the dataset as it is, or of units that a killed run had staged."""
         known, crops = [], []
         for row in rows.to_pylist():
-            facts = [row[name] for name in ("path", "modified", "sample_id", "split", "reason", "detail")]
-            known.append((row["key"], *facts, staged))
+            known.append([*(row[name] for name in _KNOWN), staged])
             if row["shard"] is not None:
-                crops.append((self._container(row["shard"], staged=staged), row["sample_id"], row["key"]))
-        self.database.executemany("INSERT OR REPLACE INTO known VALUES (?, ?, ?, ?, ?, ?, ?, ?)", known)
+                crops.append(self._crop(row, staged=staged))
+        self.database.executemany(
+            f"INSERT OR REPLACE INTO known VALUES ({_marks(len(_KNOWN) + 1)})",
+            known,
+        )
         if not staged:
-            before = [(key, within, *facts[:3]) for key, within, _, *facts in known]
-            self.database.executemany("INSERT INTO earlier VALUES (?, ?, ?, ?, ?)", before)
-        self.database.executemany("INSERT OR REPLACE INTO crops VALUES (?, ?, ?)", crops)
+            before = [[row[name] for name in _EARLIER] for row in rows.to_pylist()]
+            self.database.executemany(f"INSERT INTO earlier VALUES ({_marks(len(_EARLIER))})", before)
+        self.database.executemany(_TAKE_CROP, crops)
 
     def match(self) -> None:
         """Settle every record that is known; of the rest, note the face that its file held before."""
@@ -108,11 +118,10 @@ class RecordIndex:
         run = self.database.execute
         run("CREATE UNIQUE INDEX by_key ON records (key)")
         run("CREATE INDEX known_within ON known (within) WHERE sample_id IS NOT NULL")
-        marks = ", ".join("?" * len(RETRIED))
         run(
-            f"""UPDATE records SET sample_id = k.sample_id, split = k.split, reason = k.reason,
-            detail = k.detail, done = 1 FROM known AS k WHERE k.key = records.key
-            AND k.modified IS records.modified AND coalesce(k.reason, '') NOT IN ({marks})""",
+            f"""UPDATE records SET sample_id = k.sample_id, photo_digest = k.photo_digest, split = k.split,
+            reason = k.reason, detail = k.detail, done = 1 FROM known AS k WHERE k.key = records.key
+            AND k.modified IS records.modified AND coalesce(k.reason, '') NOT IN ({_marks(len(RETRIED))})""",
             RETRIED,
         )
         run(
@@ -139,15 +148,13 @@ class RecordIndex:
         """Take what became of records: rows of a ledger with their ``position``."""
         for row in rows:
             self.database.execute(
-                "UPDATE records SET sample_id = ?, split = ?, reason = ?, detail = ?, done = 1 "
+                f"UPDATE records SET {', '.join(f'{name} = ?' for name in _OUTCOME)}, done = 1 "
                 "WHERE position = ?",
-                [row[name] for name in ("sample_id", "split", "reason", "detail", "position")],
+                [*(row[name] for name in _OUTCOME), row["position"]],
             )
             if row["shard"] is not None:
-                container = self._container(row["shard"], staged=True)
                 # A unit that was done twice (its result was lost on the way) is there once.
-                crop = (container, row["sample_id"], row["key"])
-                self.database.execute("INSERT OR REPLACE INTO crops VALUES (?, ?, ?)", crop)
+                self.database.execute(_TAKE_CROP, self._crop(row, staged=True))
 
     def counts(self) -> tuple[int, int, int]:
         """Rows of the source, those that are done, and those among them that are left out."""
@@ -201,6 +208,11 @@ class RecordIndex:
             "UPDATE records SET key = renamed.key FROM renamed WHERE renamed.position = records.position"
         )
 
+    def _crop(self, row: dict[str, Any], *, staged: bool) -> tuple[Any, ...]:
+        """A row of a ledger as one of ``crops``: its face lies in a container, in that split."""
+        container = self._container(row["shard"], staged=staged)
+        return container, row["sample_id"], row["key"], row["moved_to"] or row["split"]
+
     def _container(self, name: str, *, staged: bool) -> int:
         label = f"staged:{name}" if staged else name
         found = self.database.execute("SELECT id FROM containers WHERE name = ?", (label,)).fetchone()
@@ -222,6 +234,10 @@ def record_of(written: str) -> SourceRecord:
 def _written(record: SourceRecord | Rejected) -> str:
     fields = asdict(record)
     return json.dumps({k: printable(v) if isinstance(v, str) else v for k, v in fields.items()})
+
+
+def _marks(count: int) -> str:
+    return ", ".join("?" * count)
 
 
 def _nth_key(key: bytes, nth: int) -> bytes:

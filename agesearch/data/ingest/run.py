@@ -42,7 +42,7 @@ from agesearch.data.ingest.record_index import Changes, RecordIndex
 from agesearch.data.ingest.survey import Survey, in_chunks, survey
 from agesearch.data.ingest.work_unit import WORK, WORK_SCHEMA, UnitContext, stage
 from agesearch.data.sources import SourceOptions, source_named
-from agesearch.errors import AgeSearchError
+from agesearch.errors import AgeSearchError, ConflictError
 from agesearch.progress import Listener, Progress, silent
 from agesearch.provenance import now
 from agesearch.session import ray_session
@@ -53,6 +53,8 @@ from agesearch.storage import Location, exclusive
 _FEWEST_IN_UNIT, _MOST_IN_UNIT = 16, 2048
 _UNITS_WANTED = 64
 _STAGE = "ingest"
+#: The schema whose rows lack the photograph's digest, and nothing else.
+_EARLIER_SCHEMA = 2
 _RECIPE = "recipe.json"
 
 
@@ -77,12 +79,12 @@ class IngestSpec(Spec):
         variant = source_named(self.source).variant(self.variant)
         return SourceOptions(Location.of(self.root), images, self.columns, self.unlabelled, variant)
 
-    def recipe_digest(self, detector: str) -> str:
+    def recipe_digest(self, detector: str, schema_version: int = SCHEMA_VERSION) -> str:
         """Digest of all that decides the rows besides the source's content; where the source lies is not
         part.
         """
         recipe = self.model_dump(mode="json", exclude={"root", "images"})
-        return digest_of(recipe | {"detector": detector, "schema_version": SCHEMA_VERSION})
+        return digest_of(recipe | {"detector": detector, "schema_version": schema_version})
 
 
 @dataclass(frozen=True)
@@ -124,15 +126,17 @@ def ingest(
     options = spec.options()
     check_output(target, replace=True)  # a folder of other things is refused before any work
     recipe = spec.recipe_digest(detector.name)
+    # A dataset of before holds the same faces: it is up to date, too, until its source changes.
+    recipes = (recipe, spec.recipe_digest(detector.name, _EARLIER_SCHEMA))
     with index_errors(), closing(RecordIndex()) as records:
         on_progress(Progress("survey", 0, None, note="reading labels"))
         found = survey(source, options, records.add)
         on_progress(Progress("survey", found.records, found.records))
-        existing = None if is_publishing(target) else _up_to_date(target, found, recipe)
+        existing = None if is_publishing(target) else _up_to_date(target, found, recipes)
         if existing is not None:
             return Ingested(existing, is_new=False, changes=Changes(kept=found.records))
         with exclusive(target, "The dataset") as check_held:
-            if finish_publishing(target) and (existing := _up_to_date(target, found, recipe)) is not None:
+            if finish_publishing(target) and (existing := _up_to_date(target, found, recipes)) is not None:
                 return Ingested(existing, is_new=True, changes=Changes(kept=found.records))
             existing = _earlier(target, recipe, replace=replace)
             run = _Run(spec, target, records, found, recipe, detector.name, check_held, on_progress)
@@ -142,12 +146,13 @@ def ingest(
                 raise _interrupted(target, records) from error
 
 
-def _up_to_date(target: Location, found: Survey, recipe: str) -> Manifest | None:
+def _up_to_date(target: Location, found: Survey, recipes: tuple[str, ...]) -> Manifest | None:
     head = read_head(target)
     if head is None or not (target / MANIFEST).exists():
         return None
     manifest = read_manifest(target)
-    same = (manifest.source_digest, manifest.spec_digest) == (found.digest, recipe)
+    recipe = manifest.spec_digest
+    same = recipe in recipes and manifest.source_digest == found.digest
     return manifest if same and head == LedgerHead(manifest.content_digest, recipe, found.stamp) else None
 
 
@@ -158,6 +163,11 @@ def _earlier(target: Location, recipe: str, *, replace: bool) -> Manifest | None
     manifest, head = read_manifest(target), read_head(target)
     if head is not None and (head.content, head.recipe) == (manifest.content_digest, recipe):
         return manifest
+    if manifest.schema_version < SCHEMA_VERSION:
+        raise ConflictError(
+            f"'{target}' was made by an earlier version of agesearch, which cannot be brought up to date: "
+            f"choose another --out, or give --replace to make it anew. Until then it can be used as it is."
+        )
     check_output(target, replace=False)
     return None
 
@@ -184,7 +194,7 @@ class _Run:
         self.records.match()
         self._work(address)
         changes = self.records.changes()
-        assembly = Assembly(self.records, self.target)
+        assembly = Assembly(self.records, self.target, self.spec.split)
         assembly.build()
         quarantine = Quarantine(self.staging)
         assembly.quarantine(quarantine)
@@ -228,17 +238,10 @@ class _Run:
         if done == total:
             return
         work = list(self._write_work(total - done))
-<<<<<<< HEAD
-        job = Job(self.staging.uri, self.spec.crop.model_dump(), self.spec.split.model_dump())
-        with ray_session(address, on_progress=self.on_progress) as session:
-            for table in crew.results(work, job, int(session.cpus)):
-                self.roll.settle(table.to_pylist())
-=======
         context = UnitContext(self.staging.uri, self.spec.crop.model_dump(), self.spec.split.model_dump())
-        with ray_session(address) as session:
+        with ray_session(address, on_progress=self.on_progress) as session:
             for table in workers.results(work, context, int(session.cpus)):
                 self.records.add_outcomes(table.to_pylist())
->>>>>>> c994417 (Name the parts of an ingest and of a check in the field's words)
                 done += len(table)
                 failed += len(table) - table["reason"].null_count
                 self.on_progress(Progress(_STAGE, done, total, failed))
@@ -266,13 +269,8 @@ class _Run:
             crop=spec.crop,
             detector=self.detector,
             rotations=source.rotations(options),
-<<<<<<< HEAD
             notes=(*source.notes, *findings.notes, *_contradictions(assembly.contradictions)),
-            **assembly.tally.fields(),
-=======
-            notes=source.notes,
             **assembly.counts.fields(),
->>>>>>> c994417 (Name the parts of an ingest and of a check in the field's words)
             left_out=left_out,
             source_digest=self.found.digest,
             spec_digest=self.recipe,
@@ -299,7 +297,6 @@ def _label_kind(spec: IngestSpec, usual: LabelKind, found: Survey) -> LabelKind:
     return "group" if found.only_groups else usual
 
 
-<<<<<<< HEAD
 def _contradictions(count: int) -> tuple[str, ...]:
     if not count:
         return ()
@@ -307,12 +304,8 @@ def _contradictions(count: int) -> tuple[str, ...]:
     return (f"{rows} a face another age than an earlier row: that of the first was taken, see quarantine.",)
 
 
-def _interrupted(target: Location, roll: Roll) -> Interrupted:
-    total, done, _ = roll.counts()
-=======
 def _interrupted(target: Location, records: RecordIndex) -> Interrupted:
     total, done, _ = records.counts()
->>>>>>> c994417 (Name the parts of an ingest and of a check in the field's words)
     return Interrupted(
         f"Stopped: {done} of {total} records of '{target}' are done and kept. The same command goes on."
     )

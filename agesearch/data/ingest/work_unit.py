@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from agesearch.data.dataset.commit import LEDGERS
+from agesearch.data.dataset.identity import identify
 from agesearch.data.dataset.ledger import LEDGER_SCHEMA
 from agesearch.data.dataset.records import SCHEMA
 from agesearch.data.dataset.splits import split_of
-from agesearch.data.dataset.writer import sample_id_of
 from agesearch.data.images.decode import BadImage
 from agesearch.data.images.detectors import Detector, open_detector
 from agesearch.data.images.files import read_image
@@ -48,6 +48,8 @@ RESULT_SCHEMA = pa.schema(
     ]
 )
 
+#: What is known of a record that became a face.
+_OF_FACES = ("sample_id", "photo_digest", "split")
 FACES, WORK = "faces", "work"
 
 
@@ -100,10 +102,11 @@ def _unchanged(row: dict[str, Any], split: SplitSpec) -> dict[str, Any] | None:
         data = read_image(record.path)
     except BadImage:
         return None
-    if sample_id_of(data, record.box) != row["expected"]:
+    face = identify(data, record.box)
+    if face.sample_id != row["expected"]:
         return None
-    part = split_of(record, hashlib.sha256(data).hexdigest(), split)
-    return _result(row, sample_id=row["expected"], split=part.value)
+    part = split_of(record, face.photo_sha256, split)
+    return _result(row, sample_id=face.sample_id, photo_digest=face.photo_digest, split=part.value)
 
 
 def _fresh(rows: list[dict[str, Any]], context: UnitContext, split: SplitSpec) -> list[dict[str, Any]]:
@@ -112,14 +115,14 @@ def _fresh(rows: list[dict[str, Any]], context: UnitContext, split: SplitSpec) -
     records = record_table([record_of(row["record"]) for row in rows])
     outcomes = outcomes_of(records, _detector(crop.detector), crop, split)
     name = _name_of(rows)
-    facts = outcomes.select(["sample_id", "split", "reason", "detail"]).to_pylist()
+    facts = outcomes.select([*_OF_FACES, "reason", "detail"]).to_pylist()
     results, holds, seen = [], [], set()
     for row, outcome in zip(rows, facts, strict=True):
         is_face = outcome["reason"] is None
         holds.append(is_face and outcome["sample_id"] not in seen)
         seen.add(outcome["sample_id"])
         if not is_face:
-            outcome |= {"sample_id": None, "split": None}
+            outcome |= dict.fromkeys(_OF_FACES)
         results.append(_result(row, **outcome, shard=name if holds[-1] else None))
     staging = Location.of(context.staging)
     if any(holds):
@@ -157,7 +160,7 @@ def _name_of(rows: list[dict[str, Any]]) -> str:
 
 def _result(row: dict[str, Any], **outcome: Any) -> dict[str, Any]:
     same = {name: row[name] for name in ("position", "key", "modified")} | {"path": row["within"]}
-    return same | {"sample_id": None, "split": None, "reason": None, "detail": None, "shard": None} | outcome
+    return dict.fromkeys(LEDGER_SCHEMA.names) | same | outcome
 
 
 @lru_cache(maxsize=2)

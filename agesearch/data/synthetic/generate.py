@@ -14,6 +14,7 @@ from typing import Any
 import cv2
 from pydantic import Field
 
+from agesearch.data.dataset.identity import identify
 from agesearch.data.dataset.records import (
     MANIFEST,
     SCHEMA_VERSION,
@@ -21,7 +22,7 @@ from agesearch.data.dataset.records import (
     read_manifest,
 )
 from agesearch.data.dataset.splits import split_of
-from agesearch.data.dataset.writer import DatasetWriter, check_output, sample_id_of
+from agesearch.data.dataset.writer import DatasetWriter, check_output
 from agesearch.data.images.crop import encode_crop
 from agesearch.data.ingest.run import Ingested
 from agesearch.data.synthetic.actor import CROP_SCALE, Studio, open_studio
@@ -108,11 +109,13 @@ def synthesize(
 def row_of(face: SyntheticFace, spec: SynthSpec, index: int) -> dict[str, Any]:
     """A rendered face as a row of the dataset's schema."""
     data = encode_crop(face.image, spec.crop())
+    identity = identify(data)
     person = face.person
     subject = f"synthetic-{spec.seed}-{index:06d}"
     record = SourceRecord(path="", source="synthetic", subject_id=subject)
     return {
-        "sample_id": sample_id_of(data),
+        "sample_id": identity.sample_id,
+        "photo_digest": identity.photo_digest,
         "image": data,
         "age": person.age,
         "subject_id": subject,
