@@ -28,6 +28,7 @@ __all__ = [
     "Choices",
     "Condition",
     "CropSpec",
+    "DetectorIdentity",
     "DistillSpec",
     "ModelSpec",
     "OptimSpec",
@@ -53,14 +54,29 @@ __all__ = [
 Scalar = str | int | float | bool
 
 
+class DetectorIdentity(Spec):
+    """Which face detector it was: its name, the version of its package, and the SHA-256 of its model file."""
+
+    name: str
+    version: str = ""
+    sha256: str = ""
+
+    def __str__(self) -> str:
+        digest = self.sha256[:8] if self.name != "yuface" else ""
+        parts = [self.name, digest, f"({self.version})" if digest and self.version else self.version]
+        return " ".join(part for part in parts if part)
+
+
 class CropSpec(Spec):
     """How a face becomes a square crop: the recipe that training and service share.
 
     ``scale`` multiplies the longer side of the detected box; ``align`` turns the eyes level by the five
-    landmarks; ``size`` is the side of the stored crop in pixels.
+    landmarks; ``size`` is the side of the stored crop in pixels. ``detector`` is the one that is asked for;
+    a record of crops says by ``detected_by`` which one ran (older records do not).
     """
 
     detector: str = "auto"
+    detected_by: DetectorIdentity | None = Field(None, exclude_if=lambda identity: identity is None)
     align: bool = True
     scale: float = Field(1.3, ge=0.5, le=3.0)
     size: int = Field(112, ge=32, le=512)

@@ -96,7 +96,7 @@ def without_ray(patch: pytest.MonkeyPatch) -> None:
 
     def results(work: list[Location], context: UnitContext, cpus: int) -> Iterator[pa.Table]:
         for place in work:
-            yield process_unit(place.read_table(), context)
+            yield ingest_module.workers._checked(process_unit(place.read_table(), context))
 
     patch.setattr(ingest_module.workers, "results", results)
     patch.setattr(ingest_module, "ray_session", lambda *_, **__: nullcontext(SimpleNamespace(cpus=1)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -115,7 +116,10 @@ def load_model(model: Place, *, registry: Place = "registry", threads: int = 1) 
     from agesearch.serving.estimator import open_estimator
 
     folder = model_folder(os.fspath(model), os.fspath(registry))
-    return Model(str(folder), open_estimator(folder, threads))
+    estimator = open_estimator(folder, threads)
+    if estimator.note is not None:
+        warnings.warn(estimator.note, stacklevel=2)
+    return Model(str(folder), estimator)
 
 
 def _photograph(image: Any) -> Photograph:

@@ -16,6 +16,7 @@ from agesearch.progress import Progress
 if TYPE_CHECKING:
     from agesearch.serving.app import RunningService
     from agesearch.serving.auth import Token
+    from agesearch.storage import Location
 
 _EXAMPLE = "Example: agesearch serve ages --port 8080"
 
@@ -53,6 +54,7 @@ def serve(
     require_free(host, port)
     token = service_token(token_file, os.environ)
     _warn_of_open_host(host)
+    _warn_of_other_detector(version.folder)
 
     from agesearch.serving.app import ServiceOptions, serving
     from agesearch.session import ray_session
@@ -79,6 +81,15 @@ def _warn_of_open_host(host: str) -> None:
             style="yellow",
             highlight=False,
         )
+
+
+def _warn_of_other_detector(folder: Location) -> None:
+    from agesearch.data.images.recipe import open_recorded
+    from agesearch.models.identity import read_model_manifest
+
+    _, note = open_recorded(read_model_manifest(folder).crop)
+    if note is not None:
+        err.print(f"Note: {note}", style="yellow", highlight=False, markup=False)
 
 
 def _announce(label: str, service: RunningService, token: Token) -> None:

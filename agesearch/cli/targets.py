@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from agesearch.cli.common import AddressOption, JsonOption, out, print_json, shown_progress, table
+from agesearch.cli.common import AddressOption, JsonOption, err, out, print_json, shown_progress, table
 
 if TYPE_CHECKING:
     from agesearch.distill.target_store import Stored
@@ -58,7 +58,7 @@ def targets(
     it computes what is missing. A student sees exactly the pixels of the view that its teacher saw: give its
     training the same augment.views, policy, strength and view_seed.
     """
-    from agesearch.distill.stored_answers import age_teacher, order_teacher
+    from agesearch.distill.stored_answers import age_teacher, crop_notes_of, order_teacher
     from agesearch.distill.target_store import remove_targets, stored_targets
     from agesearch.distill.targets import compute
     from agesearch.errors import InputError
@@ -77,6 +77,9 @@ def targets(
         {"views": views, "policy": policy, "strength": strength, "view_seed": view_seed},
         "the options of the views",
     )
+    notes = crop_notes_of(data, teacher, order)
+    for note in notes:
+        err.print(f"Note: {note}", highlight=False, markup=False, soft_wrap=True)
     found = {}
     with (
         shown_progress() as on_progress,
@@ -87,7 +90,7 @@ def targets(
         if order is not None:
             found["order"] = compute(order_teacher(order), data, augment, on_progress)
     if as_json:
-        print_json({name: _document(computed) for name, computed in found.items()})
+        print_json({name: _document(computed) for name, computed in found.items()} | {"notes": notes})
         return
     for name, computed in found.items():
         out.print(

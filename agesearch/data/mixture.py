@@ -32,9 +32,10 @@ from agesearch.data.dataset.records import (
 )
 from agesearch.data.dataset.shards import row_batches
 from agesearch.data.dataset.writer import DatasetWriter, check_output
+from agesearch.data.images.recipe import crop_differences, detector_words
 from agesearch.errors import InputError
 from agesearch.progress import Listener, Progress, silent
-from agesearch.specs import CropSpec, Spec, digest_of
+from agesearch.specs import Spec, digest_of
 from agesearch.storage import Location, exclusive
 
 #: The order in which splits are filled: what is needed most untouched comes first.
@@ -182,7 +183,12 @@ def _writer(spec: MixtureSpec, parts: list[_Part], target: Location, *, replace:
     kinds = {part.kind for part in parts}
     licences = dict.fromkeys(f"{part.name}: {part.manifest.licence}" for part in parts)
     detectors = sorted({part.manifest.detector for part in parts})
-    crop: CropSpec = parts[0].manifest.crop
+    notes = [f"{part.name}: {note}" for part in parts for note in _notes(part.manifest)]
+    crop = parts[0].manifest.crop
+    if any(crop_differences(part.manifest.crop, crop, ["detector"]) for part in parts):
+        crop = crop.model_copy(update={"detected_by": None})
+        named = ", ".join(f"{part.name} by {detector_words(part.manifest.crop)}" for part in parts)
+        notes.append(f"Its parts were cropped by different detectors: {named}.")
     return DatasetWriter(
         target,
         name=spec.name,
@@ -190,7 +196,7 @@ def _writer(spec: MixtureSpec, parts: list[_Part], target: Location, *, replace:
         licence="; ".join(licences),
         crop=crop,
         detector=" / ".join(detectors),
-        notes=tuple(f"{part.name}: {note}" for part in parts for note in _notes(part.manifest)),
+        notes=tuple(notes),
         parts=tuple(
             MixturePart(
                 name=part.name,

@@ -42,7 +42,7 @@ from agesearch.data.reading.teacher_outputs import AnswersWriter, StoredAnswers,
 from agesearch.distill.stored_answers import AgeTeacher, age_teacher
 from agesearch.distill.targets import PLAIN_VIEW, TARGETS, compute
 from agesearch.errors import AgeSearchError, InputError
-from agesearch.models.identity import read_model_manifest
+from agesearch.models.identity import crop_notes, read_model_manifest
 from agesearch.progress import Listener, Progress, silent
 from agesearch.specs import Spec, digest_of
 from agesearch.storage import Location, exclusive
@@ -224,7 +224,7 @@ class _Copy:
             crop=source.crop,
             detector=source.detector,
             rotations=source.rotations,
-            notes=(*source.notes, told),
+            notes=(*source.notes, told, *crop_notes(teacher.where, source.crop, "its ages may be poor")),
             parts=source.parts,
             annotation=facts,
             replace=replace,

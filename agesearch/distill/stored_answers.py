@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from agesearch.ages import FloatArray
 from agesearch.data.dataset.records import read_manifest
-from agesearch.models.identity import model_digest, read_model_manifest
+from agesearch.models.identity import crop_notes, folder_notes, model_digest, read_model_manifest
 from agesearch.models.prepare import Images
 from agesearch.models.scorers import Scorer, scorer_of
 from agesearch.specs import CropSpec
@@ -103,6 +103,20 @@ def age_teacher(where: str | Location, dataset: str | Location) -> AgeTeacher:
     """A model folder, a foreign teacher or an ensemble, for the crops of a dataset."""
     name = read_model_manifest(where).model.arch
     return AgeTeacher(name, model_digest(where), Location.of(where), read_manifest(dataset).crop)
+
+
+def crop_notes_of(
+    dataset: str | Location, teacher: str | Location | None = None, order: str | Location | None = None
+) -> list[str]:
+    """Where a dataset's faces are not cropped as those that its teachers learned from, a sentence each."""
+    faces, consequence = read_manifest(dataset).crop, "its targets may be poor"
+    notes = [] if teacher is None else crop_notes(teacher, faces, consequence)
+    if order is not None:
+        from agesearch.models.order_net import read_order_manifest
+
+        theirs = read_order_manifest(order).crop
+        notes += folder_notes(theirs, faces, consequence, "The order teacher")
+    return notes
 
 
 def order_teacher(where: str | Location) -> OrderTeacher:

@@ -13,6 +13,7 @@ import numpy as np
 
 from agesearch.data.dataset.records import Manifest, read_manifest
 from agesearch.data.dataset.selection import Part
+from agesearch.data.images.recipe import crop_differences
 from agesearch.errors import InputError
 from agesearch.machine import cores
 from agesearch.measure.leakage import leak_notes
@@ -204,12 +205,11 @@ def _model_scores(
 
 def _recipe_notes(model: ModelManifest, data: Manifest) -> list[str]:
     """Where the faces are not cropped as the model's were: its error then is of another recipe, too."""
-    ours, theirs = model.crop.model_dump(), data.crop.model_dump()
-    differing = [field for field in _RECIPE if ours[field] != theirs[field]]
+    differing = crop_differences(model.crop, data.crop, _RECIPE)
     notes = []
     if differing:
-        told = ", ".join(f"{field} {theirs[field]} (the model's: {ours[field]})" for field in differing)
-        notes.append(f"These faces are cropped by another recipe than the model's: {told}.")
+        words = ", ".join(f"{found.field} {found.ours} (the model's: {found.theirs})" for found in differing)
+        notes.append(f"These faces are cropped by another recipe than the model's: {words}.")
     if data.crop.size < model.model.input_size:
         notes.append(
             f"The stored crops have {data.crop.size} px and are enlarged to the model's "

@@ -6,6 +6,7 @@ Ensembles may hold folders and documents, so both are told apart here, above the
 
 from __future__ import annotations
 
+from agesearch.data.images.recipe import crop_differences
 from agesearch.models.foreign.document import (
     OnnxTeacher,
     is_teacher_file,
@@ -29,13 +30,36 @@ def model_digest(where: str | Location, depth: int = 0) -> str:
     return _document_digest(where, depth) if is_teacher_file(where) else folder_digest(where)
 
 
-def wanting_align(where: str | Location, align: bool, depth: int = 0) -> list[str]:
-    """The names of the foreign teachers of a document that want aligned (or unaligned) crops."""
+def crop_notes(
+    where: str | Location, faces: CropSpec, consequence: str, who: str = "The teacher", depth: int = 0
+) -> list[str]:
+    """Where faces are not cropped as a model wants them, a sentence each: scale, alignment, or detector.
+
+    ``faces`` is the recipe of the dataset that the model meets, ``consequence`` what may come of it. Of an
+    ensemble, every member is looked at. A foreign teacher's scale is no matter: wider crops are cut.
+    """
+    if not is_teacher_file(where):
+        return folder_notes(read_folder_manifest(where).crop, faces, consequence, who)
     spec = read_teacher_file(where)
     if isinstance(spec, OnnxTeacher):
-        return [spec.name] if spec.crop.align is align else []
-    members = [member for member in members_of(where, spec, depth) if is_teacher_file(member)]
-    return [name for member in members for name in wanting_align(member, align, depth + 1)]
+        if spec.crop.align is not (not faces.align):
+            return []
+        words = "not aligned, the dataset's are" if faces.align else "aligned, the dataset's are not"
+        return [f"The teacher '{spec.name}' wants crops that are {words}: {consequence}."]
+    return [
+        note
+        for member in members_of(where, spec, depth)
+        for note in crop_notes(member, faces, consequence, f"The member '{member.name}'", depth + 1)
+    ]
+
+
+def folder_notes(learned: CropSpec, faces: CropSpec, consequence: str, who: str) -> list[str]:
+    """The same for the recipe of the faces that a network of ours learned from."""
+    return [
+        f"{who} was trained on crops with {found.field} {found.theirs}, the dataset has {found.ours}: "
+        f"{consequence}."
+        for found in crop_differences(learned, faces, ("scale", "align", "detector"))
+    ]
 
 
 def _document_digest(where: str | Location, depth: int) -> str:

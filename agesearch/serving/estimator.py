@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from agesearch.ages import FloatArray, age_quantile, age_spread, expected_age
-from agesearch.data.images.crop import Detection, Detector, crop_face, in_file_pixels, open_detector
+from agesearch.data.images.crop import Detection, Detector, crop_face, in_file_pixels
 from agesearch.data.images.decode import Photograph, RgbImage
+from agesearch.data.images.recipe import open_recorded
 from agesearch.models.identity import read_model_manifest
 from agesearch.models.manifest import ModelManifest
 from agesearch.models.predict import open_predictor
@@ -22,10 +23,15 @@ from agesearch.storage import Location
 
 
 class AgeEstimator:
-    """One model with the detector that its faces are found by."""
+    """One model with the detector that its faces are found by; ``note`` says where that is not the model's
+    own.
+    """
 
-    def __init__(self, manifest: ModelManifest, predictor: Predictor, detector: Detector) -> None:
+    def __init__(
+        self, manifest: ModelManifest, predictor: Predictor, detector: Detector, note: str | None = None
+    ) -> None:
         self.manifest = manifest
+        self.note = note
         self._predictor = predictor
         self._detector = detector
 
@@ -59,9 +65,8 @@ class AgeEstimator:
 def open_estimator(folder: str | Location, threads: int = 1) -> AgeEstimator:
     """The estimator of a model folder (its files checked) or of a teacher's document."""
     manifest = read_model_manifest(folder)
-    return AgeEstimator(
-        manifest, open_predictor(folder, threads=threads), open_detector(manifest.crop.detector)
-    )
+    detector, note = open_recorded(manifest.crop)
+    return AgeEstimator(manifest, open_predictor(folder, threads=threads), detector, note)
 
 
 def face_ages(pmf: FloatArray, faces: Sequence[Detection]) -> list[FaceAge]:

@@ -6,6 +6,7 @@ No Ray, no torch, no web framework.
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any
 
@@ -14,6 +15,8 @@ from agesearch.serving.estimator import AgeEstimator, face_ages, open_estimator
 from agesearch.serving.images import Limits, decode
 from agesearch.serving.schema import ImageSize, ModelName, Prediction, Timing
 from agesearch.storage import Location
+
+_LOG = logging.getLogger("ray.serve")
 
 
 class FaceService:
@@ -54,8 +57,14 @@ class FaceService:
 
 
 def open_service(folder: str | Location, threads: int, limits: Limits) -> FaceService:
-    """The service of a model folder, its files checked and every step run once."""
+    """The service of a model folder, its files checked and every step run once.
+
+    Where the detector of the model's faces is not installed here, the one that is stands in, and the log says
+    so.
+    """
     estimator = open_estimator(folder, threads)
+    if estimator.note is not None:
+        _LOG.warning(estimator.note)
     estimator.warm_up()
     return FaceService(estimator, limits)
 

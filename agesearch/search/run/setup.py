@@ -17,7 +17,7 @@ from agesearch.data.dataset.shards import labelled
 from agesearch.errors import ConflictError, InputError, command, first_line
 from agesearch.measure.speed import LatencyTable, SpeedRow, hardware_name
 from agesearch.models.foreign.document import is_teacher_file
-from agesearch.models.identity import model_digest, read_model_manifest, wanting_align
+from agesearch.models.identity import crop_notes, model_digest
 from agesearch.models.manifest import library_versions
 from agesearch.models.scorers import scorer_of
 from agesearch.progress import Listener, Progress
@@ -190,22 +190,11 @@ def _with_absolute_weights(spec: StudySpec) -> StudySpec:
 
 
 def warn_of_other_crops(manifest: Manifest, teacher: Location, on_event: EventListener) -> None:
-    """Say so where the teacher learned from crops of another scale or alignment."""
-    theirs, ours = read_model_manifest(teacher).crop, manifest.crop
+    """Say so where the teacher learned from crops of another scale, alignment or detector."""
     if is_teacher_file(teacher):
-        scorer_of(teacher, ours)  # refuses crops that are too narrow; wider ones are cut
-        for name in wanting_align(teacher, not ours.align):
-            words = "not aligned, the dataset's are" if ours.align else "aligned, the dataset's are not"
-            on_event(Note(f"The teacher '{name}' wants crops that are {words}: its targets may be poor."))
-        return
-    for name in ("scale", "align"):
-        if getattr(theirs, name) != getattr(ours, name):
-            on_event(
-                Note(
-                    f"The teacher was trained on crops with {name} {getattr(theirs, name)}, the dataset has "
-                    f"{getattr(ours, name)}: its targets may be poor."
-                )
-            )
+        scorer_of(teacher, manifest.crop)  # refuses crops that are too narrow; wider ones are cut
+    for note in crop_notes(teacher, manifest.crop, "its targets may be poor"):
+        on_event(Note(note))
 
 
 def taken(folder: StudyFolder, spec: StudySpec, manifest: Manifest, teachers: Teachers) -> ConflictError:

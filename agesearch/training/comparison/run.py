@@ -16,6 +16,7 @@ import numpy as np
 
 from agesearch.data.dataset.records import Manifest, Split, read_manifest
 from agesearch.data.dataset.selection import Part
+from agesearch.distill.stored_answers import crop_notes_of
 from agesearch.distill.targets import order_features, teacher_targets
 from agesearch.errors import AgeSearchError, InputError, first_line
 from agesearch.machine import cores
@@ -242,6 +243,14 @@ def _run(method: Method, number: int, asked: _Asked, teachers: Mapping[str, _Tea
     return Run(seed, name, Job(f"{method.name}, seed {seed}", folder, folder, training, asked.tests))
 
 
+def _crop_notes(asked: _Asked, work: _Work) -> list[str]:
+    """Where a given teacher learned from faces of another recipe."""
+    given = [made for made in work.teachers.values() if isinstance(made.source.what, Location)]
+    places = [{"order" if made.is_order else "teacher": made.place} for made in given if not made.failure]
+    notes = (crop_notes_of(asked.dataset, **place) for place in places)
+    return list(dict.fromkeys(note for some in notes for note in some))
+
+
 def _record(asked: _Asked, work: _Work, failures: Mapping[str, str], seconds: float) -> Comparison:
     told = {
         name: (method, [replace(run, failure=_failure(run, failures)) for run in runs])
@@ -265,7 +274,7 @@ def _record(asked: _Asked, work: _Work, failures: Mapping[str, str], seconds: fl
         resampled=asked.labels.persons.drawn,
         persons=asked.labels.persons.count,
         median=median_error(asked.dataset, asked.labels),
-        notes=(*asked.notes, *_leak_notes(asked, work)),
+        notes=(*asked.notes, *_crop_notes(asked, work), *_leak_notes(asked, work)),
         seconds=round(seconds, 1),
         hardware=hardware_name(),
         versions=library_versions(),

@@ -21,7 +21,7 @@ from agesearch.measure.predictions import Labels, Picker, Predictions, read_labe
 from agesearch.measure.protocols import Protocol, Turn
 from agesearch.measure.scores import KindScores, scored
 from agesearch.measure.speed import hardware_name
-from agesearch.models.identity import model_digest, read_model_manifest
+from agesearch.models.identity import crop_notes, model_digest, read_model_manifest
 from agesearch.models.manifest import MANIFEST, ModelManifest, library_versions
 from agesearch.progress import Listener, silent
 from agesearch.provenance import now
@@ -294,13 +294,7 @@ def _leak_notes(jobs: Sequence[Job], found: Mapping[str, list[Leak]]) -> list[st
 
 def _crop_notes(asked: _Asked) -> list[str]:
     """Where the model learnt from crops of another recipe."""
-    theirs, ours = read_model_manifest(asked.model).crop, asked.data.crop
-    return [
-        f"The model was trained on crops with {name} {getattr(theirs, name)}, the dataset has "
-        f"{getattr(ours, name)}: it starts further from its goal."
-        for name in ("scale", "align")
-        if getattr(theirs, name) != getattr(ours, name)
-    ]
+    return crop_notes(asked.model, asked.data.crop, "it starts further from its goal", "The model")
 
 
 def _record(

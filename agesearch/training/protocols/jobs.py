@@ -19,6 +19,7 @@ import pyarrow as pa
 from agesearch.ages import BINS
 from agesearch.data.dataset.records import read_manifest
 from agesearch.data.dataset.selection import Part
+from agesearch.data.images.recipe import crop_differences
 from agesearch.data.reading.loading import load_split
 from agesearch.errors import AgeSearchError, InputError, first_line
 from agesearch.measure.predictions import Labels, Predictions, predict_faces
@@ -247,8 +248,9 @@ def _train(training: Training, out: Location, train: Any, val: Any) -> None:
 
 def _predict(job: Job) -> None:
     runtime: Runtime = "onnx" if is_teacher_file(job.model) else "torch"
-    crops = {read_manifest(test.dataset).crop for test in job.tests.values()}
-    predictor = open_predictor(job.model, runtime, crop=crops.pop() if len(crops) == 1 else None)
+    crops = [read_manifest(test.dataset).crop for test in job.tests.values()]
+    alike = not any(crop_differences(crop, crops[0], ("scale", "align", "size")) for crop in crops)
+    predictor = open_predictor(job.model, runtime, crop=crops[0] if crops and alike else None)
     digest = model_digest(job.model)
     for name, test in job.tests.items():
         if job.predictions(name) is not None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from agesearch.data.dataset.records import Manifest, Split, read_manifest
 from agesearch.data.dataset.selection import Part
+from agesearch.data.images.recipe import crop_differences
 from agesearch.errors import InputError
 from agesearch.machine import cores
 from agesearch.measure.intervals import Estimate
@@ -25,7 +26,7 @@ from agesearch.measure.scores import KindScores, scored
 from agesearch.measure.speed import hardware_name
 from agesearch.metrics import MAE_YEARS
 from agesearch.models.architectures import architecture
-from agesearch.models.identity import model_digest, read_model_manifest
+from agesearch.models.identity import crop_notes, model_digest, read_model_manifest
 from agesearch.models.manifest import library_versions
 from agesearch.progress import Listener, silent
 from agesearch.provenance import now
@@ -127,7 +128,7 @@ def train_matrix(
     if (spec is None) == (not models):
         raise InputError("A matrix needs an architecture to train, or one model a dataset: give one of both.")
     data = _named(datasets)
-    notes = [*_crop_notes(data), *_kind_notes(data)]
+    notes = [*_crop_notes(data), *_kind_notes(data), *_model_notes(data, models)]
     folder = Location.of(out)
     tests = _tests(data)
     jobs = _trained(spec, data, tests, folder) if spec else _given(models, data, tests, folder)
@@ -179,18 +180,33 @@ def _crop_notes(data: Sequence[_Data]) -> list[str]:
     """An ``InputError`` where crops show another part of the face; a note where they differ in quality."""
     first, notes = data[0], []
     for other in data[1:]:
-        for name in (*_MUST_AGREE, *_SHOULD_AGREE):
-            ours, theirs = getattr(first.manifest.crop, name), getattr(other.manifest.crop, name)
-            if ours == theirs:
-                continue
-            told = f"crop {name} is {ours} in '{first.name}' and {theirs} in '{other.name}'"
-            if name in _MUST_AGREE:
+        fields = (*_MUST_AGREE, *_SHOULD_AGREE)
+        for found in crop_differences(other.manifest.crop, first.manifest.crop, fields):
+            words = (
+                f"crop {found.field} is {found.ours} in '{first.name}' and {found.theirs} in '{other.name}'"
+            )
+            if found.field in _MUST_AGREE:
                 raise InputError(
-                    f"The datasets were not cropped alike: {told}. Ingest them with one recipe, else the "
+                    f"The datasets were not cropped alike: {words}. Ingest them with one recipe, else the "
                     "matrix compares the crops."
                 )
-            notes.append(f"The {told}.")
+            notes.append(f"The {words}.")
     return notes
+
+
+def _model_notes(data: Sequence[_Data], models: Sequence[str | Location]) -> list[str]:
+    """Where a given model is tested on faces that another detector cropped than those it was trained on."""
+    return [
+        note
+        for model in models
+        for item in data
+        for note in crop_notes(
+            model,
+            item.manifest.crop,
+            f"its figures on '{item.name}' are of that, too",
+            f"The model '{model}'",
+        )
+    ]
 
 
 def _kind_notes(data: Sequence[_Data]) -> list[str]:
