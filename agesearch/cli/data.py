@@ -138,12 +138,14 @@ def inspect(
     """Show a dataset's counts, ages, splits and what was left out."""
     from agesearch.data.audit.card_data import inspect_dataset
 
-    if html is None:
-        found = inspect_dataset(dataset)
-    else:
-        from agesearch.reporting.datacard import write_datacard
+    with shown_progress() as on_progress:
+        if html is None:
+            found = inspect_dataset(dataset, on_progress)
+        else:
+            from agesearch.reporting.datacard import write_datacard
 
-        found = write_datacard(dataset, html, show_left_out=show_left_out)
+            found = write_datacard(dataset, html, show_left_out=show_left_out, on_progress=on_progress)
+    if html is not None:
         err.print(f"Data card written: {html}", **_PLAIN)
     if as_json:
         print_json(found.document())

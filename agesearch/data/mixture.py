@@ -125,6 +125,7 @@ def mix(
             return existing, False
     check_output(target, replace=replace)
     _weigh(parts, spec)
+    on_progress(Progress(_STAGE, 0, None, note="reading the datasets"))
     with exclusive(target, "The dataset"):
         writer = _writer(spec, parts, target, replace=replace)
         try:

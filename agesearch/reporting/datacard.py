@@ -14,6 +14,7 @@ from agesearch.data.audit.check import CheckRecord, read_check
 from agesearch.data.dataset.records import Split
 from agesearch.data.images.decode import ARCHIVE_FORMATS, MAX_IMAGE_BYTES, BadImage, decode_image
 from agesearch.errors import AgeSearchError
+from agesearch.progress import Listener, Progress, silent
 from agesearch.reporting.charts.histograms import HEIGHT, WIDTH, Histogram, histogram
 from agesearch.reporting.pages import environment
 from agesearch.storage import Location
@@ -37,16 +38,19 @@ def write_datacard(
     *,
     faces: int = FACES_A_DECADE,
     show_left_out: bool = False,
+    on_progress: Listener = silent,
 ) -> Inspection:
     """Write the card of ``dataset`` to the file ``page``; returns what it tells.
 
     ``show_left_out`` puts small copies of left-out pictures on the page: it opens the local files that the
     quarantine names, so it is for datasets of one's own making.
     """
-    found = inspect_dataset(dataset)
-    thumbnails = _thumbnails(found.left_out) if show_left_out else {}
+    found = inspect_dataset(dataset, on_progress)
+    thumbnails = _thumbnails(found.left_out, on_progress) if show_left_out else {}
     check = read_check(dataset)
-    Location.of(page).write_text(render_datacard(found, _sheet(dataset, faces), thumbnails, check))
+    Location.of(page).write_text(
+        render_datacard(found, _sheet(dataset, faces, on_progress), thumbnails, check)
+    )
     return found
 
 
@@ -88,7 +92,7 @@ def _histograms(found: Inspection) -> list[Histogram]:
     return made
 
 
-def _sheet(dataset: str | Location, each: int) -> list[dict[str, object]]:
+def _sheet(dataset: str | Location, each: int, on_progress: Listener) -> list[dict[str, object]]:
     return [
         {
             "name": name,
@@ -103,15 +107,16 @@ def _sheet(dataset: str | Location, each: int) -> list[dict[str, object]]:
                 for face in faces
             ],
         }
-        for name, faces in faces_by_decade(dataset, each).items()
+        for name, faces in faces_by_decade(dataset, each, on_progress).items()
     ]
 
 
-def _thumbnails(left_out: list[LeftOut]) -> dict[str, bytes]:
+def _thumbnails(left_out: list[LeftOut], on_progress: Listener) -> dict[str, bytes]:
     """Small JPEGs of the left-out examples that are local files and can be decoded, by path."""
-    found = {}
+    found: dict[str, bytes] = {}
     for item in left_out:
         for path, _ in item.examples:
+            on_progress(Progress("left out", len(found), None, note=path[-60:]))
             try:
                 place = Location.of(path)
                 if place.is_local and (small := _thumbnail(place)) is not None:

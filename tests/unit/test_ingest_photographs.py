@@ -25,6 +25,8 @@ from agesearch.data.dataset.splits import split_of_key
 from agesearch.data.ingest.run import IngestSpec, ingest
 from agesearch.data.mixture import MixtureSpec, mix
 from agesearch.errors import ConflictError
+from agesearch.progress import Progress
+from agesearch.reporting.datacard import write_datacard
 from agesearch.specs import CropSpec, SplitSpec, parse_spec
 
 SPLIT = SplitSpec(val=0.3, test=0.3)
@@ -241,3 +243,16 @@ def test_one_file_in_two_splits_is_a_leak_though_its_faces_look_nothing_alike(tm
     assert {face.split for face in copies.faces} == {"train", "test"}
     assert (copies.distance, copies.similarity) == (0, 1.0)
     assert record.suspects == ()
+
+
+def test_every_stage_of_the_data_verbs_says_where_it_stands(tmp_path: Path) -> None:
+    source = Photographs(tmp_path)
+    for number in range(6):
+        source.face(f"{number}.png", f"s{number}")
+    heard: list[Progress] = []
+    ingest(source.spec(), tmp_path / "ds", on_progress=heard.append)
+    check_dataset(tmp_path / "ds", on_progress=heard.append)
+    write_datacard(str(tmp_path / "ds"), str(tmp_path / "card.html"), on_progress=heard.append)
+    last = {update.stage: update for update in heard}
+    assert list(last) == ["survey", "ingest", "assemble", "check", "compare", "inspect", "contact sheet"]
+    assert all(update.done == update.total for update in last.values())

@@ -17,12 +17,14 @@ from agesearch.ages import BINS, MAX_AGE
 from agesearch.data.dataset.records import QUARANTINE, Manifest, Split, read_manifest
 from agesearch.data.dataset.shards import open_shards, row_batches
 from agesearch.errors import InputError
+from agesearch.progress import Listener, Progress, silent
 from agesearch.storage import Location
 
 DECADES = tuple(range(0, MAX_AGE, 10))
 UNLABELLED = "no age"
 UNKNOWN = "unknown"
 _EXAMPLES = 5
+_STAGE, _CHOOSING = "inspect", "contact sheet"
 _LABELS = ["age", "age_low", "age_high", "split", "sex", "ethnicity", "source", "label_kind"]
 #: What faces are counted by, besides their age.
 _GROUPED = ("split", "sex", "ethnicity", "source", "label_kind")
@@ -82,14 +84,18 @@ class Face:
     source: str
 
 
-def inspect_dataset(dataset: str | Location) -> Inspection:
+def inspect_dataset(dataset: str | Location, on_progress: Listener = silent) -> Inspection:
     """Count a dataset; an ``InputError`` where it is none or is damaged."""
     folder = Location.of(dataset)
     manifest = read_manifest(folder)
     counted: dict[str, Counter[tuple[str, str, int | None]]] = {name: Counter() for name in _GROUPED}
+    done = 0
     for batch in row_batches(folder, None, _LABELS):
+        on_progress(Progress(_STAGE, done, manifest.faces))
+        done += len(batch)
         for name, counter in counted.items():
             counter.update(_grouped(batch, name, manifest.label_kind))
+    on_progress(Progress(_STAGE, done, manifest.faces))
     by_split = counted["split"]
     ages = {name: {split.value: 0 for split in Split} for name in (*map(decade_name, DECADES), UNLABELLED)}
     for (_, split, year), count in by_split.items():
@@ -105,20 +111,27 @@ def inspect_dataset(dataset: str | Location) -> Inspection:
     )
 
 
-def faces_by_decade(dataset: str | Location, each: int) -> dict[str, list[Face]]:
+def faces_by_decade(
+    dataset: str | Location, each: int, on_progress: Listener = silent
+) -> dict[str, list[Face]]:
     """Up to ``each`` faces of every decade, youngest first: a fair and repeatable draw (the smallest sample
     ids, which are hashes).
     """
     folder = Location.of(dataset)
     chosen: dict[str, list[tuple[str, float | None]]] = {}
+    done = 0
     for batch in row_batches(folder, None, ["sample_id", "age", "age_low", "age_high"]):
+        on_progress(Progress(_CHOOSING, done, None, note="choosing faces"))
+        done += len(batch)
         for sample_id, age in zip(batch["sample_id"].to_pylist(), _ages(batch).to_pylist(), strict=True):
             chosen.setdefault(_decade_of(age), []).append((sample_id, age))
         chosen = {name: sorted(faces)[:each] for name, faces in chosen.items()}
     ages = {sample_id: age for faces in chosen.values() for sample_id, age in faces}
     wanted = pc.field("sample_id").isin(pa.array(list(ages), pa.string()))
+    on_progress(Progress(_CHOOSING, done, None, note="reading the chosen"))
     rows = open_shards(folder).to_table(columns=["sample_id", "image", "split", "source"], filter=wanted)
     found = {row["sample_id"]: Face(**row, age=ages[row["sample_id"]]) for row in rows.to_pylist()}
+    on_progress(Progress(_CHOOSING, done, done))
     order = [*map(decade_name, DECADES), UNLABELLED]
     return {
         name: sorted((found[sample_id] for sample_id, _ in chosen[name]), key=lambda face: face.age or 0.0)

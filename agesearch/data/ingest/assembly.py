@@ -22,10 +22,12 @@ from agesearch.data.dataset.writer import ROWS_PER_SHARD, duplicate
 from agesearch.data.ingest.record_index import RecordIndex, record_of
 from agesearch.data.ingest.work_unit import FACES, stage
 from agesearch.errors import InputError
+from agesearch.progress import Listener, Progress, silent
 from agesearch.specs import SplitSpec
 from agesearch.storage import Location
 
 _AT_ONCE = 4096
+_STAGE = "assemble"
 #: Shards that are less than half full, of sources that grow a little each day, before they are joined.
 _MOST_SMALL = 16
 
@@ -108,13 +110,15 @@ class Assembly:
         self._waiting: list[pa.Table] = []
         self._waiting_rows = 0
 
-    def build(self) -> None:
+    def build(self, on_progress: Listener = silent) -> None:
         """Decide for every container; an ``InputError`` where the dataset lacks faces that its ledger has."""
+        on_progress(Progress(_STAGE, 0, None, note="choosing among duplicates"))
         kept: set[str] = set()
         containers = self._order()
         small = [row for row in containers if not row[2] and row[3] < self._rows_per_shard // 2]
         fewest = self._rows_per_shard // 2 if len(small) > _MOST_SMALL else 0
-        for container, name, staged, total in containers:
+        for number, (container, name, staged, total) in enumerate(containers):
+            on_progress(Progress(_STAGE, number, len(containers), note="files of faces"))
             (stay,) = self._database.execute(_STAYING, (container,)).fetchone()
             if not staged and total == stay and total >= fewest:
                 self._place_whole(container, self._out / SHARDS / name, name, total)
@@ -125,6 +129,7 @@ class Assembly:
                 self._copy(container, self._file(name, staged=staged), total)
         if self._waiting_rows:
             self._flush(self._waiting_rows)
+        on_progress(Progress(_STAGE, len(containers), len(containers), note="files of faces"))
         self.deletes = [
             f"{SHARDS}/{child.name}" for child in (self._out / SHARDS).children() if child.name not in kept
         ]

@@ -133,8 +133,7 @@ def ingest(
     recipes = (recipe, spec.recipe_digest(str(detector.identity), _EARLIER_SCHEMA))
     with index_errors(), closing(RecordIndex()) as records:
         on_progress(Progress("survey", 0, None, note="reading labels"))
-        found = survey(source, options, records.add)
-        on_progress(Progress("survey", found.records, found.records))
+        found = survey(source, options, records.add, on_progress)
         existing = None if is_publishing(target) else _up_to_date(target, found, recipes)
         if existing is not None:
             return Ingested(existing, is_new=False, changes=Changes(kept=found.records))
@@ -193,12 +192,15 @@ class _Run:
         return self.target / STAGING
 
     def update(self, existing: Manifest | None, address: str | None) -> Ingested:
+        found = self.found.records
+        self.on_progress(Progress("survey", found, None, note="looking up what is known"))
         self._learn(existing)
         self.records.match()
+        self.on_progress(Progress("survey", found, found))
         self._work(address)
         changes = self.records.changes()
         assembly = Assembly(self.records, self.target, self.spec.split)
-        assembly.build()
+        assembly.build(self.on_progress)
         quarantine = Quarantine(self.staging)
         assembly.quarantine(quarantine)
         left_out = quarantine.finish()

@@ -18,9 +18,11 @@ from agesearch.data.dataset.records import Rejected, SourceRecord
 from agesearch.data.images.files import file_stamps, path_within
 from agesearch.data.sources import Source, SourceOptions
 from agesearch.errors import InputError
+from agesearch.progress import Listener, Progress, silent
 
 _Item = TypeVar("_Item")
 _AT_ONCE = 1024
+_STAGE = "survey"
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,12 @@ class Survey:
     stamp: str
 
 
-def survey(source: Source, options: SourceOptions, keep: Callable[[Entry], None] | None = None) -> Survey:
+def survey(
+    source: Source,
+    options: SourceOptions,
+    keep: Callable[[Entry], None] | None = None,
+    on_progress: Listener = silent,
+) -> Survey:
     """Read the source once, and give every entry to ``keep``. An ``InputError`` where it has no usable record
     or none of its images exists.
     """
@@ -61,6 +68,8 @@ def survey(source: Source, options: SourceOptions, keep: Callable[[Entry], None]
     example = ""
     for entry in entries(source, options):
         item = entry.item
+        if (records + rejected) % _AT_ONCE == 0:
+            on_progress(Progress(_STAGE, records, None, rejected, "reading labels"))
         if isinstance(item, Rejected):
             rejected += 1
             example = example or f"{item.path}: {item.reason} ({item.detail})"
@@ -75,6 +84,7 @@ def survey(source: Source, options: SourceOptions, keep: Callable[[Entry], None]
         if keep is not None:
             keep(entry)
     _check(options, records, rejected, missing, example)
+    on_progress(Progress(_STAGE, records, records, rejected))
     return Survey(
         records,
         rejected,
