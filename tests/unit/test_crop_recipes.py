@@ -200,9 +200,8 @@ def test_a_service_without_the_models_detector_takes_another_and_says_so(
     assert "cropped by yuface 2023.5.1, which is not installed here: yunet bbbbbbbb" in note
     serve_verb._warn_of_other_detector(Location.of(model))
     assert "yuface 2023.5.1" in capsys.readouterr().err
-    monkeypatch.setattr("agesearch.serving.faces.folder_onnx", lambda *_: b"")
-    monkeypatch.setattr("agesearch.serving.faces.OnnxPredictor", lambda *_: None)
-    monkeypatch.setattr("agesearch.serving.faces.FaceService.warm_up", lambda _: None)
+    monkeypatch.setattr("agesearch.serving.estimator.open_predictor", lambda *_, **__: None)
+    monkeypatch.setattr("agesearch.serving.estimator.AgeEstimator.warm_up", lambda _: None)
     open_service(model, 1, Limits())
     assert "yuface 2023.5.1, which is not installed here" in caplog.text
     moved = CropSpec(detector="yunet:face.onnx", detected_by=YUNET.model_copy(update={"version": ""}))
