@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agesearch.cli.common import out, print_json, say, table
+from agesearch.cli.common import out, print_json, say, shown_progress, table
 from agesearch.cli.quiet import EXIT_INTERRUPTED
 from agesearch.errors import AgeSearchError
 
 if TYPE_CHECKING:
+    from agesearch.measure.intervals import Estimate
     from agesearch.search.run.study import RunLimits, StudyResult
     from agesearch.search.store.events import EventListener
 
@@ -113,6 +114,7 @@ def _conclude(result: StudyResult, as_json: bool) -> None:
     from agesearch.search.store.records import State
 
     counts = {state.value: sum(record.state is state for record in result.records) for state in State}
+    known = {} if result.outcome is Outcome.INTERRUPTED else _intervals(result)
     if as_json:
         print_json(
             {
@@ -120,10 +122,11 @@ def _conclude(result: StudyResult, as_json: bool) -> None:
                 "outcome": result.outcome.value,
                 "trials": counts,
                 "front": [record.as_json() for record in result.front],
+                "intervals": {name: vars(found) for name, found in known.items()},
             }
         )
     else:
-        _print_front(result, counts)
+        _print_front(result, counts, known)
     if result.outcome is Outcome.INTERRUPTED:
         say(_how_to_go_on(str(result.folder.root)))
         raise typer.Exit(EXIT_INTERRUPTED)
@@ -146,17 +149,50 @@ def _why_no_front(result: StudyResult) -> str:
     return f"No trial completed.{why}"
 
 
-def _print_front(result: StudyResult, counts: dict[str, int]) -> None:
+def _intervals(result: StudyResult) -> dict[str, Estimate]:
+    """MAE with its interval of the front's trials and of the median, as far as it is known in seconds."""
+    from agesearch.search.front.accuracy import front_accuracy
+
+    if not result.front:
+        return {}
+    with shown_progress() as on_progress:
+        return front_accuracy(result.folder, result.front, on_progress)
+
+
+def _print_front(result: StudyResult, counts: dict[str, int], known: dict[str, Estimate]) -> None:
     from agesearch.cli.tune_view import front_row
+    from agesearch.search.front.measurements import MEDIAN
     from agesearch.search.store.records import State, knee_of
 
     if result.front:
         knee = knee_of(result.front).number
-        rows = [[*front_row(record), "knee" if record.number == knee else ""] for record in result.front]
-        columns = ["trial", "network", "val MAE, years", "latency, ms", ""]
-        out.print(table(f"Front of {result.folder.root}", columns, rows), highlight=False)
+        rows = []
+        for record in result.front:
+            role = "knee" if record.number == knee else ""
+            rows.append([*_with_interval(front_row(record), known.get(record.name)), role])
+        columns = ["trial", "network", "val MAE, years", "95 %", "latency, ms", ""]
+        if MEDIAN in known:
+            median = known[MEDIAN]
+            error = f"{median.value:.2f}"
+            rows.append(["", "always the median age", error, _ends(median), "", "baseline"])
+        out.print(
+            table(f"Front of {result.folder.root}", columns, rows, optional=["latency, ms", "95 %", ""]),
+            highlight=False,
+        )
+        if MEDIAN in known:
+            say(f"95 %: intervals over the {known[MEDIAN].basis} of the validation split.")
     words = {State.RUNNING.value: "cut short, to be taken up again", State.PAUSED.value: "paused"}
     told = ", ".join(f"{count} {words.get(name, name)}" for name, count in counts.items() if count)
     say(f"{result.outcome.value}: {told}")
     if result.front:
         say(f"Next: agesearch report {result.folder.root} --out report.html")
+
+
+def _with_interval(row: list[str], found: Estimate | None) -> list[str]:
+    """A front's row with the interval behind its error."""
+    number, network, error, latency = row
+    return [number, network, error, _ends(found), latency]
+
+
+def _ends(found: Estimate | None) -> str:
+    return "–" if found is None else f"{found.low:.2f}–{found.high:.2f}"
