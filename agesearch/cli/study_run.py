@@ -170,13 +170,13 @@ def _print_front(result: StudyResult, counts: dict[str, int], known: dict[str, E
         for record in result.front:
             role = "knee" if record.number == knee else ""
             rows.append([*_with_interval(front_row(record), known.get(record.name)), role])
-        columns = ["trial", "network", "val MAE, years", "95 %", "latency, ms", ""]
+        columns = ["trial", "network", "val MAE, years", "95 %", "latency, ms", "role"]
         if MEDIAN in known:
             median = known[MEDIAN]
             error = f"{median.value:.2f}"
             rows.append(["", "always the median age", error, _ends(median), "", "baseline"])
         out.print(
-            table(f"Front of {result.folder.root}", columns, rows, optional=["latency, ms", "95 %", ""]),
+            table(f"Front of {result.folder.root}", columns, rows, optional=["role", "95 %"]),
             highlight=False,
         )
         if MEDIAN in known:
