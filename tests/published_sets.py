@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from agesearch.ages import ADIENCE_GROUPS, FloatArray, gaussian_pmf
-from agesearch.data.dataset.records import LabelKind, Manifest, Rotation
+from agesearch.data.dataset.records import LabelKind, Manifest, Turn
 from agesearch.data.dataset.writer import DatasetWriter
 from agesearch.data.images.crop import encode_crop
 from agesearch.models.folder import write_model
@@ -23,7 +23,7 @@ from agesearch.storage import Location
 
 CROP = CropSpec(size=32, detector="none")
 FOLDS = tuple(
-    Rotation(
+    Turn(
         name=f"{turn}",
         train=tuple((turn + step) % 5 for step in (2, 3, 4)),
         val=((turn + 1) % 5,),
@@ -52,7 +52,7 @@ def write_set(
     where: Path,
     rows: Sequence[Mapping[str, Any]],
     kind: LabelKind,
-    rotations: tuple[Rotation, ...] = (),
+    turns: tuple[Turn, ...] = (),
     name: str = "",
 ) -> Manifest:
     """A dataset of rows; ``shows`` is the age a face looks like (default: its age or its group's middle)."""
@@ -63,7 +63,7 @@ def write_set(
         licence="none",
         crop=CROP,
         detector="none",
-        rotations=rotations,
+        turns=turns,
         rows_per_shard=40,
     )
     for index, row in enumerate(rows):

@@ -11,7 +11,7 @@ from agesearch.cli.common import AddressOption, JsonOption, err, out, print_json
 from agesearch.cli.finetune import ConcurrencyOption
 
 if TYPE_CHECKING:
-    from agesearch.training.comparison.records import Comparison
+    from agesearch.training.comparison.records import MethodComparison
 
 _EXAMPLE = "Example: agesearch compare search_spaces/compare/portraits.yaml --data portraits --out compared"
 
@@ -73,7 +73,7 @@ def compare(
         raise typer.Exit(1)
 
 
-def _show(record: Comparison) -> None:
+def _show(record: MethodComparison) -> None:
     from agesearch.reporting.comparisons import (
         COLUMNS,
         TEACHER_COLUMNS,
@@ -90,7 +90,7 @@ def _show(record: Comparison) -> None:
         out.print(line, highlight=False, markup=False)
 
 
-def _tell(record: Comparison, written: list[str]) -> None:
+def _tell(record: MethodComparison, written: list[str]) -> None:
     for method in record.methods:
         for run in method.trainings:
             if run.failure:

@@ -223,7 +223,7 @@ class _Copy:
             licence="; ".join(licences),
             crop=source.crop,
             detector=source.detector,
-            rotations=source.rotations,
+            turns=source.turns,
             notes=(*source.notes, told, *crop_notes(teacher.where, source.crop, "its ages may be poor")),
             parts=source.parts,
             annotation=facts,

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agesearch.data.dataset.records import Manifest, read_manifest
-from agesearch.data.dataset.selection import Part
+from agesearch.data.dataset.records import Manifest, Part, read_manifest
 from agesearch.data.images.recipe import crop_differences
 from agesearch.errors import InputError
 from agesearch.machine import cores

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agesearch.data.dataset.records import Manifest
-from agesearch.data.dataset.selection import Part
+from agesearch.data.dataset.records import Manifest, Part
 from agesearch.measure.predictions import Indices, Labels, Picker
 from agesearch.models.manifest import ModelManifest
 from agesearch.models.trained_on import TrainedOn

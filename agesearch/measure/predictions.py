@@ -18,8 +18,7 @@ import pyarrow as pa
 
 from agesearch.ages import BINS, FloatArray, expected_age
 from agesearch.data.dataset.arrays import Strings, numbers
-from agesearch.data.dataset.records import Split, read_manifest
-from agesearch.data.dataset.selection import Part
+from agesearch.data.dataset.records import Part, Split, read_manifest
 from agesearch.data.dataset.shards import read_rows, row_batches
 from agesearch.data.images.crop import decode_crop
 from agesearch.errors import InputError

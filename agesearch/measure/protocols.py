@@ -15,8 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agesearch.ages import adience_group, adience_label, adience_mass
-from agesearch.data.dataset.records import Manifest, Split
-from agesearch.data.dataset.selection import Part
+from agesearch.data.dataset.records import Manifest, Part, Split, Turn
 from agesearch.data.dataset.shards import read_rows
 from agesearch.errors import InputError, unknown_name
 from agesearch.measure.accuracy import eps_errors, errors, within
@@ -36,25 +35,12 @@ from agesearch.metrics import (
 )
 from agesearch.storage import Location
 
-__all__ = ["PROTOCOLS", "Predictions", "Labels", "Protocol", "Turn", "by_kind", "protocol_named"]
+__all__ = ["PROTOCOLS", "Predictions", "Labels", "Protocol", "by_kind", "protocol_named"]
 
 Mask = npt.NDArray[np.bool_]
 
 DEFAULT = "standard"
 DEFAULT_K = 5.0
-
-
-@dataclass(frozen=True)
-class Turn:
-    """One training and test: the parts that train, validate (None: the protocol has none) and test a model.
-
-    ``train`` is None where the protocol tests models that were trained on other data.
-    """
-
-    name: str
-    train: Part | None
-    val: Part | None
-    test: Part
 
 
 @dataclass(frozen=True)
@@ -186,28 +172,20 @@ def _one_split(split: Split, dataset: Location, manifest: Manifest) -> list[Turn
     if not manifest.counts.get(split):
         there = ", ".join(f"{name} {count}" for name, count in manifest.counts.items() if count)
         raise InputError(f"'{dataset}' has no faces in its split '{split}' (faces there: {there or 'none'}).")
-    return [Turn(str(split), Part(Split.TRAIN), Part(Split.VAL), Part(split))]
+    return [Turn(name=str(split), train=Part(Split.TRAIN), val=Part(Split.VAL), test=Part(split))]
 
 
 def _whole_set(dataset: Location, manifest: Manifest) -> list[Turn]:
-    return [Turn("whole set", None, None, Part())]
+    return [Turn(name="whole set", train=None, val=None, test=Part())]
 
 
 def _folded(name: str, dataset: Location, manifest: Manifest) -> list[Turn]:
-    if not manifest.rotations:
+    if not manifest.turns:
         raise InputError(
             f"The protocol '{name}' needs the owner's folds, but '{dataset}' ({manifest.name}) has none: "
             "ingest it with the reader of its owner's layout."
         )
-    return [
-        Turn(
-            turn.name,
-            Part(folds=turn.train),
-            Part(folds=turn.val) if turn.val else None,
-            Part(folds=turn.test),
-        )
-        for turn in manifest.rotations
-    ]
+    return list(manifest.turns)
 
 
 def _leave_one_out(dataset: Location, manifest: Manifest) -> list[Turn]:
@@ -218,7 +196,10 @@ def _leave_one_out(dataset: Location, manifest: Manifest) -> list[Turn]:
             f"{len(subjects) or 'no'} subject{'' if len(subjects) == 1 else 's'}: ingest it with its column "
             "of subjects."
         )
-    return [Turn(name, Part(without=(name,)), None, Part(subjects=(name,))) for name in sorted(subjects)]
+    return [
+        Turn(name=name, train=Part(without=(name,)), val=None, test=Part(subjects=(name,)))
+        for name in sorted(subjects)
+    ]
 
 
 def _standard_values(k: float, predictions: Predictions) -> dict[str, Values]:

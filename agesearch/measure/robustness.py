@@ -34,14 +34,14 @@ from agesearch.progress import Listener, Progress, silent
 _TASK_FACES = 256
 
 
-class Cell(NamedTuple):
+class CorruptionLevel(NamedTuple):
     """One corruption at one severity; ``clean`` has severity 0."""
 
     corruption: str
     severity: int
 
 
-class Scores(NamedTuple):
+class PredictedAges(NamedTuple):
     """Predicted ages and the spreads of their PMFs in years, ``float32 [faces]`` each."""
 
     age: npt.NDArray[np.float32]
@@ -59,21 +59,24 @@ def robustness(
 
     An unknown corruption or severity is an ``InputError``, and so are no faces. Needs a running Ray.
     """
-    cells = [Cell(CLEAN, 0), *(Cell(name, severity) for name in corruptions for severity in severities)]
-    for cell in cells[1:]:
-        check_corruption(*cell)
+    levels = [
+        CorruptionLevel(CLEAN, 0),
+        *(CorruptionLevel(name, severity) for name in corruptions for severity in severities),
+    ]
+    for level in levels[1:]:
+        check_corruption(*level)
     if not len(faces):
         raise InputError("Robustness is measured on faces with true ages, but there are none.")
-    found = score(models, faces, cells, on_progress)
-    return [_row(model, cell, found[cell][model].age, faces) for cell in cells for model in models]
+    found = score(models, faces, levels, on_progress)
+    return [_row(model, level, found[level][model].age, faces) for level in levels for model in models]
 
 
-def _row(model: str, cell: Cell, predicted: npt.ArrayLike, faces: LabelledFaces) -> RobustnessRow:
+def _row(model: str, level: CorruptionLevel, predicted: npt.ArrayLike, faces: LabelledFaces) -> RobustnessRow:
     estimate = mae_estimate(predicted, faces.age, faces.persons)
     return RobustnessRow(
         model=model,
-        corruption=cell.corruption,
-        severity=cell.severity,
+        corruption=level.corruption,
+        severity=level.severity,
         mae_years=estimate.value,
         mae_low=estimate.low,
         mae_high=estimate.high,
@@ -85,57 +88,59 @@ def _row(model: str, cell: Cell, predicted: npt.ArrayLike, faces: LabelledFaces)
 def score(
     models: Mapping[str, Scorer],
     faces: LabelledFaces,
-    cells: Sequence[Cell],
+    levels: Sequence[CorruptionLevel],
     on_progress: Listener = silent,
     *,
     stage: str = "Robustness",
-) -> dict[Cell, dict[str, Scores]]:
-    """What every model predicts for every face in every cell.
+) -> dict[CorruptionLevel, dict[str, PredictedAges]]:
+    """What every model predicts for every face in every level.
 
     Progress counts corrupted faces. Needs a running Ray; each task takes one CPU.
     """
     import ray  # here, since Ray reads the settings of ``ray_session`` when it is first imported
 
     shared = {name: ray.put(model) for name, model in models.items()}
-    parts = _parts(len(faces), cells)
+    parts = _parts(len(faces), levels)
     starts = {start for _, start in parts}
     pixels = {start: ray.put(faces.images[start : start + _TASK_FACES]) for start in starts}
-    found: dict[tuple[Cell, int], dict[str, Scores]] = {}
-    done, total = 0, len(faces) * len(cells)
+    found: dict[tuple[CorruptionLevel, int], dict[str, PredictedAges]] = {}
+    done, total = 0, len(faces) * len(levels)
     on_progress(Progress(stage, 0, total))
-    for (cell, start), scores in _in_flight(parts, pixels, faces.sample_id, shared):
-        found[cell, start] = scores
+    for (level, start), scores in _in_flight(parts, pixels, faces.sample_id, shared):
+        found[level, start] = scores
         done += len(next(iter(scores.values())).age) if scores else 0
-        on_progress(Progress(stage, done, total, note=f"{cell.corruption} {cell.severity or ''}".strip()))
-    return {cell: {name: _joined(found, parts, cell, name) for name in models} for cell in cells}
+        on_progress(Progress(stage, done, total, note=f"{level.corruption} {level.severity or ''}".strip()))
+    return {level: {name: _joined(found, parts, level, name) for name in models} for level in levels}
 
 
-def _parts(faces: int, cells: Sequence[Cell]) -> list[tuple[Cell, int]]:
-    return [(cell, start) for cell in cells for start in range(0, faces, _TASK_FACES)]
+def _parts(faces: int, levels: Sequence[CorruptionLevel]) -> list[tuple[CorruptionLevel, int]]:
+    return [(level, start) for level in levels for start in range(0, faces, _TASK_FACES)]
 
 
 def _in_flight(
-    parts: Sequence[tuple[Cell, int]],
+    parts: Sequence[tuple[CorruptionLevel, int]],
     pixels: Mapping[int, Any],
     sample_ids: Sequence[str],
     models: Mapping[str, Any],
-) -> Iterator[tuple[tuple[Cell, int], dict[str, Scores]]]:
+) -> Iterator[tuple[tuple[CorruptionLevel, int], dict[str, PredictedAges]]]:
     """Results as they come, with two tasks a CPU under way so that a long list does not flood the cluster."""
     import ray
 
     task = ray.remote(num_cpus=1)(_score_part)
     limit = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
-    waiting: dict[Any, tuple[Cell, int]] = {}
-    for cell, start in parts:
+    waiting: dict[Any, tuple[CorruptionLevel, int]] = {}
+    for level, start in parts:
         if len(waiting) >= limit:
             yield _next(waiting)
         ids = list(sample_ids[start : start + _TASK_FACES])
-        waiting[task.remote(pixels[start], ids, cell, list(models), *models.values())] = (cell, start)
+        waiting[task.remote(pixels[start], ids, level, list(models), *models.values())] = (level, start)
     while waiting:
         yield _next(waiting)
 
 
-def _next(waiting: dict[Any, tuple[Cell, int]]) -> tuple[tuple[Cell, int], dict[str, Scores]]:
+def _next(
+    waiting: dict[Any, tuple[CorruptionLevel, int]],
+) -> tuple[tuple[CorruptionLevel, int], dict[str, PredictedAges]]:
     import ray
 
     (ready, *_), _ = ray.wait(list(waiting), num_returns=1)
@@ -143,28 +148,28 @@ def _next(waiting: dict[Any, tuple[Cell, int]]) -> tuple[tuple[Cell, int], dict[
 
 
 def _score_part(
-    images: Image, sample_ids: Sequence[str], cell: Cell, names: Sequence[str], *models: Scorer
-) -> dict[str, Scores]:
+    images: Image, sample_ids: Sequence[str], level: CorruptionLevel, names: Sequence[str], *models: Scorer
+) -> dict[str, PredictedAges]:
     """One task: corrupt each face once, then let every model score it."""
-    if cell.corruption != CLEAN:
+    if level.corruption != CLEAN:
         corrupted = [
-            corrupt(image, cell.corruption, cell.severity, sample_id)
+            corrupt(image, level.corruption, level.severity, sample_id)
             for image, sample_id in zip(images, sample_ids, strict=True)
         ]
         images = np.stack(corrupted)
     return {name: _predict(model.open(), images) for name, model in zip(names, models, strict=True)}
 
 
-def _predict(predictor: Predictor, images: Image) -> Scores:
+def _predict(predictor: Predictor, images: Image) -> PredictedAges:
     pmf = predictor.pmf(images)
-    return Scores(expected_age(pmf), age_spread(pmf))
+    return PredictedAges(expected_age(pmf), age_spread(pmf))
 
 
 def _joined(
-    found: Mapping[tuple[Cell, int], Mapping[str, Scores]],
-    parts: Sequence[tuple[Cell, int]],
-    cell: Cell,
+    found: Mapping[tuple[CorruptionLevel, int], Mapping[str, PredictedAges]],
+    parts: Sequence[tuple[CorruptionLevel, int]],
+    level: CorruptionLevel,
     name: str,
-) -> Scores:
-    pieces = [found[part][name] for part in parts if part[0] == cell]
-    return Scores(np.concatenate([p.age for p in pieces]), np.concatenate([p.spread for p in pieces]))
+) -> PredictedAges:
+    pieces = [found[part][name] for part in parts if part[0] == level]
+    return PredictedAges(np.concatenate([p.age for p in pieces]), np.concatenate([p.spread for p in pieces]))

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from agesearch.data.dataset.records import Manifest, Split
-from agesearch.data.dataset.selection import Part
+from agesearch.data.dataset.records import Manifest, Part, Split
 from agesearch.specs import Spec
 
 

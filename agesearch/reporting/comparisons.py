@@ -15,7 +15,7 @@ from agesearch.reporting.charts.forest_plot import by_error, comparison_figure, 
 from agesearch.reporting.pages import environment
 from agesearch.reporting.tables import duration, signed, value_text
 from agesearch.storage import Location
-from agesearch.training.comparison.records import Comparison, MethodRecord, TeacherRecord
+from agesearch.training.comparison.records import MethodComparison, MethodRecord, TeacherRecord
 
 SVG, PAGE, MARKDOWN = "comparison.svg", "comparison.html", "comparison.md"
 
@@ -23,7 +23,7 @@ COLUMNS = ["method", "MAE ± sd", "95 %", "minus reference", "95 %", "p (Holm)",
 TEACHER_COLUMNS = ["teacher", "network", "", "MAE, years", "95 %", "trained in"]
 
 
-def write_comparison(record: Comparison, folder: str | Location) -> list[Location]:
+def write_comparison(record: MethodComparison, folder: str | Location) -> list[Location]:
     """Write the comparison as ``comparison.svg``, ``.html`` and ``.md`` into a folder; returns all three."""
     place = Location.of(folder)
     figure = comparison_figure(record)
@@ -47,12 +47,12 @@ def write_comparison(record: Comparison, folder: str | Location) -> list[Locatio
     return [place / name for name in files]
 
 
-def comparison_rows(record: Comparison) -> list[list[str]]:
+def comparison_rows(record: MethodComparison) -> list[list[str]]:
     """A row of words a method, smallest error first: see ``COLUMNS``."""
     return [[method.name, *_figures(method), _seconds(method.seconds)] for method in by_error(record)]
 
 
-def teacher_rows(record: Comparison) -> list[list[str]]:
+def teacher_rows(record: MethodComparison) -> list[list[str]]:
     """A row of words a teacher: see ``TEACHER_COLUMNS``."""
     return [
         [
@@ -66,7 +66,7 @@ def teacher_rows(record: Comparison) -> list[list[str]]:
     ]
 
 
-def headlines(record: Comparison) -> list[str]:
+def headlines(record: MethodComparison) -> list[str]:
     """What was found, in a sentence or a few: which methods differ from the reference, and which are ties."""
     told = []
     for word in ("better", "worse"):
@@ -90,7 +90,7 @@ def headlines(record: Comparison) -> list[str]:
     return told
 
 
-def legend(record: Comparison) -> str:
+def legend(record: MethodComparison) -> str:
     """What the figures are, in a few lines."""
     count = len(record.seeds)
     over = (
@@ -105,13 +105,13 @@ def legend(record: Comparison) -> str:
     )
 
 
-def resolution(record: Comparison) -> float | None:
+def resolution(record: MethodComparison) -> float | None:
     """Half the width of the differences' intervals in years (their median): what this comparison can see."""
     found = [method.difference.difference for method in record.methods if method.difference]
     return statistics.median((one.high - one.low) / 2 for one in found) if found else None
 
 
-def _markdown(record: Comparison) -> str:
+def _markdown(record: MethodComparison) -> str:
     """The sentences and the tables, to be pasted or linked."""
     lines = [*(_plain(line) for line in headlines(record)), "", *_piped(COLUMNS, comparison_rows(record))]
     if record.teachers:

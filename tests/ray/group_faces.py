@@ -10,7 +10,7 @@ import pyarrow as pa
 import torch
 
 from agesearch.ages import ADIENCE_GROUPS
-from agesearch.data.dataset.records import MANIFEST, SCHEMA, SHARDS, Manifest, Rotation, read_manifest
+from agesearch.data.dataset.records import MANIFEST, SCHEMA, SHARDS, Manifest, Turn, read_manifest
 from agesearch.data.dataset.shards import read_rows
 from agesearch.data.reading.demo_pack import demo_pack
 from agesearch.models.folder import write_model
@@ -20,7 +20,7 @@ from agesearch.specs import ModelSpec
 from agesearch.storage import Location
 
 FOLDS = tuple(
-    Rotation(
+    Turn(
         name=f"fold {test}",
         train=tuple(fold for fold in range(5) if fold not in (test, (test + 1) % 5)),
         val=((test + 1) % 5,),
@@ -55,7 +55,7 @@ def write_pack(
     return str(where)
 
 
-def adience_like(where: Path, count: int = 60, rotations: Sequence[Rotation] = FOLDS) -> str:
+def adience_like(where: Path, count: int = 60, turns: Sequence[Turn] = FOLDS) -> str:
     """Faces inside one of Adience's groups, labelled by it alone, in five folds; fold 5 has no labels."""
 
     def grouped(index: int, row: dict[str, Any]) -> dict[str, Any] | None:
@@ -66,7 +66,7 @@ def adience_like(where: Path, count: int = 60, rotations: Sequence[Rotation] = F
         low, high = (None, None) if fold == 5 else group
         return row | {"age": None, "age_low": low, "age_high": high, "fold": fold, "split": "train"}
 
-    return write_pack(where, count, grouped, name="adience", label_kind="group", rotations=tuple(rotations))
+    return write_pack(where, count, grouped, name="adience", label_kind="group", turns=tuple(turns))
 
 
 def with_ages(where: Path, count: int = 40, *, start: int = 0) -> str:

@@ -14,7 +14,7 @@ from agesearch.cli.compare import add_to
 from agesearch.errors import ConflictError
 from agesearch.models.identity import read_model_manifest
 from agesearch.training.comparison.methods import load_methods
-from agesearch.training.comparison.records import Comparison
+from agesearch.training.comparison.records import MethodComparison
 from agesearch.training.comparison.run import compare
 from agesearch.training.protocols import jobs as jobs_module
 
@@ -46,14 +46,14 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def compared(faces: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, Comparison]:
+def compared(faces: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, MethodComparison]:
     where = tmp_path_factory.mktemp("compare")
     path = methods_file(where)
     return where / "out", path, compare(load_methods([path]), faces, str(where / "out"), seeds=2)
 
 
 def test_each_method_is_trained_with_every_seed_and_paired_by_it(
-    compared: tuple[Path, str, Comparison],
+    compared: tuple[Path, str, MethodComparison],
 ) -> None:
     out, _, record = compared
     labels, kd = record.methods
@@ -73,11 +73,11 @@ def test_each_method_is_trained_with_every_seed_and_paired_by_it(
     assert teacher.mae_years is not None
     manifests = [read_model_manifest(str(out / run.folder)) for run in kd.trainings]
     assert [manifest.teacher_digest for manifest in manifests] == [teacher.model_digest] * 2
-    assert Comparison.model_validate_json((out / "result.json").read_text()) == record
+    assert MethodComparison.model_validate_json((out / "result.json").read_text()) == record
 
 
 def test_a_second_run_trains_only_what_is_new(
-    compared: tuple[Path, str, Comparison], faces: str, monkeypatch: pytest.MonkeyPatch
+    compared: tuple[Path, str, MethodComparison], faces: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, path, record = compared
     trained: list[str] = []
@@ -96,7 +96,7 @@ def test_a_second_run_trains_only_what_is_new(
 
 
 def test_other_faces_are_refused_in_the_same_folder(
-    compared: tuple[Path, str, Comparison], tmp_path: Path
+    compared: tuple[Path, str, MethodComparison], tmp_path: Path
 ) -> None:
     out, path, _ = compared
     with pytest.raises(ConflictError, match="holds a comparison with other settings, model or data"):
@@ -104,7 +104,7 @@ def test_other_faces_are_refused_in_the_same_folder(
 
 
 def test_the_command_tells_what_failed_and_compares_the_rest(
-    compared: tuple[Path, str, Comparison], faces: str, tmp_path: Path
+    compared: tuple[Path, str, MethodComparison], faces: str, tmp_path: Path
 ) -> None:
     out, _, _ = compared
     app = typer.Typer()
@@ -115,7 +115,7 @@ def test_the_command_tells_what_failed_and_compares_the_rest(
     assert result.exit_code == 1, result.output
     assert "wild, seed 0: " in result.output
     assert "lower the learning rate" in result.output
-    record = Comparison.model_validate_json((out / "result.json").read_text())
+    record = MethodComparison.model_validate_json((out / "result.json").read_text())
     assert record.failed == 2
     assert record.methods[1].difference is not None
     page, svg = (out / "comparison.html").read_text(), (out / "comparison.svg").read_text()

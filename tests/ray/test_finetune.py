@@ -13,7 +13,7 @@ from group_faces import FOLDS, adience_like, start_model
 from typer.testing import CliRunner
 
 from agesearch.cli.finetune import add_to
-from agesearch.data.dataset.records import Rotation
+from agesearch.data.dataset.records import Turn
 from agesearch.errors import ConflictError, InputError
 from agesearch.measure.protocols import protocol_named
 from agesearch.models.identity import read_model_manifest
@@ -22,7 +22,7 @@ from agesearch.storage import Location
 from agesearch.training.preflight import plan
 from agesearch.training.protocols import jobs as jobs_module
 from agesearch.training.protocols.finetune import Finetuning, finetune
-from agesearch.training.protocols.jobs import Job, run_jobs
+from agesearch.training.protocols.jobs import ModelJob, run_jobs
 from agesearch.training.protocols.recipes import finetune_spec, recipe_for
 
 pytestmark = pytest.mark.usefixtures("ray_local")
@@ -84,7 +84,7 @@ def test_each_turn_is_a_model_folder_that_tells_what_it_started_from(
         assert manifest.provenance["started_from"]["weights"] == model
         (seen,) = manifest.trained_on
         fold = FOLDS[int(turn.name.removeprefix("fold "))]
-        assert (seen.train.folds, seen.val.folds) == (fold.train, fold.val)
+        assert (seen.train, seen.val) == (fold.train, fold.val)
         assert turn.faces_seen == 0
         assert manifest.metrics["val_top1"] == turn.validation["val_top1"]
     assert sorted(path.name for path in (out / "turns").iterdir()) == sorted(
@@ -115,9 +115,9 @@ def test_what_is_finished_is_not_done_again(
 
 
 def test_a_turn_that_fails_says_why_and_the_others_count(model: str, tmp_path: Path) -> None:
-    empty = Rotation(name="no such fold", train=(0, 1), val=(9,), test=(2,))
-    blind = Rotation(name="unlabelled", train=(0, 1), val=(5,), test=(3,))
-    faces = adience_like(tmp_path / "faces", rotations=[FOLDS[0], empty, blind])
+    empty = Turn(name="no such fold", train=(0, 1), val=(9,), test=(2,))
+    blind = Turn(name="unlabelled", train=(0, 1), val=(5,), test=(3,))
+    faces = adience_like(tmp_path / "faces", turns=[FOLDS[0], empty, blind])
     record = _run(model, faces, tmp_path / "out")
     failures = {turn.name: turn.failure for turn in record.turns}
     assert failures["fold 0"] == ""
@@ -143,7 +143,7 @@ def test_a_job_whose_process_dies_is_taken_up_once_more_and_then_told(model: str
                 file.write("x")
             os._exit(7)
 
-    job = Job("deadly", Location.of(tmp_path / "job"), Location.of(model), None, Deadly())
+    job = ModelJob("deadly", Location.of(tmp_path / "job"), Location.of(model), None, Deadly())
     failures = run_jobs([job], plan(2, 0), lambda _: None)
     assert (tmp_path / "attempts").read_text() == "xx"
     assert failures["deadly"].startswith("its process died twice: ")

@@ -12,7 +12,7 @@ from PIL import Image
 from public_datasets import assert_rows_are_the_readers_records, evaluated
 from test_public_sources import EXPECTED as OTHERS
 
-from agesearch.data.dataset.records import Rotation
+from agesearch.data.dataset.records import Turn
 from agesearch.data.ingest.run import IngestSpec, ingest
 from agesearch.data.sources import SOURCES
 from agesearch.specs import CropSpec, SplitSpec
@@ -87,7 +87,7 @@ def test_the_benchmarks_turns_go_into_the_manifest(tmp_path: Path) -> None:
         images=str(tmp_path / "Faces"),
         crop=CropSpec(detector="none", size=32),
     )
-    assert ingest(spec, tmp_path / "ds").manifest.rotations == (
-        Rotation(name="AgeDB/0", train=(0, 1), val=(2,), test=(3,)),
-        Rotation(name="AgeDB/1", train=(1, 2), val=(3,), test=(0,)),
+    assert ingest(spec, tmp_path / "ds").manifest.turns == (
+        Turn(name="AgeDB/0", train=(0, 1), val=(2,), test=(3,)),
+        Turn(name="AgeDB/1", train=(1, 2), val=(3,), test=(0,)),
     )

@@ -8,8 +8,7 @@ import public_trees as trees
 import pytest
 from public_datasets import assert_rows_are_the_readers_records, evaluated
 
-from agesearch.data.dataset.records import Manifest
-from agesearch.data.dataset.selection import Part
+from agesearch.data.dataset.records import Manifest, Split
 from agesearch.data.dataset.shards import read_rows
 from agesearch.data.ingest.run import IngestSpec, ingest
 from agesearch.data.sources import SOURCES
@@ -78,12 +77,10 @@ def test_an_owners_layout_becomes_a_dataset(tree: str, tmp_path: Path) -> None:
 
 def test_adiences_turns_select_its_folds(tmp_path: Path) -> None:
     manifest = _ingest("adience", tmp_path)
-    assert len(manifest.rotations) == 5
+    assert len(manifest.turns) == 5
     tested = []
-    for turn in manifest.rotations:
-        rows = read_rows(
-            Location.of(tmp_path / "ds"), Part(folds=turn.test), ["fold", "subject_id", "age_low"]
-        )
-        assert set(rows["fold"].to_pylist()) == set(turn.test)
+    for turn in manifest.turns:
+        rows = read_rows(Location.of(tmp_path / "ds"), turn.test, ["fold", "subject_id", "age_low"])
+        assert set(rows["fold"].to_pylist()) == set(turn.folds[Split.TEST])
         tested += rows["subject_id"].to_pylist()
     assert sorted(tested) == [f"3060125{fold}@N03" for fold in range(5)]

@@ -22,7 +22,7 @@ from agesearch.measure.corruptions import CLEAN, CORRUPTIONS, corrupt
 from agesearch.measure.evaluate import evaluate
 from agesearch.measure.labelled_faces import labelled_faces, median_age
 from agesearch.measure.protocols import protocol_named
-from agesearch.measure.robustness import Cell, robustness, score
+from agesearch.measure.robustness import CorruptionLevel, robustness, score
 from agesearch.measure.speed import LatencyTable
 from agesearch.measure.teachers import teacher_accuracy
 from agesearch.metrics import MAE_YEARS
@@ -167,18 +167,18 @@ def test_every_model_scores_the_same_corrupted_pixels(
     folder = study.trial_folder(study.front()[0])
     model = OnnxScorer(folder_onnx(folder), 32)
     seen: list[Progress] = []
-    cells = [Cell(CLEAN, 0), Cell("impulse_noise", 3)]
-    found = score({"one": model, "two": model}, faces, cells, seen.append)
+    levels = [CorruptionLevel(CLEAN, 0), CorruptionLevel("impulse_noise", 3)]
+    found = score({"one": model, "two": model}, faces, levels, seen.append)
     assert (seen[0].done, seen[-1].done, seen[-1].total) == (0, 20, 20)
-    for cell in cells:
+    for cell in levels:
         assert np.array_equal(found[cell]["one"].age, found[cell]["two"].age)
     images = [
         corrupt(image, "impulse_noise", 3, name)
         for image, name in zip(faces.images, faces.sample_id, strict=True)
     ]
     expected = open_predictor(folder).pmf(np.stack(images)) @ np.arange(101, dtype=np.float32)
-    assert found[cells[1]]["one"].age == pytest.approx(expected, abs=1e-3)
-    assert not np.array_equal(found[cells[0]]["one"].age, found[cells[1]]["one"].age)
+    assert found[levels[1]]["one"].age == pytest.approx(expected, abs=1e-3)
+    assert not np.array_equal(found[levels[0]]["one"].age, found[levels[1]]["one"].age)
 
     rows = robustness({"one": model}, faces, ["impulse_noise"], [3])
     assert [(row.corruption, row.severity, row.faces) for row in rows] == [

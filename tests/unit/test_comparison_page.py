@@ -20,7 +20,7 @@ from agesearch.reporting.comparisons import (
 )
 from agesearch.specs import ModelSpec, TrainSpec
 from agesearch.training.comparison.records import (
-    Comparison,
+    MethodComparison,
     MethodDifference,
     MethodRecord,
     RepeatedScore,
@@ -59,7 +59,7 @@ def method(name: str, error: float, difference: tuple[float, float, Verdict] | N
 
 
 @pytest.fixture
-def record() -> Comparison:
+def record() -> MethodComparison:
     failed = MethodRecord(
         name="<b>wild",
         about="",
@@ -69,7 +69,7 @@ def record() -> Comparison:
         values={"optim.learning_rate": 10.0},
         trainings=(TrainingRecord(seed=0, folder="runs/w", failure="the loss is not a number"),),
     )
-    return Comparison(
+    return MethodComparison(
         description="",
         student=TrainSpec(model=ModelSpec(arch="lcnet_035")),
         reference="labels",
@@ -100,7 +100,7 @@ def record() -> Comparison:
     )
 
 
-def test_the_drawing_prints_each_difference_and_colours_only_what_is_no_tie(record: Comparison) -> None:
+def test_the_drawing_prints_each_difference_and_colours_only_what_is_no_tie(record: MethodComparison) -> None:
     root = ElementTree.fromstring(comparison_figure(record))
     written = ["".join(text.itertext()).strip() for text in root.iter(f"{SVG}text")]
     assert [name for name in written if name in ("kd", "labels", "cdf")] == ["kd", "labels", "cdf"]
@@ -112,7 +112,7 @@ def test_the_drawing_prints_each_difference_and_colours_only_what_is_no_tie(reco
     assert len(dots) == 6 + 1  # one a training, and the legend
 
 
-def test_the_table_starts_with_the_smallest_error(record: Comparison) -> None:
+def test_the_table_starts_with_the_smallest_error(record: MethodComparison) -> None:
     rows = comparison_rows(record)
     assert rows[0] == [
         "kd",
@@ -133,7 +133,7 @@ def test_the_table_starts_with_the_smallest_error(record: Comparison) -> None:
     assert resolution(record) == pytest.approx(0.5)
 
 
-def test_the_page_is_whole_and_tells_failures_and_notes(record: Comparison, tmp_path: Path) -> None:
+def test_the_page_is_whole_and_tells_failures_and_notes(record: MethodComparison, tmp_path: Path) -> None:
     svg, page, _ = write_comparison(record, str(tmp_path))
     text = page.read_text()
     assert svg.read_text().strip() in text
@@ -143,7 +143,7 @@ def test_the_page_is_whole_and_tells_failures_and_notes(record: Comparison, tmp_
     assert "src=" not in text
 
 
-def test_the_headlines_name_what_differs_and_call_ties_ties(record: Comparison) -> None:
+def test_the_headlines_name_what_differs_and_call_ties_ties(record: MethodComparison) -> None:
     assert headlines(record)[:2] == [
         "Better than labels: kd (−1.50 years, −2.00 to −1.00).",
         "Tied with labels: cdf.",
@@ -151,7 +151,7 @@ def test_the_headlines_name_what_differs_and_call_ties_ties(record: Comparison) 
     assert "does not mean that the methods are equal" in headlines(record)[2]
 
 
-def test_the_markdown_is_whole_tables_that_nothing_breaks(record: Comparison, tmp_path: Path) -> None:
+def test_the_markdown_is_whole_tables_that_nothing_breaks(record: MethodComparison, tmp_path: Path) -> None:
     text = write_comparison(record, str(tmp_path))[2].read_text()
     tables = [line for line in text.splitlines() if line.startswith("|")]
     assert [line.count("|") for line in tables] == [11] * 6 + [7] * 3

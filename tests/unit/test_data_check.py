@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from agesearch.cli.main import app
 from agesearch.data.audit.check import CheckRecord, check_dataset, read_check
 from agesearch.data.dataset.arrays import FaceArrays, read_arrays
-from agesearch.data.dataset.records import Rotation, Split
+from agesearch.data.dataset.records import Split, Turn
 from agesearch.data.dataset.writer import DatasetWriter
 from agesearch.data.images.crop import encode_crop
 from agesearch.data.reading.demo_pack import demo_pack
@@ -131,13 +131,13 @@ def test_folds_leak_where_a_turn_puts_them_on_two_sides(
     for index, row in enumerate(rows):
         row["fold"] = index % 3
     rows[0]["subject_id"] = rows[1]["subject_id"] = "twofold"  # both train, in folds 0 and 1
-    turns = (Rotation(name="1", train=(0, 2), val=(), test=(1,)),) if with_turns else ()
-    record = check_dataset(_dataset(tmp_path / "ds", rows, rotations=turns))
+    turns = (Turn(name="1", train=(0, 2), val=(), test=(1,)),) if with_turns else ()
+    record = check_dataset(_dataset(tmp_path / "ds", rows, turns=turns))
     assert record.verdict == verdict
     assert record.shared_subjects[0].places == {"fold 0": 1, "fold 1": 1}
     rows[0]["subject_id"] = "onefold"
     rows[1] |= _copy(pack, 0, split="train", fold=1)
-    copied = check_dataset(_dataset(tmp_path / "copied", rows, rotations=turns))
+    copied = check_dataset(_dataset(tmp_path / "copied", rows, turns=turns))
     assert copied.verdict == ("leaks" if with_turns else "ok")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from agesearch.data.audit.card_data import inspect_dataset
-from agesearch.data.dataset.records import Rejected, Rotation, read_manifest
+from agesearch.data.dataset.records import Rejected, Turn, read_manifest
 from agesearch.data.dataset.writer import DatasetWriter
 from agesearch.data.reading.demo_pack import demo_pack
 from agesearch.reporting.charts.histograms import histogram
@@ -74,7 +74,7 @@ def _dataset(folder: Path, pictures: Path) -> Path:
     writer = DatasetWriter(
         Location.of(folder), name="faces", label_kind="group", licence="CC0", detector="none",
         crop=CropSpec(detector="none", size=32), notes=("Ages are <b>guesses</b>.",),
-        rotations=(Rotation(name="fold 0", train=(2, 3, 4), val=(1,), test=(0,)),),
+        turns=(Turn(name="fold 0", train=(2, 3, 4), val=(1,), test=(0,)),),
     )  # fmt: skip
     rows = [
         {"sample_id": f"{index:02d}", "image": b"x", "age_low": 25.0, "age_high": 32.0, "source": "s",

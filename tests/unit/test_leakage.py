@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from published_sets import FOLDS, adience_like, fgnet_like, lap_like, tiny_model, write_set
 
-from agesearch.data.dataset.records import Annotation, Manifest, MixturePart, Split
-from agesearch.data.dataset.selection import Part
+from agesearch.data.dataset.records import Annotation, Manifest, MixturePart, Part, Split
 from agesearch.errors import InputError
 from agesearch.measure.leakage import leak_notes, leaks, seen_by, seen_count
 from agesearch.measure.predictions import Picker, read_labels
@@ -138,7 +137,7 @@ def test_a_fine_tuning_warns_before_it_trains_of_test_faces_that_its_start_has_s
     assert note in record.notes
     assert [turn.faces_seen for turn in record.turns] == [8] * 5
     folder = Location.of(start)
-    folds = trained_on(data, Part(folds=FOLDS[0].train), Part(folds=FOLDS[0].val))
+    folds = trained_on(data, FOLDS[0].train, FOLDS[0].val)
     document = (folder / MANIFEST).read_json()
     kept = document | {"trained_on": [seen.model_dump(mode="json") for seen in folds]}
     (folder / MANIFEST).write_json(kept)

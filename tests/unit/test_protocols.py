@@ -20,8 +20,7 @@ from published_sets import (
 from scipy import stats
 
 from agesearch import ages, metrics
-from agesearch.data.dataset.records import Manifest, Split, read_manifest
-from agesearch.data.dataset.selection import Part
+from agesearch.data.dataset.records import Manifest, Part, Split, read_manifest
 from agesearch.errors import InputError
 from agesearch.measure import accuracy
 from agesearch.measure.predictions import Labels, Picker, Predictions, predict_faces, read_labels
@@ -200,6 +199,19 @@ def test_the_order_of_faces_changes_no_figure(order: list[int]) -> None:
 # Turns on datasets
 
 
+def test_a_turn_over_folds_is_written_as_folds_and_older_manifests_call_them_rotations(
+    tmp_path: Path,
+) -> None:
+    made = adience_like(tmp_path / "ds")
+    document = made.model_dump(mode="json")
+    assert document["turns"][0] == {"name": "0", "train": [2, 3, 4], "val": [1], "test": [0]}
+    older = {"rotations" if name == "turns" else name: value for name, value in document.items()}
+    assert Manifest.model_validate(older) == made
+    whole = Turn(name="w", train=None, val=None, test=Part(Split.TEST, folds=(1,)))
+    assert Turn.model_validate_json(whole.model_dump_json()) == whole
+    assert whole.folds == {Split.TRAIN: (), Split.VAL: (), Split.TEST: (1,)}
+
+
 def test_adience_tests_every_fold_once_and_drops_other_labels(tmp_path: Path) -> None:
     adience_like(tmp_path / "ds")
     turns = turns_of("adience", tmp_path / "ds")
@@ -270,7 +282,7 @@ def test_paplham_follows_the_published_folds(tmp_path: Path) -> None:
 
 def test_lfw_plus_tests_the_whole_set_and_trains_nowhere(tmp_path: Path) -> None:
     lap_like(tmp_path / "ds")
-    assert turns_of("lfw+", tmp_path / "ds") == [Turn("whole set", None, None, Part())]
+    assert turns_of("lfw+", tmp_path / "ds") == [Turn(name="whole set", train=None, val=None, test=Part())]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from agesearch.ages import ADIENCE_GROUPS
-from agesearch.data.dataset.selection import Part
+from agesearch.data.dataset.records import Part
 from agesearch.errors import InputError
 from agesearch.measure.predictions import Labels, Picker
 from agesearch.measure.protocols import Turn
@@ -102,19 +102,19 @@ def test_a_turn_without_validation_holds_out_a_tenth_of_its_training_persons() -
     subjects: list[str | None] = [f"s{index % 40:02d}" for index in range(120)]
     labels = _labels([*subjects, None])
     picker = Picker(labels)
-    turn = Turn("s07", Part(without=("s07",)), None, Part(subjects=("s07",)))
+    turn = Turn(name="s07", train=Part(without=("s07",)), val=None, test=Part(subjects=("s07",)))
     train, val = _learnt_from(turn, picker, labels)
     parts = [set(labels.subject_id[picker.indices(part)]) for part in (train, val, turn.test)]
     assert [len(part) for part in parts] == [35, 4, 1]
     assert len(set.union(*parts)) == 40
     assert _learnt_from(turn, picker, labels) == (train, val)
-    whole = Turn("fold", Part(), Part(folds=(1,)), Part(folds=(2,)))
+    whole = Turn(name="fold", train=Part(), val=Part(folds=(1,)), test=Part(folds=(2,)))
     assert _learnt_from(whole, picker, labels) == (Part(), Part(folds=(1,)))
 
 
 def test_a_turn_that_cannot_be_trained_says_so() -> None:
     labels = _labels([None, None])
     with pytest.raises(InputError, match="no persons known of whom some could be held out"):
-        _learnt_from(Turn("fold 1", Part(), None, Part()), Picker(labels), labels)
+        _learnt_from(Turn(name="fold 1", train=Part(), val=None, test=Part()), Picker(labels), labels)
     with pytest.raises(InputError, match="nothing to fine-tune: use 'agesearch evaluate'"):
-        _learnt_from(Turn("whole", None, None, Part()), Picker(labels), labels)
+        _learnt_from(Turn(name="whole", train=None, val=None, test=Part()), Picker(labels), labels)

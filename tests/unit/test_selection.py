@@ -8,8 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from agesearch.data.dataset.records import SCHEMA, Split
-from agesearch.data.dataset.selection import Part
+from agesearch.data.dataset.records import SCHEMA, Part, Split
 from agesearch.data.dataset.shards import read_rows, row_batches
 from agesearch.errors import InputError
 

@@ -79,13 +79,13 @@ def test_the_table_is_read_wherever_owners_put_it(tree: Path) -> None:
 
 
 def test_each_fold_tests_once(tree: Path) -> None:
-    turns = SOURCES["adience"].rotations(_options(tree))
-    assert [turn.test for turn in turns] == [(0,), (1,), (2,), (3,), (4,)]
+    turns = SOURCES["adience"].turns(_options(tree))
+    assert [turn.folds[Split.TEST] for turn in turns] == [(0,), (1,), (2,), (3,), (4,)]
     for turn in turns:
-        assert sorted(turn.train + turn.val + turn.test) == [0, 1, 2, 3, 4]
-        assert (len(turn.train), len(turn.val)) == (3, 1)
+        assert sorted(sum(turn.folds.values(), ())) == [0, 1, 2, 3, 4]
+        assert (len(turn.folds[Split.TRAIN]), len(turn.folds[Split.VAL])) == (3, 1)
     first = {fold: split for fold, (_, _, split) in enumerate(EXPECTED)}
-    assert [fold for fold, split in first.items() if split is Split.VAL] == list(turns[0].val)
+    assert [fold for fold, split in first.items() if split is Split.VAL] == list(turns[0].folds[Split.VAL])
 
 
 def test_missing_tables_and_the_other_images_are_named(tree: Path) -> None:

@@ -9,20 +9,20 @@ from pathlib import Path
 import pytest
 from more_public_trees import PAPLHAM, TURNS, benchmark_yaml, paplham, put_nothing, read_tree
 
-from agesearch.data.dataset.records import Rotation, SourceRecord, Split
+from agesearch.data.dataset.records import SourceRecord, Split, Turn
 from agesearch.data.sources import SOURCES, SourceOptions
 from agesearch.errors import InputError
 from agesearch.storage import Location
 
-ROTATIONS = (
-    Rotation(name="AgeDB/0", train=(0, 1), val=(2,), test=(3,)),
-    Rotation(name="AgeDB/1", train=(1, 2), val=(3,), test=(0,)),
+TURNS_OF_AGEDB = (
+    Turn(name="AgeDB/0", train=(0, 1), val=(2,), test=(3,)),
+    Turn(name="AgeDB/1", train=(1, 2), val=(3,), test=(0,)),
 )
 BOX = (12.8, 12.8, 14.4, 14.4)  # 0.72 of a square of 20 about (20, 20), counted from 0
 
 
-def _rotations(root: Path) -> tuple[Rotation, ...]:
-    return SOURCES["paplham"].rotations(SourceOptions(Location.of(root)))
+def _turns(root: Path) -> tuple[Turn, ...]:
+    return SOURCES["paplham"].turns(SourceOptions(Location.of(root)))
 
 
 def _read(root: Path, **options: object) -> tuple[dict, dict]:
@@ -74,7 +74,7 @@ def test_unknown_ages_are_kept_when_wanted(tmp_path: Path) -> None:
 
 def test_turns_are_the_benchmarks(tmp_path: Path) -> None:
     root = paplham(tmp_path, put_nothing)
-    assert _rotations(root) == ROTATIONS
+    assert _turns(root) == TURNS_OF_AGEDB
 
 
 def test_a_database_finds_the_benchmark_that_trains_on_it(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_database_finds_the_benchmark_that_trains_on_it(tmp_path: Path) -> Non
     (root.parent / "compose.yaml").write_text("services: {}\n")
     (root.parent / "broken.yaml").write_bytes(b"\x00\xff: [")
     database = root.parent / "databases" / "AgeDB_aligned.json"
-    assert _rotations(database) == ROTATIONS
+    assert _turns(database) == TURNS_OF_AGEDB
     assert _read(database) == _read(root)
 
 
@@ -91,7 +91,7 @@ def test_a_database_without_a_benchmark_has_folds_but_no_turns(tmp_path: Path) -
     root = paplham(tmp_path, put_nothing)
     root.unlink()
     records, reasons = _read(root.parent / "databases" / "AgeDB_aligned.json")
-    assert _rotations(root.parent / "databases" / "AgeDB_aligned.json") == ()
+    assert _turns(root.parent / "databases" / "AgeDB_aligned.json") == ()
     assert (records["0.jpg"].fold, records["0.jpg"].split) == (0, None)
     assert "9.jpg" not in reasons
 
@@ -101,7 +101,7 @@ def test_a_folder_holds_benchmark_and_database_by_their_usual_names(tmp_path: Pa
     assert len(read_tree("paplham", tmp_path)[0]) == 2
     text = benchmark_yaml().replace("databases/AgeDB_aligned.json", "./database.json")
     (tmp_path / "benchmark.yaml").write_text(text)
-    assert _rotations(tmp_path) == ROTATIONS
+    assert _turns(tmp_path) == TURNS_OF_AGEDB
     assert len(read_tree("paplham", tmp_path)[0]) == 2
 
 
@@ -147,4 +147,4 @@ def test_two_benchmarks_that_differ_must_be_told_apart(tmp_path: Path) -> None:
     root = paplham(tmp_path, put_nothing)
     (root.parent / "Other.yaml").write_text(root.read_text().replace(str(TURNS[0]["trn"]), "[0]"))
     with pytest.raises(InputError, match=r"Several benchmarks.*AgeDB.yaml, Other.yaml.*as PATH"):
-        _rotations(root.parent / "databases" / "AgeDB_aligned.json")
+        _turns(root.parent / "databases" / "AgeDB_aligned.json")

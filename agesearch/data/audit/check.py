@@ -154,7 +154,7 @@ def _read(
         fold=table.column("fold").to_pylist(),
         age=age,
         age_or_middle=np.where(np.isnan(age), (low + high) / 2, age),
-        rotations=manifest.rotations,
+        turns=manifest.turns,
     )
     return faces, fingerprints, np.concatenate(predicted) if predicted else None
 

@@ -15,7 +15,7 @@ from pydantic import model_validator
 from agesearch.ages import MAX_AGE
 from agesearch.data.audit.label_outliers import Values, differing_copies, far_out, wide_subjects
 from agesearch.data.audit.near_duplicates import Match
-from agesearch.data.dataset.records import Rotation, Split
+from agesearch.data.dataset.records import Split, Turn
 from agesearch.specs import Spec
 
 _SPLITS = tuple(split.value for split in Split)
@@ -112,7 +112,7 @@ class Faces:
     fold: list[int | None]
     age: npt.NDArray[np.floating]
     age_or_middle: npt.NDArray[np.floating]
-    rotations: tuple[Rotation, ...] = field(default=())
+    turns: tuple[Turn, ...] = field(default=())
     unnamed_photographs: int = 0
 
     def __len__(self) -> int:
@@ -152,8 +152,8 @@ class Faces:
     def separated_folds(self) -> frozenset[frozenset[int | None]]:
         """The pairs of folds that some turn puts on two sides."""
         pairs = set()
-        for turn in self.rotations:
-            role = {fold: name for name in ("train", "val", "test") for fold in getattr(turn, name)}
+        for turn in self.turns:
+            role = {fold: split for split, folds in turn.folds.items() for fold in folds}
             pairs |= {frozenset((a, b)) for a in role for b in role if role[a] != role[b]}
         return frozenset(pairs)
 

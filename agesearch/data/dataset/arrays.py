@@ -10,8 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from agesearch.ages import FloatArray
-from agesearch.data.dataset.records import Split, read_manifest
-from agesearch.data.dataset.selection import Part
+from agesearch.data.dataset.records import Part, Split, read_manifest
 from agesearch.data.dataset.shards import read_rows
 from agesearch.data.images.crop import decode_crop
 from agesearch.errors import InputError

@@ -1,17 +1,18 @@
 """What a dataset is on disk: the Parquet schema, the manifest, and the records that readers yield.
 
-A dataset is a folder or URI with ``shards/*.parquet``, ``dataset.json`` and ``quarantine.parquet``.
+Which rows of it are meant is a ``Part``; how a protocol trains and tests on them, a ``Turn``. A dataset is a
+folder or URI with ``shards/*.parquet``, ``dataset.json`` and ``quarantine.parquet``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_serializer, field_validator, model_validator
 
 from agesearch.artefacts import DATASET, DATASET_FILE, not_one
 from agesearch.specs import CropSpec, Spec, parse_spec
@@ -104,13 +105,87 @@ class Rejected:
     source: str = ""
 
 
-class Rotation(Spec):
-    """One turn of a published protocol: the folds that train, validate and test a model."""
+@dataclass(frozen=True)
+class Part:
+    """The rows for which every given condition holds; without any, all rows.
+
+    ``folds`` are numbers of the column ``fold``; ``subjects`` are the only ones wanted, ``without`` the ones
+    not wanted (a face of an unknown subject is in neither).
+    """
+
+    split: Split | None = None
+    folds: tuple[int, ...] | None = None
+    subjects: tuple[str, ...] | None = None
+    without: tuple[str, ...] | None = None
+
+    @classmethod
+    def of(cls, part: Split | Part | None) -> Part:
+        """A part from what callers say: a split, a part, or None for all rows."""
+        return part if isinstance(part, Part) else cls(split=part)
+
+    @property
+    def where(self) -> pc.Expression | None:
+        """The condition on the columns; None for all rows."""
+        conditions = []
+        if self.split is not None:
+            conditions.append(pc.field("split") == str(self.split))
+        if self.folds is not None:
+            conditions.append(pc.field("fold").isin(pa.array(self.folds, pa.int8())))
+        if self.subjects is not None:
+            conditions.append(pc.field("subject_id").isin(pa.array(self.subjects, pa.string())))
+        if self.without is not None:
+            conditions.append(~pc.field("subject_id").isin(pa.array(self.without, pa.string())))
+            conditions.append(pc.field("subject_id").is_valid())
+        whole = None
+        for condition in conditions:
+            whole = condition if whole is None else whole & condition
+        return whole
+
+    def __str__(self) -> str:
+        conditions = []
+        if self.split is not None:
+            conditions.append(f"split '{self.split}'")
+        if self.folds is not None:
+            conditions.append(f"folds {', '.join(map(str, self.folds))}")
+        if self.subjects is not None:
+            conditions.append(f"{len(self.subjects)} subjects")
+        if self.without is not None:
+            conditions.append(f"all but {len(self.without)} subjects")
+        return " of ".join(conditions) or "the whole dataset"
+
+
+class Turn(Spec):
+    """One training and test of a protocol: the parts that train, validate (None: it has none) and test a
+    model.
+
+    ``train`` is None where the protocol tests models that were trained on other data. A dataset's own turns
+    are over its folds, and may be written as these alone: ``train=(0, 1), val=(), test=(2,)``.
+    """
 
     name: str
-    train: tuple[int, ...]
-    val: tuple[int, ...]
-    test: tuple[int, ...]
+    train: Part | None
+    val: Part | None
+    test: Part
+
+    @field_validator("train", "val", "test", mode="before")
+    @classmethod
+    def _of_folds(cls, value: Any, field: ValidationInfo) -> Any:
+        if isinstance(value, list | tuple):
+            return Part(folds=tuple(value)) if value or field.field_name == "test" else None
+        return value
+
+    @field_serializer("train", "val", "test")
+    def _as_folds(self, part: Part | None) -> Any:
+        """Folds alone as a list, as manifests have them."""
+        if part is None:
+            return []
+        return list(part.folds) if part.folds is not None and part == Part(folds=part.folds) else part
+
+    @property
+    def folds(self) -> dict[Split, tuple[int, ...]]:
+        """The folds on each side."""
+        sides = {Split.TRAIN: self.train, Split.VAL: self.val, Split.TEST: self.test}
+        return {split: part.folds or () if part else () for split, part in sides.items()}
 
 
 class MixturePart(Spec):
@@ -149,7 +224,7 @@ class Manifest(Spec):
     detector: str = Field("none", description="the detector that really ran, with its version")
     counts: dict[str, int] = Field(description="faces per split")
     subjects: int | None = Field(None, description="distinct subjects; None: identities unknown")
-    rotations: tuple[Rotation, ...] = Field((), description="the owner's turns over the column 'fold'")
+    turns: tuple[Turn, ...] = Field((), description="the owner's turns over the column 'fold'")
     notes: tuple[str, ...] = Field((), description="what users of the source must know")
     parts: tuple[MixturePart, ...] = Field((), description="the datasets that a mixture was made of")
     annotation: Annotation | None = Field(None, description="where a teacher gave faces their ages")
@@ -159,6 +234,14 @@ class Manifest(Spec):
     spec_digest: str = ""
     created: str = ""
     versions: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _older_names(cls, document: Any) -> Any:
+        """Datasets made before call their turns ``rotations``."""
+        if isinstance(document, dict) and "rotations" in document:
+            return {"turns" if name == "rotations" else name: value for name, value in document.items()}
+        return document
 
     @property
     def faces(self) -> int:

@@ -10,8 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
-from agesearch.data.dataset.records import SCHEMA, SHARDS, Split
-from agesearch.data.dataset.selection import Part
+from agesearch.data.dataset.records import SCHEMA, SHARDS, Part, Split
 from agesearch.errors import InputError, first_line
 from agesearch.storage import Location
 

@@ -35,7 +35,7 @@ from agesearch.data.dataset.records import (
     Manifest,
     MixturePart,
     Rejected,
-    Rotation,
+    Turn,
 )
 from agesearch.errors import ConflictError, InputError
 from agesearch.provenance import installed, now
@@ -67,7 +67,7 @@ class DatasetWriter:
         licence: str,
         crop: CropSpec,
         detector: str,
-        rotations: tuple[Rotation, ...] = (),
+        turns: tuple[Turn, ...] = (),
         notes: tuple[str, ...] = (),
         parts: tuple[MixturePart, ...] = (),
         annotation: Annotation | None = None,
@@ -83,7 +83,7 @@ class DatasetWriter:
             "licence": licence,
             "crop": crop,
             "detector": detector,
-            "rotations": rotations,
+            "turns": turns,
             "notes": notes,
             "parts": parts,
             "annotation": annotation,

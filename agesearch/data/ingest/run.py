@@ -281,7 +281,7 @@ class _Run:
             licence=spec.licence or source.licence,
             crop=resolved_crop(spec.crop, self.detector),
             detector=str(self.detector.identity),
-            rotations=source.rotations(options),
+            turns=source.turns(options),
             notes=(*source.notes, *findings.notes, *_contradictions(assembly.contradictions)),
             **assembly.counts.fields(),
             left_out=left_out,

@@ -16,8 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from agesearch.data.dataset.arrays import NUMBERS, decode_column, numbers
-from agesearch.data.dataset.records import Split, read_manifest
-from agesearch.data.dataset.selection import Part
+from agesearch.data.dataset.records import Part, Split, read_manifest
 from agesearch.data.dataset.shards import read_rows, row_batches, shard_names
 from agesearch.data.reading.teacher_outputs import StoredAnswers
 from agesearch.errors import InputError

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from agesearch.ages import ADIENCE_GROUPS
-from agesearch.data.dataset.records import Rejected, Rotation, SourceRecord, Split
+from agesearch.data.dataset.records import Rejected, SourceRecord, Split, Turn
 from agesearch.data.sources.base import Source, SourceOptions, Variant
 from agesearch.data.sources.tables import entry, find, missing_files, named_rows
 from agesearch.data.sources.values import BadLabel, clean, parse_age, parse_sex
@@ -56,13 +56,13 @@ def read(options: SourceOptions) -> Iterator[SourceRecord | Rejected]:
                 yield entry(table, line, _NAME, images, _image(row, prefix), build, row)
 
 
-def rotations(_: SourceOptions) -> tuple[Rotation, ...]:
+def turns(_: SourceOptions) -> tuple[Turn, ...]:
     """Five turns: each fold tests once, the next one validates, the other three train."""
     turns = []
     for test in _FOLDS:
         val = (test + 1) % len(_FOLDS)
         train = tuple(fold for fold in _FOLDS if fold not in (test, val))
-        turns.append(Rotation(name=f"fold {test}", train=train, val=(val,), test=(test,)))
+        turns.append(Turn(name=f"fold {test}", train=train, val=(val,), test=(test,)))
     return tuple(turns)
 
 
@@ -127,7 +127,7 @@ SOURCE = Source(
         "full-aligned": Variant("all faces, aligned by landmarks"),
         "frontal-aligned": Variant("nearly frontal faces, aligned by landmarks"),
     },
-    rotations=rotations,
+    turns=turns,
     notes=(
         "Five turns: fold k tests, fold k + 1 validates, three train. The column split holds the first.",
         "The subject is the Flickr user whose album it is; an album can show several people.",

@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow.fs as pafs
 
-from agesearch.data.dataset.records import LabelKind, Rejected, Rotation, SourceRecord
+from agesearch.data.dataset.records import LabelKind, Rejected, SourceRecord, Turn
 from agesearch.data.images.files import on_disk, printable
 from agesearch.data.sources.values import BadLabel, clean
 from agesearch.errors import InputError, unknown_name
@@ -77,7 +77,7 @@ class Findings:
 class Source:
     """A reader and what its users must know: the layout on disk, the kind of label, licence, identities.
 
-    The first of ``variants`` is taken unless the user names another. ``rotations`` gives the owner's turns
+    The first of ``variants`` is taken unless the user names another. ``turns`` gives the owner's turns
     over the folds, ``findings`` what depends on the files that are read; ``notes`` go into the manifest and
     onto the data card.
     """
@@ -88,7 +88,7 @@ class Source:
     identities: str
     read: Reader
     variants: Mapping[str, Variant] = field(default_factory=dict)
-    rotations: Callable[[SourceOptions], tuple[Rotation, ...]] = lambda _: ()
+    turns: Callable[[SourceOptions], tuple[Turn, ...]] = lambda _: ()
     findings: Callable[[SourceOptions], Findings] = lambda _: Findings()
     notes: tuple[str, ...] = ()
 

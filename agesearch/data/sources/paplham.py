@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from pydantic import ConfigDict
 
-from agesearch.data.dataset.records import Rejected, Rotation, SourceRecord, Split
+from agesearch.data.dataset.records import Rejected, SourceRecord, Split, Turn
 from agesearch.data.sources.base import Source, SourceOptions, inside
 from agesearch.data.sources.jsonlist import json_objects
 from agesearch.data.sources.tables import entry, missing_files
@@ -63,17 +63,16 @@ class _Plan:
     """What is read: a database, and its turns (none where no benchmark trains on it)."""
 
     database: Location
-    rotations: tuple[Rotation, ...]
+    turns: tuple[Turn, ...]
 
     def split_of(self, fold: int) -> Split | None:
         """The split of a fold in the first turn. ``BadLabel`` for a fold that no turn uses."""
-        if not self.rotations:
+        if not self.turns:
             return None
-        first = self.rotations[0]
-        for split, folds in ((Split.TRAIN, first.train), (Split.VAL, first.val), (Split.TEST, first.test)):
+        for split, folds in self.turns[0].folds.items():
             if fold in folds:
                 return split
-        if not any(fold in turn.train + turn.val + turn.test for turn in self.rotations):
+        if not any(fold in folds for turn in self.turns for folds in turn.folds.values()):
             raise BadLabel("not_in_a_turn", f"no turn of the benchmark uses the folder {fold}")
         return None
 
@@ -99,9 +98,9 @@ def read(options: SourceOptions) -> Iterator[SourceRecord | Rejected]:
         )
 
 
-def rotations(options: SourceOptions) -> tuple[Rotation, ...]:
+def turns(options: SourceOptions) -> tuple[Turn, ...]:
     """The turns that the benchmark publishes over the folds of the database, named ``<tag>/<number>``."""
-    return _plan(options.root).rotations
+    return _plan(options.root).turns
 
 
 def _plan(root: Location) -> _Plan:
@@ -124,17 +123,17 @@ def _plan_of_benchmark(where: Location) -> _Plan:
         raise InputError(
             f"'{where}' must train on one database, but trains on: {listed}. Give a database (.json) instead."
         )
-    return _Plan(_database(where, trained[0]), _rotations(trained[0]))
+    return _Plan(_database(where, trained[0]), _turns(trained[0]))
 
 
-def _turns_beside(database: Location) -> tuple[Rotation, ...]:
+def _turns_beside(database: Location) -> tuple[Turn, ...]:
     """The turns of the benchmark that trains on a database, looked for beside it and in the folder above."""
-    found: dict[str, tuple[Rotation, ...]] = {}
+    found: dict[str, tuple[Turn, ...]] = {}
     for folder in (database.parent, database.parent.parent):
         for place in _yaml_files(folder):
             try:
                 trained = [part for part in _benchmark(place).parts if _trains(part)]
-                turns = [_rotations(part) for part in trained if _database(place, part) == database]
+                turns = [_turns(part) for part in trained if _database(place, part) == database]
             except InputError:
                 continue  # some other YAML file
             if turns:
@@ -171,10 +170,10 @@ def _database(benchmark: Location, part: _Part) -> Location:
         raise InputError(f"'{benchmark}' names a database outside its folder: {error}.") from error
 
 
-def _rotations(part: _Part) -> tuple[Rotation, ...]:
+def _turns(part: _Part) -> tuple[Turn, ...]:
     tag = part.tag or part.database.rsplit("/", 1)[-1].removesuffix(".json")
     return tuple(
-        Rotation(name=f"{tag}/{number}", train=turn.trn, val=turn.val, test=turn.tst)
+        Turn(name=f"{tag}/{number}", train=turn.trn, val=turn.val, test=turn.tst)
         for number, turn in enumerate(part.split)
     )
 
@@ -255,9 +254,9 @@ SOURCE = Source(
     licence="each database's own, mostly research only",
     identities="from id_num or name, where the database has them",
     read=read,
-    rotations=rotations,
+    turns=turns,
     notes=(
-        "The column 'split' is the benchmark's first turn; its other turns are in 'rotations'.",
+        "The column 'split' is the benchmark's first turn; its other turns are in 'turns'.",
         "The folds of its UTKFace are random, since that set has no identities, and those of its AFAD are by "
         "a number that is not a person's: neither is known to be subject-exclusive. Those of AgeDB and the "
         "others were checked by the benchmark's own scripts only: check them on the data.",

@@ -13,7 +13,7 @@ from agesearch.metrics import MAE_YEARS
 from agesearch.reporting.charts.axes import Axis, Bands, padded, shortened
 from agesearch.reporting.pages import environment
 from agesearch.reporting.tables import signed
-from agesearch.training.comparison.records import Comparison, MethodRecord
+from agesearch.training.comparison.records import MethodComparison, MethodRecord
 
 _ROW_HEIGHT = 42
 _TOP, _BOTTOM = 104, 92
@@ -70,7 +70,7 @@ class ComparisonFigure:
         return _WORDS
 
 
-def comparison_figure(record: Comparison) -> str:
+def comparison_figure(record: MethodComparison) -> str:
     """The drawing as an SVG document; methods with the smallest error come first."""
     ordered = by_error(record)
     forest = Axis("MAE minus the reference's, years", *_ends_of_differences(ordered), *_FOREST)
@@ -94,12 +94,12 @@ def comparison_figure(record: Comparison) -> str:
     return environment().get_template("comparison.svg.j2").render(figure=figure).strip() + "\n"
 
 
-def by_error(record: Comparison) -> list[MethodRecord]:
+def by_error(record: MethodComparison) -> list[MethodRecord]:
     """The methods, smallest MAE first; those without a figure last."""
     return sorted(record.methods, key=lambda one: one.scores[MAE_YEARS].value if one.scores else math.inf)
 
 
-def trainings_words(record: Comparison) -> str:
+def trainings_words(record: MethodComparison) -> str:
     """``3 seeds each``."""
     return f"{len(record.seeds)} seed{'' if len(record.seeds) == 1 else 's'} each"
 

@@ -20,7 +20,7 @@ from agesearch.data.images.crop import encode_crop
 from agesearch.errors import InputError
 from agesearch.measure.corruptions import CLEAN, RobustnessRow
 from agesearch.measure.labelled_faces import LabelledFaces, labelled_faces, median_age
-from agesearch.measure.robustness import Cell, Scores, robustness, score
+from agesearch.measure.robustness import CorruptionLevel, PredictedAges, robustness, score
 from agesearch.measure.speed import (
     Setting,
     SpeedRow,
@@ -63,7 +63,7 @@ from agesearch.storage import Location
 _SHOWN_FACES = 8
 _SHOWN_SOURCES = 8
 
-_CLEAN = Cell(CLEAN, 0)
+_CLEAN = CorruptionLevel(CLEAN, 0)
 
 #: Among the settings of rows whose faces' persons are known: older rows' intervals were drawn over faces.
 _PERSONS = "persons"
@@ -238,14 +238,16 @@ def _write_predictions(job: _Job, on_progress: Listener) -> None:
         found = score(models, faces, [_CLEAN], on_progress, stage=stage)[_CLEAN] if models else {}
         tables += [_prediction_rows(m.name, m.digest, split, faces, found[m.name]) for m in lacking]
         constant = np.full(len(faces), median, dtype=np.float32)
-        guess = Scores(constant, np.full_like(constant, np.nan))
+        guess = PredictedAges(constant, np.full_like(constant, np.nan))
         tables.append(_prediction_rows(MEDIAN, MEDIAN, split, faces, guess))
         if split is Split.VAL:
             _write_faces(job, faces, pa.concat_tables(tables))
     job.write(PREDICTIONS_FILE, tables)
 
 
-def _prediction_rows(name: str, digest: str, split: Split, faces: LabelledFaces, scores: Scores) -> pa.Table:
+def _prediction_rows(
+    name: str, digest: str, split: Split, faces: LabelledFaces, scores: PredictedAges
+) -> pa.Table:
     count = len(faces)
     columns = {
         "model": [name] * count,

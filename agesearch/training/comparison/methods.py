@@ -47,7 +47,7 @@ SHARED = (
 )
 
 Kind = Literal["teacher", "order"]
-Sources = TypeVar("Sources", TrainSpec, OrderTrainSpec)
+TeacherSpec = TypeVar("TeacherSpec", TrainSpec, OrderTrainSpec)
 
 
 class MethodSpec(Spec):
@@ -80,7 +80,7 @@ class MethodsSpec(Spec):
 
 
 @dataclass(frozen=True)
-class Source:
+class TeacherRef:
     """A teacher: how people call it, and the spec that trains it or the place where it is (``path``: as it
     was written).
     """
@@ -104,8 +104,8 @@ class Method:
     name: str
     about: str
     spec: TrainSpec
-    teacher: Source | None
-    order: Source | None
+    teacher: TeacherRef | None
+    order: TeacherRef | None
     values: Mapping[str, Any]
 
 
@@ -219,7 +219,7 @@ class _File:
     def _check_targets(self, method: Method) -> None:
         """Refuse a teacher that nothing is learnt from, and a loss that lacks its teacher."""
         asked = {field for field, value in method.values.items() if value}
-        sources: dict[Kind, Source | None] = {"teacher": method.teacher, "order": method.order}
+        sources: dict[Kind, TeacherRef | None] = {"teacher": method.teacher, "order": method.order}
         for kind, source in sources.items():
             losses = [loss for loss in _losses(kind)]
             used = [loss for loss in losses if _weight(method.spec, loss) > 0]
@@ -246,9 +246,9 @@ class _File:
         self,
         method: str,
         kind: Kind,
-        asked: Sources | str | None,
-        named: Mapping[str, Sources | str],
-    ) -> Source | None:
+        asked: TeacherSpec | str | None,
+        named: Mapping[str, TeacherSpec | str],
+    ) -> TeacherRef | None:
         if asked is None:
             return None
         at: tuple[str, ...] = ("methods", method, kind)
@@ -262,11 +262,11 @@ class _File:
                 raise InputError(f"{self.document.at(at)}: there is no {kind} '{asked}'{known}.")
             manifest_of = read_order_manifest if kind == "order" else read_model_manifest
             self._refuse(at, lambda: manifest_of(place))
-            return Source(name or place.name, kind, place, asked)
+            return TeacherRef(name or place.name, kind, place, asked)
         spec = self._checked(at, asked)
-        return Source(name or f"{spec.model.arch} @ {spec.model.input_size} px", kind, spec)
+        return TeacherRef(name or f"{spec.model.arch} @ {spec.model.input_size} px", kind, spec)
 
-    def _checked(self, at: tuple[str, ...], asked: Sources) -> Sources:
+    def _checked(self, at: tuple[str, ...], asked: TeacherSpec) -> TeacherSpec:
         """A spec to train at its scale; names are known, and files where the jobs find them."""
         spec = smaller(asked, self._scale)
         self._refuse((*at, "model", "arch"), lambda: architecture(spec.model.arch))

@@ -23,7 +23,7 @@ from agesearch.specs import Spec, TrainSpec
 from agesearch.storage import Location
 from agesearch.training.comparison.methods import Method
 from agesearch.training.curve import read_curve
-from agesearch.training.protocols.jobs import Job
+from agesearch.training.protocols.jobs import ModelJob
 
 #: Between which values a score can lie at all.
 _LIMITS = {MAE_YEARS: (0.0, math.inf), CS5: (0.0, 1.0)}
@@ -108,7 +108,7 @@ class TeacherRecord(Spec):
     failure: str = ""
 
 
-class Comparison(Spec):
+class MethodComparison(Spec):
     """The record of a comparison: what ``--json`` prints and ``result.json`` holds.
 
     ``median`` is the MAE of always answering the training faces' median age; ``resampled`` says what the
@@ -149,7 +149,7 @@ class Run:
 
     seed: int
     folder: str
-    job: Job | None
+    job: ModelJob | None
     failure: str = ""
 
 

@@ -14,8 +14,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from agesearch.data.dataset.records import Manifest, Split, read_manifest
-from agesearch.data.dataset.selection import Part
+from agesearch.data.dataset.records import Manifest, Part, Split, read_manifest
 from agesearch.distill.stored_answers import crop_notes_of
 from agesearch.distill.targets import order_features, teacher_targets
 from agesearch.errors import AgeSearchError, InputError, first_line
@@ -35,9 +34,9 @@ from agesearch.provenance import now
 from agesearch.session import ray_session
 from agesearch.specs import OrderTrainSpec, TrainSpec, digest_of
 from agesearch.storage import Location, exclusive
-from agesearch.training.comparison.methods import Method, Methods, Source
+from agesearch.training.comparison.methods import Method, Methods, TeacherRef
 from agesearch.training.comparison.records import (
-    Comparison,
+    MethodComparison,
     Run,
     TeacherRecord,
     curve_seconds,
@@ -45,7 +44,7 @@ from agesearch.training.comparison.records import (
 )
 from agesearch.training.preflight import plan
 from agesearch.training.protocols.finetune import RESULT, RUN, folder_name, taken_or_new
-from agesearch.training.protocols.jobs import Job, Test, Training, check_shared, run_jobs
+from agesearch.training.protocols.jobs import ModelJob, Test, Training, check_shared, run_jobs
 from agesearch.training.teach import teach
 from agesearch.training.teach_order import teach_order
 
@@ -77,12 +76,12 @@ class _Asked:
 class _Teacher:
     """A teacher that is being made ready: its place, its answers for all faces, or why there are none."""
 
-    source: Source
+    source: TeacherRef
     place: Location
     digest: str = ""
     answers: tuple[Location, ...] = ()
     failure: str = ""
-    job: Job | None = None
+    job: ModelJob | None = None
 
     @property
     def is_order(self) -> bool:
@@ -97,7 +96,7 @@ class _Work:
     teachers: dict[str, _Teacher] = field(default_factory=dict)
     runs: dict[str, tuple[Method, list[Run]]] = field(default_factory=dict)
 
-    def jobs(self) -> Iterator[Job]:
+    def jobs(self) -> Iterator[ModelJob]:
         """Teachers' jobs first: they only predict."""
         yield from (teacher.job for teacher in self.teachers.values() if teacher.job)
         yield from (run.job for _, runs in self.runs.values() for run in runs if run.job)
@@ -113,7 +112,7 @@ def compare(
     concurrency: int | None = None,
     address: str | None = None,
     on_progress: Listener = silent,
-) -> Comparison:
+) -> MethodComparison:
     """Train every method with every seed, side by side on Ray, and compare them on the faces of a split.
 
     Seeds count up from the student's own. A training or a teacher that fails is told in the record, and the
@@ -183,14 +182,14 @@ def _planned(asked: _Asked, on_progress: Listener) -> _Work:
     for method in asked.methods.methods:
         for source in (method.teacher, method.order):
             if source is not None and source.key not in work.teachers:
-                work.teachers[source.key] = _made_ready(source, asked, on_progress)
+                work.teachers[source.key] = _prepared(source, asked, on_progress)
     for method in asked.methods.methods:
         runs = [_run(method, number, asked, work.teachers) for number in range(asked.seeds)]
         work.runs[method.name] = (method, runs)
     return work
 
 
-def _made_ready(source: Source, asked: _Asked, on_progress: Listener) -> _Teacher:
+def _prepared(source: TeacherRef, asked: _Asked, on_progress: Listener) -> _Teacher:
     """A teacher with its answers for all faces; one that cannot be trained fails its methods alone."""
     what = source.what
     made = _Teacher(source, what if isinstance(what, Location) else asked.out / TEACHERS / source.key)
@@ -211,7 +210,7 @@ def _made_ready(source: Source, asked: _Asked, on_progress: Listener) -> _Teache
     except AgeSearchError as error:
         made.failure = first_line(error)
         return made
-    made.job = Job(
+    made.job = ModelJob(
         f"teacher {source.name}", asked.out / PREDICTED / made.digest, made.place, None, asked.tests
     )
     return made
@@ -240,7 +239,7 @@ def _run(method: Method, number: int, asked: _Asked, teachers: Mapping[str, _Tea
         features=order.answers if order else None,
         teacher_digest=age.digest if age else None,
     )
-    return Run(seed, name, Job(f"{method.name}, seed {seed}", folder, folder, training, asked.tests))
+    return Run(seed, name, ModelJob(f"{method.name}, seed {seed}", folder, folder, training, asked.tests))
 
 
 def _crop_notes(asked: _Asked, work: _Work) -> list[str]:
@@ -251,13 +250,13 @@ def _crop_notes(asked: _Asked, work: _Work) -> list[str]:
     return list(dict.fromkeys(note for some in notes for note in some))
 
 
-def _record(asked: _Asked, work: _Work, failures: Mapping[str, str], seconds: float) -> Comparison:
+def _record(asked: _Asked, work: _Work, failures: Mapping[str, str], seconds: float) -> MethodComparison:
     told = {
         name: (method, [replace(run, failure=_failure(run, failures)) for run in runs])
         for name, (method, runs) in work.runs.items()
     }
     student = asked.methods.student
-    return Comparison(
+    return MethodComparison(
         description=asked.methods.description,
         student=student,
         reference=asked.methods.reference.name,

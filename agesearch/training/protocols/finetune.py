@@ -12,13 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from agesearch.data.dataset.records import Manifest, read_manifest
-from agesearch.data.dataset.selection import Part
+from agesearch.data.dataset.records import Manifest, Part, Turn, read_manifest
 from agesearch.errors import ConflictError, InputError
 from agesearch.machine import cores
 from agesearch.measure.leakage import Leak, leaks, seen_count
 from agesearch.measure.predictions import Labels, Picker, Predictions, read_labels
-from agesearch.measure.protocols import Protocol, Turn
+from agesearch.measure.protocols import Protocol
 from agesearch.measure.scores import KindScores, scored
 from agesearch.measure.speed import hardware_name
 from agesearch.models.identity import crop_notes, model_digest, read_model_manifest
@@ -29,7 +28,7 @@ from agesearch.session import ray_session
 from agesearch.specs import Spec, TrainSpec, digest_of
 from agesearch.storage import Location, exclusive
 from agesearch.training.preflight import plan
-from agesearch.training.protocols.jobs import Job, Test, Training, check_shared, run_jobs
+from agesearch.training.protocols.jobs import ModelJob, Test, Training, check_shared, run_jobs
 from agesearch.training.protocols.recipes import Recipe
 
 RUN = "run.json"
@@ -156,7 +155,7 @@ def finetune(
 
 
 def run_side_by_side(
-    jobs: Sequence[Job],
+    jobs: Sequence[ModelJob],
     out: Location,
     concurrency: int | None,
     address: str | None,
@@ -210,7 +209,7 @@ def _start(asked: _Asked) -> Start:
     )
 
 
-def _identity(asked: _Asked, start: Start, jobs: Sequence[Job]) -> dict[str, Any]:
+def _identity(asked: _Asked, start: Start, jobs: Sequence[ModelJob]) -> dict[str, Any]:
     parts = [[job.name, str(job.training), job.tests[_TEST].labels.sample_id.tolist()] for job in jobs]
     return {
         "protocol": asked.protocol.name,
@@ -221,7 +220,7 @@ def _identity(asked: _Asked, start: Start, jobs: Sequence[Job]) -> dict[str, Any
     }
 
 
-def _jobs(asked: _Asked) -> tuple[list[Job], list[str]]:
+def _jobs(asked: _Asked) -> tuple[list[ModelJob], list[str]]:
     """One job a turn whose test has faces that can be scored; notes on what is not as published."""
     turns = asked.protocol.turns(asked.dataset, asked.data)
     everything = read_labels(asked.dataset)
@@ -238,7 +237,9 @@ def _jobs(asked: _Asked) -> tuple[list[Job], list[str]]:
         train, val = _learnt_from(turn, picker, everything)
         training = Training(asked.spec, asked.dataset, train, val, asked.data.crop, asked.data.content_digest)
         folder = asked.out / TURNS / folder_name(turn.name)
-        jobs.append(Job(turn.name, folder, folder, training, {_TEST: Test(asked.dataset, turn.test, labels)}))
+        jobs.append(
+            ModelJob(turn.name, folder, folder, training, {_TEST: Test(asked.dataset, turn.test, labels)})
+        )
     if not jobs:
         raise InputError(f"No turn of '{asked.protocol.name}' has a face in '{asked.dataset}' to score.")
     notes = []
@@ -273,13 +274,13 @@ def _learnt_from(turn: Turn, picker: Picker, labels: Labels) -> tuple[Part, Part
     return train, replace(turn.train, subjects=held)
 
 
-def _leaks(asked: _Asked, jobs: Sequence[Job]) -> dict[str, list[Leak]]:
+def _leaks(asked: _Asked, jobs: Sequence[ModelJob]) -> dict[str, list[Leak]]:
     """The faces of each turn's test that the model has seen before it is fine-tuned."""
     model = read_model_manifest(asked.model)
     return {job.name: leaks(model, asked.data, job.tests[_TEST].labels) for job in jobs}
 
 
-def _leak_notes(jobs: Sequence[Job], found: Mapping[str, list[Leak]]) -> list[str]:
+def _leak_notes(jobs: Sequence[ModelJob], found: Mapping[str, list[Leak]]) -> list[str]:
     notes = []
     for trained, words in ((True, "was trained"), (False, "had its best epoch chosen")):
         counts = {job.name: seen_count(found[job.name], trained=trained) for job in jobs}
@@ -300,7 +301,7 @@ def _crop_notes(asked: _Asked) -> list[str]:
 def _record(
     asked: _Asked,
     start: Start,
-    jobs: Sequence[Job],
+    jobs: Sequence[ModelJob],
     failures: dict[str, str],
     notes: Sequence[str],
     known: Mapping[str, list[Leak]],
@@ -333,7 +334,7 @@ def _record(
     )
 
 
-def _turn_record(job: Job, failure: str, predictions: Predictions | None) -> TurnRecord:
+def _turn_record(job: ModelJob, failure: str, predictions: Predictions | None) -> TurnRecord:
     if predictions is None:
         return TurnRecord(name=job.name, folder=str(job.out), failure=failure or "it left no predictions")
     model: ModelManifest = read_model_manifest(job.model)

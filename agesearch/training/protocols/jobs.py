@@ -1,6 +1,6 @@
 """[ray] Many trainings side by side on Ray: the turns of a protocol, or one network a dataset.
 
-Each ``Job`` has a folder of its own, and holds one core. It trains a model folder, going on from its
+Each ``ModelJob`` has a folder of its own, and holds one core. It trains a model folder, going on from its
 checkpoint, and then writes what the model says of each test, ``tests/<name>.parquet``. What is there already
 is not done again; a job that fails says why, and the others go on.
 """
@@ -17,8 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from agesearch.ages import BINS
-from agesearch.data.dataset.records import read_manifest
-from agesearch.data.dataset.selection import Part
+from agesearch.data.dataset.records import Part, read_manifest
 from agesearch.data.images.recipe import crop_differences
 from agesearch.data.reading.loading import load_split
 from agesearch.errors import AgeSearchError, InputError, first_line
@@ -82,7 +81,7 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Job:
+class ModelJob:
     """One model in ``model``, trained there first if ``training`` says how, and its tests by their names."""
 
     name: str
@@ -127,7 +126,7 @@ class Job:
         return Predictions.of(test.labels, pmf.reshape(-1, BINS).astype(np.float32))
 
 
-def run_jobs(jobs: Sequence[Job], slots: Plan, on_progress: Listener) -> dict[str, str]:
+def run_jobs(jobs: Sequence[ModelJob], slots: Plan, on_progress: Listener) -> dict[str, str]:
     """Do what is left of the jobs, ``slots.concurrency`` at once; returns why some failed, by their names.
 
     Ray must be running. A job's faces are decoded when a place is free for it, so that only those of running
@@ -137,9 +136,9 @@ def run_jobs(jobs: Sequence[Job], slots: Plan, on_progress: Listener) -> dict[st
     import ray
 
     left = deque(job for job in jobs if not job.finished)
-    board = _Board(jobs, left, on_progress)
+    progress = _JobsProgress(jobs, left, on_progress)
     work = ray.remote(num_cpus=slots.cpus_per_trial, num_gpus=slots.gpus_per_trial, max_retries=0)(_work)
-    running: dict[Any, Job] = {}
+    running: dict[Any, ModelJob] = {}
     died: set[str] = set()
     shared = _Faces()
     while left or running:
@@ -148,22 +147,22 @@ def run_jobs(jobs: Sequence[Job], slots: Plan, on_progress: Listener) -> dict[st
             try:
                 running[work.remote(job, *shared.of(job, running.values()))] = job
             except AgeSearchError as error:
-                board.over(job, first_line(error))
+                progress.over(job, first_line(error))
         if running:
             done, _ = ray.wait(list(running), timeout=_POLL_S)
             for ref in done:
                 job = running.pop(ref)
                 try:
-                    board.over(job, ray.get(ref))
+                    progress.over(job, ray.get(ref))
                 except ray.exceptions.RayError as error:
                     # Ray's own retries have no end where memory runs out
                     if job.name in died:
-                        board.over(job, f"its process died twice: {first_line(error)}")
+                        progress.over(job, f"its process died twice: {first_line(error)}")
                     else:
                         died.add(job.name)
                         left.append(job)
-        board.tell(running.values())
-    return board.failures
+        progress.tell(running.values())
+    return progress.failures
 
 
 def check_shared(folder: Location, what: str, holding: str = ".lock") -> None:
@@ -191,7 +190,7 @@ def _sees(path: str) -> bool:
     return Path(path).exists()
 
 
-def _faces(job: Job) -> tuple[Any, Any]:
+def _faces(job: ModelJob) -> tuple[Any, Any]:
     """A job's training and validation faces in the object store."""
     if job.training is None or job.trained:
         return None, None
@@ -206,7 +205,7 @@ class _Faces:
     def __init__(self) -> None:
         self._held: dict[object, tuple[Any, Any]] = {}
 
-    def of(self, job: Job, running: Iterable[Job]) -> tuple[Any, Any]:
+    def of(self, job: ModelJob, running: Iterable[ModelJob]) -> tuple[Any, Any]:
         """A job's faces; those that neither it nor a running job needs are let go."""
         if job.training is None or job.trained:
             return _faces(job)
@@ -217,7 +216,7 @@ class _Faces:
         return self._held[job.training.faces]
 
 
-def _work(job: Job, train: Any, val: Any) -> str:
+def _work(job: ModelJob, train: Any, val: Any) -> str:
     """One job, in a worker process; returns why it failed, or nothing."""
     try:
         if job.training is not None and train is not None:
@@ -246,7 +245,7 @@ def _train(training: Training, out: Location, train: Any, val: Any) -> None:
     )
 
 
-def _predict(job: Job) -> None:
+def _predict(job: ModelJob) -> None:
     runtime: Runtime = "onnx" if is_teacher_file(job.model) else "torch"
     crops = [read_manifest(test.dataset).crop for test in job.tests.values()]
     alike = not any(crop_differences(crop, crops[0], ("scale", "align", "size")) for crop in crops)
@@ -261,10 +260,10 @@ def _predict(job: Job) -> None:
         job.file(name).write_table(table.replace_schema_metadata({_KEY: test.key(digest).encode()}))
 
 
-class _Board:
+class _JobsProgress:
     """Where all jobs stand, in epochs; one that is over counts with all of its own."""
 
-    def __init__(self, jobs: Sequence[Job], left: Collection[Job], on_progress: Listener) -> None:
+    def __init__(self, jobs: Sequence[ModelJob], left: Collection[ModelJob], on_progress: Listener) -> None:
         self.failures: dict[str, str] = {}
         self._jobs = len(jobs)
         self._total = sum(job.epochs + 1 for job in jobs)  # one more for its tests
@@ -272,13 +271,13 @@ class _Board:
         self._over = {job.name: job.epochs + 1 for job in jobs if job.name not in waiting}
         self._on_progress = on_progress
 
-    def over(self, job: Job, failure: str) -> None:
+    def over(self, job: ModelJob, failure: str) -> None:
         """A job ended, with a reason where it failed."""
         self._over[job.name] = job.epochs + 1
         if failure:
             self.failures[job.name] = failure
 
-    def tell(self, running: Iterable[Job]) -> None:
+    def tell(self, running: Iterable[ModelJob]) -> None:
         """Where the jobs that are running now stand, by their curves."""
         epochs = (min(len(read_curve(job.model)), job.epochs) for job in running if job.training)
         done = sum(self._over.values()) + sum(epochs)

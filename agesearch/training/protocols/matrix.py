@@ -13,8 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agesearch.data.dataset.records import Manifest, Split, read_manifest
-from agesearch.data.dataset.selection import Part
+from agesearch.data.dataset.records import Manifest, Part, Split, read_manifest
 from agesearch.data.images.recipe import crop_differences
 from agesearch.errors import InputError
 from agesearch.machine import cores
@@ -40,7 +39,7 @@ from agesearch.training.protocols.finetune import (
     run_side_by_side,
     taken_or_new,
 )
-from agesearch.training.protocols.jobs import Job, Test, Training
+from agesearch.training.protocols.jobs import ModelJob, Test, Training
 
 MODELS = "models"
 
@@ -232,7 +231,9 @@ def _tests(data: Sequence[_Data]) -> dict[str, Test]:
     return tests
 
 
-def _trained(spec: TrainSpec, data: Sequence[_Data], tests: Mapping[str, Test], out: Location) -> list[Job]:
+def _trained(
+    spec: TrainSpec, data: Sequence[_Data], tests: Mapping[str, Test], out: Location
+) -> list[ModelJob]:
     architecture(spec.model.arch)
     jobs = []
     for item in data:
@@ -245,13 +246,13 @@ def _trained(spec: TrainSpec, data: Sequence[_Data], tests: Mapping[str, Test], 
             item.manifest.content_digest,
         )
         folder = out / MODELS / folder_name(item.name)
-        jobs.append(Job(item.name, folder, folder, training, _files(tests)))
+        jobs.append(ModelJob(item.name, folder, folder, training, _files(tests)))
     return jobs
 
 
 def _given(
     models: Sequence[str | Location], data: Sequence[_Data], tests: Mapping[str, Test], out: Location
-) -> list[Job]:
+) -> list[ModelJob]:
     if len(models) != len(data):
         raise InputError(
             f"{len(data)} datasets need as many models, in the same order, but {len(models)} are given."
@@ -261,11 +262,11 @@ def _given(
         place = Location.of(model)
         manifest = read_model_manifest(place)
         _refuse_other_crop(manifest.crop, item, place)
-        jobs.append(Job(item.name, out / MODELS / folder_name(item.name), place, None, _files(tests)))
+        jobs.append(ModelJob(item.name, out / MODELS / folder_name(item.name), place, None, _files(tests)))
     return jobs
 
 
-def _labels(jobs: Sequence[Job], data: Sequence[_Data]) -> dict[str, str]:
+def _labels(jobs: Sequence[ModelJob], data: Sequence[_Data]) -> dict[str, str]:
     """The dataset that each given model was trained on, as its own record says.
 
     A model that was trained on another dataset than the one in its place is an ``InputError``.
@@ -287,7 +288,7 @@ def _labels(jobs: Sequence[Job], data: Sequence[_Data]) -> dict[str, str]:
     return labels
 
 
-def _leak_notes(jobs: Sequence[Job], data: Sequence[_Data], tests: Mapping[str, Test]) -> list[str]:
+def _leak_notes(jobs: Sequence[ModelJob], data: Sequence[_Data], tests: Mapping[str, Test]) -> list[str]:
     """Where a model has seen faces of a test."""
     return [
         f"Tested on '{item.name}': {note}"
@@ -314,7 +315,7 @@ def _files(tests: Mapping[str, Test]) -> dict[str, Test]:
 
 
 def _rows(
-    jobs: Sequence[Job], failures: Mapping[str, str], labels: Mapping[str, str]
+    jobs: Sequence[ModelJob], failures: Mapping[str, str], labels: Mapping[str, str]
 ) -> tuple[tuple[MatrixRow, ...], tuple[str, ...]]:
     """Each model's scores; a dataset whose test has several label kinds has a column for each."""
     names = {folder_name(job.name): job.name for job in jobs}
@@ -335,7 +336,7 @@ def _rows(
     return tuple(rows), tuple(columns) or tuple(names.values())
 
 
-def _scores(job: Job, names: Mapping[str, str]) -> dict[str, KindScores]:
+def _scores(job: ModelJob, names: Mapping[str, str]) -> dict[str, KindScores]:
     found: dict[str, KindScores] = {}
     for file, name in names.items():
         predictions = job.predictions(file)
@@ -347,7 +348,7 @@ def _scores(job: Job, names: Mapping[str, str]) -> dict[str, KindScores]:
     return found
 
 
-def _validation(job: Job) -> dict[str, float]:
+def _validation(job: ModelJob) -> dict[str, float]:
     metrics = read_model_manifest(job.model).metrics
     return {name: value for name, value in metrics.items() if name.startswith("val_")}
 
