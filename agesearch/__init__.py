@@ -9,7 +9,7 @@ Every step of the command line is a function: ``ingest``, ``teach``, ``tune``, `
 ``evaluate``, ``publish``, ``load_model`` and ``Client``, with keyword arguments named as the options of the
 verb. Paths are ``str`` or path-like, or what an earlier step returned. A wrong input raises ``InputError``,
 a run that could not finish ``AgeSearchError``. Nothing is printed; ``on_progress`` and ``on_event`` hear what
-happens, and what weakens a result is a ``warnings.warn`` or among its notes.
+happens, and what weakens a result is a Python warning or one of its notes.
 
 Importing this module loads none of it: each name is loaded when it is first used.
 """
