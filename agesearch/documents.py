@@ -77,6 +77,14 @@ def load_yaml(where: str) -> Any:
     return Document(where).value
 
 
+def parse_value(text: str) -> Any:
+    """A single YAML value, read as those of documents are; ``InputError`` where it is none."""
+    try:
+        return _constructed(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise InputError(f"'{text}' is not a YAML value.") from error
+
+
 def load_spec(kind: type[SpecType], where: str) -> SpecType:
     """A spec from a YAML file; an ``InputError`` names the file and the line."""
     return Document(where).spec(kind)

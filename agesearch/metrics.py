@@ -8,6 +8,10 @@ VAL_MAE_YEARS = "val_mae_years"
 VAL_CS5 = "val_cs5"
 #: The validation MAE of always answering the training faces' median age.
 VAL_MAE_MEDIAN_YEARS = "val_mae_median_years"
+#: The standard deviation of the ages that a model answers for the validation faces.
+VAL_SPREAD_YEARS = "val_spread_years"
+#: The share of right validation faces of always answering their most frequent group.
+VAL_TOP1_MAJORITY = "val_top1_majority"
 TRAIN_LOSS = "train_loss"
 LATENCY_MS_P50 = "latency_ms_p50"
 LATENCY_MS_P95 = "latency_ms_p95"

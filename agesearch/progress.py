@@ -5,8 +5,14 @@ A stage calls a ``Listener`` with ``Progress`` values; the command line draws th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+
+#: Nothing is silent for longer than a few seconds: so often work of unknown length says that it goes on.
+_HEARTBEAT_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -27,3 +33,54 @@ Listener = Callable[[Progress], None]
 
 def silent(_: Progress) -> None:
     """The listener of callers that want no progress."""
+
+
+@contextmanager
+def waiting(on_progress: Listener, stage: str) -> Iterator[Callable[[], None]]:
+    """Say every few seconds that work of unknown length goes on, until the block ends, or calls what it is
+    given.
+    """
+    began = time.monotonic()
+
+    def note() -> str:
+        return f"{time.monotonic() - began:.0f} s"
+
+    on_progress(Progress(stage, 0))
+    with ExitStack() as stack:
+        stack.callback(lambda: on_progress(Progress(stage, 1, 1, note=note())))
+        stack.enter_context(_heartbeat(lambda: on_progress(Progress(stage, 0, note=note()))))
+        yield stack.close
+
+
+@contextmanager
+def repeated(on_progress: Listener) -> Iterator[Listener]:
+    """A listener that says its last words again every few seconds: a unit of work may take longer."""
+    last: list[Progress] = []
+
+    def listen(update: Progress) -> None:
+        last[:] = [update]
+        on_progress(update)
+
+    def again() -> None:
+        for update in last:
+            on_progress(update)
+
+    with _heartbeat(again):
+        yield listen
+
+
+@contextmanager
+def _heartbeat(beat: Callable[[], None]) -> Iterator[None]:
+    over = threading.Event()
+
+    def run() -> None:
+        while not over.wait(_HEARTBEAT_S):
+            beat()
+
+    thread = threading.Thread(target=run, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

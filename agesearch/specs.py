@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from agesearch.ages import ADIENCE_GROUPS, MAX_AGE
 from agesearch.documents import (
@@ -36,6 +36,8 @@ __all__ = [
     "OrderTrainSpec",
     "Range",
     "RungSpec",
+    "Seed",
+    "Seeded",
     "Spec",
     "SpecType",
     "SplitSpec",
@@ -52,6 +54,15 @@ __all__ = [
 
 #: What a single-valued field holds.
 Scalar = str | int | float | bool
+
+#: Where random draws start: what the generators of NumPy, torch and Optuna all take.
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class Seeded(Spec):
+    """A seed alone, for what has no other spec."""
+
+    seed: Seed = 0
 
 
 class DetectorIdentity(Spec):
@@ -91,7 +102,7 @@ class SplitSpec(Spec):
 
     val: float = Field(0.15, ge=0.0, lt=1.0)
     test: float = Field(0.15, ge=0.0, lt=1.0)
-    seed: int = 0
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _leaves_training_faces(self) -> Self:
@@ -160,7 +171,7 @@ class AugmentSpec(Spec):
     strength: float = Field(1.0, ge=0.0, le=3.0)
     policy: Literal["default", "greco"] = "default"
     views: int = Field(0, ge=0, le=1000)
-    view_seed: int = Field(0, ge=-(2**63), lt=2**63)
+    view_seed: Seed = 0
 
     @property
     def fixed_views(self) -> int:
@@ -219,11 +230,6 @@ class DistillSpec(Spec):
     rkd_distance_weight: float = Field(0.0, ge=0.0)
     rkd_angle_weight: float = Field(0.0, ge=0.0)
 
-    @field_validator("teacher_bound", mode="before")
-    @classmethod
-    def _off_is_a_name(cls, value: Any) -> Any:
-        return "off" if value is False else value  # YAML reads a bare 'off' as false
-
 
 class OptimSpec(Spec):
     """How the weights are learnt: by default AdamW with a warm-up and a cosine decay over the epochs.
@@ -270,7 +276,7 @@ class OrderTrainSpec(Spec):
     augment: AugmentSpec = AugmentSpec()
     order: OrderSpec = OrderSpec()
     share_of_faces: float = Field(1.0, gt=0.0, le=1.0)
-    seed: int = 0
+    seed: Seed = 0
 
 
 class ComputeSpec(Spec):
@@ -298,11 +304,11 @@ class TrainSpec(Spec):
     distill: DistillSpec = DistillSpec()
     compute: ComputeSpec = ComputeSpec()
     share_of_faces: float = Field(1.0, gt=0.0, le=1.0)
-    seed: int = 0
+    seed: Seed = 0
 
 
 def _off_as_none(value: Any) -> Any:
-    return None if value is False or value == "off" else value  # YAML reads a bare 'off' as false
+    return None if value == "off" else value
 
 
 def _on_or_off(value: Any) -> Any:
@@ -425,7 +431,7 @@ class StudySpec(Spec):
     """
 
     description: str = ""
-    seed: int = 0
+    seed: Seed = 0
     trials: int = Field(20, ge=1, le=1_000_000)
     startup_trials: int = Field(8, ge=1)
     sampler: Literal["ehvi", "tpe", "random", "grid"] = "ehvi"

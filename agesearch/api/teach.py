@@ -55,7 +55,7 @@ def teach(
 
     >>> teacher = agesearch.teach(data="faces", arch="lcnet_050", input_size=48, epochs=1, out="teacher")
     >>> sorted(teacher.metrics)[-3:]
-    ['val_cs5', 'val_mae_median_years', 'val_mae_years']
+    ['val_mae_median_years', 'val_mae_years', 'val_spread_years']
 
     Called again with the same arguments it goes on with a killed training, and returns a finished teacher as
     it is.

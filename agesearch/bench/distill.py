@@ -43,7 +43,7 @@ from agesearch.models.zoo import build
 from agesearch.progress import Listener, Progress, silent
 from agesearch.specs import AugmentSpec, ModelSpec, OptimSpec, TrainSpec
 from agesearch.storage import Location, exclusive
-from agesearch.training.batches import Batch, FacePool, PoolSource, Source
+from agesearch.training.batches import Batch, BatchSource, FacePool, PoolSource
 from agesearch.training.loop import Trainer, use_threads
 
 STUDENT = ModelSpec(arch="mobilenetv3_small_100", input_size=96)
@@ -193,6 +193,7 @@ class _Online:
 
     def __init__(self, source: PoolSource, teacher: Predictor, input_size: int) -> None:
         self.faces, self.steps = source.faces, source.steps
+        self.rank, self.world = source.rank, source.world
         self._source, self._teacher, self._size = source, teacher, input_size
 
     def epoch(self, index: int) -> Iterator[Batch]:
@@ -211,7 +212,7 @@ def _kinds(
     whole = spec.with_values({"model.input_size": stored_size})
     fresh = spec.with_values({"augment.views": 0})
     online = _Online(PoolSource(FacePool([bare], stored_size), whole), teacher, spec.model.input_size)
-    sources: dict[str, Source] = {
+    sources: dict[str, BatchSource] = {
         FRESH: PoolSource(FacePool([bare], spec.model.input_size), fresh),
         PLAIN: PoolSource(FacePool([bare], spec.model.input_size), spec),
         CACHED: PoolSource(FacePool([columns], spec.model.input_size), spec),
@@ -224,7 +225,11 @@ def _kinds(
 
 
 def _trainer(
-    spec: TrainSpec, source: Source, columns: Mapping[str, npt.NDArray[Any]], has_teacher: bool, out: Location
+    spec: TrainSpec,
+    source: BatchSource,
+    columns: Mapping[str, npt.NDArray[Any]],
+    has_teacher: bool,
+    out: Location,
 ) -> Trainer:
     net = build(spec.model)
     task = DistillTask(net, spec.distill, has_labels=True, has_teacher=has_teacher)

@@ -9,6 +9,7 @@ import typer
 
 from agesearch.cli.common import AddressOption, JsonOption, err, out, print_json, shown_progress, table
 from agesearch.cli.dataset_notes import tell_empty_splits
+from agesearch.cli.stopping import goes_on, stopped
 
 _EXAMPLE = "Example: agesearch annotate --teacher teacher --data unlabelled --max-spread 8 --out annotated"
 
@@ -67,6 +68,7 @@ def annotate(
     }
     spec = parse_spec(AnnotateSpec, options, "the options")
     with (
+        stopped(lambda: goes_on("The teacher's answers so far", data)),
         shown_progress() as on_progress,
         ray_session(address, on_progress=on_progress) if address else nullcontext(),
     ):

@@ -9,6 +9,7 @@ from rich.markup import escape
 
 from agesearch.cli.common import AddressOption, JsonOption, err, out, print_json, shown_progress, table
 from agesearch.cli.finetune import ConcurrencyOption
+from agesearch.cli.stopping import goes_on, stopped
 
 if TYPE_CHECKING:
     from agesearch.training.comparison.records import MethodComparison
@@ -52,7 +53,10 @@ def compare(
     if split not in (Split.TEST, Split.VAL):
         raise unknown_name("split to compare on", split, (Split.TEST, Split.VAL))
     methods = load_methods(specs, reference=reference, scale=scale)
-    with shown_progress() as on_progress:
+    with (
+        stopped(lambda: goes_on("Finished trainings and whole epochs", out_folder)),
+        shown_progress() as on_progress,
+    ):
         record = run_comparison(
             methods,
             data,

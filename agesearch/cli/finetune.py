@@ -9,6 +9,7 @@ from rich.markup import escape
 
 from agesearch.cli.common import AddressOption, JsonOption, err, out, print_json, shown_progress, table
 from agesearch.cli.publish import RegistryOption
+from agesearch.cli.stopping import goes_on, stopped
 
 if TYPE_CHECKING:
     from agesearch.training.protocols.finetune import Finetuning
@@ -62,7 +63,10 @@ def finetune(
     values = {} if epochs is None else {"optim.epochs": epochs}
     values |= parse_changes(changes or [])
     spec = finetune_spec(recipe, start, read_model_manifest(start), values, scale)
-    with shown_progress() as on_progress:
+    with (
+        stopped(lambda: goes_on("Finished turns and whole epochs", out_folder)),
+        shown_progress() as on_progress,
+    ):
         record = run_finetune(
             start,
             data,

@@ -1,4 +1,4 @@
-"""Waiting for Ctrl-C or SIGTERM, so that what was started can be taken down in order."""
+"""Ctrl-C and SIGTERM: waiting for them, and what is said where they end work."""
 
 from __future__ import annotations
 
@@ -10,7 +10,29 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+import typer
+
+from agesearch.cli.common import say
+from agesearch.cli.quiet import EXIT_INTERRUPTED
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def stopped(kept: Callable[[], str]) -> Iterator[None]:
+    """End with exit code 130 where Ctrl-C or SIGTERM interrupts the block, after saying what ``kept`` tells:
+    what is kept, and how to go on.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"Stopped. {kept()}")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def goes_on(kept: str, folder: str) -> str:
+    """What a command says that keeps what it did, and goes on with it when it is run again."""
+    return f"{kept} are kept in '{folder}': the same command goes on."
 
 
 @contextmanager

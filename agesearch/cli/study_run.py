@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from agesearch.cli.common import out, print_json, say, shown_progress, table
 from agesearch.cli.quiet import EXIT_INTERRUPTED
+from agesearch.cli.stopping import stopped
 from agesearch.errors import AgeSearchError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def watch(
     from agesearch.cli.tune_view import shown_study
     from agesearch.search.tracking.feed import tracked
 
-    with _stopped(folder), shown_study() as view, tracked(log or [], view) as listener:
+    with stopped(lambda: _how_to_go_on(folder)), shown_study() as view, tracked(log or [], view) as listener:
         result = run(listener)
     _conclude(result, as_json)
 
@@ -88,16 +88,6 @@ def go_on(
         )
 
     watch(study, run, log=log, as_json=as_json)
-
-
-@contextmanager
-def _stopped(folder: str) -> Iterator[None]:
-    """Ctrl-C during preparation, or a third one while the study stops, ends at once."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        say(f"Stopped. {_how_to_go_on(folder)}")
-        raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
 def _how_to_go_on(folder: str) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from agesearch.cli.common import AddressOption, JsonOption, err, out, print_json, shown_progress, table
+from agesearch.cli.stopping import goes_on, stopped
 
 if TYPE_CHECKING:
     from agesearch.distill.target_store import Stored
@@ -82,6 +83,7 @@ def targets(
         err.print(f"Note: {note}", highlight=False, markup=False, soft_wrap=True)
     found = {}
     with (
+        stopped(lambda: goes_on("The answers so far", data)),
         shown_progress() as on_progress,
         ray_session(address, on_progress=on_progress) if address else nullcontext(),
     ):

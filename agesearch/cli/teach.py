@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.markup import escape
 
 from agesearch.cli.common import AddressOption, JsonOption, err, out, print_json, shown_progress
+from agesearch.cli.stopping import stopped
 from agesearch.metrics import (
     VAL_CS5,
     VAL_EXACT_MATCH,
@@ -72,7 +74,7 @@ def teach(
     """
     from agesearch.api.teach import teach as run_teach
 
-    with shown_progress() as on_progress:
+    with stopped(lambda: _kept(out_folder, epochs)), shown_progress() as on_progress:
         taught = run_teach(
             data=data,
             arch=arch,
@@ -102,6 +104,7 @@ def teach(
         _tell_order(taught, length)
     else:
         _tell(taught)
+    _warn(taught.metrics)
     err.print(f"Written to {escape(out_folder)}.", highlight=False, soft_wrap=True)
 
 
@@ -127,3 +130,22 @@ def _tell(taught: Teacher) -> None:
     else:
         good = f"[bold]{found[VAL_TOP1]:.1%}[/bold] of the validation faces in the right age group"
     out.print(f"Teacher {model.arch} at {model.input_size} px: {good}.", highlight=False, soft_wrap=True)
+
+
+def _warn(metrics: Mapping[str, float]) -> None:
+    from agesearch.training.collapse import collapse
+
+    fault = collapse(metrics)
+    if fault:
+        err.print(f"Warning: {fault}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+
+
+def _kept(folder: str, epochs: int) -> str:
+    """What a training that was stopped leaves, and how to go on."""
+    from agesearch.storage import Location
+    from agesearch.training.checkpoint import epochs_saved
+
+    done = epochs_saved(Location.of(folder))
+    if done is None:
+        return f"No epoch had ended, so '{folder}' holds nothing to go on from: the same command starts anew."
+    return f"{done} of {epochs} epochs are kept in '{folder}': the same command goes on after them."

@@ -43,8 +43,8 @@ from agesearch.distill.stored_answers import AgeTeacher, age_teacher
 from agesearch.distill.targets import PLAIN_VIEW, TARGETS, compute
 from agesearch.errors import AgeSearchError, InputError
 from agesearch.models.identity import crop_notes, read_model_manifest
-from agesearch.progress import Listener, Progress, silent
-from agesearch.specs import Spec, digest_of
+from agesearch.progress import Listener, Progress, silent, waiting
+from agesearch.specs import Seed, Spec, digest_of
 from agesearch.storage import Location, exclusive
 
 #: A face's confidence is the mass of its PMF within so many years of its age, as CS@5 counts errors.
@@ -70,7 +70,7 @@ class AnnotateSpec(Spec):
     max_spread: float | None = Field(None, gt=0.0)
     min_confidence: float | None = Field(None, gt=0.0, le=1.0)
     per_decade: int | None = Field(None, ge=1)
-    seed: int = 0
+    seed: Seed = 0
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,8 @@ def annotate(
     check_output(target, replace=replace)
     (answers,) = compute(asked, folder, None, on_progress).files
     reader = _Reader(folder, StoredAnswers(answers, asked.column), options)
-    census = _count(reader, options)
+    with waiting(on_progress, "counting faces"):
+        census = _count(reader, options)
     if not census.annotated:
         raise InputError(
             f"No face of '{folder}' would be annotated: all have labels, or none is confident enough. Look "
@@ -215,7 +216,9 @@ class _Copy:
         self._out, self._spec, self._census, self._teacher = out, spec, census, teacher
         self._kind = source.label_kind if census.labelled else None
         licences = [f"faces: {source.licence}", *(f"{name}: {text}" for name, text in facts.licences.items())]
-        told = f"{facts.faces:,} faces have no true age, but one estimated by the teacher {facts.teacher}."
+        estimated = (
+            f"{facts.faces:,} faces have no true age, but one estimated by the teacher {facts.teacher}."
+        )
         self.writer = DatasetWriter(
             out,
             name=f"{source.name}-annotated",
@@ -224,7 +227,11 @@ class _Copy:
             crop=source.crop,
             detector=source.detector,
             turns=source.turns,
-            notes=(*source.notes, told, *crop_notes(teacher.where, source.crop, "its ages may be poor")),
+            notes=(
+                *source.notes,
+                estimated,
+                *crop_notes(teacher.where, source.crop, "its ages may be poor"),
+            ),
             parts=source.parts,
             annotation=facts,
             replace=replace,

@@ -102,10 +102,14 @@ def _uncompiled(backbone: nn.Module) -> AbstractContextManager[Any]:
 
 
 def feature_mse(projected: Tensor, features: Tensor) -> Tensor:
-    """Mean squared difference over the features: one value a face [B]."""
+    """The mean over f of ``(h_f - t_f)^2``: one value a face [B].
+
+    h is ``projected`` [B, F], the student's stage after its projection; t ``features`` [B, F], the order
+    teacher's.
+    """
     return ((projected - features) ** 2).mean(dim=-1)
 
 
 def feature_cosine(projected: Tensor, features: Tensor) -> Tensor:
-    """One minus the cosine between the two: one value a face [B]."""
+    """``1 - cos(h, t)``: one value a face [B], 0..2; h and t as in ``feature_mse``."""
     return 1 - cosine_similarity(projected, features, dim=-1)

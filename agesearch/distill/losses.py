@@ -18,7 +18,6 @@ from torch import Tensor
 from agesearch.distill import pmf_losses as pmf
 from agesearch.distill.hints import feature_cosine, feature_mse
 from agesearch.distill.relations import angle_loss, distance_loss
-from agesearch.errors import unknown_name
 from agesearch.models.heads.table import Head
 from agesearch.specs import DistillSpec
 
@@ -143,15 +142,8 @@ LOSSES: dict[str, Loss] = {
 HINT_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"mse": feature_mse, "cosine": feature_cosine}
 
 
-def loss_named(name: str) -> Loss:
-    """A row of the table; an unknown name is an ``InputError`` that lists the known ones."""
-    if name not in LOSSES:
-        raise unknown_name("loss", name, LOSSES)
-    return LOSSES[name]
-
-
-def judged(loss: Loss, targets: Targets) -> Tensor:
-    """1 for each face [B] that the loss has a target for, else 0."""
+def target_mask(loss: Loss, targets: Targets) -> Tensor:
+    """1 for each face of a batch that the loss has a target for, else 0: float ``[B]``."""
     if loss.needs == "age":
         return torch.isfinite(targets.age).to(targets.label_pmf.dtype)
     if loss.needs == "label":
@@ -161,14 +153,17 @@ def judged(loss: Loss, targets: Targets) -> Tensor:
     return torch.ones_like(targets.age)
 
 
-def bounded(loss: Loss, targets: Targets) -> bool:
-    """Whether the teacher bound judges this loss: it follows a teacher's PMF."""
+def follows_teacher_pmf(loss: Loss, targets: Targets) -> bool:
+    """Whether a loss pulls towards a teacher's PMF, so that the teacher bound holds for it."""
     from_pmf = loss.needs == "relations" and targets.teacher_features is None
     return loss.needs == "teacher" or from_pmf
 
 
 def teacher_trust(logits: Tensor, targets: Targets, spec: DistillSpec) -> Tensor:
-    """How much of what follows the teacher's PMF counts for each face [B]: see ``pmf_losses.trust``."""
+    """How much of what follows the teacher's PMF counts for each face, 0..1 ``[B]``: 1 for all where
+    ``spec.teacher_bound`` is off or there is no teacher, else ``pmf_losses.trust`` of the student's
+    ``logits`` ``[B, 101]``.
+    """
     if spec.teacher_bound == "off" or targets.teacher_pmf is None:
         return torch.ones_like(targets.age)
     drop = spec.teacher_bound == "drop"

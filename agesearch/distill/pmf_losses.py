@@ -1,8 +1,16 @@
 """Losses on age distributions: formulas between a student's logits and a label or a teacher's PMF.
 
-Shapes: ``logits`` [B, 101] (their softmax is the student's PMF), PMFs [B, 101], ages [B] in years; each loss
-gives one value a face [B], but for the correlation within a batch. Which of them a task adds up is said by
-the table in ``agesearch.distill.losses``.
+Notation, for each face of a batch of B:
+
+    z     ``logits`` [B, 101], the student's, for the ages 0..100 in years
+    q     softmax(z), the student's PMF; q_T = softmax(z / T)
+    p     ``teacher_pmf`` [B, 101]; p_T is proportional to p^(1/T): the PMF whose logits are divided by T
+    T     ``temperature``, > 0, without a unit
+    y     ``age`` [B] in years, NaN where unknown; ``label_pmf`` [B, 101], zero where there is no label
+    E[q]  the expected age in years, the sum over ages a of a q(a)
+
+Each loss gives one value a face [B], in the unit that it names, but for the correlation within a batch, a
+scalar. Which of them a task adds up is said by the table in ``agesearch.distill.losses``.
 """
 
 from __future__ import annotations
@@ -20,28 +28,26 @@ _LEAST_MASS = 2.0**-24
 _LEFT_OUT = -1e30
 
 
-def kl_to_label(logits: Tensor, label_pmf: Tensor) -> Tensor:
-    """KL(label || student) (DLDL, Gao 2017)."""
-    return kl_divergence(label_pmf, torch.log_softmax(logits, dim=-1))
-
-
 def mean_l1(logits: Tensor, age: Tensor) -> Tensor:
-    """Absolute error of the student's expected age in years (DLDL-v2, Gao 2018)."""
+    """``|E[q] - y|`` in years (DLDL-v2, Gao 2018)."""
     return (expectation(torch.softmax(logits, dim=-1)) - age).abs()
 
 
 def mean_l2(logits: Tensor, age: Tensor, label_pmf: Tensor) -> Tensor:
-    """Squared error of the student's expected age in years^2 to the label's mean (see ``label_mean``)."""
+    """``(E[q] - m)^2`` in years^2, m the label's age, or the middle of its group (``label_mean``)."""
     return (expectation(torch.softmax(logits, dim=-1)) - label_mean(label_pmf, age)) ** 2
 
 
 def scalar_l2(logits: Tensor, teacher_pmf: Tensor) -> Tensor:
-    """Squared error in years^2 of the student's expected age to the teacher's (Greco 2021)."""
+    """``(E[q] - E[p])^2`` in years^2 (Greco 2021)."""
     return (expectation(torch.softmax(logits, dim=-1)) - expectation(teacher_pmf)) ** 2
 
 
 def softened_kl(logits: Tensor, teacher_pmf: Tensor, temperature: float, standardise: bool = False) -> Tensor:
-    """T^2 KL(teacher_T || student_T) (Hinton 2015); T^2 keeps the size of the gradient."""
+    """``T^2 KL(p_T || q_T)`` in nats (Hinton 2015); T^2 keeps the size of the gradient.
+
+    ``standardise`` z-scores the logits of both first: see ``softened_pair``.
+    """
     log_student, teacher = softened_pair(logits, teacher_pmf, temperature, standardise)
     return temperature**2 * kl_divergence(teacher, log_student)
 
@@ -56,13 +62,14 @@ def decoupled_kl(
     window: int,
     standardise: bool = False,
 ) -> Tensor:
-    """T^2 (alpha TCKD + beta NCKD) (DKD, Zhao 2022), the target being a window of ages.
+    """``T^2 (alpha TCKD + beta NCKD)`` in nats (DKD, Zhao 2022), the target being a window of ages.
 
-    TCKD is the KL where all ages outside the window are one class, NCKD that between the distributions
-    outside, normalised there. So a window of one age gives the paper's loss; and with alpha 1 and the
-    teacher's mass outside as beta, any window gives the plain KL.
+    ``alpha`` and ``beta`` weigh the two, ``window`` is in years. TCKD is the KL where all ages outside the
+    window are one class, NCKD that between the distributions outside, normalised there. So a window of one
+    age gives the paper's loss; and with alpha 1 and the teacher's mass outside as beta, any window gives the
+    plain KL.
 
-    The window is ``window`` years to both sides of the teacher's expected age (the paper's target is the
+    The window reaches ``window`` years to both sides of the teacher's expected age (the paper's target is the
     label's class): so faces without a label have one, it holds the teacher's own mass, and a wrong label does
     not turn the teacher's knowledge into "non-target".
     """
@@ -77,14 +84,16 @@ def decoupled_kl(
 
 
 def correlation_between(logits: Tensor, teacher_pmf: Tensor, temperature: float) -> Tensor:
-    """T^2 (1 - Pearson's correlation over the ages of a face) (DIST's inter-class term, Huang 2022)."""
+    """``T^2 (1 - r)``, r Pearson's correlation of q_T and p_T over the ages of a face (DIST's inter-class
+    term, Huang 2022).
+    """
     student, teacher = torch.softmax(logits / temperature, dim=-1), soften(teacher_pmf, temperature)
     return temperature**2 * (1 - _correlation(student, teacher, torch.ones_like(teacher), dim=-1))
 
 
 def correlation_within(logits: Tensor, teacher_pmf: Tensor, temperature: float, weight: Tensor) -> Tensor:
-    """T^2 (1 - Pearson's correlation over the faces of the batch), the mean over ages, a scalar (DIST's
-    intra-class term, Huang 2022).
+    """``T^2 (1 - r)``, r Pearson's correlation of q_T and p_T at one age over the faces of the batch; the
+    mean over ages, a scalar (DIST's intra-class term, Huang 2022).
 
     ``weight`` [B] is what each face counts. An age that no teacher and student give mass to correlates with
     nothing: it adds a constant.
@@ -95,13 +104,13 @@ def correlation_within(logits: Tensor, teacher_pmf: Tensor, temperature: float, 
 
 
 def cdf_l1(logits: Tensor, teacher_pmf: Tensor) -> Tensor:
-    """Wasserstein-1 distance in years: the area between the two cumulative distributions."""
+    """The Wasserstein-1 distance of q and p in years: the area between their cumulative distributions."""
     difference = torch.softmax(logits, dim=-1) - teacher_pmf
     return difference.cumsum(dim=-1).abs().sum(dim=-1)
 
 
 def soften(pmf: Tensor, temperature: float) -> Tensor:
-    """The PMF whose logits are divided by T: p^(1/T), normalised. Ages without mass stay without."""
+    """``p_T`` [B, 101] of a PMF [B, 101]: p^(1/T), normalised. Ages without mass stay without."""
     raised = pmf.pow(1.0 / temperature)
     return raised / raised.sum(dim=-1, keepdim=True)
 
@@ -109,7 +118,7 @@ def soften(pmf: Tensor, temperature: float) -> Tensor:
 def softened_pair(
     logits: Tensor, teacher_pmf: Tensor, temperature: float, standardise: bool
 ) -> tuple[Tensor, Tensor]:
-    """The student's log-PMF and the teacher's PMF at temperature T.
+    """``log q_T`` and ``p_T``, both [B, 101].
 
     ``standardise`` z-scores the logits of both first (Sun 2024), so that the student need not match their
     mean and spread. The teacher's are the logs of its PMF, at least log 2^-24.
@@ -124,7 +133,7 @@ def softened_pair(
 
 
 def z_scored(logits: Tensor) -> Tensor:
-    """Logits of mean 0 and standard deviation 1 over the ages of each face."""
+    """Logits [B, 101] with mean 0 and standard deviation 1 over the ages of each face."""
     centred = logits - logits.mean(dim=-1, keepdim=True)
     variance = (centred**2).sum(dim=-1, keepdim=True) / (logits.shape[-1] - 1)
     return centred / (variance.clamp_min(1e-12).sqrt() + 1e-7)
@@ -141,9 +150,10 @@ def trust(
     """How much of a teacher's terms counts for each face, 0..1 ``[B]`` (after the teacher bound of Chen
     2017).
 
-    1 where the teacher's age is at most ``bound`` years further from the label than the student's, or there
-    is no label; else 0 if ``drop``, or (student's error + bound) / teacher's error. An error is measured to
-    the age; where only a group is known, to its nearer end, and is 0 inside. Nothing is learnt through it.
+    1 where the teacher's age E[p] is at most ``bound`` years further from the label than the student's E[q],
+    or there is no label; else 0 if ``drop``, or (student's error + bound) / teacher's error. An error is
+    measured to the age; where only a group is known, to its nearer end, and is 0 inside. Nothing is learnt
+    through it.
     """
     with torch.no_grad():
         student = _label_error(expectation(torch.softmax(logits, dim=-1)), age, label_pmf)

@@ -1,8 +1,15 @@
 """Relations between the faces of a batch: distances and angles (RKD, Park 2019).
 
-A student's features [B, F] are compared with what a teacher makes of the same faces [B, E], another number of
-values and another scale. Each loss is a scalar; ``weight`` [B] is what each face counts, a relation counts
-the product of its faces' weights.
+Notation, for a batch of B faces:
+
+    s_i  ``student`` [B, F], the student's features of face i
+    t_i  ``teacher`` [B, E], what a teacher makes of the same face: another number of values, another scale
+    w_i  ``weight`` [B], what a face counts, 0 where it has no target; a relation counts the product of its
+         faces' weights
+    h    the Huber loss, quadratic below 1, linear above
+
+Each loss is a scalar without a unit: the weighted mean over all relations inside parts of the batch of at
+most ``MAX_FACES`` faces.
 """
 
 from __future__ import annotations
@@ -20,12 +27,12 @@ _Relation = Callable[[Tensor, Tensor], Tensor]
 
 
 def distance_loss(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
-    """Huber loss between all pairwise distances, each side's divided by their mean (RKD-D)."""
+    """``h(|s_i - s_j| / mu_s, |t_i - t_j| / mu_t)`` over all pairs, mu a side's mean distance (RKD-D)."""
     return _compared(_distances, student, teacher, weight)
 
 
 def angle_loss(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
-    """Huber loss between the cosines of the angles ijk of all triplets (RKD-A)."""
+    """``h(cos s_ijk, cos t_ijk)`` over all triplets, ijk the angle at j between i and k (RKD-A)."""
     return _compared(_angles, student, teacher, weight)
 
 

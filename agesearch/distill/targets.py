@@ -30,7 +30,7 @@ from agesearch.data.reading.teacher_outputs import AnswersWriter, answered, answ
 from agesearch.distill.stored_answers import Answer, Teacher, age_teacher, order_teacher
 from agesearch.errors import ConflictError, InputError
 from agesearch.machine import cores
-from agesearch.progress import Listener, Progress, silent
+from agesearch.progress import Listener, Progress, repeated, silent
 from agesearch.specs import AugmentSpec
 from agesearch.storage import Location, exclusive
 
@@ -153,9 +153,10 @@ def compute(
         pieces = _pieces(job, missing, faces)
         wanted = _unfinished(pieces)
         done = sum(piece.faces for piece in pieces) - sum(piece.faces for piece in wanted)
-        pace = _Pace(teacher.stage, faces * len(missing), done, on_progress)
-        for piece in _answer(teacher.ready(), job, wanted, here) if wanted else ():
-            pace.add(piece.faces)
+        with repeated(on_progress) as listener:
+            pace = _Pace(teacher.stage, faces * len(missing), done, listener)
+            for piece in _answer(teacher.ready(), job, wanted, here) if wanted else ():
+                pace.add(piece.faces)
         for view in missing:
             _join(view, [piece for piece in pieces if piece.view is view], job, teacher)
         (files[0].parent / _parts_name(data)).delete()

@@ -9,7 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from agesearch.distill.hints import Hint
-from agesearch.distill.losses import LOSSES, Answers, Loss, Targets, bounded, judged, teacher_trust
+from agesearch.distill.losses import (
+    LOSSES,
+    Answers,
+    Loss,
+    Targets,
+    follows_teacher_pmf,
+    target_mask,
+    teacher_trust,
+)
 from agesearch.errors import InputError
 from agesearch.models.zoo import AgeNet
 from agesearch.specs import DistillSpec
@@ -95,7 +103,7 @@ class DistillTask(nn.Module):
         terms: dict[str, Tensor] = {}
         total = answers.logits.new_zeros(())
         for name, loss in self.losses.items():
-            counted = (trusted if bounded(loss, targets) else weight) * judged(loss, targets)
+            counted = (trusted if follows_teacher_pmf(loss, targets) else weight) * target_mask(loss, targets)
             value = (loss.of(answers, targets, self.spec, counted) * counted).mean()
             terms[name] = value.detach()
             total = total + loss.weight(self.spec) * value

@@ -109,7 +109,7 @@ class EnsembleScorer:
 
 
 class EnsemblePredictor:
-    """The mixture of what several models say (``masses.mixture``)."""
+    """The mixture of what several models say (``to_pmf.mixture``)."""
 
     def __init__(self, members: Sequence[Predictor], shares: Sequence[float]) -> None:
         self.input_size = max(member.input_size for member in members)

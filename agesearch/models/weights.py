@@ -2,25 +2,39 @@
 ``weights_only``.
 
 A file's tensors are matched by name; where the names differ (torchvision against timm), by order and shape.
+Pretrained weights come from timm's publishers. The hub's client tries for minutes to reach a network that is
+not there, so it is asked for only once its host has answered; what lies in its cache needs no network.
 """
 
 from __future__ import annotations
 
+import threading
+import urllib.error
+import urllib.request
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, load_file
 from torch import Tensor, nn
 
-from agesearch.errors import InputError
+from agesearch.errors import InputError, first_line
+from agesearch.models.architectures import architecture
 from agesearch.models.identity import read_model_manifest
 from agesearch.models.manifest import MAX_WEIGHTS_BYTES, WEIGHTS, read_checked
 from agesearch.specs import ModelSpec
 
 _HEAD = "head."
 _CLASSIFIER_PARTS = frozenset({"classifier", "fc", "_fc", "head", "linear"})
+
+#: Seconds in which a download's host must answer.
+ANSWER_S = 5.0
+
+_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+_ELSE = "start from a weights file, --init FILE (in YAML: init: file, weights: FILE)"
 
 StateDict = dict[str, Tensor]
 
@@ -33,11 +47,42 @@ class Loaded:
     head: bool = False
 
 
+def check_start(spec: ModelSpec) -> None:
+    """An ``InputError`` where the weights that a network starts from are not there, and cannot be had now."""
+    if spec.init == "pretrained":
+        pretrained_file(spec.arch)
+    elif spec.init == "file":
+        _weights_file(str(spec.weights))
+    elif spec.init == "model":
+        read_model_manifest(str(spec.weights))
+
+
+def pretrained_file(arch: str) -> str | None:
+    """The weights of an architecture in the hub's cache; None where they have to be downloaded.
+
+    ``InputError`` where nobody publishes any, or where their host does not answer within seconds.
+    """
+    import timm
+
+    name = architecture(arch).timm_name
+    config: Any = timm.get_pretrained_cfg(name)
+    if config is None or not (config.hf_hub_id or config.url):
+        raise InputError(f"Nobody publishes pretrained weights of {arch}: {_ELSE}, or from init: random.")
+    cached = _cached(config)
+    if cached is None:
+        host = _hub() if config.hf_hub_id else str(config.url)
+        silence = _silence(host)
+        if silence:
+            raise InputError(
+                f"The pretrained weights of {arch} cannot be downloaded: {host} does not answer ({silence}). "
+                f"Connect this machine, or {_ELSE}."
+            )
+    return cached
+
+
 def read_state_dict(path: str | Path) -> StateDict:
     """Named tensors of a ``.safetensors`` or ``.pth``/``.pt`` file; nothing else in it is ever run."""
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise InputError(f"There is no weights file '{file}'.")
+    file = _weights_file(path)
     if file.stat().st_size > MAX_WEIGHTS_BYTES:
         raise InputError(f"The weights file '{file}' is larger than {MAX_WEIGHTS_BYTES // 1024**3} GiB.")
     try:
@@ -112,6 +157,55 @@ def load_model_tensors(net: nn.Module, folder: str, spec: ModelSpec) -> Loaded:
             )
     net.load_state_dict({name: tensors[name] for name in wanted}, strict=False)
     return Loaded(len(wanted), with_head)
+
+
+def _cached(config: Any) -> str | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    if not config.hf_hub_id:
+        return None
+    names = (config.hf_hub_filename,) if config.hf_hub_filename else _HUB_FILES
+    found = [try_to_load_from_cache(config.hf_hub_id, name) for name in names]
+    return next((file for file in found if isinstance(file, str)), None)
+
+
+def _hub() -> str:
+    from huggingface_hub import constants
+
+    return str(constants.ENDPOINT)
+
+
+@lru_cache(maxsize=8)
+def _silence(host: str) -> str:
+    """Why a host does not answer; nothing where it does, with whatever status."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    said = [f"no answer in {ANSWER_S:g} s"]
+
+    def ask() -> None:
+        try:
+            # Through the proxy that the environment names, if any, as the download goes.
+            urllib.request.urlopen(urllib.request.Request(host, method="HEAD"), timeout=ANSWER_S).close()
+            said[0] = ""
+        except urllib.error.HTTPError:
+            said[0] = ""
+        except (OSError, ValueError) as error:
+            said[0] = first_line(getattr(error, "reason", None) or error)
+
+    # A name that no server resolves takes longer than any timeout of a connection.
+    thread = threading.Thread(target=ask, name="pretrained weights", daemon=True)
+    thread.start()
+    thread.join(ANSWER_S)
+    return said[0]
+
+
+def _weights_file(path: str | Path) -> Path:
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise InputError(f"There is no weights file '{file}'.")
+    return file
 
 
 def _head_of(spec: ModelSpec) -> tuple[object, ...]:

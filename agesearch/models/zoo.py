@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from agesearch.errors import InputError
 from agesearch.models.architectures import ARCHITECTURES, Architecture, architecture
 from agesearch.models.heads.table import Head, build_head
-from agesearch.models.weights import Loaded, load_backbone_file, load_model_tensors
+from agesearch.models.weights import Loaded, load_backbone_file, load_model_tensors, pretrained_file
 from agesearch.specs import ModelSpec
 
 __all__ = ["ARCHITECTURES", "AgeNet", "Architecture", "architecture", "build", "untrained"]
@@ -70,7 +70,7 @@ def build(spec: ModelSpec) -> AgeNet:
         raise InputError(
             f"{spec.arch} needs an input of at least {row.min_size} px, but input_size is {spec.input_size}."
         )
-    backbone = _backbone(row, pretrained=spec.init == "pretrained")
+    backbone = _backbone(spec.arch, pretrained=spec.init == "pretrained")
     head = build_head(spec, _feature_count(backbone))
     net = AgeNet(backbone, head, *_pixels(spec, backbone), spec.input_size)
     if spec.init == "file":
@@ -93,18 +93,24 @@ def _pixels(spec: ModelSpec, backbone: nn.Module) -> tuple[Sequence[float], Sequ
     return config["mean"], config["std"]
 
 
-def _backbone(row: Architecture, *, pretrained: bool) -> nn.Module:
+def _backbone(arch: str, *, pretrained: bool) -> nn.Module:
     import timm
 
+    overlay = {"file": pretrained_file(arch)} if pretrained else {}
     try:
-        net: nn.Module = timm.create_model(row.timm_name, pretrained=pretrained, num_classes=0)
+        net: nn.Module = timm.create_model(
+            architecture(arch).timm_name,
+            pretrained=pretrained,
+            num_classes=0,
+            pretrained_cfg_overlay={name: file for name, file in overlay.items() if file},
+        )
     except Exception as error:
         if not pretrained:
             raise
-        # The hub client raises many kinds (HTTP, DNS, offline mode, missing tag); all mean the same here.
+        # The hub client raises many kinds (HTTP, a full disk, a missing tag); all mean the same here.
         raise InputError(
-            f"The pretrained weights of {row.timm_name} could not be downloaded "
-            f"({type(error).__name__}): check the network, or give a weights file with init: file."
+            f"The pretrained weights of {arch} could not be downloaded ({type(error).__name__}): check the "
+            "network, or start from a weights file: --init FILE (in YAML: init: file, weights: FILE)."
         ) from error
     return net
 

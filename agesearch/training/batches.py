@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -22,7 +21,7 @@ from agesearch.specs import AugmentSpec, TrainSpec
 KEPT_BYTES = 512 * 1024**2
 
 #: Draws the faces that ``share_of_faces`` leaves apart from the epochs, whose numbers are smaller.
-_SHARE = 2**32 - 1
+SHARE_DRAW = 2**32 - 1
 
 #: Columns that may be as heavy as the pixels: taken from where they lie, row by row. They have a teacher's
 #: answers for every view of a face ``[n, V, ...]``, or one answer ``[n, ...]``.
@@ -49,11 +48,17 @@ class Batch:
     teacher_features: FloatArray | None = None
 
 
-class Source(Protocol):
-    """Where an epoch's batches come from."""
+class BatchSource(Protocol):
+    """Where a worker's batches come from: ``faces`` of its own in ``steps`` batches an epoch.
+
+    All ``world`` workers have equally many batches, or the one that has more would wait for the others for
+    ever.
+    """
 
     faces: int
     steps: int
+    rank: int
+    world: int
 
     def epoch(self, index: int) -> Iterator[Batch]:
         """The batches of epoch ``index`` (from 0), the same ones every time it is asked."""
@@ -104,6 +109,11 @@ class FacePool:
         """The stored crops of these rows, of the size they have."""
         return [self._blocks[block]["image"][row] for block, row in self._places(rows)]
 
+    def picked(self, rows: Rows, epoch: int) -> dict[str, npt.NDArray[Any]]:
+        """All columns of these rows but the pixels ``[B, ...]``, a teacher's answers for an epoch's view."""
+        own = {name: column[rows] for name, column in self.columns.items()}
+        return own | self.answers(rows, epoch)
+
     def answers(self, rows: Rows, epoch: int) -> dict[str, npt.NDArray[Any]]:
         """A teacher's answers for the view of an epoch: columns ``[B, ...]``, none without a teacher."""
         places = self._places(rows)
@@ -130,16 +140,10 @@ class PoolSource:
 
     def __init__(self, pool: FacePool, spec: TrainSpec, *, rank: int = 0, world: int = 1) -> None:
         self._rows = kept_rows(len(pool), spec)
-        self.faces = len(self._rows) // world
-        if self.faces < 2:
-            raise InputError(
-                f"Training needs at least 2 faces a worker, but {len(self._rows)} faces have {world}."
-            )
+        self.faces, self.steps = shares(len(self._rows), spec, world)
         self._pool = pool
         self._spec = spec
-        self._rank, self._world = rank, world
-        # batch normalisation cannot learn from one face: no batch may be that small
-        self.steps = max(1, min(-(-len(self._rows) // spec.optim.batch_size), self.faces // 2))
+        self.rank, self.world = rank, world
         if pool.views:
             refuse_other_views(spec.augment, pool.views)
         self._augment = augmenter_of(spec.augment, spec.seed)
@@ -148,17 +152,31 @@ class PoolSource:
     def epoch(self, index: int) -> Iterator[Batch]:
         """The batches of epoch ``index``."""
         order = np.random.default_rng([self._spec.seed, index]).permutation(self._rows)
-        mine = order[self._rank :: self._world][: self.faces]
+        mine = order[self.rank :: self.world][: self.faces]
         for rows in np.array_split(mine, self.steps):
-            columns = {name: column[rows] for name, column in self._pool.columns.items()}
-            columns |= self._pool.answers(rows, index)
-            yield make_batch(self._images(rows, index), columns, self._spec, index)
+            yield make_batch(self._images(rows, index), self._pool.picked(rows, index), self._spec, index)
+
+    def labels(self) -> Columns:
+        """The label columns of all faces that are trained on, by whichever worker."""
+        return {name: column[self._rows] for name, column in self._pool.columns.items()}
 
     def _images(self, rows: Rows, epoch: int) -> Images:
         if self._spec.augment.fixed_views:
             return self._views.images(rows, epoch)
         ids = self._pool.columns["sample_id"][rows]
         return changed(self._pool.images(rows), ids, self._spec, self._augment, epoch)
+
+
+def shares(faces: int, spec: TrainSpec, world: int) -> tuple[int, int]:
+    """How many of ``faces`` each of ``world`` workers has in an epoch, and in how many batches.
+
+    Fewer than 2 faces a worker are an ``InputError``: batch normalisation cannot learn from one face, so no
+    batch may be that small.
+    """
+    each = faces // world
+    if each < 2:
+        raise InputError(f"Training needs at least 2 faces a worker, but {faces} faces have {world}.")
+    return each, max(1, min(-(-faces // spec.optim.batch_size), each // 2))
 
 
 class _KeptViews:
@@ -189,58 +207,17 @@ class _KeptViews:
         return changed(self._pool.crops(rows), ids, self._spec, self._augment, epoch)
 
 
-class StreamSource:
-    """Epochs over faces that do not fit in memory: ``read(epoch)`` yields columns, shuffled by its seed."""
-
-    def __init__(
-        self, read: Callable[[int], Iterator[Columns]], faces: int, batch_size: int, spec: TrainSpec
-    ) -> None:
-        self.faces = max(2, round(faces * spec.share_of_faces))
-        self.steps = -(-self.faces // batch_size)
-        self._batch_size = batch_size
-        self._read = read
-        self._spec = spec
-        self._augment = augmenter_of(spec.augment, spec.seed)
-
-    def epoch(self, index: int) -> Iterator[Batch]:
-        """The batches of epoch ``index``; a last batch of one face is left out (see ``PoolSource``)."""
-        for columns in self._thinned(self._read(index)):
-            if len(columns["sample_id"]) > 1:
-                images = columns["image"]
-                if not self._spec.augment.fixed_views:
-                    images = resized(images, self._spec.model.input_size)
-                drawn = changed(images, columns["sample_id"], self._spec, self._augment, index)
-                yield make_batch(drawn, columns, self._spec, index)
-
-    def _thinned(self, batches: Iterator[Columns]) -> Iterator[Columns]:
-        """Batches of the faces that are trained on, of the size that was asked for."""
-        if self._spec.share_of_faces == 1.0:
-            yield from batches
-            return
-        left: dict[str, npt.NDArray[Any]] = {}
-        for columns in batches:
-            kept = np.array([_drawn(str(name), self._spec) for name in columns["sample_id"]], dtype=bool)
-            more = {name: column[kept] for name, column in columns.items()}
-            left = {name: np.concatenate([left[name], more[name]]) for name in more} if left else more
-            while len(left["sample_id"]) >= self._batch_size:
-                yield {name: column[: self._batch_size] for name, column in left.items()}
-                left = {name: column[self._batch_size :] for name, column in left.items()}
-        if left:
-            yield left
+def kept_count(faces: int, spec: TrainSpec) -> int:
+    """How many faces ``share_of_faces`` leaves to train on: two at least."""
+    return min(faces, max(2, round(faces * spec.share_of_faces)))
 
 
-def kept_rows(faces: int, spec: TrainSpec) -> npt.NDArray[np.intp]:
-    """The rows that ``share_of_faces`` leaves to train on, two at least: the same ones for a seed."""
-    if spec.share_of_faces == 1.0:
+def kept_rows(faces: int, spec: TrainSpec) -> Rows:
+    """The rows that ``share_of_faces`` leaves to train on: the same ones for a seed."""
+    count = kept_count(faces, spec)
+    if count == faces:
         return np.arange(faces)
-    count = min(faces, max(2, round(faces * spec.share_of_faces)))
-    return np.sort(np.random.default_rng([spec.seed, _SHARE]).permutation(faces)[:count])
-
-
-def _drawn(sample_id: str, spec: TrainSpec) -> bool:
-    """Whether a face is among those trained on, where nobody sees all faces at once."""
-    digest = hashlib.blake2b(f"{spec.seed}/{sample_id}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest) < spec.share_of_faces * 2**64
+    return np.sort(np.random.default_rng([spec.seed, SHARE_DRAW]).permutation(faces)[:count])
 
 
 def changed(

@@ -1,7 +1,7 @@
 """Where a training stands after an epoch, in one file: what a killed run needs to go on undisturbed.
 
 The state of the epoch before is kept beside it, for the day that a disk damages the last one. What could not
-be used is told to this module's logger, and costs its epochs, never the run.
+be used is said by this module's logger, and costs its epochs, never the run.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,11 +29,15 @@ _log = logging.getLogger(__name__)
 
 StateDict = dict[str, Tensor]
 
+#: The states of a process's random generators: ``cpu``, and ``cuda`` where it has a GPU.
+RandomStates = dict[str, Tensor]
+
 
 @dataclass
 class TrainState:
-    """After ``epochs`` whole epochs: the weights, what the task trains besides, the optimiser, torch's random
-    state, the best epoch so far with its weights and metrics, and the learning curve's rows.
+    """After ``epochs`` whole epochs: the weights, what the task trains besides, the optimiser, the random
+    states of each worker by rank, the best epoch so far with its weights and metrics, and the learning
+    curve's rows.
     """
 
     spec_digest: str
@@ -40,7 +45,7 @@ class TrainState:
     student: StateDict = field(default_factory=dict)
     task: StateDict = field(default_factory=dict)
     optimiser: dict[str, Any] = field(default_factory=dict)
-    random: Tensor | None = None
+    random: list[RandomStates] = field(default_factory=list)
     best: StateDict = field(default_factory=dict)
     best_metrics: dict[str, float] = field(default_factory=dict)
     curve: list[dict[str, float]] = field(default_factory=list)
@@ -81,9 +86,35 @@ def load_state(folder: Location, spec_digest: str) -> TrainState | None:
     return None
 
 
+def epochs_saved(folder: Location) -> int | None:
+    """The epochs after which a training that was stopped would go on; None where it would start anew."""
+    for file in (folder / FILE, folder / BEFORE):
+        with suppress(Exception):  # damaged, or not there: as in ``load_state``
+            return _read(file).epochs
+    return None
+
+
 def _read(file: Location) -> TrainState:
     content = torch.load(io.BytesIO(file.read_bytes(_MAX_BYTES)), map_location="cpu", weights_only=True)
+    random = content.get("random")
+    if not isinstance(random, list):  # one tensor, or none, until the GPU's generator was kept too
+        content["random"] = [] if random is None else [{"cpu": random}]
     return TrainState(**content)
+
+
+def random_states() -> RandomStates:
+    """The states of this process's generators, of its GPU too: dropout draws from that of the device."""
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def restore_random(states: RandomStates) -> None:
+    """Set the generators to what ``random_states`` gave; that of a GPU only where there is one."""
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])
 
 
 def delete_state(folder: Location) -> None:

@@ -7,7 +7,10 @@ start on a laptop.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -21,7 +24,7 @@ MAX_RESTARTS = 2
 _FAULT = "fault.json"
 
 
-def fit_together(
+def fit_ddp(
     work: Callable[[Place], None],
     scratch: Location,
     name: str,
@@ -33,7 +36,7 @@ def fit_together(
     """Run ``work`` on every worker, in a process group of torch's where there are several.
 
     ``scratch`` holds Ray Train's own records of the run ``name`` meanwhile, in a place that all nodes see.
-    Raises the workers' own ``AgeSearchError``, or one that says what failed.
+    Raises the workers' own ``AgeSearchError``, or one that says what failed; ``KeyboardInterrupt`` on Ctrl-C.
     """
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
@@ -42,7 +45,7 @@ def fit_together(
     local, fault = workers == 1, scratch / _FAULT
     resources = {"CPU": 1.0} | ({"GPU": gpus_per_worker} if gpus_per_worker else {})
     trainer = TorchTrainer(
-        (lambda: work(_place())) if local else partial(_guarded, work, fault),
+        (lambda: work(worker_place())) if local else partial(_guarded, work, fault),
         scaling_config=ScalingConfig(
             num_workers=0 if local else workers,
             use_gpu=not local and gpus_per_worker > 0,
@@ -56,9 +59,12 @@ def fit_together(
         ),
     )
     try:
-        trainer.fit()
+        with _sigint_restored():
+            trainer.fit()
         if fault.exists():
             raise _restored(fault.read_json())
+    except SystemExit as stop:  # how Ray Train ends on Ctrl-C where there are several workers
+        raise KeyboardInterrupt from stop
     except TrainingFailedError as error:
         raise AgeSearchError(
             f"The training failed on its workers: {_cause(error)}. Run the same command to go on."
@@ -77,7 +83,8 @@ def check_workers(workers: int, cpus: float) -> None:
         )
 
 
-def _place() -> Place:
+def worker_place() -> Place:
+    """The rank and the device that Ray Train gave this process."""
     import ray.train
     from ray.train.torch import get_device
 
@@ -88,9 +95,21 @@ def _place() -> Place:
     return Place(context.get_world_rank(), world, get_device())
 
 
+@contextmanager
+def _sigint_restored() -> Iterator[None]:
+    """Ray Train leaves a handler of its own behind."""
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if main:
+            signal.signal(signal.SIGINT, before)
+
+
 def _guarded(work: Callable[[Place], None], fault: Location) -> None:
     """A worker that keeps errors of ours for the driver: whoever restarts it would only meet them again."""
-    place = _place()
+    place = worker_place()
     try:
         work(place)
     except AgeSearchError as error:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,8 +27,15 @@ from agesearch.errors import AgeSearchError
 from agesearch.models.zoo import AgeNet
 from agesearch.specs import TrainSpec
 from agesearch.storage import Location
-from agesearch.training.batches import Batch, FacePool, Source
-from agesearch.training.checkpoint import TrainState, delete_state, load_state, save_state
+from agesearch.training.batches import Batch, BatchSource, FacePool
+from agesearch.training.checkpoint import (
+    TrainState,
+    delete_state,
+    load_state,
+    random_states,
+    restore_random,
+    save_state,
+)
 from agesearch.training.curve import append_row, keep_epochs
 from agesearch.training.optim import MAX_GRADIENT_NORM, make_optimiser, rate_factor, set_rate
 from agesearch.training.validation import Target, validation_target
@@ -35,6 +43,13 @@ from agesearch.training.validation import Target, validation_target
 VALIDATION_BATCH = 64
 
 Report = Callable[[dict[str, float]], None]
+
+#: Hears where an epoch (from 0) stands: faces trained on, and faces in all.
+Tell = Callable[[int, int, int], None]
+
+
+def unheard(_: int, __: int, ___: int) -> None:
+    """The ``Tell`` of callers that want to know of whole epochs only."""
 
 
 class TrainingDiverged(AgeSearchError):  # noqa: N818 - named for what happened
@@ -84,7 +99,7 @@ class Trainer:
         self,
         net: AgeNet,
         task: DistillTask,
-        source: Source,
+        source: BatchSource,
         val: FacePool,
         spec: TrainSpec,
         out: Location,
@@ -92,6 +107,11 @@ class Trainer:
         device: torch.device | None = None,
         resume: bool = True,
     ) -> None:
+        if dist.is_initialized() and (source.rank, source.world) != (_rank(), _world()):
+            raise AgeSearchError(
+                f"Worker {_rank()} of {_world()} was given the faces of worker {source.rank} of "
+                f"{source.world}: each must have its own share."
+            )
         self.device = device or pick_device()
         self.net = net.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.spec = spec
@@ -105,8 +125,9 @@ class Trainer:
             self.net.backbone.compile()
         self.task: nn.Module = DistributedDataParallel(task) if dist.is_initialized() else task
 
-    def fit(self, report: Report) -> Fitted:
-        """Train what is left of the epochs; ``report`` gets each epoch's metrics, as in ``curve.jsonl``.
+    def fit(self, report: Report, tell: Tell = unheard) -> Fitted:
+        """Train what is left of the epochs; ``report`` gets each epoch's metrics, as in ``curve.jsonl``, and
+        ``tell`` where an epoch stands (``train_epoch``); both of the first worker alone count.
 
         Raises ``TrainingDiverged`` where the loss stops being a number.
         """
@@ -114,8 +135,9 @@ class Trainer:
             self.state.curve = keep_epochs(self.out, self.state.epochs, self.state.curve)
         for epoch in range(self.state.epochs, self.spec.optim.epochs):
             started = time.perf_counter()
-            losses = self.train_epoch(epoch)
+            losses = self.train_epoch(epoch, tell if is_first_worker() else unheard)
             self._refuse_divergence(losses, epoch)
+            _share_buffers(self.net)
             scores = self.validate()
             row = {metrics.EPOCH: float(epoch + 1), **losses, **scores}
             row[metrics.EPOCH_SECONDS] = round(time.perf_counter() - started, 3)
@@ -140,8 +162,20 @@ class Trainer:
         answers, true = self._answers()
         return self.target.scores(answers, true)
 
-    def train_epoch(self, epoch: int) -> dict[str, float]:
-        """One epoch over the source, without validation; the mean loss a face and its parts."""
+    def variety(self, fitted: Fitted) -> tuple[float, float]:
+        """The standard deviation of the best epoch's answers for the validation faces (years, where ages are
+        known), and the share of the most frequent true answer (of interest where groups are).
+        """
+        self.net.load_state_dict(fitted.weights)
+        answers, true = self._answers()
+        _, counts = np.unique(true, return_counts=True)
+        return float(np.std(answers)), float(counts.max() / len(true))
+
+    def train_epoch(self, epoch: int, tell: Tell = unheard) -> dict[str, float]:
+        """One epoch over the source, without validation; the mean loss a face and its parts.
+
+        ``tell`` hears of each step how many faces of the epoch all workers have trained on, and of how many.
+        """
         self.net.train()
         steps = self.source.steps
         sums: dict[str, Tensor] = {}
@@ -151,9 +185,10 @@ class Trainer:
             set_rate(self.optimiser, share * self.spec.optim.learning_rate)
             terms = self._step(batch)
             faces += len(batch.sample_id)
+            tell(epoch, faces * self.source.world, self.source.faces * self.source.world)
             for name, value in terms.items():
                 sums[name] = sums.get(name, torch.zeros(())) + value.detach().cpu() * len(batch.sample_id)
-        means = _summed(torch.stack([*sums.values(), torch.tensor(float(faces))]))
+        means = _summed(torch.stack([*sums.values(), torch.tensor(float(faces))]).to(self.device))
         named = dict(zip(sums, (means[:-1] / means[-1]).tolist(), strict=True))
         return {metrics.TRAIN_LOSS: named.pop("loss"), **{f"train_{name}": v for name, v in named.items()}}
 
@@ -212,11 +247,13 @@ class Trainer:
             self.state.best = weights
             self.state.best_metrics = {**scores, metrics.EPOCH: float(epoch + 1)}
         self.state.epochs = epoch + 1
-        if is_first_worker() and self.state.epochs < self.spec.optim.epochs:
+        if self.state.epochs == self.spec.optim.epochs:
+            return
+        self.state.random = _of_all_workers(random_states())
+        if is_first_worker():
             self.state.student = weights
             self.state.task = self._own.own_state()
             self.state.optimiser = self.optimiser.state_dict()
-            self.state.random = torch.get_rng_state()
             save_state(self.out, self.state)
 
     def _restored(self) -> TrainState:
@@ -226,8 +263,8 @@ class Trainer:
         self.net.load_state_dict(state.student)
         self._own.load_own_state(state.task)
         self.optimiser.load_state_dict(state.optimiser)
-        if state.random is not None:
-            torch.set_rng_state(state.random)
+        if state.random:  # fewer than workers where the run began with fewer
+            restore_random(state.random[_rank() % len(state.random)])
         return state
 
     def _refuse_divergence(self, losses: dict[str, float], epoch: int) -> None:
@@ -259,8 +296,22 @@ def _summed(values: Tensor) -> Tensor:
 
 
 def _gathered(values: FloatArray) -> FloatArray:
+    return np.concatenate(_of_all_workers(values))
+
+
+def _of_all_workers(value: Any) -> list[Any]:
+    """What each worker has, by rank."""
     if not dist.is_initialized():
-        return values
-    parts: list[FloatArray] = [values] * _world()
-    dist.all_gather_object(parts, values)
-    return np.concatenate(parts)
+        return [value]
+    parts: list[Any] = [value] * _world()
+    dist.all_gather_object(parts, value)
+    return parts
+
+
+def _share_buffers(net: nn.Module) -> None:
+    """Give all workers the first one's buffers, which are those that are saved: each has normalised its own
+    batches since DDP last did so, and would be validated with statistics that are in no file.
+    """
+    if dist.is_initialized():
+        for buffer in net.buffers():
+            dist.broadcast(buffer, src=0)

@@ -5,13 +5,13 @@ This is what a trial does inside its reused Tune actor: no process is started, n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from agesearch.data.reading.loading import resident, streamed
+from agesearch.data.reading.loading import StoredBlocks, resident
 from agesearch.distill.task import DistillTask
 from agesearch.measure.leakage import seen_by
 from agesearch.models.folder import write_model
@@ -21,19 +21,12 @@ from agesearch.models.trained_on import TrainedOn
 from agesearch.models.zoo import AgeNet, build
 from agesearch.specs import CropSpec, TrainSpec
 from agesearch.storage import Location
-from agesearch.training.batches import (
-    Columns,
-    FacePool,
-    PoolSource,
-    Source,
-    StreamSource,
-    kept_rows,
-    label_prior,
-)
+from agesearch.training.batches import FacePool, PoolSource, label_prior
 from agesearch.training.checkpoint import delete_state
 from agesearch.training.loop import ALONE, Fitted, Place, Report, Trainer, is_first_worker, use_threads
+from agesearch.training.streams import StreamSource
 
-#: Faces up to this many bytes are drawn at random from the object store; more are streamed through it.
+#: Faces up to this many bytes are drawn at random from the object store; more go through it in windows.
 RESIDENT_BYTES = 8 * 1024**3
 
 
@@ -84,8 +77,8 @@ def make_trainer(
     """A trainer for one worker: its data, the network from the spec's seed, and the task."""
     torch.manual_seed(spec.seed)
     net = build(spec.model)
-    source, labels = _source(train, spec, place)
-    prior = label_prior(labels, spec.distill.label_sigma)
+    source = _source(train, spec, place)
+    prior = label_prior(source.labels(), spec.distill.label_sigma)
     if prior is not None and not net.loaded.head:
         net.head.start_from(prior)
     task = DistillTask(
@@ -96,6 +89,8 @@ def make_trainer(
         feature_width=_feature_width(train),
     )
     pool = FacePool(resident(val), spec.model.input_size)
+    if place.rank:  # the first one's dropout would hide the same features of every worker's faces
+        torch.manual_seed(int(np.random.SeedSequence([spec.seed, place.rank]).generate_state(1)[0]))
     return Trainer(net, task, source, pool, spec, out, device=place.device, resume=resume)
 
 
@@ -147,23 +142,12 @@ def write_fitted(
     return written
 
 
-def _source(train: Any, spec: TrainSpec, place: Place) -> tuple[Source, dict[str, Any]]:
-    """The training faces, and the label columns of (a part of) them."""
+def _source(train: Any, spec: TrainSpec, place: Place) -> PoolSource | StreamSource:
+    """A worker's share of the training faces."""
     if train.size_bytes() <= RESIDENT_BYTES:
         pool = FacePool(resident(train), spec.model.input_size)
-        labels = pool.columns
-        if spec.share_of_faces < 1.0:
-            rows = kept_rows(len(pool), spec)
-            labels = {name: column[rows] for name, column in labels.items()}
-        return PoolSource(pool, spec, rank=place.rank, world=place.world), labels
-    mine = train.split(place.world, equal=True)[place.rank]
-    size = max(2, spec.optim.batch_size // place.world)
-
-    def read(epoch: int) -> Iterator[Columns]:
-        return streamed(mine, size, spec.seed * 100_003 + epoch)
-
-    source = StreamSource(read, mine.count(), size, spec)
-    return source, {name: np.asarray(column) for name, column in mine.take_batch(4096).items()}
+        return PoolSource(pool, spec, rank=place.rank, world=place.world)
+    return StreamSource(StoredBlocks(train), spec, rank=place.rank, world=place.world)
 
 
 def _feature_width(train: Any) -> int:

@@ -7,7 +7,6 @@ again with the same settings and data, a killed training goes on from its last w
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +19,6 @@ from agesearch.data.images.augment import Augmenter
 from agesearch.data.reading.sequences import Rows, Sequences
 from agesearch.distill.order_losses import order_loss
 from agesearch.distill.sorting import Seen, answers, quality_of, sorting
-from agesearch.errors import ConflictError
 from agesearch.measure.intervals import Persons
 from agesearch.models.architectures import architecture
 from agesearch.models.order_net import (
@@ -32,15 +30,22 @@ from agesearch.models.order_net import (
     write_order,
 )
 from agesearch.models.prepare import resized
-from agesearch.progress import Listener, Progress, silent
+from agesearch.models.weights import check_start
+from agesearch.progress import Listener, Progress, silent, waiting
 from agesearch.specs import OrderTrainSpec
 from agesearch.storage import Location, exclusive
-from agesearch.training.checkpoint import TrainState, delete_state, load_state, save_state
-from agesearch.training.curve import append_row, keep_epochs
+from agesearch.training.checkpoint import (
+    TrainState,
+    delete_state,
+    load_state,
+    random_states,
+    restore_random,
+    save_state,
+)
+from agesearch.training.curve import TELL_S, append_row, keep_epochs
 from agesearch.training.loop import TrainingDiverged, pick_device, use_threads
 from agesearch.training.optim import MAX_GRADIENT_NORM, make_optimiser, rate_factor, set_rate
-
-RUN = "run.json"
+from agesearch.training.output import RUN, is_finished
 
 
 def teach_order(
@@ -62,10 +67,11 @@ def teach_order(
     architecture(spec.model.arch)
     order_loss(spec.order.loss)
     identity = {"spec": spec.model_dump(mode="json"), "data": manifest.content_digest}
-    done = _taken(target, identity)
-    if done is not None:
-        return done
-    train, val = read_arrays(folder, Split.TRAIN), read_arrays(folder, Split.VAL)
+    if is_finished(target, identity, ORDER):
+        return read_order_manifest(target)
+    check_start(spec.model)
+    with waiting(on_progress, "reading faces"):
+        train, val = read_arrays(folder, Split.TRAIN), read_arrays(folder, Split.VAL)
     for faces in (train, val):
         Sequences(faces.age, spec.order.length, spec.order.gap)  # says now what is wrong with them
     with exclusive(target, "The teacher"):
@@ -127,7 +133,7 @@ class _Sorter:
         for epoch in range(self._state.epochs, total):
             on_progress(Progress("training", epoch, total, note=note))
             started = time.perf_counter()
-            loss = self._epoch(epoch)
+            loss = self._epoch(epoch, on_progress)
             tau, exact = self._sorted()
             scores = {metrics.VAL_KENDALL_TAU: tau, metrics.VAL_EXACT_MATCH: exact}
             seconds = round(time.perf_counter() - started, 3)
@@ -154,8 +160,9 @@ class _Sorter:
     def _sorted(self) -> tuple[float, float]:
         return sorting(self.seen(self._val), self._spec.order.length, self._spec.order.gap)
 
-    def _epoch(self, epoch: int) -> float:
+    def _epoch(self, epoch: int, on_progress: Listener) -> float:
         """The mean loss a sequence."""
+        epochs, reported = self._spec.optim.epochs, time.monotonic()
         generator = np.random.default_rng([self._spec.seed, epoch])
         self.net.train()
         total = torch.zeros((), device=self._device)
@@ -163,6 +170,10 @@ class _Sorter:
             share = rate_factor(epoch * self._steps + index, self._steps, self._spec.optim)
             set_rate(self._optimiser, share * self._spec.optim.learning_rate)
             total += self._step(self._sequences.draw(self._count, generator), epoch)
+            if time.monotonic() - reported > TELL_S:
+                reported = time.monotonic()
+                note = f"epoch {epoch + 1}: {index + 1:,} of {self._steps:,} steps"
+                on_progress(Progress("training", epoch, epochs, note=note))
         mean = float(total) / self._steps
         if not np.isfinite(mean):
             delete_state(self._out)
@@ -194,7 +205,7 @@ class _Sorter:
         self._state.epochs = epoch + 1
         self._state.student = weights
         self._state.optimiser = self._optimiser.state_dict()
-        self._state.random = torch.get_rng_state()
+        self._state.random = [random_states()]
         save_state(self._out, self._state)
 
     def _restored(self) -> TrainState:
@@ -203,18 +214,6 @@ class _Sorter:
             return TrainState(self._spec.digest())
         self.net.load_state_dict(state.student)
         self._optimiser.load_state_dict(state.optimiser)
-        if state.random is not None:
-            torch.set_rng_state(state.random)
+        if state.random:
+            restore_random(state.random[0])
         return state
-
-
-def _taken(out: Location, identity: dict[str, Any]) -> OrderManifest | None:
-    """The finished teacher of the same run; None where there is none yet, a ``ConflictError`` for another."""
-    names = {child.name for child in out.children()} - {".lock"}
-    if not names:
-        return None
-    if RUN not in names or (out / RUN).read_json() != identity:
-        raise ConflictError(
-            f"'{out}' holds other things, or a teacher with other settings or data: choose another --out."
-        )
-    return read_order_manifest(out) if ORDER in names else None

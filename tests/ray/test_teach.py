@@ -7,9 +7,14 @@ import typer
 from training_faces import SPEC, write_faces
 from typer.testing import CliRunner
 
+from agesearch.ages import expected_age
 from agesearch.cli.teach import add_to
+from agesearch.data.dataset.arrays import read_arrays
+from agesearch.data.dataset.records import Split
 from agesearch.errors import ConflictError, InputError
+from agesearch.measure.accuracy import mae
 from agesearch.models.folder import load_net
+from agesearch.models.predict import open_predictor
 from agesearch.progress import Progress
 from agesearch.storage import Location
 from agesearch.training.curve import read_curve
@@ -37,8 +42,11 @@ def test_a_teacher_beats_the_median_and_is_kept_as_it_is(faces: Path, tmp_path: 
         teach(SPEC, str(faces), str(tmp_path / "t"))
 
 
-def test_two_workers_train_together(faces: Path, tmp_path: Path) -> None:
+def test_two_workers_save_the_network_whose_error_is_recorded(faces: Path, tmp_path: Path) -> None:
     manifest = teach(SPEC, str(faces), str(tmp_path / "t"), workers=2)
+    val = read_arrays(str(faces), Split.VAL)
+    found = expected_age(open_predictor(str(tmp_path / "t"), "torch").pmf(val.images))
+    assert mae(found, val.age) == pytest.approx(manifest.metrics["val_mae_years"], abs=1e-3)
     rows = read_curve(Location.of(tmp_path / "t"))
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     assert rows[-1]["train_loss"] < rows[0]["train_loss"]

@@ -11,6 +11,7 @@ from training_faces import CROP, SPEC, write_faces
 from agesearch.ages import expected_age
 from agesearch.data.dataset.arrays import read_arrays
 from agesearch.data.dataset.records import Split
+from agesearch.data.reading import loading
 from agesearch.data.reading.loading import load_split
 from agesearch.distill import targets as targets_module
 from agesearch.distill.targets import teacher_targets
@@ -20,7 +21,7 @@ from agesearch.models.identity import read_model_manifest
 from agesearch.models.predict import open_predictor
 from agesearch.progress import Progress
 from agesearch.storage import Location
-from agesearch.training import run
+from agesearch.training import run, streams
 from agesearch.training.run import train_student
 
 pytestmark = pytest.mark.usefixtures("ray_local")
@@ -107,6 +108,20 @@ def test_faces_too_many_to_hold_are_streamed(
     _train(faces, tmp_path / "streamed", report=reports.append)
     assert [report["epoch"] for report in reports] == [1, 2, 3]
     assert reports[-1]["train_loss"] < reports[0]["train_loss"]
+
+
+def test_a_stream_sorted_by_age_is_learnt_from_as_well_as_faces_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the order of its rows, an epoch of this one ends with the oldest, and forgets the others."""
+    monkeypatch.setattr(loading, "FACES_DECODED_HERE", 0)
+    faces = write_faces(tmp_path / "sorted", 400, by_age=20)
+    spec = SPEC.with_values({"optim.epochs": 6})
+    held = _train(faces, tmp_path / "held", spec)
+    monkeypatch.setattr(run, "RESIDENT_BYTES", 0)
+    monkeypatch.setattr(streams, "WINDOW_BYTES", 1)  # two windows, of half of the blocks each
+    streamed = _train(faces, tmp_path / "streamed", spec)
+    assert streamed["val_mae_years"] == pytest.approx(held["val_mae_years"], rel=0.35)
 
 
 def test_bfloat16_computes_the_steps_and_leaves_float32_weights(faces: Path, tmp_path: Path) -> None:

@@ -20,8 +20,12 @@ SPEC = TrainSpec(
 )
 
 
-def write_faces(where: Path, count: int = 60, *, name: str = "bright", labelled: bool = True) -> Path:
-    """A dataset of two shards: four fifths train, the rest val."""
+def write_faces(
+    where: Path, count: int = 60, *, name: str = "bright", labelled: bool = True, by_age: int = 0
+) -> Path:
+    """A dataset of two shards: four fifths train, the rest val. With ``by_age``, so many shards sorted by
+    age.
+    """
     rng = np.random.default_rng(0)
     rows = []
     for index in range(count):
@@ -39,8 +43,12 @@ def write_faces(where: Path, count: int = 60, *, name: str = "bright", labelled:
             }
         )
     folder = Location.of(where)
-    for shard in range(2):
-        table = pa.Table.from_pylist(rows[shard::2], schema=SCHEMA)
+    if by_age:
+        rows.sort(key=lambda row: float(row["age"] or 0.0))
+    size = -(-len(rows) // by_age) if by_age else 0
+    for shard in range(by_age or 2):
+        some = rows[shard * size : (shard + 1) * size] if by_age else rows[shard::2]
+        table = pa.Table.from_pylist(some, schema=SCHEMA)
         (folder / SHARDS / f"{shard}.parquet").write_table(table)
     counts = {part: sum(row["split"] == part for row in rows) for part in ("train", "val")}
     manifest = Manifest(

@@ -9,7 +9,7 @@ import pytest
 from agesearch.ages import expected_age
 from agesearch.errors import InputError
 from agesearch.specs import AugmentSpec, ModelSpec, OptimSpec, TrainSpec
-from agesearch.training.batches import FacePool, PoolSource, StreamSource, label_pmf, label_prior
+from agesearch.training.batches import FacePool, PoolSource, label_pmf, label_prior
 
 SPEC = TrainSpec(
     model=ModelSpec(arch="lcnet_035", input_size=32),
@@ -74,13 +74,6 @@ def test_no_batch_has_a_single_face(faces: int) -> None:
 def test_one_face_is_too_few() -> None:
     with pytest.raises(InputError, match="at least 2 faces"):
         PoolSource(FacePool([block(0, 1)], 32), SPEC)
-
-
-def test_a_stream_gives_the_same_batches_as_a_pool() -> None:
-    columns = block(0, 4, 48)
-    (streamed,) = StreamSource(lambda _: iter([columns]), 4, 4, SPEC).epoch(0)
-    assert streamed.images.shape == (4, 32, 32, 3)
-    np.testing.assert_array_equal(streamed.age, columns["age"])
 
 
 def test_labels_become_gaussians_groups_or_nothing() -> None:

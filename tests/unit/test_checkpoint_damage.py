@@ -12,7 +12,16 @@ import torch
 
 from agesearch.errors import StorageFullError
 from agesearch.storage import Location
-from agesearch.training.checkpoint import BEFORE, FILE, TrainState, load_state, save_state
+from agesearch.training.checkpoint import (
+    BEFORE,
+    FILE,
+    TrainState,
+    epochs_saved,
+    load_state,
+    random_states,
+    restore_random,
+    save_state,
+)
 from agesearch.training.curve import CURVE, append_row, keep_epochs, read_curve
 
 SPEC = "5" * 16
@@ -91,6 +100,43 @@ def test_a_full_disk_keeps_the_checkpoint_that_is_there(
     assert found is not None
     assert found.epochs == 3
     assert sorted(os.listdir(tmp_path / "checkpoint")) == ["before.pt", "state.pt"]
+
+
+def test_the_generators_of_cpu_and_gpu_go_on_where_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = [torch.tensor([1, 2, 3], dtype=torch.uint8)]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda: gpu[-1])
+    monkeypatch.setattr(torch.cuda, "set_rng_state", gpu.append)
+    states = random_states()
+    drawn = torch.rand(3)
+    restore_random(states)
+    assert torch.equal(torch.rand(3), drawn)
+    assert len(gpu) == 2
+    assert torch.equal(gpu[-1], gpu[0])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    restore_random(states)  # on a machine without a GPU
+    assert set(random_states()) == {"cpu"}
+
+
+def test_the_generators_of_all_workers_are_kept_and_older_checkpoints_open(tmp_path: Path) -> None:
+    place, states = Location.of(tmp_path), random_states()
+    save_state(place, TrainState(SPEC, 2, random=[states, states]))
+    found = load_state(place, SPEC)
+    assert found is not None
+    assert [set(worker) for worker in found.random] == [{"cpu"}] * 2
+    for old, kept in ((states["cpu"], 1), (None, 0)):  # one tensor, before there were several
+        torch.save({"spec_digest": SPEC, "epochs": 2, "random": old}, tmp_path / FILE)
+        found = load_state(place, SPEC)
+        assert found is not None
+        assert len(found.random) == kept
+
+
+def test_the_epochs_that_a_stopped_training_keeps_are_known(tmp_path: Path) -> None:
+    assert epochs_saved(Location.of(tmp_path)) is None
+    place = saved(tmp_path)
+    assert epochs_saved(place) == 3
+    tear(tmp_path / FILE)
+    assert epochs_saved(place) == 2
 
 
 def test_a_curve_is_made_whole_from_the_checkpoint(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from agesearch.storage import Location
 from agesearch.training.batches import FacePool, PoolSource
 from agesearch.training.checkpoint import FILE
 from agesearch.training.curve import read_curve
-from agesearch.training.loop import Trainer, TrainingDiverged, use_threads
+from agesearch.training.loop import Fitted, Trainer, TrainingDiverged, use_threads
+from agesearch.training.optim import MAX_GRADIENT_NORM
 
 
 def _faces(count: int, seed: int) -> FacePool:
@@ -35,10 +36,10 @@ def _faces(count: int, seed: int) -> FacePool:
 TRAIN, VAL = _faces(48, 0), _faces(16, 1)
 
 
-def _spec(**optim: Any) -> TrainSpec:
+def _spec(dropout: float = 0.0, **optim: Any) -> TrainSpec:
     values = {"epochs": 4, "batch_size": 16, "learning_rate": 3e-3, "warmup_epochs": 0.5, **optim}
     return TrainSpec(
-        model=ModelSpec(arch="lcnet_035", input_size=32),
+        model=ModelSpec(arch="lcnet_035", input_size=32, dropout=dropout),
         optim=OptimSpec(**values),
         augment=AugmentSpec(strength=0.5),
     )
@@ -70,8 +71,10 @@ class _KilledError(Exception):
     pass
 
 
-def test_a_killed_run_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
-    spec = _spec()
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_a_killed_run_ends_as_an_undisturbed_one(tmp_path: Path, dropout: float) -> None:
+    """With dropout, too: its draws go on where they were, not where they began."""
+    spec = _spec(dropout)
     whole = _trainer(spec, tmp_path / "whole").fit(lambda _: None)
 
     def kill(row: dict[str, float]) -> None:
@@ -105,6 +108,55 @@ def test_a_loss_that_is_no_number_is_told_with_the_rate(tmp_path: Path) -> None:
     with pytest.raises(TrainingDiverged, match="not a number in epoch 1: lower the learning rate"):
         trainer.fit(lambda _: None)
     assert not (tmp_path / FILE).exists()
+
+
+def test_a_step_is_no_longer_than_the_clipped_gradient(tmp_path: Path) -> None:
+    """One step of plain SGD on a loss a million times too steep: as far as a gradient of the norm allowed."""
+    spec = _spec(epochs=1, batch_size=48, optimiser="sgd", momentum=0.0, learning_rate=0.01, weight_decay=0.0)
+    spec = spec.with_values({"optim.warmup_epochs": 0.0, "distill.label_weight": 1e6})
+    trainer = _trainer(spec, tmp_path)
+    before = [parameter.detach().clone() for parameter in trainer.net.parameters()]
+    trainer.train_epoch(0)
+    after = [parameter.detach() for parameter in trainer.net.parameters()]
+    moved = torch.stack([torch.norm(new - old) for new, old in zip(after, before, strict=True)]).norm()
+    assert float(moved) == pytest.approx(0.01 * MAX_GRADIENT_NORM, rel=1e-3)
+
+
+def test_what_is_validated_is_what_the_first_worker_saves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each worker's batches leave other statistics in its normalisation: all are validated with one's."""
+    group = f"file://{tmp_path}/group"
+    torch.distributed.init_process_group("gloo", init_method=group, rank=0, world_size=1)
+    try:
+        trainer = _trainer(_spec(epochs=1), tmp_path / "out")
+        shared: list[int] = []
+        monkeypatch.setattr(
+            torch.distributed, "broadcast", lambda tensor, src: shared.append(tensor.data_ptr())
+        )
+        validate = trainer.validate
+        seen: list[list[int]] = []
+        monkeypatch.setattr(trainer, "validate", lambda: (seen.append(shared.copy()), validate())[1])
+        trainer.fit(lambda _: None)
+    finally:
+        torch.distributed.destroy_process_group()
+    assert seen == [[buffer.data_ptr() for buffer in trainer.net.buffers()]]
+
+
+def test_where_an_epoch_stands_is_told_within_it(tmp_path: Path) -> None:
+    told: list[tuple[int, int, int]] = []
+    _trainer(_spec(epochs=2), tmp_path).fit(lambda _: None, lambda *where: told.append(where))
+    assert told == [(epoch, faces, 48) for epoch in (0, 1) for faces in (16, 32, 48)]
+
+
+def test_how_far_the_answers_differ_is_that_of_the_best_epoch(tmp_path: Path) -> None:
+    trainer = _trainer(_spec(epochs=1), tmp_path)
+    fitted = trainer.fit(lambda _: None)
+    spread, most = trainer.variety(fitted)
+    assert spread > 0
+    assert most == pytest.approx(1 / 16)  # sixteen ages, all different
+    constant = {name: torch.zeros_like(tensor) for name, tensor in fitted.weights.items()}
+    assert trainer.variety(Fitted(constant, {}))[0] == pytest.approx(0.0, abs=1e-4)
 
 
 def test_validation_needs_a_face_with_an_age(tmp_path: Path) -> None:

@@ -9,13 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agesearch.ages import BINS, gaussian_pmf, group_pmf
-from agesearch.distill.losses import LOSSES, Targets, loss_named
-from agesearch.distill.pmf_losses import cdf_l1, kl_to_label, mean_l1, mean_l2, soften, softened_kl
+from agesearch.distill.losses import Targets
+from agesearch.distill.pmf_losses import cdf_l1, mean_l1, mean_l2, soften, softened_kl
 from agesearch.distill.task import DistillTask
 from agesearch.errors import InputError
+from agesearch.models.heads.base import kl_divergence
 from agesearch.models.heads.table import Head
 from agesearch.models.zoo import AgeNet
 from agesearch.specs import DistillSpec
+
+
+def _kl(logits: torch.Tensor, label_pmf: torch.Tensor) -> torch.Tensor:
+    return kl_divergence(label_pmf, torch.log_softmax(logits, dim=-1))
 
 
 def _point(age: int, rest: float = 0.0) -> torch.Tensor:
@@ -26,7 +31,7 @@ def _point(age: int, rest: float = 0.0) -> torch.Tensor:
 
 def test_kl_of_a_certain_label_is_minus_log_of_its_mass() -> None:
     logits = torch.zeros(1, BINS)
-    assert kl_to_label(logits, _point(30)).item() == pytest.approx(math.log(101))
+    assert _kl(logits, _point(30)).item() == pytest.approx(math.log(101))
 
 
 def test_mean_error_is_in_years() -> None:
@@ -90,10 +95,10 @@ def test_losses_are_zero_at_the_target_positive_elsewhere_and_have_finite_gradie
     pmf = torch.from_numpy(gaussian_pmf([age], sigma).astype(np.float16).astype(np.float32))
     pmf = pmf / pmf.sum()
     same = torch.log(pmf.clamp_min(1e-12)).requires_grad_()
-    assert kl_to_label(same, pmf).item() == pytest.approx(0.0, abs=1e-3)
+    assert _kl(same, pmf).item() == pytest.approx(0.0, abs=1e-3)
     assert cdf_l1(same, pmf).item() == pytest.approx(0.0, abs=1e-2)
     away = torch.from_numpy(np.log(gaussian_pmf([other], 3.0) + 1e-9)).requires_grad_()
-    for loss in (kl_to_label(away, pmf), cdf_l1(away, pmf), softened_kl(away, pmf, temperature)):
+    for loss in (_kl(away, pmf), cdf_l1(away, pmf), softened_kl(away, pmf, temperature)):
         assert loss.item() >= -1e-4
         (gradient,) = torch.autograd.grad(loss.sum(), away, retain_graph=True)
         assert torch.isfinite(gradient).all()
@@ -128,7 +133,7 @@ def test_the_task_adds_weighted_terms_and_skips_faces_without_a_target() -> None
     spec = DistillSpec(label_weight=1.0, mean_weight=0.1, kd_weight=0.5, cdf_weight=0.2, temperature=2.0)
     terms = DistillTask(student, spec, has_teacher=True)(torch.zeros(3), targets)
     logits = student.answer.detach()
-    label = kl_to_label(logits, labels)[[0, 2]].sum() / 3
+    label = _kl(logits, labels)[[0, 2]].sum() / 3
     mean = mean_l1(logits, targets.age)[[0, 2]].sum() / 3
     kd = softened_kl(logits, _point(30).expand(3, BINS), 2.0).mean()
     cdf = cdf_l1(logits, _point(30).expand(3, BINS)).mean()
@@ -145,7 +150,7 @@ def test_a_face_counts_as_much_as_its_weight() -> None:
         age=torch.tensor([20.0, 40.0, 60.0]), label_pmf=labels, weight=torch.tensor([0.0, 1.0, 2.0])
     )
     terms = DistillTask(student, DistillSpec(mean_weight=0.0))(torch.zeros(3), targets)
-    each = kl_to_label(student.answer.detach(), labels)
+    each = _kl(student.answer.detach(), labels)
     torch.testing.assert_close(terms["loss"].detach(), (each[1] + 2 * each[2]) / 3)
 
 
@@ -157,7 +162,18 @@ def test_losses_without_targets_are_left_out_and_none_left_is_refused() -> None:
         DistillTask(student, DistillSpec(kd_weight=0.0), has_labels=False, has_teacher=True)
 
 
-def test_every_loss_has_a_name_and_an_unknown_one_lists_them() -> None:
-    assert loss_named("kd") is LOSSES["kd"]
-    with pytest.raises(InputError, match="Unknown loss 'kl'"):
-        loss_named("kl")
+@pytest.mark.parametrize(("bound", "share"), [("off", 1.0), ("drop", 0.5), ("weight", 0.5 + 0.5 * 2 / 30)])
+def test_the_task_takes_back_a_teacher_that_is_worse_than_the_student(bound: str, share: float) -> None:
+    """Two faces of 30 years, the student right on both; the teacher says 30 and 60, that is 28 too far."""
+    student = _Fixed(torch.log(_point(30, 1e-6)).expand(2, BINS).clone())
+    teacher = torch.cat([_point(30), _point(60)])
+    age = torch.tensor([30.0, 30.0])
+    targets = Targets(age, torch.from_numpy(gaussian_pmf([30.0, 30.0], 2.0)), teacher)
+    weights = {"kd_weight": 0.0, "scalar_weight": 1.0, "cdf_weight": 1.0}
+    spec = DistillSpec.model_validate({**weights, "teacher_bound": bound, "teacher_bound_years": 2.0})
+    terms = DistillTask(student, spec, has_teacher=True)(torch.zeros(2), targets)
+    # the first face's terms are 0, the second's as much as the bound leaves of 30^2 years^2 and 30 years
+    taken = 2 * share - 1
+    assert float(terms["scalar"]) == pytest.approx(taken * 30**2 / 2, rel=1e-3, abs=1e-6)
+    assert float(terms["cdf"]) == pytest.approx(taken * 30 / 2, rel=1e-3, abs=1e-3)
+    assert float(terms["label"]) > 0

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from held_faces import HeldBlocks
 
 from agesearch.ages import FloatArray
 from agesearch.data.dataset.arrays import read_arrays
@@ -27,7 +28,8 @@ from agesearch.models.prepare import resized
 from agesearch.progress import Progress
 from agesearch.specs import AugmentSpec, CropSpec, ModelSpec, OptimSpec, TrainSpec
 from agesearch.storage import Location, exclusive
-from agesearch.training.batches import FacePool, PoolSource, StreamSource
+from agesearch.training.batches import FacePool, PoolSource
+from agesearch.training.streams import StreamSource
 
 CROP = CropSpec(size=40)
 FACES = 6
@@ -123,7 +125,7 @@ def test_a_student_gets_the_very_pixels_that_its_teacher_saw(
         sized = _spec(policy, size=size)
         epochs: PoolSource | StreamSource = PoolSource(FacePool([columns], size), sized)
         if source == "streamed":
-            epochs = StreamSource(lambda _: iter([columns]), FACES, 8, sized)
+            epochs = StreamSource(HeldBlocks([columns]), sized)
         for epoch in range(4):
             for batch in epochs.epoch(epoch):
                 expected = [seen[epoch % 3, name] for name in batch.sample_id]

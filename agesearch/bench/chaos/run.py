@@ -39,6 +39,7 @@ from agesearch.errors import AgeSearchError, InputError
 from agesearch.progress import Listener, Progress, silent
 from agesearch.search.store.records import open_study
 from agesearch.session import NODE_ADDRESS, prepare_environment
+from agesearch.specs import Seeded, parse_spec
 from agesearch.storage import Location
 
 WORKER, NODE, DRIVER = "worker", "node", "driver"
@@ -97,6 +98,7 @@ def run_chaos(
     """
     if not sys.platform.startswith("linux"):
         raise InputError("The chaos bench needs Linux: it finds processes by /proc.")
+    parse_spec(Seeded, {"seed": seed}, "bench chaos")
     prepare_environment()
     began, mark = time.monotonic(), uuid.uuid4().hex
     with ExitStack() as stack:

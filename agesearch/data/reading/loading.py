@@ -27,6 +27,9 @@ RawBatch = dict[str, npt.NDArray[Any]]
 #: Up to so many faces the driver decodes them itself: 2,048 take 1 s, starting Ray Data's workers 3 to 9 s.
 FACES_DECODED_HERE = 8192
 
+#: Blocks of a large dataset are about so large: small enough that a stream holds blocks of many places.
+BLOCK_BYTES = 16 * 1024**2
+
 _ROWS_AT_ONCE = 256
 _COLUMNS = ["sample_id", "image", *NUMBERS]
 
@@ -85,22 +88,42 @@ def load_split(
 def resident(dataset: Any) -> list[RawBatch]:
     """The faces of a materialised dataset in blocks of arrays; pixels lie in the object store, not copied."""
     tables = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
-    return [
-        {name: _array(part.column(name)) for name in part.schema.names}
-        for table in tables
-        for part in table.to_batches()
-        if part.num_rows
-    ]
+    return [block for table in tables for block in _arrays(table)]
 
 
-def streamed(dataset: Any, batch_size: int, seed: int, *, buffer: int = 4096) -> Iterator[RawBatch]:
-    """Batches of a dataset too large to hold, shuffled within a seeded buffer of faces."""
-    yield from dataset.iter_batches(
-        batch_size=batch_size,
-        batch_format="numpy",
-        local_shuffle_buffer_size=buffer,
-        local_shuffle_seed=seed,
-    )
+class StoredBlocks:
+    """The blocks of a materialised dataset, in the order of its rows, read one by one from the object store.
+
+    ``sizes`` is the number of faces of each, ``bytes`` what all of them take.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        known = [entry for bundle in dataset.iter_internal_ref_bundles() for entry in bundle.blocks]
+        held = [(entry.ref, entry.metadata) for entry in known if entry.metadata.num_rows]
+        self._refs = [ref for ref, _ in held]
+        self.sizes = [int(facts.num_rows) for _, facts in held]
+        self.bytes = sum(int(facts.size_bytes or 0) for _, facts in held)
+
+    def read(self, index: int) -> list[RawBatch]:
+        """The faces of a block in tables of arrays; pixels lie in the object store, not copied."""
+        import ray
+
+        return _arrays(ray.get(self._refs[index]))
+
+    def ask(self, indices: Sequence[int]) -> None:
+        """Have these blocks brought here, without waiting."""
+        import ray
+
+        if indices:
+            ray.wait([self._refs[index] for index in indices], timeout=0, fetch_local=True)
+
+
+def known_ages(dataset: Any) -> npt.NDArray[np.float32]:
+    """The exact ages in years of a materialised dataset's faces; its blocks are read one at a time."""
+    blocks = StoredBlocks(dataset)
+    ages = [table["age"].copy() for index in range(len(blocks.sizes)) for table in blocks.read(index)]
+    known: npt.NDArray[np.float32] = np.concatenate([np.empty(0, np.float32), *ages])
+    return known[np.isfinite(known)]
 
 
 def _decoded_here(folder: Location, part: Part, size: int, joins: Sequence[_Join]) -> Any:
@@ -122,6 +145,8 @@ def _decoded_by_workers(folder: Location, part: Part, size: int, joins: Sequence
 
     names = shard_names(folder)
     shards = ray.data.from_items([{"shard": name} for name in names], override_num_blocks=len(names))
+    shards.context.execution_options.preserve_order = True  # the same data give the same order of faces
+    shards.context.target_max_block_size = BLOCK_BYTES
 
     def decode(named: Any) -> Iterator[RawBatch]:
         for name in named["shard"].to_pylist():
@@ -146,6 +171,14 @@ def _blocks(
             answers = [stored.of(shard, ids) for stored in known[join.name]]
             block[join.name] = np.stack(answers, axis=1)
         yield block
+
+
+def _arrays(table: pa.Table) -> list[RawBatch]:
+    return [
+        {name: _array(part.column(name)) for name in part.schema.names}
+        for part in table.to_batches()
+        if part.num_rows
+    ]
 
 
 def _strings(table: pa.Table) -> npt.NDArray[Any]:

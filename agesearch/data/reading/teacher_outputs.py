@@ -41,8 +41,8 @@ def answers_table(ids: Sequence[str], column: str, values: npt.NDArray[Any]) -> 
     """Rows of a file of answers: ``values`` is ``[n, W]``, and is kept as float16."""
     limit = np.finfo(np.float16).max  # a feature beyond it would become infinite
     halves = np.clip(values, -limit, limit).astype(np.float16)
-    masses = pa.FixedSizeListArray.from_arrays(pa.array(halves.reshape(-1)), values.shape[1])
-    return pa.table({"sample_id": pa.array(ids, pa.string()), column: masses})
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(halves.reshape(-1)), values.shape[1])
+    return pa.table({"sample_id": pa.array(ids, pa.string()), column: lists})
 
 
 class AnswersWriter:

@@ -31,7 +31,7 @@ from agesearch.data.synthetic.scene import SyntheticFace, render_face
 from agesearch.errors import AgeSearchError
 from agesearch.progress import Listener, Progress, silent
 from agesearch.session import ray_session
-from agesearch.specs import CropSpec, Spec, SplitSpec, digest_of
+from agesearch.specs import CropSpec, Seed, Spec, SplitSpec, digest_of
 from agesearch.storage import Location, exclusive
 
 #: Raised whenever the same seed gives other pictures than before.
@@ -45,7 +45,7 @@ class SynthSpec(Spec):
     """How many faces, from which seed, at which size; ages are uniform over 1..90 years."""
 
     count: int = Field(ge=1, le=1_000_000)
-    seed: int = Field(0, ge=0, lt=2**32)
+    seed: Seed = 0
     size: int = Field(112, ge=32, le=512)
     jpeg_quality: int = Field(92, ge=50, le=100)
     split: SplitSpec = SplitSpec()

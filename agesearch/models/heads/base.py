@@ -61,13 +61,13 @@ def kl_divergence(target: Tensor, log_student: Tensor) -> Tensor:
     return (torch.xlogy(target, target) - target * log_student).sum(dim=-1)
 
 
-def kept_mass(prior: Tensor) -> Tensor:
-    """A mass ``[K]`` with a little kept for every unit, so that its log is finite; float64, of sum one."""
+def smoothed_pmf(prior: Tensor) -> Tensor:
+    """A PMF ``[K]`` with a thousandth added everywhere, so that its log is finite; float64, of sum one."""
     kept = prior.double() + 1e-3
     return kept / kept.sum()
 
 
-def even_mass() -> FloatArray:
+def uniform_pmf() -> FloatArray:
     """The PMF ``[101]`` that knows nothing."""
     return np.full(BINS, 1.0 / BINS, dtype=np.float32)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, pad, softplus
 
 from agesearch.ages import MAX_AGE, FloatArray
-from agesearch.models.heads.base import LinearHead, even_mass, kept_mass
+from agesearch.models.heads.base import LinearHead, smoothed_pmf, uniform_pmf
 from agesearch.specs import ModelSpec
 
 #: The least by which a bias of CORAL is below the one before it.
@@ -30,7 +30,7 @@ class CoralHead(LinearHead):
     def __init__(self, spec: ModelSpec, features: int) -> None:
         super().__init__(spec, features, 1)
         self.steps = nn.Parameter(torch.zeros(MAX_AGE - 1))
-        self.start_from(even_mass())
+        self.start_from(uniform_pmf())
 
     def logits(self, raw: Tensor) -> Tensor:
         """``w x + b_0`` ``[B, 1]`` -> logs of the PMF ``[B, 101]``.
@@ -53,7 +53,7 @@ class CoralHead(LinearHead):
 
     def start_from(self, prior: FloatArray) -> None:
         """The biases become the log-odds of the prior's ``P(age > k)``."""
-        mass = kept_mass(torch.from_numpy(prior))
+        mass = smoothed_pmf(torch.from_numpy(prior))
         logits = torch.logit(mass.flip(0).cumsum(0).flip(0)[1:])
         self._start(logits[:1].float())
         with torch.no_grad():
@@ -75,7 +75,7 @@ class CornHead(LinearHead):
 
     def __init__(self, spec: ModelSpec, features: int) -> None:
         super().__init__(spec, features, MAX_AGE)
-        self.start_from(even_mass())
+        self.start_from(uniform_pmf())
 
     def logits(self, raw: Tensor) -> Tensor:
         """Log-odds of the conditional probabilities ``[B, 100]`` -> logs of the PMF ``[B, 101]``."""
@@ -89,7 +89,7 @@ class CornHead(LinearHead):
 
     def start_from(self, prior: FloatArray) -> None:
         """The biases become the log-odds of the prior's conditional probabilities."""
-        mass = kept_mass(torch.from_numpy(prior))
+        mass = smoothed_pmf(torch.from_numpy(prior))
         older = mass.flip(0).cumsum(0).flip(0)[1:]
         self._start(torch.log(older / mass[:-1]).float())
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from agesearch.ages import AGES, MAX_AGE, FloatArray, age_spread, expected_age
-from agesearch.models.heads.base import LinearHead, even_mass, label_mean
+from agesearch.models.heads.base import LinearHead, label_mean, uniform_pmf
 from agesearch.specs import ModelSpec
 
 #: The widths in years between which a Gaussian head moves. Narrower ones would jump from age to age.
@@ -45,7 +45,7 @@ class GaussianHead(LinearHead):
     def __init__(self, spec: ModelSpec, features: int) -> None:
         super().__init__(spec, features, 2)
         self.register_buffer("ages", torch.from_numpy(AGES), persistent=False)
-        self._start_at(_moments(even_mass())[0], spec.head_sigma)
+        self._start_at(_moments(uniform_pmf())[0], spec.head_sigma)
 
     def logits(self, raw: Tensor) -> Tensor:
         """Mean and raw log-spread ``[B, 2]`` -> ``[B, 101]``."""
@@ -94,7 +94,7 @@ class ClippedHead(LinearHead):
         self._sigma = spec.head_sigma
         self.register_buffer("ages", torch.from_numpy(AGES), persistent=False)
         self.register_buffer("locations", torch.from_numpy(_locations(spec.head_sigma)), persistent=False)
-        self.start_from(even_mass())
+        self.start_from(uniform_pmf())
 
     def logits(self, raw: Tensor) -> Tensor:
         """The unit ``[B, 1]`` -> ``[B, 101]``."""

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from agesearch.ages import BINS, FloatArray, group_cells
 from agesearch.errors import unknown_name
-from agesearch.models.heads.base import Head, LinearHead, kept_mass
+from agesearch.models.heads.base import Head, LinearHead, smoothed_pmf
 from agesearch.models.heads.ordinal import CoralHead, CornHead
 from agesearch.models.heads.regression import ClippedHead, GaussianHead
 from agesearch.specs import ModelSpec
@@ -47,7 +47,7 @@ class SoftmaxHead(LinearHead):
 
     def start_from(self, prior: FloatArray) -> None:
         """The bias becomes the log of the prior, with a little mass kept at every age."""
-        self._start(torch.log(kept_mass(torch.from_numpy(prior))))
+        self._start(torch.log(smoothed_pmf(torch.from_numpy(prior))))
 
 
 class GroupsHead(LinearHead):
@@ -76,7 +76,7 @@ class GroupsHead(LinearHead):
         """The bias becomes the log of the prior's mass in each cell."""
         mass = torch.zeros(self.linear.out_features)
         self._start(
-            torch.log(kept_mass(mass.index_add(0, self.cells.cpu(), torch.from_numpy(prior).float())))
+            torch.log(smoothed_pmf(mass.index_add(0, self.cells.cpu(), torch.from_numpy(prior).float())))
         )
 
 

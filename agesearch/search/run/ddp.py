@@ -13,11 +13,11 @@ from agesearch.search.run.reports import SECONDS
 from agesearch.search.run.trial_inputs import TrialInputs
 from agesearch.specs import TrainSpec
 from agesearch.storage import Location
-from agesearch.training.ddp import fit_together
+from agesearch.training.ddp import fit_ddp
 from agesearch.training.loop import Place
 
 
-def train_together(spec: TrainSpec, inputs: TrialInputs, out: Location, before: float) -> dict[str, float]:
+def train_ddp(spec: TrainSpec, inputs: TrialInputs, out: Location, before: float) -> dict[str, float]:
     """Train one student on ``inputs.workers`` workers; returns its best epoch's metrics.
 
     Each epoch is reported to Tune with the seconds spent on training, ``before`` of them by earlier attempts.
@@ -35,7 +35,7 @@ def train_together(spec: TrainSpec, inputs: TrialInputs, out: Location, before: 
             spec, inputs.train, inputs.val, out, inputs.crop, report=report, resume=True, place=place
         )
 
-    fit_together(
+    fit_ddp(
         work,
         out / ".train",
         out.name,

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from agesearch.errors import InputError, unknown_name
@@ -12,15 +13,17 @@ from agesearch.models.identity import model_digest, read_model_manifest
 from agesearch.progress import Listener, Progress
 from agesearch.search.space.conditions import possible, setting, walk
 from agesearch.search.space.validation import ARCH
-from agesearch.search.store.events import EventListener
+from agesearch.search.store.events import EventListener, Note
 from agesearch.search.store.records import StudyFolder, StudyInput
 from agesearch.specs import OrderTrainSpec, Range, StudySpec, TrainSpec
 from agesearch.storage import Location
+from agesearch.training.collapse import collapse
 
 TEACHERS_FOLDER = "teachers"
 AGE, ORDER = "age", "order"
 
 _STAGE = "distill.hint_stage"
+_INIT = "model.init"
 
 #: Losses towards an order teacher's features.
 _FROM_ORDER = ("distill.hint_weight",)
@@ -51,6 +54,9 @@ class Teachers:
                 from agesearch.training.teach_order import teach_order
 
                 teach_order(spec, dataset, self.order, threads=cores(), on_progress=listener)
+        fault = collapse(read_model_manifest(self.age).metrics)
+        if fault:
+            on_event(Note(fault))
         age = StudyInput(path=str(self.age), content_digest=model_digest(self.age))
         return age, order_source(self.order)
 
@@ -81,6 +87,7 @@ def chosen_teachers(
             wanted = given or planned
             places[name] = Location.of(wanted) if isinstance(wanted, str | Location) else None
     check_stages(spec)
+    _check_starts(spec, [planned for _, planned in untrained])
     trained_here = {name for name, _ in untrained}
     age_place, order_place = places[AGE], places[ORDER]
     if age_place is None:
@@ -123,6 +130,21 @@ def own_teacher(folder: StudyFolder, name: str, source: StudyInput) -> str | Non
     return str(own) if moved else None
 
 
+def _check_starts(spec: StudySpec, teachers: Sequence[TrainSpec | OrderTrainSpec]) -> None:
+    """An ``InputError`` where a teacher's or a trial's first weights cannot be had: else each would FAIL."""
+    starts = {teacher.model for teacher in teachers}
+    for params in walk(spec, (ARCH, _INIT)):
+        arch = str(setting(spec, params, ARCH))
+        if arch not in spec.weights:
+            chosen = {"arch": arch, "init": setting(spec, params, _INIT)}
+            starts.add(spec.student.model.model_copy(update=chosen))
+    for start in sorted(starts, key=lambda model: model.arch):
+        if start.init != "random":
+            from agesearch.models.weights import check_start
+
+            check_start(start)
+
+
 def _learns_from_order(spec: StudySpec) -> bool:
     """Whether any trial may have a loss towards an order teacher's features."""
     for field in _FROM_ORDER:
@@ -135,6 +157,9 @@ def _learns_from_order(spec: StudySpec) -> bool:
 
 def _named(stage: str, on_event: EventListener) -> Listener:
     def listen(progress: Progress) -> None:
+        if progress.stage != "training":  # what comes before: it is no part of the epochs
+            note = f"{progress.stage}, {progress.note}" if progress.note else progress.stage
+            progress = Progress(stage, 0, note=note)
         on_event(replace(progress, stage=stage))
 
     return listen

@@ -17,7 +17,7 @@ from ray import tune
 
 from agesearch.errors import ConflictError, StorageFullError
 from agesearch.metrics import EPOCH
-from agesearch.search.run.ddp import train_together
+from agesearch.search.run.ddp import train_ddp
 from agesearch.search.run.reports import COMPLETED, CUT, FAILED, NOTE, OUTCOME, REASON, SECONDS
 from agesearch.search.run.trial_inputs import TrialInputs
 from agesearch.search.stopping.curves import trained_seconds
@@ -70,7 +70,7 @@ def _trained(spec: TrainSpec, inputs: TrialInputs, out: Location, notes: list[st
     try:
         (out / "spec.json").write_json(spec.model_dump(mode="json"))
         if inputs.workers > 1:
-            final = train_together(spec, inputs, out, before)
+            final = train_ddp(spec, inputs, out, before)
         else:
             final = inputs.trainer(
                 spec, inputs.train, inputs.val, out, inputs.crop, report=report, resume=True

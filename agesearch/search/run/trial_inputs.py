@@ -13,7 +13,7 @@ from agesearch.training.loop import Place
 Report = Callable[[dict[str, float]], None]
 
 
-class Trainer(Protocol):
+class TrainFunction(Protocol):
     """Trains one student into the folder ``out``, from its checkpoint where there is one.
 
     Calls ``report`` after each epoch (``epoch``, ``val_mae_years``...) and returns the final metrics.
@@ -40,7 +40,7 @@ class TrialInputs:
     ``workers`` processes train a trial together, each with so many GPUs; one is the trial's actor itself.
     """
 
-    trainer: Trainer
+    trainer: TrainFunction
     train: Any
     val: Any
     crop: CropSpec

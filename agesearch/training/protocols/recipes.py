@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-import yaml
-
+from agesearch.documents import parse_value
 from agesearch.errors import InputError
 from agesearch.models.manifest import ModelManifest
 from agesearch.specs import ModelSpec, OrderTrainSpec, TrainSpec
@@ -146,8 +145,5 @@ def parse_changes(written: Sequence[str]) -> dict[str, Any]:
         name, sign, value = item.partition("=")
         if not sign or not name.strip():
             raise InputError(f"--set '{item}' is not NAME=VALUE, such as optim.learning_rate=0.001.")
-        try:
-            changes[name.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise InputError(f"The value of --set '{item}' is not a YAML value.") from error
+        changes[name.strip()] = parse_value(value)
     return changes

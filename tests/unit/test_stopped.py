@@ -1,0 +1,51 @@
+"""Ctrl-C and SIGTERM end a training with what is kept and how to go on, and exit code 130."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import typer
+from typer.testing import CliRunner
+
+from agesearch.cli.main import app
+from agesearch.cli.stopping import stopped
+from agesearch.storage import Location
+from agesearch.training.checkpoint import TrainState, save_state
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def test_what_is_kept_is_said() -> None:
+    with pytest.raises(typer.Exit) as found, stopped(lambda: "2 epochs are kept."):
+        interrupt()
+    assert found.value.exit_code == 130
+
+
+TEACH = "teach --data d --arch resnet18 --epochs 9"
+
+
+@pytest.mark.parametrize(
+    ("words", "runs", "said"),
+    [
+        (TEACH, "agesearch.training.teach.teach", "3 of 9 epochs are kept in 'OUT'"),
+        (f"{TEACH} --kind order", "agesearch.training.teach_order.teach_order", "3 of 9 epochs are kept"),
+        ("targets --teacher t --data OUT", "agesearch.distill.stored_answers.age_teacher", "answers so far"),
+        ("annotate --teacher t --data OUT", "agesearch.distill.annotate.annotate", "answers so far are kept"),
+    ],
+)
+def test_each_command_says_it_in_its_own_words(
+    words: str, runs: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = str(tmp_path)
+    save_state(Location.of(out), TrainState("5" * 16, 3, {"w": torch.zeros(1)}))
+    monkeypatch.setattr(runs, lambda *_, **__: interrupt())
+    monkeypatch.setattr("agesearch.distill.stored_answers.crop_notes_of", lambda *_: ())
+    command = words.replace("OUT", out).split() + ([] if words.startswith("targets") else ["--out", out])
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 130, result.output
+    assert said.replace("OUT", out) in result.output
+    assert "the same command goes on" in result.output
