@@ -127,6 +127,7 @@ def mix(
     _weigh(parts, spec)
     on_progress(Progress(_STAGE, 0, None, note="reading the datasets"))
     with exclusive(target, "The dataset"):
+        check_output(target, replace=replace)  # another run may have come in between
         writer = _writer(spec, parts, target, replace=replace)
         try:
             _fill(writer, parts, spec, on_progress)

@@ -83,6 +83,7 @@ def synthesize(
     check_output(target, replace=replace)
     data = find_data()
     with exclusive(target, "The dataset"):
+        check_output(target, replace=replace)  # another run may have come in between
         writer = DatasetWriter(
             target,
             name=f"synthetic-{spec.count}-seed{spec.seed}-{spec.size}px",

@@ -8,6 +8,8 @@ touched. Ray only holds the faces.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +29,7 @@ from agesearch.search.run.setup import (
 from agesearch.search.store.records import State, TrialRecord, trial_id
 from agesearch.search.view.trial_details import SPEC_FILE, TrialDetails, trial_details
 from agesearch.session import ray_session
-from agesearch.storage import Location
+from agesearch.storage import Location, exclusive
 from agesearch.training.curve import Row, read_curve
 
 #: What the names of an epoch's figures begin with; its seconds are its own.
@@ -113,22 +115,19 @@ def rerun_trial(
         raise InputError(
             f"Trial {number} of '{known.folder.root}' is not finished: there is nothing to compare."
         )
-    place = _new_folder(known, out)
+    place = _place(known, out)
     header = known.header.model_copy(
         update={
             "dataset": same_source("dataset", known.header.dataset, None, dataset_digest),
             **same_teachers(known.folder, known.header),
         }
     )
-    try:
+    with _new_folder(place):
         with ray_session(on_progress=on_progress):
             inputs = (functions or default_functions()).inputs(header, on_progress)
             (place / SPEC_FILE).write_json(known.spec.model_dump(mode="json"))
             final, failure = _trained(known, inputs, place, on_progress)
-    except BaseException:
-        place.delete()  # half of a rerun compares with nothing, and would be in the way of the next one
-        raise
-    return _compared(known, place, final, failure)
+        return _compared(known, place, final, failure)
 
 
 def _trained(
@@ -214,13 +213,31 @@ def _changes(known: TrialDetails) -> list[str]:
     return found
 
 
-def _new_folder(known: TrialDetails, out: str | os.PathLike[str] | Location | None) -> Location:
+def _place(known: TrialDetails, out: str | os.PathLike[str] | Location | None) -> Location:
     study = known.folder.root
     place = Location.of(out if out is not None else f"{study.name}-{trial_id(known.record.number)}-rerun")
     if f"{place.path}/".startswith(f"{study.path}/"):
         raise InputError(
             f"'{place}' lies inside the study, which a rerun must not touch: choose another --out."
         )
-    if place.exists() and place.children():
+    _require_empty(place)
+    return place
+
+
+@contextmanager
+def _new_folder(place: Location) -> Iterator[None]:
+    """Hold the rerun's folder, which is removed where the rerun fails: half of one compares with nothing, and
+    would be in the way of the next.
+    """
+    with exclusive(place, "The rerun"):
+        _require_empty(place)  # another run may have come in between
+        try:
+            yield
+        except BaseException:
+            place.delete()
+            raise
+
+
+def _require_empty(place: Location) -> None:
+    if any(child.name != ".lock" for child in place.children()):
         raise ConflictError(f"'{place}' is not empty: choose another --out for the rerun.")
-    return place.make_dir()

@@ -33,7 +33,7 @@ from agesearch.progress import Listener, silent
 from agesearch.provenance import now
 from agesearch.session import ray_session
 from agesearch.specs import OrderTrainSpec, TrainSpec, digest_of
-from agesearch.storage import Location, exclusive
+from agesearch.storage import Location
 from agesearch.training.comparison.methods import Method, Methods, TeacherRef
 from agesearch.training.comparison.records import (
     MethodComparison,
@@ -43,7 +43,7 @@ from agesearch.training.comparison.records import (
     method_records,
 )
 from agesearch.training.preflight import plan
-from agesearch.training.protocols.finetune import RESULT, RUN, folder_name, taken_or_new
+from agesearch.training.protocols.finetune import RESULT, folder_name, run_folder
 from agesearch.training.protocols.jobs import ModelJob, Test, Training, check_shared, run_jobs
 from agesearch.training.teach import teach
 from agesearch.training.teach_order import teach_order
@@ -124,9 +124,7 @@ def compare(
     if address is None:
         plan(cores(), 0, concurrency=concurrency, what="training")
     identity = {"comparison": asked.data.content_digest}
-    taken_or_new(asked.out, identity, "comparison")
-    with exclusive(asked.out, "The comparison"):
-        (asked.out / RUN).write_json(identity)
+    with run_folder(asked.out, identity, "comparison"):
         with ray_session(address, on_progress=on_progress) as session:
             check_shared(asked.out, "the comparison")
             work = _planned(asked, on_progress)

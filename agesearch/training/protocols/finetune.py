@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -140,9 +141,7 @@ def finetune(
     jobs, notes = _jobs(asked)
     if address is None:
         plan(cores(), 0, concurrency=concurrency, what="turn")
-    taken_or_new(asked.out, _identity(asked, start, jobs), "fine-tuning")
-    with exclusive(asked.out, "The fine-tuning"):
-        (asked.out / RUN).write_json(_identity(asked, start, jobs))
+    with run_folder(asked.out, _identity(asked, start, jobs), "fine-tuning"):
         known = _leaks(asked, jobs)
         leaking = _leak_notes(jobs, known)
         for note in leaking:
@@ -183,6 +182,19 @@ def taken_or_new(out: Location, identity: dict[str, Any], what: str) -> None:
             f"'{out}' holds a {what} with other settings, model or data (see its {RUN}): choose another "
             "--out, or remove it."
         )
+
+
+@contextmanager
+def run_folder(out: Location, identity: dict[str, Any], what: str) -> Iterator[None]:
+    """Hold the folder of a run with these settings, a new one or one to go on with; see ``taken_or_new``.
+
+    It is looked at before it is touched, and again once it is held: another run may have come in between.
+    """
+    taken_or_new(out, identity, what)
+    with exclusive(out, f"The {what}"):
+        taken_or_new(out, identity, what)
+        (out / RUN).write_json(identity)
+        yield
 
 
 def folder_name(name: str) -> str:

@@ -30,14 +30,13 @@ from agesearch.models.manifest import library_versions
 from agesearch.progress import Listener, silent
 from agesearch.provenance import now
 from agesearch.specs import CropSpec, Spec, TrainSpec
-from agesearch.storage import Location, exclusive
+from agesearch.storage import Location
 from agesearch.training.preflight import plan
 from agesearch.training.protocols.finetune import (
     RESULT,
-    RUN,
     folder_name,
+    run_folder,
     run_side_by_side,
-    taken_or_new,
 )
 from agesearch.training.protocols.jobs import ModelJob, Test, Training
 
@@ -139,9 +138,7 @@ def train_matrix(
         "models": [] if spec else [model_digest(job.model) for job in jobs],
         "datasets": [[item.name, item.manifest.content_digest] for item in data],
     }
-    taken_or_new(folder, identity, "matrix")
-    with exclusive(folder, "The matrix"):
-        (folder / RUN).write_json(identity)
+    with run_folder(folder, identity, "matrix"):
         failures = run_side_by_side(jobs, folder, concurrency, address, on_progress)
         rows, columns = _rows(jobs, failures, labels)
         leaking = _leak_notes([job for job in jobs if job.name not in failures], data, tests)
