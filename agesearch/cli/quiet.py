@@ -38,6 +38,8 @@ def quietly(verb: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(verb)
     def run(*args: Any, **options: Any) -> Any:
+        if sys.stdout is None or sys.stderr is None:  # started with one of them closed
+            return verb(*args, **options)
         with libraries_into(new_log()):
             try:
                 return verb(*args, **options)
