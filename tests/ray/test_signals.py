@@ -35,13 +35,13 @@ root = Path({root!r})
 """
 
 _STUDY = """
-from agesearch.search.run.study import Limits, run_study
+from agesearch.search.run.study import RunLimits, run_study
 from agesearch.search.store.events import TrialProgress
 def listen(event):
     if isinstance(event, TrialProgress) and (event.number, event.epoch) == (1, 1):
         print("epoch", flush=True)
 data, teacher = write_sources(root)
-limits = Limits(concurrency=1, dashboard=False)
+limits = RunLimits(concurrency=1, dashboard=False)
 made = functions(helpers.pretend, 0.4)
 study = str(root / "study")
 done = run_study(tiny_spec(), data, teacher, study, limits=limits, on_event=listen, functions=made)
