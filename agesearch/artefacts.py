@@ -11,10 +11,10 @@ from agesearch.errors import InputError, command
 from agesearch.storage import Location
 
 #: The file that makes a folder an artefact of its kind.
-DATASET_FILE = "dataset.json"
-MODEL_FILE = "manifest.json"
-ORDER_FILE = "order.json"
-STUDY_FILE = "study.yaml"
+DATASET_MARK = "dataset.json"
+MODEL_MARK = "manifest.json"
+ORDER_MARK = "order.json"
+STUDY_MARK = "study.yaml"
 
 _DOCUMENTS = (".yaml", ".yml", ".json")
 _TABLES = (".csv", ".tsv", ".jsonl", ".ndjson")
@@ -53,7 +53,7 @@ MIXTURE = Artefact("a mixture", "as SPEC.yaml of 'agesearch data mix'")
 TABLE = Artefact("a table of labels", "to 'agesearch data ingest csv', which makes a dataset of it")
 
 #: An order teacher's folder has no model's manifest; a study's holds models, but is none itself.
-_MARKS = {DATASET_FILE: DATASET, ORDER_FILE: ORDER_TEACHER, STUDY_FILE: STUDY, MODEL_FILE: MODEL}
+_MARKS = {DATASET_MARK: DATASET, ORDER_MARK: ORDER_TEACHER, STUDY_MARK: STUDY, MODEL_MARK: MODEL}
 
 
 def artefact_at(place: Location) -> Artefact | None:
@@ -74,7 +74,7 @@ def not_one(place: Location, wanted: Artefact, mark: str) -> InputError:
     if found is not None and found is not wanted:
         return InputError(f"'{place}' is not {wanted.name}: it is {found.name}. Give that {found.given}.")
     if not place.exists():
-        state = f"is not {wanted.name}: nothing is there, and no {mark}"
+        state = f"is not {wanted.name}: it has no {mark}, for nothing is there"
     elif place.is_dir():
         state = f"is not {wanted.name}: it has no {mark}"
     else:

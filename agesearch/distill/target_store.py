@@ -12,7 +12,7 @@ import pyarrow as pa
 from agesearch.data.dataset.records import read_manifest
 from agesearch.data.reading.teacher_outputs import about_answers, answered, data_key
 from agesearch.distill.targets import TARGETS
-from agesearch.errors import InputError
+from agesearch.errors import InputError, command
 from agesearch.storage import Location, exclusive
 
 _DIGEST = re.compile(r"[0-9a-f]{16}")
@@ -57,7 +57,8 @@ def remove_targets(dataset: str | Location, digest: str) -> None:
     place = folder / TARGETS / digest
     if not _DIGEST.fullmatch(digest) or not place.exists():
         raise InputError(
-            f"'{folder}' has no targets of a teacher '{digest}': see 'agesearch targets --list'."
+            f"'{folder}' has no targets of a teacher '{digest}'. Those it has: "
+            f"{command('targets', '--data', folder, '--list')}"
         )
     with ExitStack() as stack:
         for folder in (place, *(child for child in place.children() if _DIGEST.fullmatch(child.name))):

@@ -12,18 +12,18 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from agesearch.artefacts import MODEL, MODEL_FILE, ORDER_FILE, not_one
+from agesearch.artefacts import MODEL, MODEL_MARK, ORDER_MARK, not_one
 from agesearch.errors import InputError
 from agesearch.models.trained_on import TrainedOn
 from agesearch.provenance import installed
 from agesearch.specs import CropSpec, ModelSpec, Spec, TrainSpec, digest_of, parse_spec
 from agesearch.storage import Location
 
-MANIFEST = MODEL_FILE
+MANIFEST = MODEL_MARK
 WEIGHTS = "weights.safetensors"
 ONNX = "model.onnx"
 #: The manifest of an order teacher (``agesearch.models.order_net``), which is no model of ages.
-ORDER_MANIFEST = ORDER_FILE
+ORDER_MANIFEST = ORDER_MARK
 
 #: The largest weights file that is read: a VGG-16 with its ImageNet classifier has 0.55 GB.
 MAX_WEIGHTS_BYTES = 2 * 1024**3

@@ -97,7 +97,7 @@ def test_each_kind_is_known_by_its_file(places: Path, name: str, kind: Artefact 
         (
             read_manifest,
             "nothing",
-            "is not a dataset: nothing is there, and no dataset.json. Make one with: ",
+            "it has no dataset.json, for nothing is there. Make one with: agesearch",
         ),
         (read_model_manifest, "faces", "is not a model: it is a dataset. Give that with --data"),
         (read_model_manifest, "order", "is not a model: it is an order teacher."),

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, ValidationInfo, field_serializer, field_validator, model_validator
 
-from agesearch.artefacts import DATASET, DATASET_FILE, not_one
+from agesearch.artefacts import DATASET, DATASET_MARK, not_one
 from agesearch.specs import CropSpec, Spec, parse_spec
 from agesearch.storage import Location
 
@@ -26,7 +26,7 @@ OLDER_PHOTOGRAPHS = (
     "it was made before photographs had a digest of their own, so two faces with boxes on one photograph are "
     "not known to be one picture; ingest it again"
 )
-MANIFEST = DATASET_FILE
+MANIFEST = DATASET_MARK
 SHARDS = "shards"
 QUARANTINE = "quarantine.parquet"
 

@@ -22,6 +22,7 @@ import pyarrow as pa
 import yaml
 from pydantic import Field
 
+from agesearch.artefacts import STUDY, STUDY_MARK, not_one
 from agesearch.errors import InputError, first_line
 from agesearch.metrics import LATENCY_MS_P50, VAL_CS5, VAL_MAE_YEARS, or_nan
 from agesearch.search.space.space import configuration_key
@@ -31,7 +32,7 @@ from agesearch.specs import CropSpec, Spec, StudySpec, load_spec
 from agesearch.storage import Location
 
 SCHEMA_VERSION = 1
-STUDY_FILE = "study.yaml"
+STUDY_FILE = STUDY_MARK
 DATABASE = "optuna.db"
 TRIALS_FILE = "trials.parquet"
 FRONT_FILE = "front.json"
@@ -266,9 +267,7 @@ def open_study(where: str | os.PathLike[str] | Location) -> StudyFolder:
     """The study at ``where``; an ``InputError`` where there is none."""
     folder = StudyFolder(Location.of(where))
     if not folder.exists():
-        raise InputError(
-            f"'{folder.root}' is not a study: it has no {STUDY_FILE}. Start one with 'agesearch tune'."
-        )
+        raise not_one(folder.root, STUDY, STUDY_FILE)
     return folder
 
 

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from agesearch.errors import InputError
+from agesearch.artefacts import STUDY, not_one
 from agesearch.search.run.driver import Driver, read_driver, seconds_since
 from agesearch.search.space.space import trial_spec
 from agesearch.search.stopping.curves import errors_of
@@ -99,9 +99,7 @@ def study_status(where: str | os.PathLike[str] | Location) -> Status:
     if folder.exists():
         return Status(folder, driver, _progress(folder, driver))
     if driver is None:
-        raise InputError(
-            f"'{folder.root}' is not a study: it has no {STUDY_FILE}. Start one with 'agesearch tune'."
-        )
+        raise not_one(folder.root, STUDY, STUDY_FILE)
     return Status(folder, driver, None)
 
 
