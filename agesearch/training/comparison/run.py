@@ -164,7 +164,9 @@ def _tested(dataset: Location, split: Split) -> tuple[Labels, list[str]]:
     known = np.isfinite(labels.age)
     if not known.any():
         raise InputError(
-            f"None of the {len(labels):,} faces in the split '{split}' of '{dataset}' has an age."
+            f"None of the {len(labels):,} faces in the split '{split}' of '{dataset}' has an exact age, and "
+            "methods are compared by their error in years: choose a --split that has ages, or mix some in "
+            "('agesearch data mix')."
         )
     kind = Counter(labels.label_kind[known]).most_common(1)[0][0]
     chosen = known & (labels.label_kind == kind)
