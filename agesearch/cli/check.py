@@ -36,9 +36,12 @@ def check(
 
     ages_of = None
     if model is not None:
+        from agesearch.distill.stored_answers import crop_notes_of
         from agesearch.models.predict import age_predictor
 
         ages_of = age_predictor(model, dataset)
+        for note in crop_notes_of(dataset, teacher=model):
+            err.print(f"Note: {note}", **_PLAIN)
     with shown_progress() as on_progress:
         record = check_dataset(dataset, ages_of=ages_of, model=model, on_progress=on_progress)
     if as_json:

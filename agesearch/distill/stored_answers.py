@@ -109,7 +109,7 @@ def crop_notes_of(
     dataset: str | Location, teacher: str | Location | None = None, order: str | Location | None = None
 ) -> list[str]:
     """Where a dataset's faces are not cropped as those that its teachers learned from, a sentence each."""
-    faces, consequence = read_manifest(dataset).crop, "its targets may be poor"
+    faces, consequence = read_manifest(dataset).crop, "its answers may be poor"
     notes = [] if teacher is None else crop_notes(teacher, faces, consequence)
     if order is not None:
         from agesearch.models.order_net import read_order_manifest

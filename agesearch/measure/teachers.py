@@ -15,7 +15,7 @@ from agesearch.measure.predictions import predict_faces, read_labels
 from agesearch.measure.speed import Setting, SpeedRow, measure_onnx
 from agesearch.models.foreign.document import OnnxTeacher, is_teacher_file, members_of, read_teacher_file
 from agesearch.models.foreign.network import parameters_of, read_onnx
-from agesearch.models.identity import model_digest, read_model_manifest
+from agesearch.models.identity import crop_notes, model_digest, read_model_manifest
 from agesearch.models.manifest import WEIGHTS, read_checked
 from agesearch.models.scorers import scorer_of
 from agesearch.progress import Listener, Progress, silent
@@ -27,7 +27,7 @@ _STAGE = "Teacher"
 
 class TeacherAccuracy(Spec):
     """How good a teacher is on the faces of a split that have an age; ``spread_years`` is the mean width of
-    its distributions; ``notes`` say where it has seen these faces.
+    its distributions; ``notes`` say where it has seen these faces, or faces of another crop.
     """
 
     dataset: str
@@ -94,7 +94,8 @@ def teacher_accuracy(
             f"'{dataset}' has no faces with an age in its split '{split}': choose another --split."
         )
     threads = cores()
-    predictor = scorer_of(where, read_manifest(dataset).crop).open(threads)
+    manifest = read_manifest(dataset)
+    predictor = scorer_of(where, manifest.crop).open(threads)
 
     def heard(done: int) -> None:
         on_progress(Progress("Accuracy", done, len(labels), note="faces"))
@@ -110,7 +111,10 @@ def teacher_accuracy(
         bias_years=float(signed.mean()),
         spread_years=float(age_spread(found.pmf).mean()),
         decades=tuple(accuracy_by_decade(found.predicted, found.age, found.persons)),
-        notes=leak_notes(read_model_manifest(where), read_manifest(dataset), labels, "This teacher"),
+        notes=(
+            *leak_notes(read_model_manifest(where), manifest, labels, "This teacher"),
+            *crop_notes(where, manifest.crop, "its error is of that, too"),
+        ),
     )
 
 

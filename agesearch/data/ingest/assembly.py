@@ -253,11 +253,11 @@ def _labelled(row: dict[str, Any], record: str, split: str) -> dict[str, Any]:
 
 def _two_ages(record: str, first: str) -> tuple[str, str] | None:
     """The ages of a record and of the one taken in its place, where both have one and they differ."""
-    told, taken = _told_age(record_of(record)), _told_age(record_of(first))
-    return (told, taken) if told and taken and told != taken else None
+    here, taken = _age_text(record_of(record)), _age_text(record_of(first))
+    return (here, taken) if here and taken and here != taken else None
 
 
-def _told_age(record: SourceRecord) -> str:
+def _age_text(record: SourceRecord) -> str:
     if record.age is not None:
         return f"{record.age:g}"
     return "" if record.age_low is None else f"{record.age_low:g}-{record.age_high:g}"
