@@ -183,14 +183,7 @@ def _record(
 ) -> CheckRecord:
     bins = age_bins(faces)
     unknown = unknown_subjects(faces)
-    leaks, warnings = _leaks(found), [*_subject_warnings(unknown, len(faces), found), *age_warnings(bins)]
-    if found.unnamed_photographs:
-        number = f"{found.unnamed_photographs} of {len(faces)} faces do not name their photograph"
-        warnings.append(f"{number}: {OLDER_PHOTOGRAPHS}.")
-    if found.suspects:
-        kinds = Counter(suspect.kind for suspect in found.suspects)
-        kinds_text = ", ".join(f"{kind.replace('_', ' ')} {count}" for kind, count in kinds.items())
-        warnings.append(f"{_number(len(found.suspects), 'label')} worth a look: {kinds_text}.")
+    leaks, warnings = _leaks(found), _warnings(found, unknown, len(faces), bins)
     exclusive = False if found.shared else None if unknown else True
     return CheckRecord(
         dataset=str(folder),
@@ -235,6 +228,18 @@ def _leaks(found: _Found) -> list[str]:
         named = _listed([_describe_copies(copies.faces) for copies in found.across])
         leaks.append(f"{_number(len(found.across), 'photograph')} on two sides of a split: {named}.")
     return leaks
+
+
+def _warnings(found: _Found, unknown: int, faces: int, bins: AgeBins) -> list[str]:
+    warnings = [*_subject_warnings(unknown, faces, found), *age_warnings(bins)]
+    if found.unnamed_photographs:
+        number = f"{found.unnamed_photographs} of {faces} faces do not name their photograph"
+        warnings.append(f"{number}: {OLDER_PHOTOGRAPHS}.")
+    if found.suspects:
+        kinds = Counter(suspect.kind for suspect in found.suspects)
+        kinds_text = ", ".join(f"{kind.replace('_', ' ')} {count}" for kind, count in kinds.items())
+        warnings.append(f"{_number(len(found.suspects), 'label')} worth a look: {kinds_text}.")
+    return warnings
 
 
 def _subject_warnings(unknown: int, faces: int, found: _Found) -> list[str]:
