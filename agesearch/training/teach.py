@@ -70,9 +70,8 @@ def teach(
         return read_model_manifest(target)
     check_start(spec.model)
     with exclusive(target, "The teacher"):
-        done = _taken(target, identity)  # another run may have come in between
-        if done is not None:
-            return done
+        if is_finished(target, identity, MANIFEST):  # another run may have come in between
+            return read_model_manifest(target)
         (target / RUN).write_json(identity)
         with ray_session(address, on_progress=on_progress) as session:
             cores = int(session.cpus)

@@ -75,9 +75,8 @@ def teach_order(
     for faces in (train, val):
         Sequences(faces.age, spec.order.length, spec.order.gap)  # says now what is wrong with them
     with exclusive(target, "The teacher"):
-        done = _taken(target, identity)  # another run may have come in between
-        if done is not None:
-            return done
+        if is_finished(target, identity, ORDER):  # another run may have come in between
+            return read_order_manifest(target)
         use_threads(threads)
         sorter = _Sorter(spec, train, val, target)
         (target / RUN).write_json(identity)
