@@ -27,6 +27,7 @@ from agesearch.errors import InputError, first_line, unknown_name
 from agesearch.models.architectures import architecture
 from agesearch.models.identity import read_model_manifest
 from agesearch.models.order_net import read_order_manifest
+from agesearch.models.weights import check_start
 from agesearch.specs import OrderTrainSpec, Scalar, Spec, TrainSpec
 from agesearch.storage import Location
 from agesearch.training.protocols.recipes import check_scale, smaller
@@ -272,6 +273,8 @@ class _File:
         self._refuse((*at, "model", "arch"), lambda: architecture(spec.model.arch))
         if isinstance(spec, OrderTrainSpec):
             self._refuse((*at, "order", "loss"), lambda: order_loss(spec.order.loss))
+        if spec.model.init == "pretrained":
+            self._refuse((*at, "model", "init"), lambda: check_start(spec.model))
         if spec.model.weights is None:
             return spec
         weights = Location.of(spec.model.weights)

@@ -27,6 +27,7 @@ from agesearch.metrics import MAE_YEARS
 from agesearch.models.architectures import architecture
 from agesearch.models.identity import crop_notes, model_digest, read_model_manifest
 from agesearch.models.manifest import library_versions
+from agesearch.models.weights import check_start
 from agesearch.progress import Listener, silent
 from agesearch.provenance import now
 from agesearch.specs import CropSpec, Spec, TrainSpec
@@ -232,6 +233,8 @@ def _trained(
     spec: TrainSpec, data: Sequence[_Data], tests: Mapping[str, Test], out: Location
 ) -> list[ModelJob]:
     architecture(spec.model.arch)
+    if spec.model.init != "random":
+        check_start(spec.model)
     jobs = []
     for item in data:
         training = Training(
