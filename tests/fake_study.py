@@ -11,6 +11,7 @@ import pyarrow as pa
 from agesearch.measure.corruptions import CLEAN, REPORT_CORRUPTIONS, REPORT_SEVERITIES, RobustnessRow
 from agesearch.measure.speed import SpeedRow
 from agesearch.models.manifest import MANIFEST, ModelManifest
+from agesearch.search.front.latencies import picked
 from agesearch.search.front.measurements import (
     FACES_FILE,
     FACES_SCHEMA,
@@ -24,7 +25,6 @@ from agesearch.search.front.measurements import (
     TEACHER,
     MeasureSpec,
     Summary,
-    picked,
     spec_rows,
 )
 from agesearch.search.space.space import trial_name

@@ -15,6 +15,7 @@ from agesearch.session import set_environment
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from agesearch.search.front.latencies import StudyLatencies
     from agesearch.search.run.study import RunLimits, StudyResult
     from agesearch.search.store.events import EventListener
     from agesearch.search.store.records import StudyFolder, TrialRecord
@@ -40,31 +41,33 @@ class Study(Kept):
         Columns: ``number``, ``name``, ``state`` (COMPLETE, PRUNED, PAUSED, RUNNING or FAIL), ``reason``,
         ``val_mae_years``, ``val_cs5``, ``latency_ms_p50``, ``epochs``, ``started``, ``seconds``, ``retries``,
         ``folder``, ``inherited``, ``curve`` (the error in years after each epoch), and a column for each
-        parameter, such as ``params_model.arch``.
+        parameter, such as ``params_model.arch``. Latencies are the search's until the study was reported or
+        published, and then those of the run beside the teacher.
         """
-        return _table(self._folder().trials())
+        return _table(self._latencies().trials)
 
     @property
     def front(self) -> pa.Table:
         """The trials that no other beats in error and latency, by rising latency; the columns of
         ``records``. Empty where no trial is COMPLETE.
         """
-        return _table(self._folder().front())
+        return _table(self._latencies().front)
 
     @property
     def knee(self) -> int | None:
         """The number of the trial at the front's knee; None where there is no front."""
-        from agesearch.search.store.records import knee_of
-
-        front = self._folder().front()
-        return knee_of(front).number if front else None
+        knee = self._latencies().knee
+        return knee.number if knee else None
 
     def load_model(self, pick: str | int = "knee", *, threads: int = 1) -> Model:
         """The student that ``knee``, ``best``, ``fastest`` or a trial's number names."""
-        from agesearch.search.front.measurements import picked
+        trial = self._latencies().pick(str(pick))
+        return load_model(str(self._folder().trial_folder(trial)), threads=threads)
 
-        folder = self._folder()
-        return load_model(str(folder.trial_folder(picked(folder, str(pick)))), threads=threads)
+    def _latencies(self) -> StudyLatencies:
+        from agesearch.search.front.latencies import study_latencies
+
+        return study_latencies(self._folder())
 
     def _folder(self) -> StudyFolder:
         from agesearch.search.store.records import open_study as open_folder

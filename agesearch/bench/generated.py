@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from agesearch.metrics import LATENCY_MS_P50, VAL_MAE_YEARS
+from agesearch.models.architectures import Network
 from agesearch.search.space.limits import Latencies
+from agesearch.search.space.space import network_of
 from agesearch.search.store.records import State, TrialRecord
 from agesearch.specs import Choices, ModelSpec, Range, StudySpec, TrainSpec, Variants
 
@@ -17,7 +19,7 @@ EPOCHS = 15
 
 #: Milliseconds of each network, larger ones slower.
 LATENCIES: Latencies = {
-    (arch, size): 0.2 * (1 + place) * (size / SIZES[0]) ** 2
+    Network(arch, size): 0.2 * (1 + place) * (size / SIZES[0]) ** 2
     for place, arch in enumerate(ARCHS)
     for size in SIZES
 }
@@ -46,7 +48,7 @@ def ended_trials(spec: StudySpec, size: int) -> list[TrialRecord]:
     records = []
     for number in range(size):
         params = {name: _drawn(dimension, rng) for name, dimension in spec.space.items()}
-        latency = float(LATENCIES[params["model.arch"], params["model.input_size"]])
+        latency = float(LATENCIES[network_of(spec, params)])
         error = float(5.0 + 2.0 / latency + rng.gamma(2.0, 1.0))
         curve = tuple(error + 3 * 0.8**epoch - 3 * 0.8 ** (EPOCHS - 1) for epoch in range(EPOCHS))
         values: dict[str, Any] = {VAL_MAE_YEARS: error, LATENCY_MS_P50: latency}

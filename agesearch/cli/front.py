@@ -18,6 +18,7 @@ _LEGEND = (
 #: What may be left out on a narrow terminal, the most important first.
 _OPTIONAL = ("role", "speed-up", "params")
 
+_STAR = "*: timed by the search only, on a network that no COMPLETE trial has."
 _EXAMPLE = "Example: agesearch front studies/first --json"
 
 
@@ -37,20 +38,23 @@ def front(
 
     The speed-up over the teacher is known once 'agesearch report' has timed both side by side.
     """
-    from agesearch.reporting.fronts import front_rows
+    from agesearch.reporting.fronts import front_table
 
-    rows = front_rows(study, every=every)
+    found = front_table(study, every=every)
+    rows = found.rows
     if as_json:
         print_json([row.as_json() for row in rows])
         return
     extra = ["role", "state"] if every else ["params", "speed-up", "role"]
     title = f"{len(rows)} {'trials' if every else 'on the front'} of {study}"
-    cells = [_cells(row, every) for row in rows]
+    starred = every and any(row.latency.run != rows[0].latency.run for row in rows)
+    cells = [_cells(row, every, starred) for row in rows]
     out.print(table(title, ["trial", "network", "MAE", "ms", *extra], cells, optional=_OPTIONAL))
-    err.print(_LEGEND, highlight=False, markup=False)
+    for line in [_LEGEND, *([_STAR] if starred else []), *found.notes]:
+        err.print(line, highlight=False, markup=False)
 
 
-def _cells(row: FrontRow, every: bool) -> list[str]:
+def _cells(row: FrontRow, every: bool, starred: bool) -> list[str]:
     from agesearch.reporting import tables
 
     trial = row.trial
@@ -58,10 +62,11 @@ def _cells(row: FrontRow, every: bool) -> list[str]:
         str(trial.number),
         trial.network,
         tables.years(trial.val_mae_years),
-        tables.milliseconds(trial.latency_ms_p50),
+        tables.starred(trial.latency_ms_p50, starred and row.latency.run == "search"),
     ]
     if every:
         state = f"{trial.state.value}: {trial.reason}" if trial.reason else trial.state.value
         return [*cells, row.role, state]
-    times = "–" if row.times_teacher is None else tables.ratio(row.times_teacher)
+    found = row.latency.times_teacher
+    times = "–" if found is None else tables.ratio(found)
     return [*cells, tables.millions(row.parameters), times, row.role]

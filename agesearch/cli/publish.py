@@ -40,14 +40,29 @@ def publish(
     data: Annotated[
         str | None, typer.Option("--data", help="Dataset to check the export on; default: the study's own.")
     ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option("--teacher", help="Where the teacher is now; default: where the study found it."),
+    ] = None,
     json_output: JsonOption = False,
 ) -> None:
-    """Export a student to ONNX, prove that it answers as trained, and publish it as an immutable version."""
+    """Export a student to ONNX, prove that it answers as trained, and publish it as an immutable version.
+
+    What its card says and is not known yet is measured first, as 'agesearch report' does: speed beside the
+    teacher, accuracy, robustness.
+    """
     from agesearch.deploy.publish import publish as publish_model
 
     with shown_progress() as on_progress:
         published = publish_model(
-            source, name, registry, pick=pick, dataset=data, alias=alias, on_progress=on_progress
+            source,
+            name,
+            registry,
+            pick=pick,
+            dataset=data,
+            teacher=teacher,
+            alias=alias,
+            on_progress=on_progress,
         )
     if json_output:
         print_json(_published_json(published))

@@ -97,7 +97,7 @@ def _print(known: TrialDetails) -> None:
     facts = [
         ["validation MAE", f"{cell(error)} years"],
         ["validation CS@5", cs5],
-        ["latency", f"{cell(record.latency_ms_p50)} ms"],
+        ["latency", f"{cell(record.latency_ms_p50)} ms, timed {_run_words(known)}"],
         ["epochs", f"{record.epochs or len(known.curve)} of {spec.optim.epochs}"],
         ["training", f"{record.seconds:.1f} s"],
         ["started", f"{record.started} (UTC)"],
@@ -120,6 +120,11 @@ def _print(known: TrialDetails) -> None:
             out.print(f"  {start + 1:>4}  " + " ".join(f"{error:6.2f}" for error in part), highlight=False)
     _pairs(f"Files in {record.folder}", [[name, f"{size:,} bytes"] for name, size in known.files.items()])
     say(f"Train it anew and compare: agesearch trial {known.folder.root} {record.number} --rerun")
+
+
+def _run_words(known: TrialDetails) -> str:
+    times = known.latency.times_teacher
+    return "by the search" if times is None else f"beside the teacher: {times:.2g} x its speed"
 
 
 def _pairs(title: str, rows: list[list[str]]) -> None:

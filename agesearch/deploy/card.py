@@ -7,7 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from agesearch.deploy.evidence import Evidence
+from agesearch.deploy.evidence import TEACHER_LATENCY, Evidence
 from agesearch.deploy.registry import version_of
 from agesearch.measure.intervals import Estimate
 from agesearch.models.architectures import ARCHITECTURES
@@ -21,7 +21,14 @@ def render_card(manifest: ModelManifest, evidence: Evidence) -> str:
     # Markdown is no HTML: escaping would show "&lt;" to readers. Names from outside lose what could break a
     # table or start markup in ``_plain``.
     environment = Environment(undefined=StrictUndefined, autoescape=False, trim_blocks=True)
-    environment.filters |= {"estimate": _estimate, "over": _over, "percent": _percent, "signed": _signed}
+    environment.filters |= {
+        "estimate": _estimate,
+        "over": _over,
+        "percent": _percent,
+        "signed": _signed,
+        "milliseconds": _milliseconds,
+        "times_faster": _times_faster,
+    }
     environment.finalize = _plain
     template = environment.from_string(
         (files("agesearch.deploy") / "templates" / _TEMPLATE).read_text("utf-8")
@@ -76,6 +83,15 @@ def _percent(share: float) -> str:
 
 def _signed(years: float) -> str:
     return f"{years:+.2f}"
+
+
+def _milliseconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}" if value < 1000 else f"{value:.0f}"
+
+
+def _times_faster(row: dict[str, Any]) -> str:
+    teacher = row.get(TEACHER_LATENCY)
+    return "-" if teacher is None else f"{teacher / row['latency_ms_p50']:.1f}"
 
 
 def _count(parameters: int) -> str:

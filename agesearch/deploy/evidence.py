@@ -11,12 +11,22 @@ from agesearch.measure.accuracy import AgeBin, bias, cs
 from agesearch.measure.intervals import Estimate
 from agesearch.metrics import BIAS_YEARS, CS5, MAE_YEARS, on_split
 from agesearch.models.identity import model_digest, read_model_manifest
-from agesearch.search.front.measurements import MEDIAN, TEACHER, Measurements, read_measurements
+from agesearch.search.front.latencies import study_latencies
+from agesearch.search.front.measurements import (
+    MEDIAN,
+    TEACHER,
+    Measurements,
+    has_measurements,
+    read_measurements,
+)
 from agesearch.search.store.records import StudyFolder, StudyHeader, TrialRecord
 from agesearch.storage import Location
 
 #: The splits in the order of what they prove: no decision of the search has seen the test split.
 _SPLITS = ("test", "val", "train")
+
+#: In a row of a version's speed: the teacher's median in the same run, in ms a call.
+TEACHER_LATENCY = "teacher_latency_ms_p50"
 
 
 @dataclass(frozen=True)
@@ -66,22 +76,29 @@ class Evidence:
 
 def study_evidence(study: StudyFolder, trial: TrialRecord, dataset: Location) -> Evidence:
     """The evidence for one trial of a study, from ``STUDY/measured`` where it was measured."""
-    measured = read_measurements(study)
+    measured = read_measurements(study) if has_measurements(study) else None
     accuracy = _accuracy(measured, trial.name) if measured else []
     data = read_manifest(dataset)
     header = study.header()
     return Evidence(
         accuracy=accuracy,
         by_decade=_decades(measured, accuracy[0].split, trial.name) if measured and accuracy else [],
-        speed=[row.model_dump(mode="json") for row in measured.speed if row.model == trial.name]
-        if measured
-        else [],
+        speed=_speed(measured, trial.name) if measured else [],
         robustness=[row.model_dump(mode="json") for row in measured.robustness if row.model == trial.name]
         if measured
         else [],
         licences={"data": data.licence} | teacher_licences(header),
         provenance=_study_provenance(study, header, trial) | {"dataset": _dataset_provenance(dataset)},
     )
+
+
+def is_measured(study: StudyFolder, trial: TrialRecord) -> bool:
+    """Whether all that a card says of a trial was measured: speed by the teacher, accuracy, robustness."""
+    if not has_measurements(study) or study_latencies(study).latency(trial).times_teacher is None:
+        return False
+    measured = read_measurements(study)
+    scored = all((_SPLITS[1], name) in measured.predictions for name in (trial.name, TEACHER))
+    return scored and any(row.model == trial.name for row in measured.robustness)
 
 
 def teacher_licences(header: StudyHeader) -> dict[str, str]:
@@ -104,6 +121,16 @@ def folder_evidence(folder: Location, dataset: Location) -> Evidence:
         licences={"data": read_manifest(dataset).licence},
         provenance={"model_folder": folder.name, "dataset": _dataset_provenance(dataset)},
     )
+
+
+def _speed(measured: Measurements, model: str) -> list[dict[str, Any]]:
+    """The timings of a model, each with the teacher's of the same run and setting beside it."""
+    teacher = {(row.threads, row.batch): row.latency_ms_p50 for row in measured.speed if row.model == TEACHER}
+    return [
+        row.model_dump(mode="json") | {TEACHER_LATENCY: teacher.get((row.threads, row.batch))}
+        for row in measured.speed
+        if row.model == model
+    ]
 
 
 def _accuracy(measured: Measurements, model: str) -> list[Accuracy]:

@@ -11,7 +11,7 @@ from agesearch.data.dataset.records import Split, read_manifest
 from agesearch.data.dataset.shards import read_rows
 from agesearch.data.images.decode import RgbImage
 from agesearch.deploy.card import render_card
-from agesearch.deploy.evidence import Evidence, folder_evidence, study_evidence
+from agesearch.deploy.evidence import Evidence, folder_evidence, is_measured, study_evidence
 from agesearch.deploy.export import PARITY_FACES, Parity, export_checked
 from agesearch.deploy.registry import CARD, CHAMPION, Alias, Registry, Version, checked_name, file_digest
 from agesearch.errors import InputError
@@ -19,7 +19,7 @@ from agesearch.models.identity import model_digest, read_model_manifest
 from agesearch.models.manifest import MANIFEST, ONNX, WEIGHTS, ModelManifest, library_versions, read_checked
 from agesearch.progress import Listener, Progress, silent
 from agesearch.provenance import now
-from agesearch.search.front.measurements import picked
+from agesearch.search.front.latencies import picked
 from agesearch.search.store.records import StudyFolder, TrialRecord
 from agesearch.specs import digest_of
 from agesearch.storage import Location
@@ -45,20 +45,22 @@ def publish(
     *,
     pick: str = "knee",
     dataset: str | Location | None = None,
+    teacher: str | Location | None = None,
     alias: str = CHAMPION,
     on_progress: Listener = silent,
 ) -> Published:
     """Publish the ``pick`` of a study, or a model folder with its ``dataset``, as the next version of
     ``name``.
 
-    Content that is in the registry already is not written again. Then the alias moves. ``dataset`` overrides
-    where a study says its dataset lies. Raises ``InputError`` for what is no model, ``AgeSearchError`` where
-    the ONNX export does not answer as the network does.
+    What the card says of a trial and nobody has measured yet is measured first, as ``agesearch report`` does;
+    ``dataset`` and ``teacher`` say where those lie now, if not where the study found them. Content that is in
+    the registry already is not written again. Then the alias moves. Raises ``InputError`` for what is no
+    model, ``AgeSearchError`` where the ONNX export does not answer as the network does.
     """
     store = Registry(registry)
     checked_name(name)
     checked_name(alias, "alias")
-    folder, data, evidence = _material(Location.of(source), pick, dataset)
+    folder, data, evidence = _material(Location.of(source), pick, dataset, teacher, on_progress)
     content_digest = _content_digest(folder, evidence)
     with store.locked(name):
         known = store.with_digest(name, content_digest)
@@ -79,13 +81,18 @@ def parity_crops(dataset: Location, limit: int = PARITY_FACES) -> RgbImage:
 
 
 def _material(
-    source: Location, pick: str, dataset: str | Location | None
+    source: Location,
+    pick: str,
+    dataset: str | Location | None,
+    teacher: str | Location | None,
+    on_progress: Listener,
 ) -> tuple[Location, Location, Evidence]:
     """The model folder, the dataset and the evidence of what shall be published."""
     study = StudyFolder(source)
     if study.exists():
-        trial = picked(study, pick)
+        picked(study, pick)  # speaks up where there is nothing to pick
         data = _present(Location.of(dataset or study.header().dataset.path))
+        trial = _measured_pick(study, pick, data, teacher, on_progress)
         return _trial_folder(study, trial), data, study_evidence(study, trial, data)
     if not (source / MANIFEST).exists():
         raise InputError(
@@ -99,6 +106,25 @@ def _material(
         )
     data = _present(Location.of(dataset))
     return source, data, folder_evidence(source, data)
+
+
+def _measured_pick(
+    study: StudyFolder, pick: str, data: Location, teacher: str | Location | None, on_progress: Listener
+) -> TrialRecord:
+    """The picked trial, measured: side by side, another may be the knee or the fastest."""
+    trial = picked(study, pick)
+    if is_measured(study, trial):
+        return trial
+    from agesearch.search.front.measure import measure_study  # starts Ray, which a measured study needs not
+
+    measure_study(
+        study,
+        pick=pick,
+        dataset=str(data),
+        teacher=None if teacher is None else str(teacher),
+        on_progress=on_progress,
+    )
+    return picked(study, pick)
 
 
 def _present(dataset: Location) -> Location:

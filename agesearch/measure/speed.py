@@ -6,13 +6,18 @@ in milliseconds a call. What is timed is the network alone: decoding, face detec
 it. A row carries all it takes to compare it with another: hardware, runtime, precision, threads, batch, calls
 and versions.
 
-``LatencyTable`` knows the latency of an architecture before it is trained: it times the network with random
-weights, once for a (network, runtime, hardware), and remembers. ``side_by_side`` times several models in
-turns, so that whatever else the machine does hits all of them alike and their ratios are fair.
+``side_by_side`` times several models in turns, so that whatever else the machine does hits all of them alike
+and their ratios are fair. Rows of two runs differ by what the machine did meanwhile: nothing takes a ratio
+between them.
+
+``LatencyTable`` knows the latency of a network before it is trained: it times it with random weights, which
+take as long as trained ones, once on a machine. The cache is a folder of the user, shared by all studies and
+safe under several of them at once; where no home can be written there is none, and all is timed anew.
 """
 
 from __future__ import annotations
 
+import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,8 +28,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from agesearch.errors import InputError
+from agesearch import __version__
+from agesearch.errors import AgeSearchError, InputError
 from agesearch.machine import cores
+from agesearch.models.architectures import Network
 from agesearch.progress import Listener, Progress, silent
 from agesearch.specs import ModelSpec, Spec, digest_of, parse_spec
 from agesearch.storage import Location
@@ -36,8 +43,11 @@ MIN_CALLS = 50
 #: A batch of several images is timed for about this long, and at least for ``_MIN_BATCH_CALLS`` calls.
 _BATCH_SECONDS = 2.0
 _MIN_BATCH_CALLS = 10
-_WARMUP_CALLS = 5
-_ROUNDS = 5
+WARMUP_CALLS = 5
+ROUNDS = 5
+
+#: Raise it where this protocol or the exported graph changes: older timings are then no longer read.
+_PROTOCOL = 2
 
 if TYPE_CHECKING:
     from agesearch.models.scorers import Scorer
@@ -137,22 +147,38 @@ def side_by_side(
     Rows come by setting, then in the order of ``models``; ``row.model`` holds the name.
     """
     plan = list(wanted) if wanted is not None else settings()
-    rows: list[SpeedRow] = []
-    for done, setting in enumerate(plan):
-        on_progress(Progress("Speed, side by side", done, len(plan), note=_words(setting)))
-        rows += _in_turns(models, setting, calls)
-    on_progress(Progress("Speed, side by side", len(plan), len(plan)))
+    steps = _Steps(on_progress, len(plan) * len(models) * (1 + ROUNDS))
+    rows = [row for setting in plan for row in _in_turns(models, setting, calls, steps)]
+    steps.at("")
     return rows
 
 
-def _in_turns(models: Sequence[TimedModel], setting: Setting, calls: int) -> Iterator[SpeedRow]:
-    callables = [_opened(model.onnx, model.input_size, setting) for model in models]
-    for call in callables:
+class _Steps:
+    """Reports each step of a side-by-side run as it begins."""
+
+    def __init__(self, on_progress: Listener, total: int) -> None:
+        self._on_progress, self._total, self._done = on_progress, total, -1
+
+    def at(self, note: str) -> None:
+        self._done += 1
+        self._on_progress(Progress("Speed, side by side", self._done, self._total, note=note))
+
+
+def _in_turns(
+    models: Sequence[TimedModel], setting: Setting, calls: int, steps: _Steps
+) -> Iterator[SpeedRow]:
+    words = _words(setting)
+    callables, per_round = [], []
+    for model in models:
+        steps.at(f"{words}, warming {model.name}")
+        call = _opened(model.onnx, model.input_size, setting)
         _warm(call)
-    per_round = [-(-_affordable(call, setting, calls) // _ROUNDS) for call in callables]
+        callables.append(call)
+        per_round.append(-(-_affordable(call, setting, calls) // ROUNDS))
     seconds: list[list[float]] = [[] for _ in models]
-    for _ in range(_ROUNDS):
-        for call, count, taken in zip(callables, per_round, seconds, strict=True):
+    for _ in range(ROUNDS):
+        for model, call, count, taken in zip(models, callables, per_round, seconds, strict=True):
+            steps.at(f"{words}, {model.name}")
             call()  # brings the caches back from the model before
             taken.extend(_timed(call) for _ in range(count))
     for model, taken in zip(models, seconds, strict=True):
@@ -160,13 +186,15 @@ def _in_turns(models: Sequence[TimedModel], setting: Setting, calls: int) -> Ite
 
 
 class LatencyTable:
-    """Latency of architectures, one thread, one image: measured once, then read from the ``cache`` folder.
+    """Latency of networks, one thread, one image: measured once, then read from the ``cache`` folder.
 
-    Each entry is one JSON file named by the digest of its key (architecture, input side, runtime, precision,
-    threads, hardware, versions), so a cache may be shared by studies and machines.
+    Each entry is one JSON file named by the digest of its key: the network, the protocol, the runtime, its
+    threads, the hardware and the versions of all that makes or runs the graph. So a cache may be shared by
+    studies and machines, and what was timed under other versions is not found. An entry that cannot be read
+    is measured again; one that cannot be written is kept in memory only.
     """
 
-    def __init__(self, cache: Location, *, threads: int = 1, calls: int = MIN_CALLS) -> None:
+    def __init__(self, cache: Location | None, *, threads: int = 1, calls: int = MIN_CALLS) -> None:
         if calls < MIN_CALLS:
             raise InputError(f"Latency takes at least {MIN_CALLS} timed calls, but calls is {calls}.")
         self._cache = cache
@@ -176,48 +204,56 @@ class LatencyTable:
 
     def latency(self, model: ModelSpec) -> SpeedRow:
         """The row of this network, from memory, from the cache, or measured now. Weights do not matter."""
-        key = self._key(model)
-        name = digest_of(key)
+        name = digest_of(self._key(Network.of(model)))
         if name not in self._rows:
-            file = self._cache / f"{name}.json"
-            self._rows[name] = self._read(file) if file.exists() else self._measure(model, file)
+            self._rows[name] = self._read(name) or self._measure(model, name)
         return self._rows[name]
 
-    def warm(self, models: Sequence[ModelSpec], on_progress: Listener = silent) -> None:
-        """Measure all of these ahead, one after the other, while nothing else runs."""
-        for done, model in enumerate(models):
-            note = f"{model.arch} {model.input_size} px"
-            on_progress(Progress("Latency", done, len(models), note=note))
-            self.latency(model)
-        on_progress(Progress("Latency", len(models), len(models)))
-
-    def _key(self, model: ModelSpec) -> dict[str, Any]:
+    def _key(self, network: Network) -> dict[str, Any]:
         return {
-            "arch": model.arch,
-            "input_size": model.input_size,
+            "network": network._asdict(),
+            "protocol": _PROTOCOL,
             "runtime": RUNTIME,
             "precision": PRECISION,
             "threads": self._setting.threads,
+            "calls": self._calls,
             "hardware": hardware_name(),
-            "versions": runtime_versions(),
+            "versions": {**runtime_versions(), "onnx": version("onnx"), "agesearch": __version__},
         }
 
-    def _read(self, file: Location) -> SpeedRow:
-        return parse_spec(SpeedRow, file.read_json(), f"'{file}' (delete it to measure again)")
+    def _read(self, name: str) -> SpeedRow | None:
+        if self._cache is None:
+            return None
+        file = self._cache / f"{name}.json"
+        try:
+            return parse_spec(SpeedRow, file.read_json(), f"'{file}'") if file.exists() else None
+        except (AgeSearchError, OSError):  # damaged, or not ours to read
+            return None
 
-    def _measure(self, model: ModelSpec, file: Location) -> SpeedRow:
+    def _measure(self, model: ModelSpec, name: str) -> SpeedRow:
         row = measure_onnx(
-            _untrained(model),
+            untrained_onnx(model),
             arch=model.arch,
             input_size=model.input_size,
             setting=self._setting,
             calls=self._calls,
         )
-        file.write_json(row.model_dump(mode="json"))
+        if self._cache is not None:
+            try:
+                (self._cache / f"{name}.json").write_json(row.model_dump(mode="json"))
+            except (AgeSearchError, OSError):  # no room, or no permission: the timing is as good without
+                self._cache = None
         return row
 
 
-def _untrained(model: ModelSpec) -> bytes:
+def machine_cache() -> Location | None:
+    """Where timings are kept for all studies of this user; None where the user has no home."""
+    root = os.environ.get("XDG_CACHE_HOME", "")  # counts where it is absolute, as its specification has it
+    folder = root if os.path.isabs(root) else os.path.expanduser("~/.cache")
+    return Location.of(folder) / "agesearch" / "latency" if os.path.isabs(folder) else None
+
+
+def untrained_onnx(model: ModelSpec) -> bytes:
     """The ONNX bytes of the network with random weights: time does not depend on their values."""
     import torch
 
@@ -239,7 +275,7 @@ def _opened(onnx: Location | bytes | Scorer, input_size: int, setting: Setting) 
 
 
 def _warm(call: Call) -> None:
-    for _ in range(_WARMUP_CALLS):
+    for _ in range(WARMUP_CALLS):
         call()
 
 

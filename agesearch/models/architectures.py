@@ -1,13 +1,20 @@
-"""The named architectures, without torch: what specs, search spaces and reports may name.
+"""The named architectures, and what tells two networks apart, without torch: what specs, search spaces and
+reports may name.
 
 Backbones come from timm. Adding one is one row of ``ARCHITECTURES``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
 
 from agesearch.errors import unknown_name
+from agesearch.specs import ModelSpec
+
+#: The fields of a ``ModelSpec`` that a search may vary and that change the graph.
+NETWORK_FIELDS = ("arch", "input_size", "head", "pixels")
 
 
 @dataclass(frozen=True)
@@ -17,6 +24,45 @@ class Architecture:
     timm_name: str
     paper: str
     min_size: int = 32
+
+
+class Network(NamedTuple):
+    """All of a ``ModelSpec`` that decides the exported graph, and so how long it takes.
+
+    Weights do not, nor what only training has (``dropout``), nor the value of a constant (``head_sigma``).
+    ``pixels`` does: a runtime leaves a multiplication by one out. ``groups`` are those of the head
+    ``groups``, and empty for the others.
+    """
+
+    arch: str
+    input_size: int
+    head: str = "softmax"
+    pixels: str = "imagenet"
+    groups: tuple[tuple[int, int], ...] = ()
+
+    @classmethod
+    def of(cls, model: ModelSpec, changes: Mapping[str, Any] | None = None) -> Self:
+        """The network of a spec, some of its fields changed."""
+        arch, size, head, pixels = (
+            (changes or {}).get(name, getattr(model, name)) for name in NETWORK_FIELDS
+        )
+        return cls(str(arch), int(size), str(head), str(pixels), model.groups if head == "groups" else ())
+
+    def fields(self) -> dict[str, Any]:
+        """The fields of a ``ModelSpec`` that it decides."""
+        values = self._asdict()
+        return values if self.groups else {name: values[name] for name in NETWORK_FIELDS}
+
+    def model(self) -> ModelSpec:
+        """A spec of this network, its weights random."""
+        return ModelSpec(**self.fields())
+
+    def __str__(self) -> str:
+        """``lcnet_050 at 96 px``, with a head or a normalisation that is not the usual one."""
+        usual = Network(self.arch, self.input_size)
+        others = [name for name in ("head", "pixels") if getattr(self, name) != getattr(usual, name)]
+        words = [f"{name} {getattr(self, name)}" for name in others]
+        return ", ".join([f"{self.arch} at {self.input_size} px", *words])
 
 
 ARCHITECTURES: dict[str, Architecture] = {

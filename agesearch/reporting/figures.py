@@ -31,11 +31,7 @@ def write_figures(study: StudyFolder, folder: Location) -> list[Location]:
 
 
 def front_figure(findings: Findings) -> Chart:
-    """All trials, the front, the teacher and the picked trial, by latency and error.
-
-    Trials stand where the search saw them, since that is what the front was drawn by; the teacher where the
-    side-by-side run timed it.
-    """
+    """All trials, the front, the teacher and the picked trial, by error and by latency side by side."""
     marks = [_trial_mark(findings, record) for record in findings.records if _is_drawn(record)]
     marks.append(_teacher_mark(findings))
     marks.sort(key=lambda mark: _ORDER.index(mark.kind))
@@ -96,12 +92,11 @@ def _trial_mark(findings: Findings, record: TrialRecord) -> Mark:
 
 
 def _latency_words(findings: Findings, record: TrialRecord) -> str:
-    seen = f"{tables.milliseconds(record.latency_ms_p50)} ms a face"
-    timed = findings.measured.latency_ms(record.name)
-    if timed is None:
-        return seen
-    times = tables.ratio(findings.teacher_latency_ms / timed)
-    return f"{seen}; {tables.milliseconds(timed)} ms beside the teacher, {times} its speed"
+    found = findings.latencies.latency(record)
+    words = f"{tables.milliseconds(found.ms)} ms a face"
+    if found.times_teacher is None:
+        return f"{words}, timed by the search"
+    return f"{words}, {tables.ratio(found.times_teacher)} the teacher's speed"
 
 
 def _kind(findings: Findings, record: TrialRecord) -> tuple[Kind, str]:

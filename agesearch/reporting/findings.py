@@ -10,6 +10,7 @@ from agesearch.measure.accuracy import cs, paired_difference
 from agesearch.measure.intervals import Estimate
 from agesearch.models.identity import read_model_manifest
 from agesearch.models.manifest import MANIFEST, ModelManifest
+from agesearch.search.front.latencies import Run, StudyLatencies, study_latencies
 from agesearch.search.front.measurements import TEACHER, MeasuredPredictions, Measurements, read_measurements
 from agesearch.search.store.records import State, StudyFolder, StudyHeader, TrialRecord, knee_of
 from agesearch.training.curve import epoch_errors
@@ -21,14 +22,23 @@ class Findings:
 
     study: StudyFolder
     header: StudyHeader
-    records: list[TrialRecord]
-    front: list[TrialRecord]
+    latencies: StudyLatencies
     measured: Measurements
+
+    @property
+    def records(self) -> list[TrialRecord]:
+        """Every trial, as it was timed last."""
+        return self.latencies.trials
+
+    @property
+    def front(self) -> list[TrialRecord]:
+        """The front by rising latency."""
+        return self.latencies.front
 
     @cached_property
     def picked(self) -> TrialRecord:
         """The trial that the measurements picked."""
-        return self.study.trial(self.measured.summary.pick)
+        return self.latencies.trial(self.measured.summary.pick)
 
     @cached_property
     def knee(self) -> TrialRecord:
@@ -75,6 +85,12 @@ class Findings:
             )
         return paired_difference(one.predicted_age, other.predicted_age, one.age, one.persons)
 
+    @cached_property
+    def searched(self) -> list[int]:
+        """Numbers of the trials whose latency is still the search's: their network was not timed since."""
+        timed = [record for record in self.records if record.latency_ms_p50 is not None]
+        return [record.number for record in timed if self.latencies.latency(record).run is Run.SEARCH]
+
     def is_on_front(self, record: TrialRecord) -> bool:
         return any(record.number == other.number for other in self.front)
 
@@ -85,17 +101,18 @@ class Findings:
 
     @cached_property
     def teacher_latency_ms(self) -> float:
-        return self._measured_latency(TEACHER)
+        """Of the run that the student was timed in."""
+        if self.latencies.teacher is None:
+            raise self._unmeasured(TEACHER, "speeds")
+        return self.latencies.teacher.latency_ms_p50
 
     @cached_property
     def student_latency_ms(self) -> float:
-        return self._measured_latency(self.picked.name)
-
-    def _measured_latency(self, model: str) -> float:
-        found = self.measured.latency_ms(model)
-        if found is None:
-            raise self._unmeasured(model, "speeds")
-        return found
+        """Of the picked trial, timed beside the teacher."""
+        found = self.latencies.latency(self.picked)
+        if found.ms is None or found.times_teacher is None:
+            raise self._unmeasured(self.picked.name, "speeds")
+        return found.ms
 
     def predictions(self, model: str, split: str = "val") -> MeasuredPredictions:
         """What a model answered on a split; an ``InputError`` where it was not measured."""
@@ -112,10 +129,9 @@ class Findings:
 
 def read_findings(study: StudyFolder) -> Findings:
     """All records of a study; an ``InputError`` where it has no COMPLETE trial or was not measured yet."""
-    records = study.trials()
-    front = study.front()
-    if not front:
+    latencies = study_latencies(study)
+    if not latencies.front:
         raise InputError(
             f"The study '{study.root}' has no COMPLETE trial, so there is nothing to report yet."
         )
-    return Findings(study, study.header(), records, front, read_measurements(study))
+    return Findings(study, study.header(), latencies, read_measurements(study))

@@ -8,53 +8,75 @@ from typing import Any
 from agesearch.models.identity import read_model_manifest
 from agesearch.models.manifest import MANIFEST
 from agesearch.reporting import tables
-from agesearch.search.front.measurements import (
-    TEACHER,
-    Measurements,
-    has_measurements,
-    picked,
-    read_measurements,
-)
-from agesearch.search.store.records import State, StudyFolder, TrialRecord, knee_of, open_study
+from agesearch.search.front.latencies import Latency, StudyLatencies, study_latencies
+from agesearch.search.front.measurements import has_measurements, read_summary
+from agesearch.search.store.records import State, StudyFolder, TrialRecord, open_study
 
 
 @dataclass(frozen=True)
 class FrontRow:
-    """A trial with what it is to the front; ``times_teacher``: how many times faster than the teacher."""
+    """A trial, as it was timed last, with what it is to the front."""
 
     trial: TrialRecord
     role: str
     parameters: int | None
-    times_teacher: float | None
+    latency: Latency
+    searched_ms: float | None
+
+    @property
+    def times_teacher(self) -> float | None:
+        """How many times faster than the teacher, where both were timed in one run."""
+        return self.latency.times_teacher
 
     def as_json(self) -> dict[str, Any]:
-        """The trial's record with the other figures beside."""
-        extra = {"role": self.role, "parameters": self.parameters, "times_teacher": self.times_teacher}
+        """The trial's record with the other figures; ``latency_run`` says where its latency is from."""
+        extra = {
+            "role": self.role,
+            "parameters": self.parameters,
+            "times_teacher": self.times_teacher,
+            "latency_run": self.latency.run.value,
+            "search_latency_ms_p50": self.searched_ms,
+        }
         return self.trial.as_json() | extra
 
 
-def front_rows(where: str, *, every: bool = False) -> list[FrontRow]:
+@dataclass(frozen=True)
+class FrontTable:
+    """The rows, and what there is to say of their latencies."""
+
+    rows: list[FrontRow]
+    notes: list[str]
+
+
+def front_table(where: str, *, every: bool = False) -> FrontTable:
     """The front by rising latency, or every trial by number.
 
     An ``InputError`` where there is no study, or no COMPLETE trial that a front could be made of (``every``
     lists such a study all the same).
     """
     study = open_study(where)
+    latencies = study_latencies(study)
     if not every:
-        picked(study)  # speaks up where there is no front
-    front = study.front()
-    knee = knee_of(front).number if front else None
-    measured = read_measurements(study) if has_measurements(study) else None
-    pick = measured.summary.pick if measured else None
-    return [
+        latencies.pick()  # speaks up where there is no front
+    pick = read_summary(study).pick if has_measurements(study) else None
+    searched = {trial.number: trial.latency_ms_p50 for trial in latencies.searched}
+    rows = [
         FrontRow(
             trial,
-            tables.role(trial, front, pick, knee),
+            role_of(trial, latencies, pick),
             _parameters(study, trial),
-            _times_teacher(measured, trial),
+            latencies.latency(trial),
+            searched[trial.number],
         )
-        for trial in (study.trials() if every else front)
+        for trial in (latencies.trials if every else latencies.front)
     ]
+    return FrontTable(rows, latencies.notes())
+
+
+def role_of(trial: TrialRecord, latencies: StudyLatencies, pick: int | None) -> str:
+    """What a trial is to the front, in words."""
+    knee = latencies.knee
+    return tables.role(trial, latencies.front, pick, knee.number if knee else None)
 
 
 def _parameters(study: StudyFolder, trial: TrialRecord) -> int | None:
@@ -62,10 +84,3 @@ def _parameters(study: StudyFolder, trial: TrialRecord) -> int | None:
     if trial.state is not State.COMPLETE or not (folder / MANIFEST).exists():
         return None
     return read_model_manifest(folder).parameters
-
-
-def _times_teacher(measured: Measurements | None, trial: TrialRecord) -> float | None:
-    if measured is None:
-        return None
-    own, teacher = measured.latency_ms(trial.name), measured.latency_ms(TEACHER)
-    return None if own is None or teacher is None else teacher / own

@@ -17,10 +17,12 @@ import yaml
 from agesearch import __version__
 from agesearch.errors import InputError
 from agesearch.measure.intervals import basis
+from agesearch.measure.speed import SpeedRow
 from agesearch.provenance import now
 from agesearch.reporting import tables
 from agesearch.reporting.figures import curves_figure, front_figure
 from agesearch.reporting.findings import Findings, read_findings
+from agesearch.reporting.fronts import role_of
 from agesearch.reporting.importance import MIN_TRIALS, importances
 from agesearch.reporting.pages import environment
 from agesearch.reporting.summary import speed_words, summary
@@ -54,7 +56,7 @@ def build_report(
 def _context(findings: Findings) -> dict[str, Any]:
     measured, student = findings.measured, findings.picked.name
     roles = {
-        record.number: tables.role(record, findings.front, findings.picked.number, findings.knee.number)
+        record.number: role_of(record, findings.latencies, findings.picked.number)
         for record in findings.records
     }
     parameters = {record.number: findings.parameters(record) for record in findings.records}
@@ -67,12 +69,13 @@ def _context(findings: Findings) -> dict[str, Any]:
         "importances": importances(findings.header.spec, findings.records),
         "complete": sum(record.state is State.COMPLETE for record in findings.records),
         "min_trials": MIN_TRIALS,
-        "trials": tables.trials_table(findings.records, roles, parameters),
+        "trials": tables.trials_table(findings.records, roles, parameters, findings.searched),
+        "searched": findings.searched,
         "failures": tables.failures(findings.records),
         "decades": tables.decades_table(
             measured.predictions["val", TEACHER], measured.predictions["val", student]
         ),
-        "speed": tables.speed_table(measured.speed, TEACHER),
+        "speed": tables.speed_table(_shown_speeds(findings), TEACHER),
         "robustness": tables.robustness_table(measured.robustness, TEACHER, student),
         "corrupted": [tables.mean_corrupted(measured.robustness, model) for model in (TEACHER, student)],
         "robustness_basis": next(
@@ -82,6 +85,12 @@ def _context(findings: Findings) -> dict[str, Any]:
         "facts": _facts(findings),
         "spec_yaml": yaml.safe_dump(findings.header.model_dump(mode="json"), sort_keys=False),
     }
+
+
+def _shown_speeds(findings: Findings) -> list[SpeedRow]:
+    """Those of the teacher, the front and the picked trial; other trials stand in the table of trials."""
+    names = {TEACHER, findings.picked.name, *(record.name for record in findings.front)}
+    return [row for row in findings.measured.speed if row.model in names]
 
 
 def _cards(findings: Findings) -> list[tuple[str, str, str]]:

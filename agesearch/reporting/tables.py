@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from agesearch.measure.accuracy import AgeBin
@@ -61,6 +61,11 @@ def milliseconds(value: float | None) -> str:
     return "–" if value is None else f"{value:.3g}" if value < 1000 else f"{value:.0f}"
 
 
+def starred(value: float | None, is_searched: bool) -> str:
+    """Milliseconds, with a star where the search timed them and no run beside the teacher."""
+    return f"{milliseconds(value)} *" if is_searched and value is not None else milliseconds(value)
+
+
 def ratio(value: float) -> str:
     """``38 ×``, ``2.4 ×``."""
     return f"{value:.0f} ×" if value >= 10 else f"{value:.1f} ×"
@@ -115,9 +120,14 @@ def role(trial: TrialRecord, front: Sequence[TrialRecord], pick: int | None, kne
 
 
 def trials_table(
-    records: Sequence[TrialRecord], roles: Mapping[int, str], parameters: Mapping[int, int | None]
+    records: Sequence[TrialRecord],
+    roles: Mapping[int, str],
+    parameters: Mapping[int, int | None],
+    timed_alone: Collection[int] = (),
 ) -> TextTable:
-    """Every trial with its outcome and its searched values."""
+    """Every trial with its outcome and its searched values; latencies of those that were
+    ``timed_alone``, by the search, have a star.
+    """
     searched = sorted(
         {name for record in records for name in record.params} - {"model.arch", "model.input_size"}
     )
@@ -134,7 +144,7 @@ def trials_table(
             Cell(str(record.input_size), record.input_size),
             Cell(millions(size), size or -1),
             Cell(years(record.val_mae_years), _last(record.val_mae_years)),
-            Cell(milliseconds(record.latency_ms_p50), _last(record.latency_ms_p50)),
+            Cell(starred(record.latency_ms_p50, record.number in timed_alone), _last(record.latency_ms_p50)),
             Cell(str(record.epochs), record.epochs),
             Cell(duration(record.seconds), record.seconds),
         ]

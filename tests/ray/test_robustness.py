@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from agesearch.data.dataset.records import Split, read_manifest
 from agesearch.data.dataset.writer import DatasetWriter
 from agesearch.data.images.crop import encode_crop
 from agesearch.deploy.evidence import study_evidence
+from agesearch.deploy.publish import publish
 from agesearch.errors import InputError
 from agesearch.measure.corruptions import CLEAN, CORRUPTIONS, corrupt
 from agesearch.measure.evaluate import evaluate
@@ -33,15 +35,16 @@ from agesearch.models.predict import open_predictor
 from agesearch.models.predictors import folder_onnx
 from agesearch.models.scorers import OnnxScorer
 from agesearch.models.zoo import build
-from agesearch.progress import Progress
+from agesearch.progress import Progress, silent
 from agesearch.reporting.findings import read_findings
 from agesearch.reporting.report import build_report
 from agesearch.search.front import measure as measured
+from agesearch.search.front.latencies import study_latencies
 from agesearch.search.front.measurements import (
     FOLDER,
     MEDIAN,
+    PREDICTIONS_FILE,
     ROBUSTNESS_FILE,
-    SPEED_FILE,
     TEACHER,
     MeasureSpec,
     has_measurements,
@@ -123,7 +126,7 @@ def study(dataset: Location, tmp_path_factory: pytest.TempPathFactory) -> StudyF
     _write_net(teacher, ModelSpec(arch="mobilenetv3_small_100", input_size=40), "teacher", seed=99)
     for record in made.trials():
         if record.state is State.COMPLETE:
-            model = ModelSpec(arch="lcnet_035", input_size=32)
+            model = ModelSpec(arch="lcnet_035", input_size=32 + 16 * (record.number % 2))
             _write_net(made.trial_folder(record), model, "trial", seed=record.number)
     header = made.header().model_dump()
     header["dataset"] = {"path": str(dataset), "content_digest": read_manifest(dataset).content_digest}
@@ -194,11 +197,14 @@ def test_every_model_scores_the_same_corrupted_pixels(
 def test_a_study_is_measured_once_and_then_only_what_is_new(
     study: StudyFolder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    front = study.front()
     assert not has_measurements(study)
     first = measured.measure_study(study, pick="fastest", spec=SPEC)
+    complete = [record for record in study.trials() if record.state is State.COMPLETE]
+    assert {row.model for row in first.speed} == {TEACHER, *(record.name for record in complete)}
+    front = study_latencies(study).front
     names = {TEACHER, *(record.name for record in front)}
-    assert {row.model for row in first.speed} == names
+    single = {row.model: row.latency_ms_p50 for row in first.speed if (row.threads, row.batch) == (1, 1)}
+    assert len({single[record.name] for record in complete}) == 2  # one timing a network, of two
     assert {model for split, model in first.predictions if split == "val"} == names | {MEDIAN}
     assert len(first.predictions["val", TEACHER].age) == FACES
     assert {row.model for row in first.robustness} == {TEACHER, front[0].name}
@@ -214,7 +220,8 @@ def test_a_study_is_measured_once_and_then_only_what_is_new(
         raise AssertionError("this was measured before")
 
     with monkeypatch.context() as patched:
-        for name in ("side_by_side", "score", "robustness"):
+        patched.setattr("agesearch.search.front.speeds.side_by_side", not_again)
+        for name in ("score", "robustness"):
             patched.setattr(measured, name, not_again)
         again = measured.measure_study(study, pick="fastest", spec=SPEC)
         assert (again.speed, again.robustness, again.faces) == (first.speed, first.robustness, first.faces)
@@ -223,12 +230,17 @@ def test_a_study_is_measured_once_and_then_only_what_is_new(
     monkeypatch.setattr(
         measured, "robustness", lambda models, *rest: scored.extend(models) or robustness(models, *rest)
     )
-    complete = [r for r in study.trials() if r.state is State.COMPLETE and r.number != front[0].number]
-    second = measured.measure_study(study, pick=str(complete[0].number), spec=SPEC)
-    assert scored == [complete[0].name]
+    other = next(record for record in complete if record.number != front[0].number)
+    second = measured.measure_study(study, pick=str(other.number), spec=SPEC)
+    assert scored == [other.name]
+    again_single = {
+        row.model: row.latency_ms_p50 for row in second.speed if (row.threads, row.batch) == (1, 1)
+    }
+    assert again_single == single  # another pick is timed under more settings, not once more under this one
+    assert {row.model for row in second.speed if row.batch > 1} == {TEACHER, other.name}
     kept = [row for row in second.robustness if row.model == TEACHER]
     assert kept == [row for row in first.robustness if row.model == TEACHER]
-    assert second.summary.pick == complete[0].number
+    assert second.summary.pick == other.number
 
     build_report(study, Location.of(tmp_path / "page.html"))
     assert "impulse noise" in (tmp_path / "page.html").read_text()
@@ -254,6 +266,30 @@ def test_a_model_has_one_interval_on_the_same_faces_wherever_it_is_measured(stud
     assert all(row.persons for row in clean)
 
 
+@pytest.mark.usefixtures("ray_local")
+def test_publishing_measures_what_its_card_says(
+    study: StudyFolder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(measured, "MeasureSpec", lambda: SPEC)
+    shutil.copytree(study.root.local(), tmp_path / "new", ignore=shutil.ignore_patterns(FOLDER))
+    seen: list[Progress] = []
+    new = StudyFolder(Location.of(tmp_path / "new"))
+    registry = str(tmp_path / "registry")
+    published = publish(new.root, "ages", registry, pick="fastest", on_progress=seen.append)
+    latencies, manifest = study_latencies(new), published.version.manifest()
+    fastest = latencies.front[0]
+    assert manifest.provenance["trial"] == fastest.number
+    rows = {(row["threads"], row["batch"]): row for row in manifest.speed}
+    assert rows[1, 1]["latency_ms_p50"] == fastest.latency_ms_p50
+    assert latencies.teacher is not None
+    assert rows[1, 1]["teacher_latency_ms_p50"] == latencies.teacher.latency_ms_p50
+    assert manifest.robustness
+    assert "val_mae_years" in manifest.intervals
+    assert {"Speed, side by side", "publish"} <= {event.stage for event in seen}
+    monkeypatch.setattr(measured, "measure_study", None)  # a second time nothing is measured
+    assert not publish(new.root, "ages", registry, pick="fastest").is_new
+
+
 def test_another_dataset_or_teacher_is_refused(study: StudyFolder, tmp_path: Path) -> None:
     other = Location.of(tmp_path / "teacher")
     _write_net(other, ModelSpec(arch="lcnet_035", input_size=32), "teacher", seed=1)
@@ -267,10 +303,10 @@ def test_a_torn_study_measures_again(study: StudyFolder) -> None:
     """A file whose settings differ from what is asked is not taken for good."""
     if not has_measurements(study):
         pytest.skip("needs the study that the test above measured")
-    job = measured._job(study, "fastest", SPEC.model_copy(update={"robustness_faces": 8}), None, None)
+    job = measured._job(study, "fastest", SPEC.model_copy(update={"robustness_faces": 8}), None, None, silent)
     assert ROBUSTNESS_FILE in job.outstanding()
-    (study.root / FOLDER / SPEED_FILE).delete()
-    assert SPEED_FILE in job.outstanding()
+    (study.root / FOLDER / PREDICTIONS_FILE).delete()
+    assert PREDICTIONS_FILE in job.outstanding()
     with pytest.raises(InputError):
         read_measurements(study)
 

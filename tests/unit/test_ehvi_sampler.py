@@ -9,6 +9,7 @@ import pytest
 from replay_rows import NETWORKS, SIZES, study
 
 from agesearch.metrics import VAL_MAE_YEARS
+from agesearch.models.architectures import Network
 from agesearch.search.run.suggester import Suggester
 from agesearch.search.sampler.acquisition import expected_improvement, staircase
 from agesearch.search.sampler.encoding import Encoding
@@ -19,7 +20,9 @@ from agesearch.search.store.history import History, TrialCost
 from agesearch.search.store.pareto import hypervolume
 from agesearch.specs import Choices, Range, StudySpec
 
-LATENCIES = {(arch, size): ms * (size / 64) ** 2 for arch, (ms, _, _) in NETWORKS.items() for size in SIZES}
+LATENCIES = {
+    Network(arch, size): ms * (size / 64) ** 2 for arch, (ms, _, _) in NETWORKS.items() for size in SIZES
+}
 POINTS = [(9.0, 0.4), (7.5, 0.9), (6.0, 2.0), (8.0, 1.5), (30.0, 0.1)]
 REFERENCE = (10.0, 3.0)
 

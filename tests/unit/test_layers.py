@@ -69,7 +69,7 @@ RAY_FILES = {
 #: The order of what lies inside a layer, from the first that may be imported to the last.
 INNER = {
     "data": ["images", "dataset", "sources", "reading", "audit", "mixture", "ingest", "synthetic"],
-    "search": ["space", "store", "stopping", "tracking", "sampler", "run", "view", "front", "replay"],
+    "search": ["space", "store", "stopping", "tracking", "sampler", "run", "front", "view", "replay"],
 }
 
 #: Folders with a file for each row of a table; no other has more than ``MOST_FILES``.

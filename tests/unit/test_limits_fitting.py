@@ -9,18 +9,21 @@ import pytest
 
 from agesearch.errors import InputError
 from agesearch.metrics import VAL_MAE_YEARS
+from agesearch.models.architectures import Network
 from agesearch.search.run.suggester import Suggester
 from agesearch.search.sampler.sampler import StudySampler
 from agesearch.search.sampler.window import VISIBLE, TrialWindow
-from agesearch.search.space.limits import Fitting, fitting_networks
+from agesearch.search.space.limits import Fitting, NetworkLimits
 from agesearch.search.store.history import History, TrialCost
 from agesearch.search.store.records import State, StudyFolder, StudyHeader, TrialRecord
 from agesearch.specs import Choices, ModelSpec, Range, RungSpec, StudySpec, TrainSpec, parse_spec
 from agesearch.storage import Location
 
 SIZES = {"mobilenetv3_small_050": 600_000, "mobilenetv2_100": 2_300_000, "lcnet_050": 900_000}
-LATENCIES: dict[tuple[str, int], float | str] = {
-    (arch, size): ms * size / 64 for arch, ms in zip(SIZES, (0.5, 1.5, 0.3), strict=True) for size in (64, 96)
+LATENCIES: dict[Network, float | str] = {
+    Network(arch, size): ms * size / 64
+    for arch, ms in zip(SIZES, (0.5, 1.5, 0.3), strict=True)
+    for size in (64, 96)
 }
 
 
@@ -34,22 +37,25 @@ def spec(**changes: object) -> StudySpec:
     return StudySpec(student=student, space=space, startup_trials=4).model_copy(update=changes)
 
 
-def fitting(study: StudySpec) -> Fitting:
-    return fitting_networks(study, LATENCIES, lambda model: SIZES[model.arch])
+def fitting(study: StudySpec, known: dict[Network, float | str] = LATENCIES) -> Fitting:
+    limits = NetworkLimits(study, known.__getitem__, lambda model: SIZES[model.arch])
+    for network in known:
+        limits.fits(network)
+    return limits.fitting()
 
 
 def test_only_networks_within_all_limits_fit() -> None:
     assert not fitting(spec()).left_out
     both = fitting(spec(max_latency_ms=0.7, max_params=800_000))
-    assert both.networks == {("mobilenetv3_small_050", 64)}
-    assert both.left_out["mobilenetv2_100", 64] == "1.50 ms"
-    assert both.left_out["lcnet_050", 96] == "900,000 parameters"
+    assert both.networks == {Network("mobilenetv3_small_050", 64)}
+    assert both.left_out[Network("mobilenetv2_100", 64)] == "2,300,000 parameters"
+    assert both.left_out[Network("lcnet_050", 96)] == "900,000 parameters"
 
 
 def test_a_network_without_latency_is_left_to_fail_with_its_reason() -> None:
-    known = LATENCIES | {("lcnet_050", 64): "it cannot be exported"}
-    found = fitting_networks(spec(max_latency_ms=0.6), known, lambda model: 1)
-    assert ("lcnet_050", 64) in found.networks
+    broken = Network("lcnet_050", 64)
+    found = fitting(spec(max_latency_ms=0.6), LATENCIES | {broken: "it cannot be exported"})
+    assert broken in found.networks
 
 
 def test_where_nothing_fits_the_message_says_what_comes_nearest() -> None:
@@ -57,7 +63,7 @@ def test_where_nothing_fits_the_message_says_what_comes_nearest() -> None:
         InputError, match=r"within max_latency_ms 0.1: the fastest, lcnet_050 at 64 px, takes 0.30"
     ):
         fitting(spec(max_latency_ms=0.1))
-    with pytest.raises(InputError, match=r"max_params 5: the smallest .*mobilenetv3_small_050, has 600,000"):
+    with pytest.raises(InputError, match=r"max_params 5: the smallest, mobilenetv3_small_050, has 600,000"):
         fitting(spec(max_params=5))
 
 
@@ -68,7 +74,7 @@ def test_only_what_fits_is_proposed_before_and_after_tpe_has_learnt() -> None:
     for _ in range(16):
         record = suggester.suggest()
         assert record is not None
-        key = record.arch, record.input_size
+        key = Network(record.arch, record.input_size)
         assert float(LATENCIES[key]) <= 0.5
         history.knows_latency(record.number, float(LATENCIES[key]))
         # the more latency the better the error: TPE would go where it must not
@@ -80,7 +86,7 @@ def test_a_space_that_hardly_fits_still_gets_a_proposal() -> None:
     study = study.model_copy(
         update={"space": study.space | {"model.input_size": Range(low=32, high=431, integer=True)}}
     )
-    only = Fitting(study, frozenset({("lcnet_050", 333)}), {("lcnet_050", 64): "slow"})
+    only = Fitting(study, frozenset({Network("lcnet_050", 333)}), {Network("lcnet_050", 64): "slow"})
     proposal = StudySampler(study, only).propose(0, [])
     network = proposal.params["model.arch"], proposal.params["model.input_size"]
     assert (*network, proposal.redrawn) == ("lcnet_050", 333, 20)

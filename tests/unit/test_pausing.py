@@ -16,6 +16,7 @@ import pytest
 from replay_rows import NETWORKS, SIZES, made_record, study
 
 from agesearch.metrics import EPOCH, VAL_MAE_YEARS
+from agesearch.models.architectures import Network
 from agesearch.search.replay.engine import replay
 from agesearch.search.run.reports import COMPLETED, OUTCOME
 from agesearch.search.run.suggester import FIT, Suggester
@@ -30,7 +31,9 @@ from agesearch.specs import RungSpec, StudySpec
 from agesearch.storage import Location
 
 EPOCHS = 12
-LATENCIES = {(arch, size): ms * (size / 64) ** 2 for arch, (ms, _, _) in NETWORKS.items() for size in SIZES}
+LATENCIES = {
+    Network(arch, size): ms * (size / 64) ** 2 for arch, (ms, _, _) in NETWORKS.items() for size in SIZES
+}
 SPEC = study(EPOCHS).model_copy(update={"trials": 24, "startup_trials": 8, "seed": 2, "rungs": RungSpec()})
 
 
@@ -246,7 +249,7 @@ def test_optuna_sees_a_paused_trial_running_with_its_reason(tmp_path: Path) -> N
 
 def _weighed(error: float, *, new: bool = True) -> int | None:
     """The number of the paused trial that is proposed where its error was ``error`` after half its epochs."""
-    network = ("mobilenetv3_small_100", 64)
+    network = Network("mobilenetv3_small_100", 64)
     records = []
     for number in range(12):
         final = 7.0 + number % 3
@@ -262,16 +265,16 @@ def _weighed(error: float, *, new: bool = True) -> int | None:
     return proposal.paused
 
 
-def _record(number: int, state: State, network: tuple[str, int], curve: tuple[float, ...]) -> TrialRecord:
+def _record(number: int, state: State, network: Network, curve: tuple[float, ...]) -> TrialRecord:
     params = {
-        "model.arch": network[0],
-        "model.input_size": network[1],
+        "model.arch": network.arch,
+        "model.input_size": network.input_size,
         "optim.learning_rate": 1e-3 * (1 + number % 5),
         "augment.strength": 0.1 * number,
         "distill.kd_weight": 1.0,
     }
     done = min(curve) if state is State.COMPLETE else None
-    name = f"{number:04d}-{network[0]}-{network[1]}px"
+    name = f"{number:04d}-{network.arch}-{network.input_size}px"
     return TrialRecord(
         number, state, name, params, "", done, None, LATENCIES[network], len(curve), curve=curve
     )

@@ -18,11 +18,12 @@ from agesearch.measure.intervals import Estimate
 from agesearch.reporting import report, tables
 from agesearch.reporting.figures import write_figures
 from agesearch.reporting.findings import read_findings
-from agesearch.reporting.fronts import front_rows
+from agesearch.reporting.fronts import front_table
 from agesearch.reporting.importance import importances
 from agesearch.reporting.report import build_report, writable
 from agesearch.reporting.summary import summary, summary_figures, verdict
-from agesearch.search.front.measurements import TEACHER, picked
+from agesearch.search.front.latencies import picked
+from agesearch.search.front.measurements import TEACHER
 from agesearch.search.store.records import State, StudyFolder
 from agesearch.storage import Location
 from agesearch.training.curve import epoch_errors
@@ -176,14 +177,14 @@ def test_picks_follow_the_front(study: StudyFolder) -> None:
 
 
 def test_front_rows_know_roles_sizes_and_ratios(study: StudyFolder) -> None:
-    rows = front_rows(str(study.root))
+    rows = front_table(str(study.root)).rows
     assert [row.trial for row in rows] == study.front()
     assert "fastest" in rows[0].role
     assert "best" in rows[-1].role
     assert sum("knee" in row.role for row in rows) == 1
     assert all(row.parameters for row in rows)
     assert rows[0].times_teacher == pytest.approx(34.0 / float(rows[0].trial.latency_ms_p50 or 1))
-    assert len(front_rows(str(study.root), every=True)) == 24
+    assert len(front_table(str(study.root), every=True).rows) == 24
 
 
 def test_the_front_command_prints_a_table_and_json(study: StudyFolder) -> None:
@@ -204,7 +205,7 @@ def test_a_study_without_a_complete_trial_has_no_report(tmp_path: Path) -> None:
     assert isinstance(result.exception, InputError)
     assert "has no COMPLETE trial" in str(result.exception)
     assert "\n" not in str(result.exception)
-    assert len(front_rows(str(study.root), every=True)) == 4
+    assert len(front_table(str(study.root), every=True).rows) == 4
 
 
 def test_reading_before_measuring_says_what_to_do(tmp_path: Path) -> None:

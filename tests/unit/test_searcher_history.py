@@ -10,6 +10,7 @@ import pytest
 
 from agesearch.errors import InputError
 from agesearch.metrics import VAL_CS5, VAL_MAE_YEARS
+from agesearch.models.architectures import Network
 from agesearch.search.run.reports import COMPLETED, CUT, FAILED, OUTCOME, REASON, SECONDS
 from agesearch.search.run.suggester import Suggester
 from agesearch.search.run.trial_manager import TrialManager
@@ -21,7 +22,7 @@ from agesearch.specs import Choices, ModelSpec, Range, StudySpec, TrainSpec
 from agesearch.storage import Location
 
 SMALL, LARGE = "mobilenetv3_small_050", "mobilenetv2_100"
-LATENCIES: dict[tuple[str, int], float | str] = {(SMALL, 96): 0.5, (LARGE, 96): 1.5}
+LATENCIES: dict[Network, float | str] = {Network(SMALL, 96): 0.5, Network(LARGE, 96): 1.5}
 
 
 def study_spec(seed: int = 0, trials: int = 5) -> StudySpec:
@@ -35,7 +36,7 @@ def study_spec(seed: int = 0, trials: int = 5) -> StudySpec:
 
 
 def finish(history: History, record: TrialRecord) -> TrialRecord:
-    history.knows_latency(record.number, float(LATENCIES[record.arch, 96]))
+    history.knows_latency(record.number, float(LATENCIES[Network(record.arch, 96)]))
     mae = 5 + 100 * record.params["optim.learning_rate"] + (record.arch == SMALL)
     return history.complete(record.number, {VAL_MAE_YEARS: mae, VAL_CS5: 0.5}, TrialCost(3, 1.5))
 
@@ -245,7 +246,7 @@ def test_time_that_is_up_prunes_and_starts_nothing(tmp_path: Path) -> None:
 
 
 def test_a_network_without_latency_fails_its_trials_and_no_others(tmp_path: Path) -> None:
-    books = Books(tmp_path, LATENCIES | {(SMALL, 96): "it cannot be exported"})
+    books = Books(tmp_path, LATENCIES | {Network(SMALL, 96): "it cannot be exported"})
     while (record := books.manager.next_trial()) is not None:
         assert record.arch == LARGE
         books.manager.ended(record.number, report(6.0, 3, **{OUTCOME: COMPLETED}))

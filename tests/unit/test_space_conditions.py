@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agesearch.errors import InputError
+from agesearch.models.architectures import Network
 from agesearch.search.replay.engine import place_of
-from agesearch.search.run.setup import fitting_trials
+from agesearch.search.run.latencies import fitting_trials
 from agesearch.search.run.suggester import Suggester
 from agesearch.search.sampler.sampler import StudySampler
 from agesearch.search.space.conditions import active, holds, stages
-from agesearch.search.space.limits import Fitting, fitting_networks
+from agesearch.search.space.limits import Fitting, NetworkLimits
 from agesearch.search.space.space import load_space, network_of, networks, trial_spec
 from agesearch.search.space.validation import random_params
 from agesearch.search.store.history import History, TrialCost
@@ -55,7 +56,16 @@ def check(study: StudySpec, params: dict[str, object]) -> None:
     for name, dimension in study.space.items():
         assert (name in params) == holds(study, dimension, params)
     spec = trial_spec(study, params)
-    assert (spec.model.arch, spec.model.input_size) == network_of(study, params)
+    assert Network.of(spec.model) == network_of(study, params)
+
+
+def fitting(study: StudySpec, milliseconds: tuple[float, ...]) -> Fitting:
+    """What fits where the three networks take so long."""
+    times = dict(zip(networks(study), milliseconds, strict=True))
+    limits = NetworkLimits(study, times.__getitem__, lambda _: 0)
+    for network in times:
+        limits.fits(network)
+    return limits.fitting()
 
 
 @settings(max_examples=5)
@@ -113,22 +123,21 @@ def test_any_optuna_tool_reads_a_trials_own_distributions(study: StudySpec, tmp_
 
 
 def test_only_networks_that_can_be_suggested_are_timed(study: StudySpec, tmp_path: Path) -> None:
-    found = {(model.arch, model.input_size) for model in networks(study)}
-    assert found == {("mobilenetv2_035", 48), ("resnet18", 64), ("lcnet_035", 64)}
+    found = set(networks(study))
+    assert found == {Network("mobilenetv2_035", 48), Network("resnet18", 64), Network("lcnet_035", 64)}
     sized = """\
 student: {model: {arch: lcnet_035, input_size: 64}}
 space:
   model.arch: {choices: [lcnet_035, vgg16]}
   model.input_size: {choices: [224, 256], when: {model.arch: vgg16}}
 """
-    found = {(model.arch, model.input_size) for model in networks(load_space(write(tmp_path, sized)))}
-    assert found == {("lcnet_035", 64), ("vgg16", 224), ("vgg16", 256)}
+    found = set(networks(load_space(write(tmp_path, sized))))
+    assert found == {Network("lcnet_035", 64), Network("vgg16", 224), Network("vgg16", 256)}
 
 
 def test_variants_above_a_limit_are_not_suggested(study: StudySpec) -> None:
     limited = study.model_copy(update={"max_latency_ms": 1.0})
-    times = {("mobilenetv2_035", 48): 0.5, ("resnet18", 64): 3.0, ("lcnet_035", 64): 2.0}
-    proposer = StudySampler(limited, fitting_networks(limited, times, lambda _: 0))
+    proposer = StudySampler(limited, fitting(limited, (0.5, 3.0, 2.0)))
     for number in range(6):
         params = proposer.propose(number, []).params
         assert params["net"] == "small"
@@ -250,8 +259,7 @@ space:
 
 def test_a_grid_ends_when_every_point_that_fits_was_tried(study: StudySpec) -> None:
     nets = study.model_copy(update={"space": {"net": study.space["net"]}, "sampler": "grid", "trials": 3})
-    times = {("mobilenetv2_035", 48): 0.5, ("resnet18", 64): 3.0, ("lcnet_035", 64): 0.6}
     limited = nets.model_copy(update={"max_latency_ms": 1.0})
-    assert fitting_trials(limited, fitting_networks(limited, times, lambda _: 0)).trials == 2
+    assert fitting_trials(limited, fitting(limited, (0.5, 3.0, 0.6))).trials == 2
     assert fitting_trials(nets, Fitting()).trials == 3
     assert fitting_trials(study, Fitting()) == study

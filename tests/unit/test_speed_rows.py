@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
+import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from agesearch.errors import InputError
 from agesearch.measure import speed
-from agesearch.specs import ModelSpec
+from agesearch.progress import Progress
 from agesearch.storage import Location
 
 
@@ -43,13 +44,12 @@ def test_side_by_side_keeps_names_order_and_sees_the_slower(tmp_path: Path) -> N
     (folder / "slow.onnx").write_bytes(tiny_onnx(60))
     (folder / "fast.onnx").write_bytes(tiny_onnx(1))
     models = [speed.TimedModel(name, folder / f"{name}.onnx", "tiny", 32) for name in ("slow", "fast")]
-    notes: list[str] = []
-    rows = speed.side_by_side(
-        models, [speed.Setting(1, 1), speed.Setting(1, 2)], on_progress=lambda p: notes.append(p.note)
-    )
+    seen: list[Progress] = []
+    rows = speed.side_by_side(models, [speed.Setting(1, 1), speed.Setting(1, 2)], on_progress=seen.append)
     assert [(row.model, row.batch) for row in rows] == [("slow", 1), ("fast", 1), ("slow", 2), ("fast", 2)]
     assert rows[0].latency_ms_p50 > 2 * rows[1].latency_ms_p50
-    assert notes == ["1 thread, batch 1", "1 thread, batch 2", ""]
+    assert [event.done for event in seen] == list(range(seen[-1].total + 1))  # type: ignore[operator]
+    assert (seen[0].note, seen[-2].note) == ("1 thread, batch 1, warming slow", "1 thread, batch 2, fast")
 
 
 def test_slow_batches_are_timed_less_often_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,38 +58,74 @@ def test_slow_batches_are_timed_less_often_and_say_so(monkeypatch: pytest.Monkey
     assert row.calls == speed._MIN_BATCH_CALLS
 
 
-def test_latency_is_measured_once_and_cached_across_tables(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    exported: list[str] = []
+class Session:
+    """Counts its calls on a clock of its own: each takes the next of ``seconds``, over and over."""
 
-    def untrained(model: ModelSpec) -> bytes:
-        exported.append(f"{model.arch}@{model.input_size}")
-        return tiny_onnx()
+    def __init__(self, name: str, calls: list[str], clock: Clock, seconds: tuple[float, ...]) -> None:
+        self._name, self._calls, self._clock, self._seconds = name, calls, clock, itertools.cycle(seconds)
 
-    monkeypatch.setattr(speed, "_untrained", untrained)
-    cache = Location.of(tmp_path) / "latency"
-    table = speed.LatencyTable(cache)
-    row = table.latency(ModelSpec(arch="tiny", input_size=32))
-    assert table.latency(ModelSpec(arch="tiny", input_size=32, init="pretrained")) is row
-    assert speed.LatencyTable(cache).latency(ModelSpec(arch="tiny", input_size=32)) == row
-    assert exported == ["tiny@32"]
-    assert len(cache.children()) == 1
+    def call(self, threads: int, batch: int) -> speed.Call:
+        return self._run
 
-    monkeypatch.setattr(speed, "hardware_name", lambda: "another machine")
-    speed.LatencyTable(cache).latency(ModelSpec(arch="tiny", input_size=32))
-    assert exported == ["tiny@32", "tiny@32"]
+    def _run(self) -> None:
+        self._calls.append(self._name)
+        self._clock.now += next(self._seconds)
 
 
-def test_a_broken_cache_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(speed, "_untrained", lambda model: tiny_onnx())
-    cache = Location.of(tmp_path)
-    speed.LatencyTable(cache).latency(ModelSpec(arch="tiny", input_size=32))
-    cache.children()[0].write_json({"arch": "tiny"})
-    with pytest.raises(InputError, match="delete it to measure again"):
-        speed.LatencyTable(cache).latency(ModelSpec(arch="tiny", input_size=32))
+class Clock:
+    """Stands still unless a session runs."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
 
 
-def test_fewer_calls_than_the_protocol_asks_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="at least 50"):
-        speed.LatencyTable(Location.of(tmp_path), calls=10)
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(speed.time, "perf_counter", made.perf_counter)
+    return made
+
+
+def test_the_first_calls_are_not_timed(clock: Clock) -> None:
+    calls: list[str] = []
+    slow_at_first = (9.0,) * speed.WARMUP_CALLS + (0.001,) * speed.MIN_CALLS
+    session = Session("a", calls, clock, slow_at_first)
+    row = speed.measure_onnx(session, arch="fake", input_size=32)  # type: ignore[arg-type]
+    assert len(calls) == speed.WARMUP_CALLS + speed.MIN_CALLS
+    assert speed.WARMUP_CALLS >= 5
+    assert (row.calls, row.latency_ms_p50, row.latency_ms_p95) == (speed.MIN_CALLS, 1.0, 1.0)
+
+
+def test_side_by_side_warms_every_model_before_and_again_in_each_turn(clock: Clock) -> None:
+    calls: list[str] = []
+    models = [
+        speed.TimedModel(name, Session(name, calls, clock, (ms / 1000,)), "fake", 32)  # type: ignore[arg-type]
+        for name, ms in (("a", 1.0), ("b", 3.0))
+    ]
+    rows = speed.side_by_side(models, [speed.Setting()])
+    warm = speed.WARMUP_CALLS
+    turn = 1 + speed.MIN_CALLS // speed.ROUNDS  # the first call of a turn is not timed
+    blocks = [(name, len(list(run))) for name, run in itertools.groupby(calls)]
+    assert blocks == [("a", warm), ("b", warm), *(("a", turn), ("b", turn)) * speed.ROUNDS]
+    assert [(row.model, row.calls, row.latency_ms_p50) for row in rows] == [("a", 50, 1.0), ("b", 50, 3.0)]
+
+
+def test_a_slow_first_call_of_a_turn_does_not_count(clock: Clock) -> None:
+    calls: list[str] = []
+    turn = 1 + speed.MIN_CALLS // speed.ROUNDS
+    cold = (0.001,) * speed.WARMUP_CALLS + ((9.0,) + (0.001,) * (turn - 1)) * speed.ROUNDS
+    models = [speed.TimedModel("a", Session("a", calls, clock, cold), "fake", 32)]  # type: ignore[arg-type]
+    assert speed.side_by_side(models, [speed.Setting()])[0].latency_ms_p95 == 1.0
+
+
+def test_the_percentiles_are_those_of_single_calls(clock: Clock) -> None:
+    milliseconds = [float(value) for value in np.random.default_rng(0).permutation(np.arange(1, 101))]
+    seconds = (0.5,) * speed.WARMUP_CALLS + tuple(value / 1000 for value in milliseconds)
+    session = Session("a", [], clock, seconds)
+    row = speed.measure_onnx(session, arch="fake", input_size=32, calls=100)  # type: ignore[arg-type]
+    assert row.latency_ms_p50 == pytest.approx(50.5)  # of 1, 2 ... 100 ms
+    assert row.latency_ms_p95 == pytest.approx(95.05)
+    assert row.images_per_s == pytest.approx(1000 / 50.5, abs=0.01)

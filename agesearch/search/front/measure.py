@@ -2,7 +2,7 @@
 
 ``measure_study`` writes the records of ``agesearch.search.front.measurements`` and measures only what is not
 there yet: predictions and robustness are kept for each model by the digest of its weights, and speed is
-measured anew when the front, the hardware or a version has changed, since it is only fair side by side.
+measured anew when trials, the hardware or a version have changed (``agesearch.search.front.speeds``).
 """
 
 from __future__ import annotations
@@ -18,23 +18,15 @@ import pyarrow.compute as pc
 from agesearch.data.dataset.records import Split, read_manifest
 from agesearch.data.images.crop import encode_crop
 from agesearch.errors import InputError
-from agesearch.measure.corruptions import CLEAN, RobustnessRow
+from agesearch.measure.corruptions import CLEAN
 from agesearch.measure.labelled_faces import LabelledFaces, labelled_faces, median_age
 from agesearch.measure.robustness import CorruptionLevel, PredictedAges, robustness, score
-from agesearch.measure.speed import (
-    Setting,
-    SpeedRow,
-    TimedModel,
-    hardware_name,
-    runtime_versions,
-    settings,
-    side_by_side,
-)
-from agesearch.models.identity import model_digest, read_model_manifest
-from agesearch.models.manifest import ModelManifest
-from agesearch.models.scorers import Scorer, scorer_of
+from agesearch.measure.speed import hardware_name, runtime_versions
+from agesearch.models.identity import model_digest
 from agesearch.progress import Listener, silent
 from agesearch.provenance import now
+from agesearch.search.front.keyed_table import KeyedTable
+from agesearch.search.front.latencies import picked, study_latencies
 from agesearch.search.front.measurements import (
     FACES_FILE,
     FACES_SCHEMA,
@@ -49,14 +41,14 @@ from agesearch.search.front.measurements import (
     Measurements,
     MeasureSpec,
     Summary,
-    picked,
     read_measurements,
     spec_rows,
 )
+from agesearch.search.front.speeds import SpeedRun, StudyModel
 from agesearch.search.run.setup import dataset_digest, same_source
-from agesearch.search.store.records import StudyFolder, TrialRecord
+from agesearch.search.store.records import State, StudyFolder, TrialRecord
 from agesearch.session import ray_session
-from agesearch.specs import CropSpec, digest_of
+from agesearch.specs import digest_of
 from agesearch.storage import Location
 
 #: Faces kept of each kind (best, typical, worst) and source; a report shows some of them.
@@ -67,33 +59,6 @@ _CLEAN = CorruptionLevel(CLEAN, 0)
 
 #: Among the settings of rows whose faces' persons are known: older rows' intervals were drawn over faces.
 _PERSONS = "persons"
-
-#: Where a Parquet file says under which settings its rows were measured.
-_SETTINGS = b"agesearch.settings"
-
-
-@dataclass(frozen=True)
-class _Model:
-    """A model under measurement: the teacher, or a trial; ``crop`` is that of the faces to be scored."""
-
-    name: str
-    folder: Location
-    crop: CropSpec
-
-    @cached_property
-    def manifest(self) -> ModelManifest:
-        return read_model_manifest(self.folder)
-
-    @cached_property
-    def digest(self) -> str:
-        return model_digest(self.folder)
-
-    @cached_property
-    def scorer(self) -> Scorer:
-        return scorer_of(self.folder, self.crop)
-
-    def timed(self) -> TimedModel:
-        return TimedModel(self.name, self.scorer, self.manifest.model.arch, self.manifest.model.input_size)
 
 
 @dataclass(frozen=True)
@@ -106,40 +71,32 @@ class _Job:
     spec: MeasureSpec
     dataset: Location
     pick: TrialRecord
-    models: list[_Model]
+    models: list[StudyModel]
+    speeds: SpeedRun
 
     @cached_property
     def keys(self) -> dict[str, str]:
         """The settings of each file: while they stay, its rows stay."""
         data = read_manifest(self.dataset).content_digest
-        where = [hardware_name(), runtime_versions()]
         predictions = digest_of([data, self.spec.faces, _PERSONS])
         corrupted = [_PERSONS, self.spec.robustness_faces, self.spec.corruptions, self.spec.severities]
         return {
-            SPEED_FILE: digest_of([[model.digest for model in self.models], self.pick.name, where]),
             PREDICTIONS_FILE: predictions,
             ROBUSTNESS_FILE: digest_of([data, *corrupted]),
             FACES_FILE: digest_of([predictions, self.picked.digest]),
         }
 
     @cached_property
-    def picked(self) -> _Model:
+    def picked(self) -> StudyModel:
         return next(model for model in self.models if model.name == self.pick.name)
 
-    def file(self, name: str) -> Location:
-        return self.study.root / FOLDER / name
+    def table(self, name: str) -> KeyedTable:
+        """A file with the settings that it is wanted under."""
+        return KeyedTable(self.study.root / FOLDER / name, self.keys[name])
 
-    def rows(self, name: str) -> pa.Table | None:
-        """The rows of a file that are still good; None where there are none."""
-        if not self.file(name).exists():
-            return None
-        table = self.file(name).read_table()
-        settings_then = (table.schema.metadata or {}).get(_SETTINGS, b"").decode()
-        return table if settings_then == self.keys[name] else None
-
-    def lacking(self, name: str, models: Sequence[_Model]) -> list[_Model]:
+    def lacking(self, name: str, models: Sequence[StudyModel]) -> list[StudyModel]:
         """Those of ``models`` that a file has no good rows for."""
-        table = self.rows(name)
+        table = self.table(name).rows()
         pairs = (
             [] if table is None else [table.column("model").to_pylist(), table.column("digest").to_pylist()]
         )
@@ -148,17 +105,14 @@ class _Job:
 
     def kept(self, name: str, replaced: Iterable[str]) -> list[pa.Table]:
         """The good rows of a file (one table or none) of models other than ``replaced``."""
-        table = self.rows(name)
+        table = self.table(name).rows()
         return [] if table is None else [table.filter(~pc.field("model").isin(list(replaced)))]
-
-    def write(self, name: str, tables: Sequence[pa.Table]) -> None:
-        """Replace a file, with the settings that its rows hold for."""
-        table = pa.concat_tables(tables)
-        self.file(name).write_table(table.replace_schema_metadata({_SETTINGS: self.keys[name]}))
 
     def outstanding(self) -> list[str]:
         """The files that need work; empty when all is up to date."""
-        lacking = [name for name in (SPEED_FILE, FACES_FILE) if self.rows(name) is None]
+        lacking = [SPEED_FILE] if self.speeds.lacks(self.pick.name) else []
+        if self.table(FACES_FILE).rows() is None:
+            lacking.append(FACES_FILE)
         if self.lacking(PREDICTIONS_FILE, self.models):
             lacking.append(PREDICTIONS_FILE)
         if self.lacking(ROBUSTNESS_FILE, [self.models[0], self.picked]):
@@ -182,10 +136,10 @@ def measure_study(
     the running one, or joins ``address``) only where something is to be scored. Raises ``InputError`` where
     the study has no COMPLETE trial, or its dataset or teacher is not there or is another one.
     """
-    job = _job(study, pick, spec or MeasureSpec(), dataset, teacher)
+    job = _job(study, pick, spec or MeasureSpec(), dataset, teacher, on_progress)
     wanted = job.outstanding()
     if SPEED_FILE in wanted:  # before Ray starts, so that nothing else runs meanwhile
-        _write_speed(job, on_progress)
+        job.speeds.time_pick(job.picked, on_progress)
     if set(wanted) - {SPEED_FILE}:
         with ray_session(address, on_progress=on_progress):
             _write_scores(job, wanted, on_progress)
@@ -193,26 +147,34 @@ def measure_study(
     return read_measurements(study)
 
 
-def _job(study: StudyFolder, pick: str, spec: MeasureSpec, dataset: str | None, teacher: str | None) -> _Job:
+def _job(
+    study: StudyFolder,
+    pick: str,
+    spec: MeasureSpec,
+    dataset: str | None,
+    teacher: str | None,
+    on_progress: Listener,
+) -> _Job:
+    """What there is to measure. The front, and so the pick, are those of the side-by-side run, so that this
+    comes first.
+    """
+    picked(study, pick)  # speaks up where there is nothing to pick
     header = study.header()
-    trial = picked(study, pick)
-    front = study.front()
-    trials = front if trial in front else [*front, trial]
     teacher_folder = same_source("teacher", header.teacher, teacher, model_digest).path
     data = same_source("dataset", header.dataset, dataset, dataset_digest).path
     crop = read_manifest(data).crop
-    models = [_Model(TEACHER, Location.of(teacher_folder), crop)]
-    models += [_Model(record.name, study.trial_folder(record), crop) for record in trials]
-    return _Job(study, spec, Location.of(data), trial, models)
-
-
-def _write_speed(job: _Job, on_progress: Listener) -> None:
-    """All models as the search timed them; teacher and pick under every setting."""
-    chosen = [job.models[0], job.picked]
-    rows = side_by_side([model.timed() for model in job.models], [Setting()], on_progress=on_progress)
-    others = [setting for setting in settings() if setting != Setting()]
-    rows += side_by_side([model.timed() for model in chosen], others, on_progress=on_progress)
-    job.write(SPEED_FILE, [_table(job, rows)])
+    complete = {
+        record.number: StudyModel(record.name, study.trial_folder(record), crop)
+        for record in study.trials()
+        if record.state is State.COMPLETE
+    }
+    speeds = SpeedRun(study, StudyModel(TEACHER, Location.of(teacher_folder), crop), list(complete.values()))
+    speeds.bring_up_to_date(on_progress)
+    latencies = study_latencies(study)
+    trial, front = latencies.pick(pick), [record.number for record in latencies.front]
+    numbers = front if trial.number in front else [*front, trial.number]
+    models = [speeds.teacher, *(complete[number] for number in numbers)]
+    return _Job(study, spec, Location.of(data), trial, models, speeds)
 
 
 def _write_scores(job: _Job, wanted: Sequence[str], on_progress: Listener) -> None:
@@ -242,7 +204,7 @@ def _write_predictions(job: _Job, on_progress: Listener) -> None:
         tables.append(_prediction_rows(MEDIAN, MEDIAN, split, faces, guess))
         if split is Split.VAL:
             _write_faces(job, faces, pa.concat_tables(tables))
-    job.write(PREDICTIONS_FILE, tables)
+    job.table(PREDICTIONS_FILE).write(tables)
 
 
 def _prediction_rows(
@@ -274,7 +236,7 @@ def _write_faces(job: _Job, faces: LabelledFaces, predictions: pa.Table) -> None
     for kind, index in _shown(faces, [found[name]["predicted_age"] for name in faces.sample_id]):
         row = {name: found[faces.sample_id[index]][name] for name in FACES_SCHEMA.names[1:-1]}
         rows.append(row | {"kind": kind, "image": encode_crop(faces.images[index], crop)})
-    job.write(FACES_FILE, [pa.Table.from_pylist(rows, schema=FACES_SCHEMA)])
+    job.table(FACES_FILE).write([pa.Table.from_pylist(rows, schema=FACES_SCHEMA)])
 
 
 def _shown(faces: LabelledFaces, predicted: Sequence[float]) -> Iterable[tuple[str, int]]:
@@ -298,11 +260,8 @@ def _write_robustness(job: _Job, on_progress: Listener) -> None:
     faces = labelled_faces(job.dataset, Split.VAL, job.spec.robustness_faces)
     models = {model.name: model.scorer for model in lacking}
     rows = robustness(models, faces, job.spec.corruptions, job.spec.severities, on_progress)
-    job.write(ROBUSTNESS_FILE, [*job.kept(ROBUSTNESS_FILE, models), _table(job, rows)])
-
-
-def _table(job: _Job, rows: Sequence[RobustnessRow] | Sequence[SpeedRow]) -> pa.Table:
-    return spec_rows(rows, {model.name: model.digest for model in job.models})
+    digests = {model.name: model.digest for model in job.models}
+    job.table(ROBUSTNESS_FILE).write([*job.kept(ROBUSTNESS_FILE, models), spec_rows(rows, digests)])
 
 
 def _write_summary(job: _Job) -> None:
@@ -314,4 +273,4 @@ def _write_summary(job: _Job) -> None:
         versions=runtime_versions(),
         created=now(),
     )
-    job.file(SUMMARY_FILE).write_json(summary.model_dump(mode="json"))
+    (job.study.root / FOLDER / SUMMARY_FILE).write_json(summary.model_dump(mode="json"))

@@ -23,7 +23,7 @@ from agesearch.measure.accuracy import AgeBin, accuracy_by_decade, mae_estimate
 from agesearch.measure.corruptions import REPORT_CORRUPTIONS, REPORT_SEVERITIES, RobustnessRow
 from agesearch.measure.intervals import Estimate, Persons
 from agesearch.measure.speed import SpeedRow
-from agesearch.search.store.records import StudyFolder, TrialRecord, knee_of
+from agesearch.search.store.records import StudyFolder
 from agesearch.specs import Spec, parse_spec
 
 FOLDER = "measured"
@@ -138,17 +138,16 @@ class Measurements:
     robustness: list[RobustnessRow]
     faces: list[FaceRow]
 
-    def latency_ms(self, model: str, threads: int = 1, batch: int = 1) -> float | None:
-        """The model's median latency in the side-by-side run, None where it was not timed so."""
-        for row in self.speed:
-            if (row.model, row.threads, row.batch) == (model, threads, batch):
-                return row.latency_ms_p50
-        return None
-
 
 def has_measurements(study: StudyFolder) -> bool:
     """Whether a study was measured."""
     return (study.root / FOLDER / SUMMARY_FILE).exists()
+
+
+def read_summary(study: StudyFolder) -> Summary:
+    """Which trial was picked, and how a study was measured."""
+    file = study.root / FOLDER / SUMMARY_FILE
+    return parse_spec(Summary, file.read_json(), f"'{file}'")
 
 
 def read_measurements(study: StudyFolder) -> Measurements:
@@ -159,33 +158,20 @@ def read_measurements(study: StudyFolder) -> Measurements:
             f"The study '{study.root}' has no '{FOLDER}/{SUMMARY_FILE}' yet: 'agesearch report {study.root}' "
             "measures it."
         )
-    summary = parse_spec(Summary, (folder / SUMMARY_FILE).read_json(), f"'{folder / SUMMARY_FILE}'")
     return Measurements(
-        summary=summary,
-        speed=[parse_spec(SpeedRow, row, SPEED_FILE) for row in _rows(study, SPEED_FILE)],
+        summary=read_summary(study),
+        speed=read_speed(study),
         predictions=_predictions((folder / PREDICTIONS_FILE).read_table()),
         robustness=[parse_spec(RobustnessRow, row, ROBUSTNESS_FILE) for row in _rows(study, ROBUSTNESS_FILE)],
         faces=[FaceRow(**row) for row in _rows(study, FACES_FILE)],
     )
 
 
-def picked(study: StudyFolder, pick: str = "knee") -> TrialRecord:
-    """The COMPLETE trial that ``knee``, ``best`` (smallest error), ``fastest`` or a trial's number names."""
-    front = study.front()
-    if not front:
-        raise InputError(
-            f"The study '{study.root}' has no COMPLETE trial within its limits, so there is no front to pick "
-            f"from: continue it with 'agesearch tune --resume {study.root}'."
-        )
-    named = {"knee": lambda: knee_of(front), "best": lambda: front[-1], "fastest": lambda: front[0]}
-    if pick in named:
-        return named[pick]()
-    if not pick.isdecimal():
-        raise InputError(f"The pick is '{pick}', but must be knee, best, fastest or the number of a trial.")
-    trial = study.trial(int(pick))
-    if trial.state != "COMPLETE":
-        raise InputError(f"Trial {trial.number} is {trial.state}, but only COMPLETE trials can be picked.")
-    return trial
+def read_speed(study: StudyFolder) -> list[SpeedRow]:
+    """The side-by-side timings of a study; none where it was not measured."""
+    if not (study.root / FOLDER / SPEED_FILE).exists():
+        return []
+    return [parse_spec(SpeedRow, row, SPEED_FILE) for row in _rows(study, SPEED_FILE)]
 
 
 def spec_rows(rows: Iterable[Spec], digests: dict[str, str]) -> pa.Table:

@@ -1,12 +1,10 @@
-"""What a study needs before its first trial: its header, the latency of every network, and the trials'
-inputs.
+"""What a study needs before its first trial: its header and the trials' inputs.
 
 Whatever can be wrong is found here, before a trial has cost anything.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -14,20 +12,18 @@ from typing import TYPE_CHECKING
 
 from agesearch.data.dataset.records import Manifest, Split, read_manifest
 from agesearch.data.dataset.shards import labelled
-from agesearch.errors import ConflictError, InputError, command, first_line
-from agesearch.measure.speed import LatencyTable, SpeedRow, hardware_name
+from agesearch.errors import ConflictError, InputError, command
+from agesearch.measure.speed import LatencyTable, SpeedRow, hardware_name, machine_cache
 from agesearch.models.foreign.document import is_teacher_file
 from agesearch.models.identity import crop_notes, model_digest
 from agesearch.models.manifest import library_versions
 from agesearch.models.scorers import scorer_of
-from agesearch.progress import Listener, Progress
+from agesearch.progress import Listener
 from agesearch.provenance import now
 from agesearch.search.run.teachers import AGE, ORDER, Teachers, own_teacher
-from agesearch.search.space.limits import Fitting, Latencies, fitting_networks, limits_of
-from agesearch.search.space.space import grid, networks
 from agesearch.search.store.events import EventListener, Note
-from agesearch.search.store.records import LATENCY_FILE, StudyFolder, StudyHeader, StudyInput
-from agesearch.specs import ModelSpec, StudySpec, parse_spec
+from agesearch.search.store.records import StudyFolder, StudyHeader, StudyInput
+from agesearch.specs import ModelSpec, StudySpec
 from agesearch.storage import Location
 
 if TYPE_CHECKING:
@@ -51,62 +47,9 @@ class SetupFunctions:
     parameters: Callable[[ModelSpec], int] = _parameter_count
 
 
-def latency_cache() -> Location:
-    """Where timings are kept for all studies of this user."""
-    root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Location.of(root) / "agesearch" / "latency"
-
-
-def known_latencies(
-    folder: StudyFolder, spec: StudySpec, functions: SetupFunctions, on_event: EventListener
-) -> dict[tuple[str, int], float | str]:
-    """Latency in ms of each network of the space, or why it has none; kept in the study for good.
-
-    A study that goes on keeps the timings it began with, so that all of its trials compare.
-    """
-    place = folder.root / LATENCY_FILE
-    where = f"'{place}'"
-    rows = [parse_spec(SpeedRow, row, where) for row in place.read_json()] if place.exists() else []
-    known = {(row.arch, row.input_size): row for row in rows}
-    faults: dict[tuple[str, int], str] = {}
-    models = networks(spec)
-    for done, model in enumerate(models):
-        key = (model.arch, model.input_size)
-        note = f"{model.arch} {model.input_size} px"
-        on_event(Progress("Latency", done, len(models), failed=len(faults), note=note))
-        if key not in known:
-            try:
-                known[key] = functions.latency(model)
-            except Exception as error:  # whatever an exporter cannot take: its trials FAIL, the study goes on
-                faults[key] = first_line(error)
-    on_event(Progress("Latency", len(models), len(models), failed=len(faults)))
-    place.write_json([row.model_dump(mode="json") for row in known.values()])
-    found: dict[tuple[str, int], float | str] = {key: row.latency_ms_p50 for key, row in known.items()}
-    return found | faults
-
-
-def fitting_study(
-    spec: StudySpec, latencies: Latencies, functions: SetupFunctions, on_event: EventListener
-) -> Fitting:
-    """The networks within the study's limits; a note says how many are left out."""
-    fitting = fitting_networks(spec, latencies, functions.parameters)
-    if fitting.left_out:
-        share = f"{len(fitting.left_out)} of the space's {len(latencies)} networks"
-        on_event(Note(f"{share} are above {limits_of(spec)}: they are never trained."))
-    return fitting
-
-
-def fitting_trials(spec: StudySpec, fitting: Fitting) -> StudySpec:
-    """The spec with no more trials than its grid has points whose network fits: each is tried once."""
-    if spec.sampler != "grid":
-        return spec
-    points = sum(fitting.fits(point) for point in grid(spec))
-    return spec.model_copy(update={"trials": min(spec.trials, points)})
-
-
 def default_functions() -> SetupFunctions:
     """What a real study uses: measured latencies, cached on this machine, and real training."""
-    return SetupFunctions(LatencyTable(latency_cache()).latency, _default_inputs)
+    return SetupFunctions(LatencyTable(machine_cache()).latency, _default_inputs)
 
 
 def _default_inputs(header: StudyHeader, on_progress: Listener) -> TrialInputs:

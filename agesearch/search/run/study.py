@@ -19,13 +19,11 @@ from agesearch.data.dataset.records import read_manifest
 from agesearch.errors import AgeSearchError, InputError, first_line
 from agesearch.machine import cores
 from agesearch.search.run.driver import DriverHeartbeat, Stopping, registered_driver, signals_ask
+from agesearch.search.run.latencies import fitting_trials, time_networks
 from agesearch.search.run.setup import (
     SetupFunctions,
     dataset_digest,
     default_functions,
-    fitting_study,
-    fitting_trials,
-    known_latencies,
     refuse_empty,
     same_source,
     same_teachers,
@@ -200,8 +198,9 @@ def _run(
         session = (
             stack.enter_context(ray_session(limits.address, on_progress=on_event)) if limits.address else None
         )
-        latencies = known_latencies(folder, header.spec, functions, on_event)
-        fitting = fitting_study(header.spec, latencies, functions, on_event)
+        latencies, fitting = time_networks(
+            folder, header.spec, functions.latency, functions.parameters, history.records, on_event
+        )
         manager = TrialManager(
             folder,
             history,

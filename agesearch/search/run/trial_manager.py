@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from agesearch.metrics import VAL_CS5, VAL_MAE_YEARS
+from agesearch.models.architectures import Network
 from agesearch.search.run.reports import COMPLETED, CUT, FAILED, Report
 from agesearch.search.run.suggester import Suggester
 from agesearch.search.run.watchdog import Death, Deaths
@@ -120,7 +121,7 @@ class TrialManager:
             if record is None:
                 return None
             model = self.spec_of(record).model
-            latency = self._latencies[model.arch, model.input_size]
+            latency = self._latencies.get(Network.of(model), "its network was not timed")
             if not isinstance(latency, str):
                 record = self._history.knows_latency(record.number, latency)
                 self._live[record.number] = self._curves.epochs(record.number)

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from agesearch.models.architectures import Network
 from agesearch.search.space.conditions import holds, stages, steps
-from agesearch.search.space.limits import Fitting, Network
+from agesearch.search.space.limits import Fitting
 from agesearch.search.space.space import Dimension, Params, Value, network_choices, network_of
 from agesearch.specs import Choices, Range, StudySpec
 

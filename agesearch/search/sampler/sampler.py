@@ -77,7 +77,7 @@ class StudySampler:
         a paused trial goes on, the first where nothing is known of their worth.
         """
         known = dict(given or {})
-        seed = int(np.random.SeedSequence([self._spec.seed, number]).generate_state(1)[0])
+        seed = self._seed(number)
         if self._spec.sampler == "ehvi" and latencies and not known:
             modelled = self._modelled_on(latencies).propose(number, shown, seed, offered, paused, is_tried)
             if modelled is not None:
@@ -104,7 +104,7 @@ class StudySampler:
             return next((Proposal(point) for point in order if given or not is_tried(point)), None)
         sampler, rng = self._sampler(seed, shown, has_latencies), np.random.default_rng(seed)
         for redrawn in range(2 * REDRAWS):
-            fitting = self._fitting.drawn(rng) if redrawn > REDRAWS and self._fitting.left_out else {}
+            fitting = self._fitting.drawn(rng) if redrawn > REDRAWS and not self._fitting.is_whole else {}
             params = self._draw(sampler, given | fitting)
             if self._fitting.fits(params) and (given or not is_tried(params)):
                 return Proposal(params, min(redrawn, REDRAWS))
@@ -123,6 +123,15 @@ class StudySampler:
             points = (every[index] for index in rng.permutation(len(every)))
         left = (point for point in points if self._fitting.fits(point) and not is_tried(point))
         return next((Proposal(point, REDRAWS) for point in left), None)
+
+    def drawn(self, number: int) -> Params:
+        """What trial ``number`` is proposed as while nothing has been learnt, limits aside: a random draw."""
+        if self._grid:
+            return self._grid[number % len(self._grid)]
+        return self._draw(optuna.samplers.RandomSampler(seed=self._seed(number)), {})
+
+    def _seed(self, number: int) -> int:
+        return int(np.random.SeedSequence([self._spec.seed, number]).generate_state(1)[0])
 
     @property
     def fit(self) -> Fit | None:

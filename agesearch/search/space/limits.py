@@ -1,7 +1,7 @@
 """Which networks of a space stay within a study's limits, known before anything trains.
 
-A network is an (architecture, input side) of the space. Its latency is measured before the search; its
-parameters are counted by building it. A network above ``max_latency_ms`` or ``max_params`` is never trained.
+A network's latency is measured before the search; its parameters are counted by building it. A network above
+``max_latency_ms`` or ``max_params`` is never trained, nor is one that was not timed.
 """
 
 from __future__ import annotations
@@ -12,27 +12,35 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from agesearch.errors import InputError
-from agesearch.search.space.space import Params, network_choices, network_of
+from agesearch.models.architectures import Network
+from agesearch.search.space.space import Params, network_choices, network_of, networks
 from agesearch.specs import ModelSpec, StudySpec
 
-#: (architecture, input side).
-Network = tuple[str, int]
-
-#: Latency in ms of each network, or the reason why it has none.
+#: Latency in ms of each network that was timed, or the reason why it has none.
 Latencies = Mapping[Network, float | str]
 
 
 @dataclass(frozen=True)
 class Fitting:
-    """The networks that may be trained; without ``networks`` all may."""
+    """The networks that may be trained; without a ``study`` all may.
+
+    ``left_out`` are above a limit, ``untimed`` is how many were not timed, since the study has too few trials
+    for them.
+    """
 
     study: StudySpec | None = None
     networks: frozenset[Network] = frozenset()
     left_out: Mapping[Network, str] = field(default_factory=dict)
+    untimed: int = 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every network of the space may be trained."""
+        return self.study is None or not (self.left_out or self.untimed)
 
     def fits(self, params: Mapping[str, object]) -> bool:
         """Whether the network of these parameters may be trained."""
-        return not self.left_out or (self.study is None or network_of(self.study, params) in self.networks)
+        return self.study is None or self.is_whole or network_of(self.study, params) in self.networks
 
     def drawn(self, rng: np.random.Generator) -> Params:
         """The parameters that decide a network which fits, one of them drawn evenly."""
@@ -41,27 +49,68 @@ class Fitting:
         return fitting[int(rng.integers(len(fitting)))]
 
 
-def fitting_networks(
-    spec: StudySpec, latencies: Latencies, parameters: Callable[[ModelSpec], int]
-) -> Fitting:
-    """The networks within the limits; an ``InputError`` where none is. One without a latency counts as
-    fitting: its trials FAIL with the reason.
+class NetworkLimits:
+    """Whether networks are within a study's limits, asked one by one: what is not asked for is not timed.
+
+    ``latency`` gives a network's latency in ms, or the reason why it has none; ``parameters`` counts those of
+    a model. A network without a latency counts as fitting: its trials FAIL with the reason.
     """
-    student, counts = spec.student.model, dict[str, int]()
-    left_out: dict[Network, str] = {}
-    for arch, size in latencies:
-        latency = latencies[arch, size]
-        if spec.max_latency_ms is not None and not isinstance(latency, str) and latency > spec.max_latency_ms:
-            left_out[arch, size] = f"{latency:.2f} ms"
-        elif spec.max_params is not None:
-            if arch not in counts:
-                counts[arch] = parameters(student.model_copy(update={"arch": arch, "input_size": size}))
-            if counts[arch] > spec.max_params:
-                left_out[arch, size] = f"{counts[arch]:,} parameters"
-    networks = frozenset(latencies) - left_out.keys()
-    if latencies and not networks:
-        raise InputError(_none_fits(spec, latencies, counts))
-    return Fitting(spec, networks, left_out)
+
+    def __init__(
+        self,
+        spec: StudySpec,
+        latency: Callable[[Network], float | str],
+        parameters: Callable[[ModelSpec], int],
+    ) -> None:
+        self._spec, self._latency, self._parameters = spec, latency, parameters
+        self._counts: dict[Network, int] = {}  # by the network at its smallest: size changes no parameter
+        self._left_out: dict[Network, str] = {}
+        self.latencies: dict[Network, float | str] = {}
+
+    def fits(self, network: Network) -> bool:
+        """Whether the network may be trained; its parameters come first, since a timing takes longer."""
+        if network not in self.latencies and network not in self._left_out:
+            reason = self._too_large(network)
+            if reason is None:
+                latency = self.latencies[network] = self._latency(network)
+                reason = self._too_slow(latency)
+            if reason is not None:
+                self._left_out[network] = reason
+        return network not in self._left_out
+
+    def fitting(self) -> Fitting:
+        """What was found of those asked for; an ``InputError`` where none of them fits."""
+        asked = self.latencies.keys() | self._left_out.keys()
+        within = frozenset(asked - self._left_out.keys())
+        if asked and not within:
+            raise InputError(self._none_fits())
+        return Fitting(self._spec, within, self._left_out, len(set(networks(self._spec)) - asked))
+
+    def _too_large(self, network: Network) -> str | None:
+        if self._spec.max_params is None:
+            return None
+        alike = network._replace(input_size=0)
+        if alike not in self._counts:
+            model = self._spec.student.model.model_copy(update=network.fields())
+            self._counts[alike] = self._parameters(model)
+        count = self._counts[alike]
+        return f"{count:,} parameters" if count > self._spec.max_params else None
+
+    def _too_slow(self, latency: float | str) -> str | None:
+        limit = self._spec.max_latency_ms
+        above = limit is not None and not isinstance(latency, str) and latency > limit
+        return f"{latency:.2f} ms" if above else None
+
+    def _none_fits(self) -> str:
+        known = []
+        timed = {key: value for key, value in self.latencies.items() if not isinstance(value, str)}
+        if self._spec.max_latency_ms is not None and timed:
+            network, fastest = min(timed.items(), key=lambda item: item[1])
+            known.append(f"the fastest, {network}, takes {fastest:.2f} ms")
+        if self._counts:
+            smallest, fewest = min(self._counts.items(), key=lambda item: item[1])
+            known.append(f"the smallest, {smallest.arch}, has {fewest:,} parameters")
+        return f"No network of the space is within {limits_of(self._spec)}: {'; '.join(known)}."
 
 
 def limits_of(spec: StudySpec) -> str:
@@ -72,15 +121,3 @@ def limits_of(spec: StudySpec) -> str:
     if spec.max_params is not None:
         limits.append(f"max_params {spec.max_params:,}")
     return " and ".join(limits)
-
-
-def _none_fits(spec: StudySpec, latencies: Latencies, counts: Mapping[str, int]) -> str:
-    known = []
-    if spec.max_latency_ms is not None:
-        timed = {key: value for key, value in latencies.items() if not isinstance(value, str)}
-        (arch, size), fastest = min(timed.items(), key=lambda item: item[1])
-        known.append(f"the fastest, {arch} at {size} px, takes {fastest:.2f} ms")
-    if counts:
-        arch, fewest = min(counts.items(), key=lambda item: item[1])
-        known.append(f"the smallest of those fast enough, {arch}, has {fewest:,} parameters")
-    return f"No network of the space is within {limits_of(spec)}: {'; '.join(known)}."

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from agesearch.documents import Document
 from agesearch.errors import InputError
+from agesearch.models.architectures import NETWORK_FIELDS, Network
 from agesearch.search.space.conditions import (
     Dimension,
     Params,
@@ -60,6 +61,9 @@ __all__ = [
 
 #: More networks than this would take longer to time than most searches take to run.
 MAX_NETWORKS = 400
+
+#: The dimensions that decide a network.
+_NETWORK = {name: f"model.{name}" for name in NETWORK_FIELDS}
 
 _KINDS: Mapping[str, type[Dimension]] = {
     "choices": Choices,
@@ -112,29 +116,28 @@ def configuration_key(params: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     return tuple((name, _value_key(params[name])) for name in sorted(params))
 
 
-def network_of(study: StudySpec, params: Mapping[str, Any]) -> tuple[str, int]:
-    """(architecture, input side) of a trial with these parameters."""
-    model, decided = study.student.model, settings(study.space, params)
-    return str(decided.get(ARCH, model.arch)), int(decided.get(INPUT_SIZE, model.input_size))
+def network_of(study: StudySpec, params: Mapping[str, Any]) -> Network:
+    """The network of a trial with these parameters."""
+    decided = settings(study.space, params)
+    changes = {name: decided[field] for name, field in _NETWORK.items() if field in decided}
+    return Network.of(study.student.model, changes)
 
 
-def network_choices(study: StudySpec) -> list[tuple[Params, tuple[str, int]]]:
+def network_choices(study: StudySpec) -> list[tuple[Params, Network]]:
     """Every way to choose a network: the parameters that decide it, and the network."""
-    return [(params, network_of(study, params)) for params in walk(study, (ARCH, INPUT_SIZE))]
+    return [(params, network_of(study, params)) for params in walk(study, _NETWORK.values())]
 
 
-def networks(study: StudySpec) -> list[ModelSpec]:
-    """Every (architecture, input size) the study can suggest: those whose latency must be known.
-
-    Heads and normalisations are left out: beside a backbone they cost next to nothing.
-    """
-    found = dict.fromkeys(network for _, network in network_choices(study))
-    if len(found) > MAX_NETWORKS:
+def networks(study: StudySpec) -> list[Network]:
+    """Every network the study can suggest, in the order of the file."""
+    found = list(dict.fromkeys(network for _, network in network_choices(study)))
+    sizes = len({(network.arch, network.input_size) for network in found})
+    if sizes > MAX_NETWORKS:
         raise InputError(
-            f"The space has {len(found)} networks (architectures and input sizes) to time, more than "
+            f"The space has {sizes} networks (architectures and input sizes) to time, more than "
             f"{MAX_NETWORKS}: give '{INPUT_SIZE}' a step, or choices."
         )
-    return [ModelSpec(arch=arch, input_size=size) for arch, size in found]
+    return found
 
 
 def grid(study: StudySpec) -> list[Params]:

@@ -22,6 +22,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from agesearch.errors import InputError
 from agesearch.metrics import LATENCY_MS_P50, VAL_CS5, VAL_MAE_YEARS, or_nan
+from agesearch.models.architectures import Network
 from agesearch.search.space.limits import Latencies
 from agesearch.search.space.space import Params, optuna_distributions, trial_name, trial_spec
 from agesearch.search.store.optuna_database import without_warnings, writer_of
@@ -136,7 +137,7 @@ class History:
         """Begin a new trial with these parameters: it is stored whole, or not at all."""
         number = self._begun
         model = trial_spec(self._spec, params).model
-        name, latency = trial_name(number, model), self.latencies.get((model.arch, model.input_size))
+        name, latency = trial_name(number, model), self.latencies.get(Network.of(model))
         known: dict[str, Any] = {LATENCY_MS_P50: latency} if isinstance(latency, float) else {}
         trial = create_trial(
             state=TrialState.RUNNING,

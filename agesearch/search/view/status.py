@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agesearch.artefacts import STUDY, not_one
+from agesearch.search.front.latencies import study_latencies
 from agesearch.search.run.driver import Driver, read_driver, seconds_since
 from agesearch.search.space.space import trial_spec
 from agesearch.search.stopping.curves import errors_of
@@ -104,7 +105,8 @@ def study_status(where: str | os.PathLike[str] | Location) -> Status:
 
 
 def _progress(folder: StudyFolder, driver: Driver | None) -> StudyProgress:
-    header, records = folder.header(), folder.trials()
+    header, latencies = folder.header(), study_latencies(folder)
+    records = latencies.trials
     is_live = driver is not None and driver.is_live and driver.searching != ""
     begun = [record for record in records if record.state is State.RUNNING]
     under_way = [running_trial(folder, header, record) for record in begun]
@@ -116,7 +118,7 @@ def _progress(folder: StudyFolder, driver: Driver | None) -> StudyProgress:
         folder=str(folder.root),
         total=header.spec.trials,
         counts=counts,
-        front=tuple(folder.front()),
+        front=tuple(latencies.front),
         running=tuple(under_way) if is_live else (),
         paused=tuple(
             paused_trial(record, budget_of(header.spec, record))

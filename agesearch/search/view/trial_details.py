@@ -9,6 +9,7 @@ from typing import Any
 from agesearch.metrics import VAL_MAE_YEARS
 from agesearch.models.identity import read_model_manifest
 from agesearch.models.manifest import MANIFEST, ModelManifest
+from agesearch.search.front.latencies import Latency, StudyLatencies, study_latencies
 from agesearch.search.run.driver import read_driver
 from agesearch.search.space.space import trial_spec
 from agesearch.search.store.records import State, StudyFolder, StudyHeader, TrialRecord, knee_of, open_study
@@ -22,8 +23,8 @@ SPEC_FILE = "spec.json"
 
 @dataclass(frozen=True)
 class TrialDetails:
-    """A trial's record, what it trained, its curve's rows, its model's manifest where it has one, and its
-    files with their sizes in bytes.
+    """A trial's record, as it was timed last, what it trained, its curve's rows, its model's manifest where
+    it has one, and its files with their sizes in bytes.
 
     ``role`` says what it is to the study: on the front, its knee, or beaten by which trials.
     """
@@ -37,6 +38,7 @@ class TrialDetails:
     manifest: ModelManifest | None
     files: dict[str, int]
     role: str
+    latency: Latency
     age: float | None
     quiet: float | None
 
@@ -63,6 +65,8 @@ class TrialDetails:
         """The details as one JSON object."""
         return {
             **self.record.as_json(),
+            "latency_run": self.latency.run.value,
+            "times_teacher": self.latency.times_teacher,
             "study": str(self.folder.root),
             "role": self.role,
             "epochs_of_full_budget": self.spec.optim.epochs,
@@ -81,7 +85,8 @@ class TrialDetails:
 def trial_details(where: str | os.PathLike[str] | Location, number: int) -> TrialDetails:
     """What is known of a trial; an ``InputError`` where there is no such study or trial."""
     folder = open_study(where)
-    header, record = folder.header(), folder.trial(number)
+    latencies = study_latencies(folder)
+    header, record = folder.header(), latencies.trial(number)
     place = folder.trial_folder(record)
     driver = read_driver(folder.root)
     live = driver is not None and driver.is_live and record.state is State.RUNNING
@@ -96,7 +101,8 @@ def trial_details(where: str | os.PathLike[str] | Location, number: int) -> Tria
         curve=record.curve or tuple(row[VAL_MAE_YEARS] for row in rows if VAL_MAE_YEARS in row),
         manifest=read_model_manifest(place) if (place / MANIFEST).exists() else None,
         files=_files(place),
-        role=_role(folder, record),
+        role=_role(latencies, record),
+        latency=latencies.latency(record),
         age=running.age if running else None,
         quiet=running.quiet if running else None,
     )
@@ -111,8 +117,8 @@ def trained_spec(folder: StudyFolder, header: StudyHeader, record: TrialRecord) 
     return trial_spec(header.spec, record.params, parent)
 
 
-def _role(folder: StudyFolder, record: TrialRecord) -> str:
-    front = folder.front()
+def _role(latencies: StudyLatencies, record: TrialRecord) -> str:
+    front = latencies.front
     if record.number in [other.number for other in front]:
         return "on the front, its knee" if knee_of(front).number == record.number else "on the front"
     if record.state is not State.COMPLETE:

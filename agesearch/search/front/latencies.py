@@ -1,0 +1,227 @@
+"""The latency of a trial, and from which run it is: what front, plot, table, report, card and picks go by.
+
+The search times networks before they are trained; ``agesearch report`` times teacher and students side by
+side. Figures of two runs differ by what the machine did meanwhile, so they are never set against each other:
+
+- where the side-by-side run has all COMPLETE trials, its figures hold, and the front is drawn by them;
+- where it has the front's trials only (studies measured by earlier versions), they hold for those, and of
+  them the front is drawn;
+- else those of the search hold, and nobody is said to be faster than the teacher.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import cached_property
+from shlex import quote
+
+from agesearch.errors import InputError
+from agesearch.measure.speed import SpeedRow
+from agesearch.search.front.measurements import TEACHER, read_speed
+from agesearch.search.run.latencies import StudyTimings
+from agesearch.search.space.space import network_of
+from agesearch.search.store.records import State, StudyFolder, TrialRecord, front_of, knee_of
+
+#: A difference below this share of the latency is noise, however steady the calls were.
+_NOISE = 0.05
+
+#: So many trials are named one by one.
+_LISTED = 4
+
+
+class Run(StrEnum):
+    """Which timing a latency is from."""
+
+    SEARCH = "search"
+    SIDE_BY_SIDE = "side by side"
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds a face of one trial, and how many times faster than the teacher it is in the same run."""
+
+    ms: float | None
+    run: Run
+    times_teacher: float | None = None
+
+
+@dataclass(frozen=True)
+class StudyLatencies:
+    """The trials of a study by number and its front by rising latency, as ``run`` timed them.
+
+    ``searched`` are the trials with the search's timings, ``rows`` the side-by-side rows by the number of the
+    trial, empty where those do not hold, ``teacher`` the teacher's row beside them.
+    """
+
+    study: StudyFolder
+    searched: Sequence[TrialRecord]
+    trials: list[TrialRecord]
+    front: list[TrialRecord]
+    rows: Mapping[int, SpeedRow]
+    teacher: SpeedRow | None = None
+
+    @property
+    def run(self) -> Run:
+        """The run that the front was timed in."""
+        return Run.SIDE_BY_SIDE if self.rows else Run.SEARCH
+
+    @cached_property
+    def searched_front(self) -> list[TrialRecord]:
+        """The front as the search saw it."""
+        return front_of(self.searched, _limit(self.study))
+
+    @property
+    def knee(self) -> TrialRecord | None:
+        """The knee of the front, None where that is empty."""
+        return knee_of(self.front) if self.front else None
+
+    def trial(self, number: int) -> TrialRecord:
+        """A trial with the latency that holds; an ``InputError`` says which numbers there are."""
+        self.study.trial(number)
+        return next(trial for trial in self.trials if trial.number == number)
+
+    def latency(self, trial: TrialRecord) -> Latency:
+        """The latency of a trial, and from which run."""
+        row = self.rows.get(trial.number)
+        if row is None:
+            ms = next((one.latency_ms_p50 for one in self.searched if one.number == trial.number), None)
+            return Latency(ms, Run.SEARCH)
+        times = self.teacher.latency_ms_p50 / row.latency_ms_p50 if self.teacher else None
+        return Latency(row.latency_ms_p50, Run.SIDE_BY_SIDE, times)
+
+    def pick(self, pick: str = "knee") -> TrialRecord:
+        """The COMPLETE trial that ``knee``, ``best`` (smallest error), ``fastest`` or a number names."""
+        if not self.front:
+            raise InputError(
+                f"The study '{self.study.root}' has no COMPLETE trial within its limits, so there is no "
+                f"front to pick from: go on with it by 'agesearch resume {quote(str(self.study.root))}'."
+            )
+        named = {"knee": knee_of(self.front), "best": self.front[-1], "fastest": self.front[0]}
+        if pick in named:
+            return named[pick]
+        if not pick.isdecimal():
+            raise InputError(
+                f"The pick is '{pick}', but must be knee, best, fastest or the number of a trial."
+            )
+        trial = self.trial(int(pick))
+        if trial.state is not State.COMPLETE:
+            raise InputError(
+                f"Trial {trial.number} is {trial.state}, but only COMPLETE trials can be picked."
+            )
+        return trial
+
+    def notes(self) -> list[str]:
+        """Sentences: where the side-by-side figures are not those that the search went by and what that
+        changes, or that the front was not timed beside the teacher. None where there is nothing to say.
+        """
+        if not self.rows:
+            measured = bool(read_speed(self.study))
+            return [self._not_timed()] if measured and self.front else []
+        different = self.different()
+        moved = self._moved()
+        if not different:
+            return [moved] if moved else []
+        shown = "; ".join(
+            f"trial {trial.number} {_ms(ms)} ms, {_ms(before)} in the search"
+            for trial, ms, before in different[:_LISTED]
+        )
+        shown += "; ..." if len(different) > _LISTED else ""
+        return [
+            f"Timed beside the teacher, {len(different)} of the front's {len(self.front)} trials differ from "
+            f"the search's timing by more than noise ({shown}). {moved or 'No place on the front changes.'}"
+        ]
+
+    def different(self) -> list[tuple[TrialRecord, float, float]]:
+        """Trials of the front whose two timings differ by more than noise: the trial, its side-by-side ms and
+        the search's.
+
+        Noise: the slower median lies within what 95 % of the single calls of the faster run took, or within
+        a twentieth of its median.
+        """
+        kept, spec = StudyTimings(self.study), self.study.header().spec
+        before = {trial.number: trial for trial in self.searched}
+        found = []
+        for trial in self.front:
+            row, ms = self.rows[trial.number], before[trial.number].latency_ms_p50
+            if ms is None:
+                continue
+            searched = kept.known(network_of(spec, trial.params)) if trial.params else None
+            steady = searched.latency_ms_p95 if searched else ms
+            fast, spread = min((row.latency_ms_p50, row.latency_ms_p95), (ms, steady))
+            if max(row.latency_ms_p50, ms) > max(spread, fast * (1 + _NOISE)):
+                found.append((trial, row.latency_ms_p50, ms))
+        return found
+
+    def _moved(self) -> str:
+        """Which trials leave the front by the figures that hold, and which join it."""
+        now = {trial.number for trial in self.front}
+        before = {trial.number for trial in self.searched_front}
+        parts = []
+        for numbers, verb in ((before - now, "off"), (now - before, "on")):
+            if numbers:
+                parts.append(f"{_trials(sorted(numbers))} {'are' if len(numbers) > 1 else 'is'} {verb} it")
+        return f"By these figures the front changes: {', '.join(parts)}." if parts else ""
+
+    def _not_timed(self) -> str:
+        timed = {row.model for row in read_speed(self.study)}
+        missing = [trial.number for trial in self.front if trial.name not in timed]
+        which = _trials(missing) if missing else "the teacher"
+        return (
+            f"Not timed beside the teacher yet: {which}; figures are those of the search until "
+            f"'agesearch report {quote(str(self.study.root))}' has timed them."
+        )
+
+
+def study_latencies(study: StudyFolder) -> StudyLatencies:
+    """The latencies of a study that hold now; nothing is measured."""
+    searched = study.trials()
+    side = {row.model: row for row in read_speed(study) if (row.threads, row.batch) == (1, 1)}
+    teacher, limit = side.get(TEACHER), _limit(study)
+    front = front_of(searched, limit)
+    complete = [trial for trial in searched if trial.state is State.COMPLETE]
+    if teacher is None or any(trial.name not in side for trial in front):
+        return StudyLatencies(study, searched, searched, front, {})
+    every = all(trial.name in side for trial in complete)
+    rows = _rows(study, searched, side)
+    trials = [_as_timed(trial, rows) for trial in searched]
+    numbers = {trial.number for trial in (complete if every else front)}
+    shown = front_of((trial for trial in trials if trial.number in numbers), limit)
+    return StudyLatencies(study, searched, trials, shown, rows, teacher)
+
+
+def picked(study: StudyFolder, pick: str = "knee") -> TrialRecord:
+    """See ``StudyLatencies.pick``."""
+    return study_latencies(study).pick(pick)
+
+
+def _rows(
+    study: StudyFolder, trials: Sequence[TrialRecord], side: Mapping[str, SpeedRow]
+) -> dict[int, SpeedRow]:
+    """The side-by-side row of each trial: its own, or that of a COMPLETE trial with the same network."""
+    if not study.exists():
+        return {trial.number: side[trial.name] for trial in trials if trial.name in side}
+    spec = study.header().spec
+    networks = {trial.number: network_of(spec, trial.params) for trial in trials}
+    known = {networks[trial.number]: side[trial.name] for trial in trials if trial.name in side}
+    found = {trial.number: side.get(trial.name) or known.get(networks[trial.number]) for trial in trials}
+    return {number: row for number, row in found.items() if row is not None}
+
+
+def _as_timed(trial: TrialRecord, rows: Mapping[int, SpeedRow]) -> TrialRecord:
+    row = rows.get(trial.number)
+    return trial if row is None else replace(trial, latency_ms_p50=row.latency_ms_p50)
+
+
+def _limit(study: StudyFolder) -> float | None:
+    return study.header().spec.max_mae_years if study.exists() else None
+
+
+def _trials(numbers: Sequence[int]) -> str:
+    listed = ", ".join(map(str, numbers))
+    return f"trial {listed}" if len(numbers) == 1 else f"trials {listed}"
+
+
+def _ms(value: float) -> str:
+    return f"{value:.3g}"
