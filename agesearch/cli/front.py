@@ -16,9 +16,9 @@ _LEGEND = (
     "thread, the network alone. speed-up: over the teacher, once 'agesearch report' has timed both."
 )
 #: What may be left out on a narrow terminal, the most important first.
-_OPTIONAL = ("role", "speed-up", "params")
+_OPTIONAL = ("role", "run", "speed-up", "params")
 
-_STAR = "*: timed by the search only, on a network that no COMPLETE trial has."
+_RUNS = "run: a trial that was not timed side by side with the teacher has the search's timing."
 _EXAMPLE = "Example: agesearch front studies/first --json"
 
 
@@ -47,14 +47,16 @@ def front(
         return
     extra = ["role", "state"] if every else ["params", "speed-up", "role"]
     title = f"{len(rows)} {'trials' if every else 'on the front'} of {study}"
-    starred = every and any(row.latency.run != rows[0].latency.run for row in rows)
-    cells = [_cells(row, every, starred) for row in rows]
+    is_mixed = every and any(row.latency.run != rows[0].latency.run for row in rows)
+    if is_mixed:
+        extra.insert(0, "run")
+    cells = [_cells(row, every, is_mixed) for row in rows]
     out.print(table(title, ["trial", "network", "MAE", "ms", *extra], cells, optional=_OPTIONAL))
-    for line in [_LEGEND, *([_STAR] if starred else []), *found.notes]:
+    for line in [_LEGEND, *([_RUNS] if is_mixed else []), *found.notes]:
         err.print(line, highlight=False, markup=False)
 
 
-def _cells(row: FrontRow, every: bool, starred: bool) -> list[str]:
+def _cells(row: FrontRow, every: bool, is_mixed: bool) -> list[str]:
     from agesearch.reporting import tables
 
     trial = row.trial
@@ -62,11 +64,12 @@ def _cells(row: FrontRow, every: bool, starred: bool) -> list[str]:
         str(trial.number),
         trial.network,
         tables.years(trial.val_mae_years),
-        tables.starred(trial.latency_ms_p50, starred and row.latency.run == "search"),
+        tables.milliseconds(trial.latency_ms_p50),
     ]
     if every:
         state = f"{trial.state.value}: {trial.reason}" if trial.reason else trial.state.value
-        return [*cells, row.role, state]
+        run = [row.latency.run.value] if is_mixed else []
+        return [*cells, *run, row.role, state]
     found = row.latency.times_teacher
     times = "–" if found is None else tables.ratio(found)
     return [*cells, tables.millions(row.parameters), times, row.role]
