@@ -167,3 +167,9 @@ def test_an_age_outside_its_own_group_is_told(tmp_path: Path) -> None:
         tmp_path / "f.csv", "file,age,age_low,age_high\na.jpg,35,30,39\nb.jpg,45,30,39\nc.jpg,NA,30,39\n"
     )
     assert (rows[0].age, rows[1].reason, rows[2].age_low) == (35.0, "two_ages", 30.0)
+
+
+def test_one_cell_with_a_nul_costs_its_row_alone(tmp_path: Path) -> None:
+    content = b"file,age\n" + b"a.jpg,30\n" * 3 + b"nul\0.jpg,31\n"
+    paths = [Path(row.path).name for row in _read(tmp_path / "f.csv", content)]
+    assert paths == ["a.jpg", "a.jpg", "a.jpg", "nul\0.jpg"]

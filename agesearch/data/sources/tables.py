@@ -37,6 +37,8 @@ _NO_TEXT = {
     b"\x1f\x8b": "compressed: unpack it first",
 }
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+#: Bytes of text for each NUL, in what is taken for text.
+_LEAST_TEXT_A_NUL = 16
 _BEGINNING_BYTES = 4096
 
 
@@ -73,7 +75,8 @@ def _encoding(where: Location, beginning: bytes) -> str:
     if beginning.startswith(_UTF16):
         return "utf-16"
     kind = next((told for start, told in _NO_TEXT.items() if beginning.startswith(start)), None)
-    if kind is None and b"\0" in beginning:
+    # One cell may hold one (it names no file, then); every other byte is one in UTF-16 without its mark.
+    if kind is None and beginning.count(b"\0") * _LEAST_TEXT_A_NUL > len(beginning):
         kind = "a binary file, or text without a byte order mark: save it as UTF-8"
     if kind is not None:
         raise InputError(f"'{where}' is not UTF-8 text but {kind}.")
