@@ -11,8 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from agesearch.bench.pretended import pretended_error, pretended_speed
-from agesearch.data.dataset.records import MANIFEST, Manifest
+from agesearch.data.dataset.records import MANIFEST, SCHEMA, SHARDS, Manifest
 from agesearch.measure.speed import SpeedRow
 from agesearch.models.manifest import WEIGHTS, ModelManifest
 from agesearch.progress import Listener
@@ -47,7 +49,14 @@ def write_sources(root: Path) -> tuple[str, str]:
     teacher = ModelManifest(
         kind="teacher", model=ModelSpec(arch=ARCHS[1]), crop=CropSpec(), files={WEIGHTS: "0" * 64}
     )
-    (Location.of(root / "ds") / MANIFEST).write_json(manifest.model_dump(mode="json"))
+    faces = Location.of(root / "ds")
+    (faces / MANIFEST).write_json(manifest.model_dump(mode="json"))
+    rows = [
+        {"sample_id": f"{split}{index}", "image": b"", "age": 30.0, "source": "tiny", "split": split}
+        for split, count in manifest.counts.items()
+        for index in range(count)
+    ]
+    (faces / SHARDS / "0.parquet").write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
     (Location.of(root / "teacher") / "manifest.json").write_json(teacher.model_dump(mode="json"))
     return str(root / "ds"), str(root / "teacher")
 
