@@ -88,3 +88,18 @@ def test_the_knee_ignores_units() -> None:
 def test_rows_of_another_shape_are_refused() -> None:
     with pytest.raises(InputError, match="rows of two or more"):
         front([1.0, 2.0])
+    with pytest.raises(InputError, match="rows of two or more"):
+        front([[1.0], [2.0]])
+
+
+def test_dominating_is_nowhere_worse_and_somewhere_better() -> None:
+    assert dominates((1.0, 2.0), (1.0, 3.0))
+    assert not dominates((1.0, 2.0), (1.0, 2.0))
+    assert not dominates((1.0, 4.0), (2.0, 3.0))
+    assert not dominates((2.0, 3.0), (1.0, 3.0))
+
+
+def test_the_knee_of_a_narrow_front_is_scaled_to_its_own_extent() -> None:
+    errors, latencies = [5.3, 5.12, 5.1], [0.5, 0.55, 0.9]  # neither spans 1
+    assert knee(errors, latencies) == 1
+    assert knee([5.0, 5.0], [1.0, 1.0]) == 0  # no extent at all

@@ -9,7 +9,7 @@ import pytest
 
 from agesearch.search.sampler.acquisition import expected_improvement, reference_beyond
 from agesearch.search.sampler.ehvi import _evidence, _mean_epochs, _reached, _scheduled, _Seen
-from agesearch.search.sampler.gaussian_process import GaussianProcess, Lengths
+from agesearch.search.sampler.gaussian_process import GaussianProcess, Lengths, _distances, _loss
 from agesearch.search.stopping.rungs import LearningCurve
 from agesearch.search.store.records import State
 
@@ -117,3 +117,29 @@ def test_the_gain_grows_with_hope_and_falls_with_latency() -> None:
 def test_the_reference_lies_a_tenth_of_the_fronts_extent_beyond_it() -> None:
     assert reference_beyond([(5.0, 3.0), (10.0, 1.0), (12.0, 5.0)]) == pytest.approx((10.5, 3.2))
     assert reference_beyond([(5.0, 2.0)]) == pytest.approx((5.5, 2.2))  # a front of one point: of its size
+
+
+def test_the_posterior_falls_where_its_gradient_says() -> None:
+    rng = np.random.default_rng(1)
+    rows, targets, variance = rng.random((12, 3)), rng.normal(size=12), rng.random(12) * 0.3
+    flat = _distances(rows, rows, [slice(0, 2), slice(2, 3)]).reshape(2, -1)
+    centre, theta = np.array([0.1, 0.2, -3.0]), np.array([-0.4, 0.5, -2.0])
+    value, gradient = _loss(theta, centre, flat, targets, variance)
+    for index in range(3):
+        step = np.eye(3)[index] * 1e-5
+        above, below = (_loss(theta + sign * step, centre, flat, targets, variance)[0] for sign in (1, -1))
+        assert gradient[index] == pytest.approx((above - below) / 2e-5, rel=1e-4)
+    squared = (rows[:, None, :] - rows[None]) ** 2 * np.exp(-2 * theta[[0, 0, 1]])
+    r = np.sqrt(squared.sum(axis=-1))
+    kernel = (1 + math.sqrt(5) * r + 5 * r**2 / 3) * np.exp(-math.sqrt(5) * r)
+    kernel += np.diag(math.exp(theta[2]) + variance)
+    density = -0.5 * targets @ np.linalg.solve(kernel, targets) - 0.5 * np.linalg.slogdet(kernel)[1]
+    assert value == pytest.approx(0.5 * ((theta - centre) ** 2).sum() - density, rel=1e-4)
+
+
+def test_two_gains_are_enough_to_tell_their_spread() -> None:
+    cut = seen(4, State.PRUNED, 14.0, 11.0)
+    ((mean, unsure),) = _reached([cut.curve], [trial.curve for trial in COMPLETE[:2]])
+    gains = np.log([10.0 / 6.0, 10.0 / 7.0])
+    assert mean == pytest.approx(math.log(11.0) - gains.mean())
+    assert unsure == pytest.approx(gains.var(ddof=1) * 1.5 + 1e-4)

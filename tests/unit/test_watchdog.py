@@ -35,6 +35,16 @@ def test_lost_nodes_count_less_but_have_an_end() -> None:
     )
 
 
+def test_a_lost_node_alone_never_gives_a_trial_up_at_once() -> None:
+    deaths = Deaths()
+    assert all(deaths.died(1, LOST) for _ in range(MAX_LOST_NODES))
+    assert deaths.died(1, KILLED)
+    assert not deaths.died(1, KILLED)
+    assert (
+        deaths.verdict(1, 0) == "worker died, twice before its first epoch (before that: its node was lost)"
+    )
+
+
 def test_a_death_that_nothing_follows_has_no_count() -> None:
     deaths = Deaths()
     deaths.died(1, KILLED)
