@@ -12,12 +12,14 @@ from agesearch.metrics import VAL_MAE_YEARS
 from agesearch.models.architectures import Network
 from agesearch.search.run.suggester import Suggester
 from agesearch.search.sampler.acquisition import expected_improvement, staircase
+from agesearch.search.sampler.ehvi import EhviSampler, Fit
 from agesearch.search.sampler.encoding import Encoding
-from agesearch.search.sampler.gaussian_process import GaussianProcess
+from agesearch.search.sampler.gaussian_process import GaussianProcess, Lengths
 from agesearch.search.space.limits import Fitting
 from agesearch.search.space.space import Params, network_of
 from agesearch.search.store.history import History, TrialCost
 from agesearch.search.store.pareto import hypervolume
+from agesearch.search.store.records import State, TrialRecord
 from agesearch.specs import Choices, Range, StudySpec
 
 LATENCIES = {
@@ -147,3 +149,78 @@ def test_a_place_leads_back_to_its_parameters_and_conditions_leave_gaps() -> Non
     features = encoding.features(places, latencies)
     assert np.isfinite(features).all()
     assert features.shape == (60, encoding.groups[-1].stop)
+
+
+def _ran(number: int, state: State, curve: tuple[float, ...]) -> TrialRecord:
+    """A trial of one network, with numbers of its own."""
+    params: Params = {
+        "model.arch": "mobilenetv3_small_100",
+        "model.input_size": 64,
+        "optim.learning_rate": 1e-3 + 1e-4 * number,
+        "augment.strength": 0.1 * number,
+        "distill.kd_weight": 1.0 + number / 10,
+    }
+    network = network_of(study(), params)
+    error = min(curve) if state is State.COMPLETE else None
+    return TrialRecord(
+        number,
+        state,
+        f"{number:04d}-{network.arch}-64px",
+        params,
+        "",
+        error,
+        None,
+        LATENCIES[network],
+        len(curve),
+        curve=curve,
+    )
+
+
+FLAT = [_ran(number, State.COMPLETE, (12.0, *[8.0 + number % 3] * 15)) for number in range(12)]
+
+
+def test_nothing_is_modelled_before_the_startup_trials_or_of_two_that_finished() -> None:
+    spec = study()
+    sampler = EhviSampler(spec, Fitting(), LATENCIES)
+    assert sampler.propose(spec.startup_trials - 1, FLAT, 0) is None
+    assert sampler.propose(spec.startup_trials, FLAT, 0) is not None
+    assert sampler.propose(spec.startup_trials + 3, FLAT, 0) is not None
+    assert sampler.propose(40, FLAT[:2], 0) is None
+    assert sampler.propose(40, FLAT[:3], 0) is not None
+
+
+def test_what_was_tried_is_passed_over_for_the_next_best() -> None:
+    sampler = EhviSampler(study(), Fitting(), LATENCIES)
+    refused: list[Params] = []
+
+    def is_tried(params: Params) -> bool:
+        refused.append(params)
+        return len(refused) < 4
+
+    best = sampler.propose(20, FLAT, 7)
+    fourth = sampler.propose(20, FLAT, 7, is_tried=is_tried)
+    assert best is not None
+    assert fourth is not None
+    assert refused[0] == best.params
+    assert fourth.params == refused[3] != best.params
+    assert sampler.propose(20, FLAT, 7, is_tried=lambda _: True) is None
+
+
+def test_of_two_paused_trials_that_promise_the_same_the_one_with_less_left_goes_on() -> None:
+    early, late = (_ran(number, State.PAUSED, (12.0, *[5.0] * more)) for number, more in ((20, 2), (21, 11)))
+    proposal = EhviSampler(study(), Fitting(), LATENCIES).propose(
+        22, FLAT, 0, offered=(), paused=[early, late]
+    )
+    assert proposal is not None
+    assert proposal.paused == 21
+
+
+def test_a_fit_of_another_space_is_not_taken() -> None:
+    sampler = EhviSampler(study(), Fitting(), LATENCIES)
+    sampler.propose(20, FLAT, 0)
+    fit = sampler.fit
+    assert fit is not None
+    assert EhviSampler(study(), Fitting(), LATENCIES, fit).fit == fit
+    for lengths in (fit.lengths.lengths[:-1], (*fit.lengths.lengths, 1.0)):
+        other = Fit(fit.moment, Lengths(lengths, 0.1))
+        assert EhviSampler(study(), Fitting(), LATENCIES, other).fit is None
