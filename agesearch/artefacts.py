@@ -1,13 +1,22 @@
 """What lies at a place: each kind of artefact is known by one file in its folder, and who is given another
 kind than was asked for hears what it is, and where it belongs.
+
+``own_folder`` is what every ``--out`` goes through: nothing is written into a folder that holds something
+else, nor (``own_page``) over a file that is no report. ``run.json`` says what a run of several steps was
+asked to do, so that the same command goes on with it and another is refused.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from agesearch.documents import load_yaml
-from agesearch.errors import InputError, command
+from agesearch.errors import ConflictError, InputError, command
+from agesearch.provenance import without_places
 from agesearch.storage import Location
 
 #: The file that makes a folder an artefact of its kind.
@@ -15,10 +24,22 @@ DATASET_MARK = "dataset.json"
 MODEL_MARK = "manifest.json"
 ORDER_MARK = "order.json"
 STUDY_MARK = "study.yaml"
+#: What a run of several steps was asked to do.
+RUN = "run.json"
 
 _DOCUMENTS = (".yaml", ".yml", ".json")
 _TABLES = (".csv", ".tsv", ".jsonl", ".ndjson")
 _VERSIONS = "versions"
+_PAGE_START_BYTES = 256
+
+#: The digest of the weights that a run starts from, in its ``run.json``.
+_WEIGHTS_DIGEST = "weights_digest"
+
+#: What lies in a folder and is nobody's work: our lock, and what desktops leave.
+_NOTHING = {".lock", ".DS_Store", "desktop.ini", "Thumbs.db"}
+
+#: How a file ends that was being written when its process was killed.
+_UNFINISHED = ".tmp"
 
 
 @dataclass(frozen=True)
@@ -80,6 +101,96 @@ def not_one(place: Location, wanted: Artefact, mark: str) -> InputError:
     else:
         state = f"is not {wanted.name}: it is some file"
     return InputError(f"'{place}' {state}. Make one with: {command(*wanted.made)}")
+
+
+def own_folder(out: Location, what: str, marks: Collection[str]) -> set[str]:
+    """The names in ``out``; none where it is new or empty.
+
+    ``marks`` are names of which one at least lies in every folder that holds ``what`` ("a study"); without
+    any, ``out`` has to be new. An ``InputError`` says that ``out`` is a file, a ``ConflictError`` that it
+    holds something else.
+    """
+    if out.exists() and not out.is_dir():
+        raise InputError(f"'{out}' is a file, but --out must be a folder for {what}.")
+    found = {child.name for child in out.children()} - _NOTHING
+    names = {name for name in found if not name.endswith(_UNFINISHED)}
+    if names and names.isdisjoint(marks):
+        why = f"and not {what}" if marks else f"but {what} needs a folder of its own"
+        raise ConflictError(f"'{out}' holds {_told(out, names)}, {why}: choose another --out, or empty it.")
+    return names
+
+
+def own_page(path: str) -> Location:
+    """The HTML file to write to, checked before the long work starts.
+
+    An ``InputError`` says where it cannot be written, a ``ConflictError`` that a file is there which is no
+    page.
+    """
+    place = Location.of(path)
+    if not place.is_local:
+        return place
+    local = place.local()
+    if local.is_dir():
+        raise InputError(f"'{place}' is a folder: name the file to write, as in '{place}/report.html'.")
+    writable_folder(local.parent, place)
+    if local.is_file() and local.stat().st_size:
+        with open(local, "rb") as handle:
+            start = handle.read(_PAGE_START_BYTES).lstrip().lower()
+        if not start.startswith((b"<!doctype html", b"<html")):
+            raise ConflictError(f"'{place}' is a file that is no page, and stays as it is: name another.")
+    return place
+
+
+def writable_folder(folder: Path, place: Location) -> None:
+    """Make the folder that ``place`` is to be written in; an ``InputError`` where that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"'{place}' cannot be written: '{folder}': {error.strerror}.") from error
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"'{place}' cannot be written: no permission in '{folder}'.")
+
+
+def own_run(out: Location, what: str, identity: dict[str, Any]) -> set[str]:
+    """The names in the folder of a run that ``identity`` describes; none where it is new.
+
+    A ``ConflictError`` says where ``out`` holds something else, or ``what`` ("a teacher") with another
+    identity.
+    """
+    names = own_folder(out, what, (RUN,))
+    if names and not _same(identity, (out / RUN).read_json()):
+        raise ConflictError(
+            f"'{out}' holds {what} with other settings or data, or what another command began (see its "
+            f"{RUN}): choose another --out, or remove it."
+        )
+    return names
+
+
+def begin_run(out: Location, identity: dict[str, Any]) -> None:
+    """Write what a run was asked to do. Files are named, wherever they lie: the folder may be given away."""
+    (out / RUN).write_json(without_places(identity))
+
+
+def with_weights(identity: dict[str, Any], digest: str) -> dict[str, Any]:
+    """The identity of a run that starts from weights with this digest (none: it starts from none)."""
+    return identity | {_WEIGHTS_DIGEST: digest} if digest else identity
+
+
+def _same(identity: dict[str, Any], written: Any) -> bool:
+    """Runs that were begun before digests were kept are known by the names of their files."""
+    asked, known = without_places(identity), without_places(written)
+    if not isinstance(known, dict):
+        return False
+    if _WEIGHTS_DIGEST in asked:
+        known.setdefault(_WEIGHTS_DIGEST, asked[_WEIGHTS_DIGEST])
+    return bool(asked == known)
+
+
+def _told(out: Location, names: Collection[str]) -> str:
+    found = artefact_at(out)
+    if found is not None:
+        return found.name
+    return "what another command has begun" if RUN in names else f"other things (such as '{min(names)}')"
 
 
 def _file_kind(place: Location) -> Artefact | None:

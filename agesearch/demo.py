@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from agesearch.artefacts import own_folder
 from agesearch.data.dataset.records import Split, read_manifest
 from agesearch.data.reading.demo_pack import asset, demo_pack
-from agesearch.errors import AgeSearchError
+from agesearch.errors import AgeSearchError, ConflictError
 from agesearch.progress import Listener, Progress
 from agesearch.reporting.findings import Findings
 from agesearch.search.store.events import EventListener, Outcome
@@ -26,6 +27,7 @@ from agesearch.specs import StudySpec, TrainSpec, load_spec
 from agesearch.storage import Location
 
 MODEL_NAME = "demo"
+_FACES = "faces"
 TEACHER_SPEC = "demo-teacher.yaml"
 STUDY_SPEC = "demo.yaml"
 #: Faces that the served student is asked about: the ages in the middle of each third of the validation split.
@@ -62,7 +64,7 @@ class DemoResult:
 
     @property
     def faces(self) -> Path:
-        return self.folder / "faces"
+        return self.folder / _FACES
 
     @property
     def teacher(self) -> Path:
@@ -84,14 +86,16 @@ def run_demo(out: str | Path, view: DemoView) -> DemoResult:
     """
     from agesearch.session import ray_session
 
-    folder = Location.of(out).make_dir()
+    folder = Location.of(out)
     folder.local()
+    _require_own(folder)
+    folder.make_dir()
     seconds: dict[str, float] = {}
     with ExitStack() as stack:
         with view.progress() as on_progress:
             session = stack.enter_context(ray_session(dashboard=True, on_progress=on_progress))
         with _stage(view, seconds, "faces", "procedural faces with exactly known ages, from the package"):
-            _copy_pack(folder / "faces", view)
+            _copy_pack(folder / _FACES, view)
         note = f"; Ray dashboard: {session.dashboard_url}" if session.dashboard_url else ""
         with _stage(view, seconds, "teacher", "a network too large for its budget learns the ages"):
             _teach(folder, view)
@@ -102,6 +106,13 @@ def run_demo(out: str | Path, view: DemoView) -> DemoResult:
         with _stage(view, seconds, "service", "the picked student is published and answers over HTTP"):
             answers = _ask(folder, view)
     return DemoResult(folder.local(), findings, answers, seconds)
+
+
+def _require_own(folder: Location) -> None:
+    """A ``ConflictError`` where the folder holds other things than a demo, whose faces are the package's."""
+    names = own_folder(folder, "a demo", (_FACES,))
+    if names and read_manifest(folder / _FACES).content_digest != read_manifest(demo_pack()).content_digest:
+        raise ConflictError(f"'{folder / _FACES}' holds other faces than the demo's: choose another --out.")
 
 
 @contextmanager
@@ -132,7 +143,7 @@ def _teach(folder: Location, view: DemoView) -> None:
 
     with view.progress() as on_progress:
         spec = load_spec(TrainSpec, _spec_file(TEACHER_SPEC))
-        teach(spec, folder / "faces", folder / "teacher", on_progress=on_progress)
+        teach(spec, folder / _FACES, folder / "teacher", on_progress=on_progress)
 
 
 def _search(folder: Location, view: DemoView) -> None:
@@ -144,7 +155,7 @@ def _search(folder: Location, view: DemoView) -> None:
             result = resume_study(study.root, on_event=on_event)
         else:
             spec = load_spec(StudySpec, _spec_file(STUDY_SPEC))
-            result = run_study(spec, folder / "faces", folder / "teacher", study.root, on_event=on_event)
+            result = run_study(spec, folder / _FACES, folder / "teacher", study.root, on_event=on_event)
     if result.outcome is Outcome.INTERRUPTED:
         raise KeyboardInterrupt
     if not result.front:
@@ -179,7 +190,7 @@ def _ask(folder: Location, view: DemoView) -> list[Answer]:
             service = stack.enter_context(serving(published.version.folder, token, options))
             on_progress(Progress("Starting the service", 1, 1))
         client = stack.enter_context(Client(service.url, token))
-        for age, image in _known_faces(folder / "faces"):
+        for age, image in _known_faces(folder / _FACES):
             face = client.predict(image, faces="whole").faces[0]
             answers.append(Answer(age, face.age, face.interval))
     return answers

@@ -13,9 +13,10 @@ from collections.abc import Hashable, Sequence
 from typing import Any, NoReturn, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from agesearch.errors import InputError
+from agesearch.provenance import without_places
 from agesearch.storage import Location
 from agesearch.validation_messages import first_fault
 
@@ -50,6 +51,18 @@ class Spec(BaseModel):
                 raise InputError(f"'{dotted}' is not a field of {type(self).__name__}.")
             node[leaf] = value
         return parse_spec(type(self), document, type(self).__name__)
+
+
+class SharedRecord(Spec):
+    """Base of the records that others will read (a model's manifest, a report's figures): what is written of
+    them names files, never where these lay on the machine that made the record.
+
+    In the process that makes it, a record keeps its paths; they are left out wherever it is dumped.
+    """
+
+    @model_serializer(mode="wrap")
+    def _without_places(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return dict(without_places(handler(self)))
 
 
 def digest_of(value: Any) -> str:

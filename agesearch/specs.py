@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from agesearch.ages import ADIENCE_GROUPS, MAX_AGE
 from agesearch.documents import (
+    SharedRecord,
     Spec,
     SpecType,
     describe_validation,
@@ -38,6 +39,7 @@ __all__ = [
     "RungSpec",
     "Seed",
     "Seeded",
+    "SharedRecord",
     "Spec",
     "SpecType",
     "SplitSpec",
@@ -313,6 +315,8 @@ def _off_as_none(value: Any) -> Any:
 
 def _on_or_off(value: Any) -> Any:
     """``on`` is all that a spec has by default."""
+    if value is False:
+        return None
     return {} if value is True or value == "on" else _off_as_none(value)
 
 

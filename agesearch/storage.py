@@ -14,7 +14,7 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -115,6 +115,12 @@ class Location:
         except OSError as error:
             raise InputError(f"'{self}' cannot be reached: {_reason(error)}") from error
 
+    @property
+    def size_bytes(self) -> int | None:
+        """The size of the file; None where there is none."""
+        size: int | None = self._info().size
+        return size
+
     def children(self) -> list[Location]:
         """The files and folders directly inside, sorted by name; empty where there is no such folder."""
         selector = pafs.FileSelector(self.path, allow_not_found=True)
@@ -209,6 +215,28 @@ class Location:
         finally:
             if temporary is not self and temporary.exists():
                 temporary.delete()
+
+
+def distinct_names(places: Sequence[Location]) -> list[str]:
+    """A name for each place: its own, or, where several have the same, with as many of the folders that it
+    lies in as tell them apart. Places that are the same get the same name.
+    """
+    parts = [place.path.strip("/").split("/") for place in places]
+    distinct = len(set(places))
+    for length in range(1, max(map(len, parts), default=0) + 1):
+        names = ["/".join(part[-length:]) for part in parts]
+        if len(set(names)) == distinct:
+            return names
+    return [place.path for place in places]
+
+
+def sqlite_url(file: Path) -> str:
+    """The address of an SQLite file as SQLAlchemy takes it: ``?``, ``#`` and ``%`` of its path are no part of
+    the address's own.
+    """
+    from sqlalchemy import URL
+
+    return URL.create("sqlite", database=str(file)).render_as_string(hide_password=False)
 
 
 def unwritten(place: Location | Path, error: OSError) -> AgeSearchError:

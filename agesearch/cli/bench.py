@@ -28,7 +28,7 @@ def add_to(app: typer.Typer) -> None:
     group.command("cluster", epilog="Example: agesearch bench cluster --slots 1000 --trials 10000")(cluster)
     group.command("chaos", epilog="Example: agesearch bench chaos --kills 20 --trials 30")(chaos)
     group.command("distill", epilog="Example: agesearch bench distill --faces 256")(distill)
-    app.add_typer(group, name="bench", rich_help_panel="Search")
+    app.add_typer(group, name="bench", rich_help_panel="agesearch itself")
 
 
 def overhead(

@@ -142,9 +142,12 @@ def inspect(
         if html is None:
             found = inspect_dataset(dataset, on_progress)
         else:
+            from agesearch.artefacts import own_page
             from agesearch.reporting.datacard import write_datacard
 
-            found = write_datacard(dataset, html, show_left_out=show_left_out, on_progress=on_progress)
+            found = write_datacard(
+                dataset, own_page(html), show_left_out=show_left_out, on_progress=on_progress
+            )
     if html is not None:
         err.print(f"Data card written: {html}", **_PLAIN)
     if as_json:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agesearch.cli.common import JsonOption, err, out, print_json, shown_progress, table
+from agesearch.errors import command
 from agesearch.progress import Listener
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class _View:
 
 
 def _print_summary(result: DemoResult, to: str, seconds: float) -> None:
+    from agesearch.demo import MODEL_NAME
     from agesearch.search.front.measurements import MEDIAN, TEACHER
 
     found = result.findings
@@ -90,9 +92,9 @@ def _print_summary(result: DemoResult, to: str, seconds: float) -> None:
     lines = [
         f"Done in {seconds:.0f} s. The report: {result.report}",
         "Next:",
-        f"  agesearch data inspect {to}/faces --html {to}/faces.html     look at the faces",
-        f"  agesearch serve {'demo'} --registry {to}/registry            then: agesearch query --help",
-        "  agesearch data ingest csv your-faces.csv --out faces          your own photographs",
+        f"  look at the faces     {command('data', 'inspect', f'{to}/faces', '--html', f'{to}/faces.html')}",
+        f"  serve the student     {command('serve', MODEL_NAME, '--registry', f'{to}/registry')}",
+        f"  your own photographs  {command('data', 'ingest', 'csv', 'your-faces.csv', '--out', 'faces')}",
     ]
     for line in lines:
         out.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -21,6 +21,7 @@ from agesearch.cli import (
     finetune,
     front,
     matrix,
+    models,
     publish,
     query,
     replay,
@@ -49,9 +50,6 @@ _ORDER = [
     "targets",
     "annotate",
     "finetune",
-    "evaluate",
-    "matrix",
-    "compare",
     "tune",
     "resume",
     "status",
@@ -60,6 +58,9 @@ _ORDER = [
     "replay",
     "front",
     "report",
+    "evaluate",
+    "compare",
+    "matrix",
     "publish",
     "models",
     "serve",
@@ -73,7 +74,9 @@ _BOXED_COLUMNS = 80
 
 
 class _Verbs(TyperGroup):
-    """Lists the verbs in the order of the job; typer would put the groups last."""
+    """Lists the verbs in the order of the job: data, teachers, search, results, service; typer would put the
+    groups last.
+    """
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
         return sorted(super().list_commands(ctx), key=_ORDER.index)
@@ -99,20 +102,21 @@ for _verb in (
     targets,
     annotate,
     finetune,
-    evaluate,
-    matrix,
-    compare,
     tune,
     resume,
     status,
     stop,
     trial,
+    replay,
+    evaluate,
+    matrix,
+    compare,
     front,
     report,
     publish,
+    models,
     serve,
     query,
-    replay,
     bench,
 ):
     _verb.add_to(app)

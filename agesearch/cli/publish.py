@@ -1,4 +1,4 @@
-"""``agesearch publish`` and ``agesearch models``: put a student into the registry, and see what is there."""
+"""``agesearch publish``: put a student into the registry, and say how it does beside the one before."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agesearch.cli.common import JsonOption, err, out, print_json, shown_progress, table
+from agesearch.cli.common import JsonOption, out, print_json, say, shown_progress
+from agesearch.errors import command
 
 if TYPE_CHECKING:
+    from agesearch.deploy.comparison import VersionComparison
     from agesearch.deploy.publish import Published
-    from agesearch.deploy.registry import Registry, Version
 
 RegistryOption = Annotated[
     str,
@@ -18,13 +19,11 @@ RegistryOption = Annotated[
 ]
 
 _PUBLISH_EXAMPLE = "Example: agesearch publish studies/first --pick knee --name ages"
-_MODELS_EXAMPLE = "Example: agesearch models ages"
 
 
 def add_to(app: typer.Typer) -> None:
-    """Register the commands."""
+    """Register the command."""
     app.command("publish", rich_help_panel="Results", epilog=_PUBLISH_EXAMPLE)(publish)
-    app.command("models", rich_help_panel="Results", epilog=_MODELS_EXAMPLE)(models)
 
 
 def publish(
@@ -52,6 +51,7 @@ def publish(
     teacher, accuracy, robustness.
     """
     from agesearch.deploy.publish import publish as publish_model
+    from agesearch.deploy.registry import CHAMPION
 
     with shown_progress() as on_progress:
         published = publish_model(
@@ -67,93 +67,68 @@ def publish(
     if json_output:
         print_json(_published_json(published))
         return
-    version, parity = published.version, published.parity
+    _tell(published)
+    before = published.previous
+    if before is not None and before.number != published.version.number:
+        say(f"Back: {command('models', 'move', name, alias, before.number, *registry_words(registry))}")
+    reference = name if alias == CHAMPION else f"{name}@{alias}"
+    say(f"Next: {command('serve', reference, *registry_words(registry))}")
+
+
+def registry_words(registry: str) -> list[str]:
+    """The option that names a registry, for a command that is suggested; none for the usual one."""
+    return [] if registry == "registry" else ["--registry", registry]
+
+
+def _tell(published: Published) -> None:
+    version, alias = published.version, published.alias
     state = "Published" if published.is_new else "Already in the registry, unchanged:"
-    out.print(f"{state} {version.label}, {alias} now points to {published.alias.version}.", highlight=False)
-    _line(f"  files   {version.folder}")
+    before = published.previous
+    if before is None:
+        moved = f"{alias.alias} is new and points to {alias.version}"
+    elif before.number == version.number:
+        moved = f"{alias.alias} points to {alias.version} as before"
+    else:
+        moved = f"{alias.alias} pointed to {before.number} and now points to {alias.version}"
+    _line(f"{state} {version.label}; {moved}.")
+    _line(f"  files    {version.folder}")
+    parity = published.parity
     if parity:
         _line(
-            f"  parity  ONNX against torch on {parity['faces']} faces: ages differ by at most "
+            f"  parity   ONNX against torch on {parity['faces']} faces: ages differ by at most "
             f"{parity['age_max_difference_years']:.2g} years (allowed: {parity['age_tolerance_years']:g})"
         )
-    err.print(f"Next: agesearch serve {name}{_registry_hint(registry)}", highlight=False, markup=False)
+    if published.comparison is not None:
+        for line in comparison_lines(published.comparison):
+            _line(f"  {line}")
+    elif published.uncompared:
+        _line(f"  not compared with the one before: {published.uncompared}")
 
 
-def models(
-    name: Annotated[str | None, typer.Argument(help="A model; without one, all are listed.")] = None,
-    registry: RegistryOption = "registry",
-    json_output: JsonOption = False,
-) -> None:
-    """List the models of a registry, or the versions and alias moves of one."""
-    from agesearch.deploy.registry import Registry
-
-    store = Registry(registry)
-    if name is None:
-        _list_names(store, json_output)
-    else:
-        _list_versions(store, name, json_output)
-
-
-def _list_names(store: Registry, json_output: bool) -> None:
-    from agesearch.deploy.registry import CHAMPION
-
-    rows = []
-    for name in store.names():
-        versions = store.versions(name)
-        pointed = {alias.alias: alias.version for alias in store.aliases(name)}
-        rows.append({"name": name, "versions": len(versions), "champion": pointed.get(CHAMPION)})
-    if json_output:
-        print_json(rows)
-    elif not rows:
-        err.print(f"The registry '{store.root}' has no model yet.", highlight=False, markup=False)
-    else:
-        cells = [[str(row["name"]), str(row["versions"]), str(row["champion"] or "-")] for row in rows]
-        out.print(table(f"Models in {store.root}", ["model", "versions", "champion"], cells))
+def comparison_lines(found: VersionComparison) -> list[str]:
+    """A comparison in words, a line for each figure; ``WORSE`` is what to look for."""
+    error, (old, new), (before, after) = found.error, found.latency_ms, found.size_bytes
+    lines = [f"error    not compared: {found.why}"]
+    if error is not None:
+        interval = f"{error.difference:+.2f} ({error.low:+.2f} to {error.high:+.2f})"
+        lines = [
+            f"error    {error.old:.2f} -> {error.new:.2f} years, {interval} on {error.faces:,} "
+            f"{error.split} faces: {_loud(found.judgement)}",
+            *(f"         {note}" for note in error.notes),
+        ]
+    lines.append(f"latency  {old:.3g} -> {new:.3g} ms, timed in turns: {_loud(found.speed)}")
+    if before is not None and after is not None:
+        lines.append(f"size     {megabytes(before)} -> {megabytes(after)} MB")
+    return lines
 
 
-def _list_versions(store: Registry, name: str, json_output: bool) -> None:
-    versions = store.versions(name)
-    aliases = store.aliases(name)
-    if json_output:
-        print_json(
-            {
-                "name": name,
-                "versions": [_version_json(version) for version in versions],
-                "aliases": [alias.model_dump(mode="json", by_alias=True) for alias in aliases],
-            }
-        )
-        return
-    columns = ["version", "aliases", "network", "px", "val MAE, years", "published"]
-    out.print(table(f"Versions of {name}", columns, [_version_cells(version) for version in versions]))
-    for alias in aliases:
-        for move in alias.history:
-            _line(f"{move.when}  {alias.alias}: {move.source or 'nothing'} -> {move.target}, by {move.who}")
+def megabytes(size: int) -> str:
+    """Bytes as MB with a digit behind the point."""
+    return f"{size / 1e6:.1f}"
 
 
-def _version_cells(version: Version) -> list[str]:
-    from agesearch.metrics import VAL_MAE_YEARS
-
-    manifest = version.manifest()
-    error = manifest.metrics.get(VAL_MAE_YEARS)
-    low, high = manifest.intervals.get(VAL_MAE_YEARS, (None, None))
-    interval = f" ({low:.2f}-{high:.2f})" if low is not None and high is not None else ""
-    return [
-        version.number,
-        ", ".join(version.aliases),
-        manifest.model.arch,
-        str(manifest.model.input_size),
-        f"{error:.2f}{interval}" if error is not None else "-",
-        manifest.created[:10],
-    ]
-
-
-def _version_json(version: Version) -> dict[str, Any]:
-    return {
-        "version": version.number,
-        "aliases": list(version.aliases),
-        "folder": str(version.folder),
-        "manifest": version.manifest().model_dump(mode="json"),
-    }
+def _loud(judgement: str) -> str:
+    return judgement.upper() if judgement == "worse" else judgement
 
 
 def _published_json(published: Published) -> dict[str, Any]:
@@ -163,12 +138,10 @@ def _published_json(published: Published) -> dict[str, Any]:
         "folder": str(published.version.folder),
         "is_new": published.is_new,
         "alias": published.alias.alias,
+        "previous": published.previous.number if published.previous else None,
+        "comparison": published.comparison.as_json() if published.comparison else None,
         "parity": published.parity,
     }
-
-
-def _registry_hint(registry: str) -> str:
-    return "" if registry == "registry" else f" --registry {registry}"
 
 
 def _line(text: str) -> None:

@@ -51,11 +51,13 @@ def replay(
     Counted are the epochs that a strategy spends until its front has 95 % of the hypervolume that random
     search ends with.
     """
+    from agesearch.artefacts import own_page
     from agesearch.search.replay.curve_table import as_table, read_record
     from agesearch.search.replay.summary import compare
     from agesearch.storage import Location
 
     known = read_record(record)
+    place = None if page is None else own_page(page)
     if save is not None:
         Location.of(save).write_table(as_table(known))
     names = [name.strip() for name in strategies.split(",") if name.strip()]
@@ -65,10 +67,10 @@ def replay(
         from agesearch.reporting.replays import write_replay_figure
 
         write_replay_figure(found, Location.of(svg))
-    if page is not None:
+    if place is not None:
         from agesearch.reporting.replays import write_replay_page
 
-        write_replay_page(found, Location.of(page), record)
+        write_replay_page(found, place, record)
     if as_json:
         print_json(found.as_json())
     else:

@@ -52,13 +52,15 @@ def report(
     What it needs and is not there yet is measured first (speed side by side, predictions, robustness) and
     kept in the study's folder, so that a second report takes seconds.
     """
+    from agesearch.artefacts import own_page
     from agesearch.reporting.figures import write_figures
-    from agesearch.reporting.report import build_report, writable
+    from agesearch.reporting.report import build_report
     from agesearch.search.front.measure import measure_study
     from agesearch.search.front.measurements import MeasureSpec
     from agesearch.search.store.records import open_study
 
-    folder, target = open_study(study), writable(to)
+    folder, target = open_study(study), own_page(to)
+    charts = None if figures is None else _folder_of_charts(figures)
     with shown_progress() as on_progress:
         measure_study(
             folder,
@@ -70,7 +72,7 @@ def report(
             on_progress=on_progress,
         )
     build_report(folder, target, faces_from=[] if no_faces else faces_from)
-    written = write_figures(folder, writable(figures, is_folder=True)) if figures else []
+    written = write_figures(folder, charts) if charts else []
     if as_json:
         print_json(_as_json(folder, target, written))
         return
@@ -78,6 +80,16 @@ def report(
     for file in written:
         out.print(f"Figure: {file}", highlight=False, markup=False, soft_wrap=True)
     _print_summary(folder)
+
+
+def _folder_of_charts(path: str) -> Location:
+    from agesearch.artefacts import writable_folder
+    from agesearch.storage import Location
+
+    place = Location.of(path)
+    if place.is_local:
+        writable_folder(place.local(), place)
+    return place
 
 
 def _print_summary(folder: Any) -> None:

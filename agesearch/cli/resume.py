@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,9 +16,13 @@ from agesearch.cli.study_run import (
     StallOption,
     TrialsOption,
     WorkersOption,
-    go_on,
+    watch,
 )
 from agesearch.search.run.watchdog import STALL_MINUTES
+
+if TYPE_CHECKING:
+    from agesearch.search.run.study import StudyResult
+    from agesearch.search.store.events import EventListener
 
 
 def add_to(app: typer.Typer) -> None:
@@ -48,10 +52,8 @@ def resume(
 ) -> None:
     """Go on with a study: no finished trial is repeated, and one that was cut short goes on from its last
     epoch.
-
-    The same as 'agesearch tune --resume STUDY'.
     """
-    from agesearch.search.run.study import RunLimits
+    from agesearch.search.run.study import RunLimits, resume_study
 
     limits = RunLimits(
         minutes=minutes,
@@ -62,13 +64,16 @@ def resume(
         dashboard=dashboard,
         stall_minutes=stall_minutes,
     )
-    go_on(
-        study,
-        data=data,
-        teacher=teacher,
-        order_teacher=order_teacher,
-        trials=trials,
-        limits=limits,
-        log=log,
-        as_json=as_json,
-    )
+
+    def run(listener: EventListener) -> StudyResult:
+        return resume_study(
+            study,
+            dataset=data,
+            teacher=teacher,
+            order_teacher=order_teacher,
+            trials=trials,
+            limits=limits,
+            on_event=listener,
+        )
+
+    watch(study, run, log=log, as_json=as_json)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +12,7 @@ import typer
 from agesearch.cli.common import err, out, shown_progress
 from agesearch.cli.publish import RegistryOption
 from agesearch.cli.stopping import until_stopped
+from agesearch.errors import command
 from agesearch.progress import Progress
 
 if TYPE_CHECKING:
@@ -99,7 +101,7 @@ def _announce(label: str, service: RunningService, token: Token) -> None:
         lines.append(f"  token  {token.value}  (shown once; kept in {place})")
     else:
         lines.append(f"  token  the one in {place}")
-    shown = f"$(cat {place})" if token.file else "$AGESEARCH_TOKEN"
+    shown = f"$(cat {quote(str(place))})" if token.file else "$AGESEARCH_TOKEN"
     lines += [
         f"  try    {_query_command(service, token)}",
         f'  or     curl -H "Authorization: Bearer {shown}" -H "Content-Type: image/jpeg" '
@@ -117,6 +119,6 @@ def _query_command(service: RunningService, token: Token) -> str:
     from agesearch.serving.ports import DEFAULT_URL
 
     is_default = token.file is None or token.file == Path(DEFAULT_TOKEN_FILE).expanduser()
-    file = "" if is_default else f" --token-file {token.file}"
-    url = "" if service.url == DEFAULT_URL else f" --url {service.url}"
-    return f"agesearch query photo.jpg{url}{file}"
+    url = [] if service.url == DEFAULT_URL else ["--url", service.url]
+    file = [] if is_default else ["--token-file", token.file]
+    return command("query", "photo.jpg", *url, *file)

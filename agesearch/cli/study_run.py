@@ -10,11 +10,11 @@ import typer
 from agesearch.cli.common import out, print_json, say, shown_progress, table
 from agesearch.cli.quiet import EXIT_INTERRUPTED
 from agesearch.cli.stopping import stopped
-from agesearch.errors import AgeSearchError
+from agesearch.errors import AgeSearchError, command
 
 if TYPE_CHECKING:
     from agesearch.measure.intervals import Estimate
-    from agesearch.search.run.study import RunLimits, StudyResult
+    from agesearch.search.run.study import StudyResult
     from agesearch.search.store.events import EventListener
 
 TrialsOption = Annotated[int | None, typer.Option("--trials", help="Finished trials to reach.")]
@@ -62,41 +62,13 @@ def watch(
     _conclude(result, as_json)
 
 
-def go_on(
-    study: str,
-    *,
-    data: str | None,
-    teacher: str | None,
-    order_teacher: str | None = None,
-    trials: int | None,
-    limits: RunLimits,
-    log: list[str] | None,
-    as_json: bool,
-) -> None:
-    """Take a study up again."""
-    from agesearch.search.run.study import resume_study
-
-    def run(listener: EventListener) -> StudyResult:
-        return resume_study(
-            study,
-            dataset=data,
-            teacher=teacher,
-            order_teacher=order_teacher,
-            trials=trials,
-            limits=limits,
-            on_event=listener,
-        )
-
-    watch(study, run, log=log, as_json=as_json)
-
-
 def _how_to_go_on(folder: str) -> str:
     from agesearch.search.store.records import StudyFolder
     from agesearch.storage import Location
 
     if not StudyFolder(Location.of(folder)).exists():
         return "No trial has started; run the same command again (timings and targets are kept)."
-    return f"Nothing finished is lost; go on with: agesearch resume {folder}"
+    return f"Nothing finished is lost; go on with: {command('resume', folder)}"
 
 
 def _conclude(result: StudyResult, as_json: bool) -> None:
@@ -175,7 +147,7 @@ def _print_front(result: StudyResult, counts: dict[str, int], known: dict[str, E
     told = ", ".join(f"{count} {words.get(name, name)}" for name, count in counts.items() if count)
     say(f"{result.outcome.value}: {told}")
     if result.front:
-        say(f"Next: agesearch report {result.folder.root} --out report.html")
+        say(f"Next: {command('report', result.folder.root, '--out', 'report.html')}")
 
 
 def _with_interval(row: list[str], found: Estimate | None) -> list[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agesearch.cli.common import JsonOption, harmless, out, print_json, say, shown_progress, table
-from agesearch.errors import AgeSearchError, InputError
+from agesearch.errors import AgeSearchError, InputError, command
 
 if TYPE_CHECKING:
     from agesearch.search.view.rerun import Rerun
@@ -119,7 +119,7 @@ def _print(known: TrialDetails) -> None:
             part = known.curve[start : start + _EPOCHS_A_LINE]
             out.print(f"  {start + 1:>4}  " + " ".join(f"{error:6.2f}" for error in part), highlight=False)
     _pairs(f"Files in {record.folder}", [[name, f"{size:,} bytes"] for name, size in known.files.items()])
-    say(f"Train it anew and compare: agesearch trial {known.folder.root} {record.number} --rerun")
+    say(f"Train it anew and compare: {command('trial', known.folder.root, record.number, '--rerun')}")
 
 
 def _run_words(known: TrialDetails) -> str:

@@ -16,10 +16,9 @@ from agesearch.cli.study_run import (
     StallOption,
     TrialsOption,
     WorkersOption,
-    go_on,
     watch,
 )
-from agesearch.errors import InputError
+from agesearch.errors import InputError, command
 from agesearch.search.run.watchdog import STALL_MINUTES
 
 if TYPE_CHECKING:
@@ -37,9 +36,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def tune(
-    space: Annotated[
-        str | None, typer.Argument(metavar="SPACE.yaml", help="What to search; not with --resume.")
-    ] = None,
+    space: Annotated[str | None, typer.Argument(metavar="SPACE.yaml", help="What to search.")] = None,
     data: Annotated[str | None, typer.Option("--data", help="Dataset with train and val faces.")] = None,
     teacher: Annotated[
         str | None,
@@ -52,9 +49,7 @@ def tune(
         str | None, typer.Option("--order-teacher", help="Folder of an order teacher, for hints.")
     ] = None,
     to: Annotated[str | None, typer.Option("--out", help="New folder for the study.")] = None,
-    resume: Annotated[
-        str | None, typer.Option("--resume", metavar="STUDY", help="Go on with this study.")
-    ] = None,
+    resume: Annotated[str | None, typer.Option("--resume", hidden=True)] = None,
     trials: TrialsOption = None,
     minutes: MinutesOption = None,
     concurrency: ConcurrencyOption = None,
@@ -94,13 +89,6 @@ def tune(
     from agesearch.api.study import asked_study
     from agesearch.search.run.study import RunLimits, run_study
 
-    asked = {
-        "--seed": seed,
-        "--max-latency-ms": max_latency_ms,
-        "--max-params": max_params,
-        "--max-mae-years": max_mae_years,
-        "--rungs": rungs,
-    }
     limits = RunLimits(
         minutes=minutes,
         concurrency=concurrency,
@@ -111,18 +99,8 @@ def tune(
         stall_minutes=stall_minutes,
     )
     if resume is not None:
-        _refuse("--resume", {"SPACE.yaml": space, "--out": to, "--scale": scale, **asked})
-        go_on(
-            resume,
-            data=data,
-            teacher=teacher,
-            order_teacher=order_teacher,
-            trials=trials,
-            limits=limits,
-            log=log,
-            as_json=as_json,
-        )
-        return
+        words = [("--data", data), ("--teacher", teacher), ("--order-teacher", order_teacher)]
+        raise _moved(resume, [*words, ("--trials", trials), ("--minutes", minutes)])
     file, dataset, folder = _required({"SPACE.yaml": space, "--data": data, "--out": to})
     study, factor = asked_study(
         file,
@@ -150,18 +128,19 @@ def tune(
     watch(folder, run, log=log, as_json=as_json)
 
 
+def _moved(study: str, given: list[tuple[str, Any]]) -> InputError:
+    """The error for ``tune --resume``, which is a verb of its own: what to type instead."""
+    options = [word for option, value in given if value is not None for word in (option, value)]
+    return InputError(
+        f"'tune --resume' is the verb 'resume': go on with: {command('resume', study, *options)}"
+    )
+
+
 def _required(given: dict[str, str | None]) -> list[str]:
     missing = [name for name, value in given.items() if value is None]
     if missing:
         raise InputError(
-            f"Missing {', '.join(missing)}: a new study needs {', '.join(given)}; an old one --resume STUDY."
+            f"Missing {', '.join(missing)}: a study needs {', '.join(given)}. To go on with one that was "
+            "begun, use 'agesearch resume'."
         )
     return [str(value) for value in given.values()]
-
-
-def _refuse(option: str, others: dict[str, Any]) -> None:
-    given = [name for name, value in others.items() if value is not None]
-    if given:
-        raise InputError(
-            f"{', '.join(given)} cannot be changed with {option}: a study keeps its spec and its folder."
-        )

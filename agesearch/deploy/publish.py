@@ -11,10 +11,20 @@ from agesearch.data.dataset.records import Split, read_manifest
 from agesearch.data.dataset.shards import read_rows
 from agesearch.data.images.decode import RgbImage
 from agesearch.deploy.card import render_card
+from agesearch.deploy.comparison import VersionComparison, compare_versions
 from agesearch.deploy.evidence import Evidence, folder_evidence, is_measured, study_evidence
 from agesearch.deploy.export import PARITY_FACES, Parity, export_checked
-from agesearch.deploy.registry import CARD, CHAMPION, Alias, Registry, Version, checked_name, file_digest
-from agesearch.errors import InputError
+from agesearch.deploy.registry import (
+    CARD,
+    CHAMPION,
+    Alias,
+    Registry,
+    Version,
+    checked_alias,
+    checked_name,
+    file_digest,
+)
+from agesearch.errors import AgeSearchError, InputError, first_line
 from agesearch.models.identity import model_digest, read_model_manifest
 from agesearch.models.manifest import MANIFEST, ONNX, WEIGHTS, ModelManifest, library_versions, read_checked
 from agesearch.progress import Listener, Progress, silent
@@ -30,12 +40,18 @@ _STEPS = 3
 
 @dataclass(frozen=True)
 class Published:
-    """A version, whether it was just made (else it existed with this content), its parity, and its alias."""
+    """A version, whether it was just made (else it existed with this content), its parity, its alias, and
+    what that pointed to before (None: nothing). Where that was another version, ``comparison`` is with it, or
+    ``uncompared`` says why there is none.
+    """
 
     version: Version
     is_new: bool
     parity: dict[str, Any]
     alias: Alias
+    previous: Version | None = None
+    comparison: VersionComparison | None = None
+    uncompared: str = ""
 
 
 def publish(
@@ -54,20 +70,35 @@ def publish(
 
     What the card says of a trial and nobody has measured yet is measured first, as ``agesearch report`` does;
     ``dataset`` and ``teacher`` say where those lie now, if not where the study found them. Content that is in
-    the registry already is not written again. Then the alias moves. Raises ``InputError`` for what is no
-    model, ``AgeSearchError`` where the ONNX export does not answer as the network does.
+    the registry already is not written again. Then the alias moves, and what it pointed to is compared with
+    the new version. Raises ``InputError`` for what is no model, ``AgeSearchError`` where the ONNX export does
+    not answer as the network does.
     """
     store = Registry(registry)
     checked_name(name)
-    checked_name(alias, "alias")
+    checked_alias(alias)
     folder, data, evidence = _material(Location.of(source), pick, dataset, teacher, on_progress)
     content_digest = _content_digest(folder, evidence)
     with store.locked(name):
         known = store.with_digest(name, content_digest)
         version = known or _add(store, name, folder, data, evidence, content_digest, on_progress)
+        previous = store.pointed(name, alias)
         moved = store.move_alias(version, alias)
+    compared, why = _compared(previous, version, data, on_progress)
     parity = version.manifest().provenance.get("parity", {})
-    return Published(version, known is None, parity, moved)
+    return Published(version, known is None, parity, moved, previous, compared, why)
+
+
+def _compared(
+    previous: Version | None, version: Version, data: Location, on_progress: Listener
+) -> tuple[VersionComparison | None, str]:
+    """The version beside the one before, or why not: what is published already stays so."""
+    if previous is None or previous.number == version.number:
+        return None, ""
+    try:
+        return compare_versions(previous, version, data, on_progress=on_progress), ""
+    except AgeSearchError as error:
+        return None, first_line(error)
 
 
 def parity_crops(dataset: Location, limit: int = PARITY_FACES) -> RgbImage:

@@ -21,10 +21,10 @@ from pydantic import Field
 from agesearch.errors import InputError, unknown_name
 from agesearch.models.foreign.document import is_teacher_file
 from agesearch.models.identity import read_model_manifest
-from agesearch.models.manifest import MANIFEST, ModelManifest
-from agesearch.provenance import now
+from agesearch.models.manifest import MANIFEST, ONNX, ModelManifest
+from agesearch.provenance import now, without_places
 from agesearch.specs import Spec, parse_spec
-from agesearch.storage import Location, exclusive
+from agesearch.storage import Location, distinct_names, exclusive
 
 DEFAULT_REGISTRY = "registry"
 CHAMPION = "champion"
@@ -35,23 +35,29 @@ _VERSIONS = "versions"
 _ALIASES = "aliases"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _REFERENCE = re.compile(r"(?P<name>[^@:]+)(?:@(?P<alias>[^@:]+)|:(?P<version>[^@:]+))?")
+#: 1, 0001, v2, 1.0, version-3
+_NUMBER = re.compile(r"(?:v|ver|version)?[._-]?\d+(?:[._-]\d+)*")
 _BLOCK_BYTES = 1024 * 1024
 
 
 class Move(Spec):
-    """One move of an alias: when (UTC), by whom, from which version (None: the first) to which."""
+    """One move of an alias: when (UTC), by whom, from which version (None: it was new, or dropped) to which
+    (None: it was dropped).
+    """
 
     when: str
     who: str
     source: str | None = Field(alias="from")
-    target: str = Field(alias="to")
+    target: str | None = Field(alias="to")
 
 
 class Alias(Spec):
-    """``aliases/NAME.json``: the version an alias points to, and how it came there, oldest move first."""
+    """``aliases/NAME.json``: the version an alias points to (None: it was dropped), and how it came there,
+    oldest move first.
+    """
 
     alias: str
-    version: str
+    version: str | None
     history: tuple[Move, ...] = ()
 
 
@@ -72,6 +78,16 @@ class Version:
     def manifest(self) -> ModelManifest:
         """The version's manifest."""
         return read_model_manifest(self.folder)
+
+    @property
+    def onnx(self) -> Location:
+        """The network as it is served."""
+        return self.folder / ONNX
+
+    @property
+    def size_bytes(self) -> int | None:
+        """The bytes of the network as it is served; None where it has none."""
+        return self.onnx.size_bytes
 
 
 def version_of(manifest: ModelManifest) -> str:
@@ -120,7 +136,7 @@ class Registry:
         name, alias, number = _parsed(reference)
         versions = {version.number: version for version in self.versions(name)}
         if number is None:
-            aliases = {entry.alias: entry.version for entry in self.aliases(name)}
+            aliases = {entry.alias: entry.version for entry in self.aliases(name) if entry.version}
             wanted = alias or CHAMPION
             if wanted not in aliases:
                 raise unknown_name(f"alias of {name}", wanted, aliases)
@@ -166,18 +182,47 @@ class Registry:
                 (staging / file).write_bytes(content)
         return Version(name, _number(number), folder)
 
+    def alias(self, name: str, alias: str) -> Alias:
+        """An alias with its history; a new one points nowhere."""
+        file = self._alias_file(name, alias)
+        if not file.exists():
+            return Alias(alias=alias, version=None)
+        return parse_spec(Alias, file.read_json(), f"'{file}'")
+
+    def pointed(self, name: str, alias: str) -> Version | None:
+        """The version that an alias points to; None where it points nowhere."""
+        number = self.alias(name, alias).version
+        known = {version.number: version for version in self.versions(name)} if number else {}
+        return known.get(number or "")
+
     def move_alias(self, version: Version, alias: str) -> Alias:
-        """Point an alias at a version and record the move; nothing changes where it points there already."""
-        file = self.root / version.name / _ALIASES / f"{checked_name(alias, 'alias')}.json"
-        known = parse_spec(Alias, file.read_json(), f"'{file}'") if file.exists() else None
-        if known is not None and known.version == version.number:
+        """Point an alias at a version and record the move; nothing changes where it points there already.
+
+        What could be read as the number of a version is no alias, but an ``InputError``.
+        """
+        return self._moved(version.name, checked_alias(alias), version.number)
+
+    def drop_alias(self, name: str, alias: str) -> Alias:
+        """Let an alias point nowhere; its history is kept. An ``InputError`` lists those that point
+        somewhere.
+        """
+        known = {entry.alias: entry.version for entry in self.aliases(name) if entry.version}
+        if alias not in known:
+            self.versions(name)  # says so where the name is unknown
+            raise unknown_name(f"alias of {name}", alias, known)
+        return self._moved(name, alias, None)
+
+    def _moved(self, name: str, alias: str, target: str | None) -> Alias:
+        known = self.alias(name, alias)
+        if known.version == target:
             return known
-        source = known.version if known else None
-        move = Move(when=now(), who=_user(), **{"from": source, "to": version.number})
-        history = (*(known.history if known else ()), move)
-        moved = Alias(alias=alias, version=version.number, history=history)
-        file.write_json(moved.model_dump(mode="json", by_alias=True))
+        move = Move(when=now(), who=_user(), **{"from": known.version, "to": target})
+        moved = Alias(alias=alias, version=target, history=(*known.history, move))
+        self._alias_file(name, alias).write_json(moved.model_dump(mode="json", by_alias=True))
         return moved
+
+    def _alias_file(self, name: str, alias: str) -> Location:
+        return self.root / checked_name(name) / _ALIASES / f"{checked_name(alias, 'alias')}.json"
 
     def _numbers(self, name: str) -> list[str]:
         places = (self.root / name / _VERSIONS).children()
@@ -191,7 +236,7 @@ class Registry:
         names = self.names()
         if not names:
             return InputError(
-                f"The registry '{self.root}' has no model yet: publish one with 'agesearch publish STUDY', "
+                f"The registry '{self.root}' has no model yet: publish a study's with 'agesearch publish', "
                 "or name another registry with --registry."
             )
         return unknown_name("model", name, names)
@@ -222,11 +267,15 @@ def model_folder(model: str, registry: str | Location = DEFAULT_REGISTRY) -> Loc
 
 
 def model_folders(models: Sequence[str], registry: str | Location = DEFAULT_REGISTRY) -> dict[str, Location]:
-    """The folder of each model by the name it was said by; one that is named twice is an ``InputError``."""
-    found = {model: model_folder(model, registry) for model in models}
-    if len(found) < len(models) or len(set(found.values())) < len(found):
+    """The folder of each model by the name to show: as it was said, but for an absolute path, of which the
+    last parts are left that tell it from the others. One that is named twice is an ``InputError``.
+    """
+    places = [model_folder(model, registry) for model in models]
+    if len(set(places)) < len(models):
         raise InputError(f"One model is named twice in: {', '.join(models)}. Name each model once.")
-    return found
+    shown = zip(models, distinct_names(places), strict=True)
+    names = [model if without_places(model) == model else name for model, name in shown]
+    return dict(zip(names, places, strict=True))
 
 
 def verify(folder: Location) -> None:
@@ -254,6 +303,16 @@ def checked_name(name: str, kind: str = "model name") -> str:
             "starting with a letter or digit."
         )
     return name
+
+
+def checked_alias(alias: str) -> str:
+    """The alias itself where it is one; what could be read as a version's number is none."""
+    if _NUMBER.fullmatch(checked_name(alias, "alias")):
+        raise InputError(
+            f"The alias is '{alias}', which reads as the number of a version: choose a word, such as "
+            f"{CHAMPION} or candidate."
+        )
+    return alias
 
 
 def _parsed(reference: str) -> tuple[str, str | None, str | None]:

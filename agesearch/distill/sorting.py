@@ -22,7 +22,7 @@ from agesearch.models.manifest import WEIGHTS
 from agesearch.models.order_net import OrderNet, load_order, order_digest, read_order_manifest
 from agesearch.models.prepare import Images, prepare
 from agesearch.progress import Listener, Progress, silent
-from agesearch.specs import Spec
+from agesearch.specs import SharedRecord, Spec
 from agesearch.storage import Location
 
 #: Sequences that an order teacher is judged on.
@@ -57,7 +57,7 @@ class OrderQuality(Spec):
     median_mae_years: float
 
 
-class OrderFacts(Spec):
+class OrderFacts(SharedRecord):
     """What an order teacher is, and how good it is where a dataset was given."""
 
     path: str
@@ -102,9 +102,9 @@ def describe_order(
         net, size = load_order(where), manifest.model.input_size
         known = see(net, size, dataset, Split.TRAIN, on_progress)
         judged = see(net, size, dataset, split, on_progress)
-        quality = quality_of(known, judged, str(dataset), split, order.length, order.gap)
+        quality = quality_of(known, judged, Location.of(dataset).name, split, order.length, order.gap)
     return OrderFacts(
-        path=str(where),
+        path=Location.of(where).name,
         name=manifest.model.arch,
         input_size=manifest.model.input_size,
         parameters=manifest.parameters,

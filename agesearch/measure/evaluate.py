@@ -26,7 +26,7 @@ from agesearch.models.manifest import ModelManifest, library_versions
 from agesearch.models.predict import Runtime, open_predictor
 from agesearch.progress import Listener, Progress, silent
 from agesearch.provenance import now
-from agesearch.specs import CropSpec, Spec
+from agesearch.specs import CropSpec, SharedRecord, Spec
 from agesearch.storage import Location
 
 _STAGE = "Evaluate"
@@ -56,7 +56,7 @@ class ModelScores(Spec):
     notes: tuple[str, ...] = ()
 
 
-class Evaluation(Spec):
+class Evaluation(SharedRecord):
     """The record of one evaluation, whole: what ``--json`` prints and ``--out`` writes."""
 
     protocol: str
@@ -175,7 +175,7 @@ def _test_of(protocol: Protocol, folder: Location, data: Manifest) -> _Test:
 
 def _dataset_facts(folder: Location, data: Manifest) -> DatasetFacts:
     return DatasetFacts(
-        path=str(folder),
+        path=folder.name,
         name=data.name,
         content_digest=data.content_digest,
         label_kind=data.label_kind,
@@ -192,7 +192,7 @@ def _model_scores(
     recipe = [] if is_teacher_file(folder) else _recipe_notes(manifest, data)
     return ModelScores(
         name=name,
-        path=str(folder),
+        path=folder.name,
         model_digest=model_digest(folder),
         arch=manifest.model.arch,
         input_size=manifest.model.input_size,

@@ -19,7 +19,7 @@ from agesearch.models.identity import crop_notes, model_digest, read_model_manif
 from agesearch.models.manifest import WEIGHTS, read_checked
 from agesearch.models.scorers import scorer_of
 from agesearch.progress import Listener, Progress, silent
-from agesearch.specs import CropSpec, Spec
+from agesearch.specs import CropSpec, SharedRecord, Spec
 from agesearch.storage import Location
 
 _STAGE = "Teacher"
@@ -40,7 +40,7 @@ class TeacherAccuracy(Spec):
     notes: tuple[str, ...] = ()
 
 
-class TeacherFacts(Spec):
+class TeacherFacts(SharedRecord):
     """What a teacher is: ``kind`` is ``ours``, ``foreign`` or ``ensemble``; ``share`` its part in one."""
 
     path: str
@@ -104,7 +104,7 @@ def teacher_accuracy(
     found = predict_faces(models, dataset, labels, part=split, threads=threads, on_batch=heard)["teacher"]
     signed = errors(found.predicted, found.age)
     return TeacherAccuracy(
-        dataset=str(dataset),
+        dataset=Location.of(dataset).name,
         split=str(split),
         mae_years=estimate(np.abs(signed), found.persons),
         cs5=float(within(signed).mean()),
@@ -125,7 +125,7 @@ def _facts(where: str | Location, depth: int = 0, share: float | None = None) ->
     if isinstance(spec, OnnxTeacher):
         content = read_onnx(where, spec)
         return TeacherFacts(
-            path=str(where),
+            path=Location.of(where).name,
             kind="foreign",
             name=spec.name,
             input_size=spec.input.size,
@@ -141,7 +141,7 @@ def _facts(where: str | Location, depth: int = 0, share: float | None = None) ->
     places = members_of(where, spec, depth)
     members = [_facts(m, depth + 1, part) for m, part in zip(places, spec.shares(), strict=True)]
     return TeacherFacts(
-        path=str(where),
+        path=Location.of(where).name,
         kind="ensemble",
         name=spec.name,
         input_size=max(member.input_size for member in members),
@@ -160,7 +160,7 @@ def _of_folder(where: Location, share: float | None) -> TeacherFacts:
     manifest = read_model_manifest(where)
     crop: CropSpec = manifest.crop
     return TeacherFacts(
-        path=str(where),
+        path=Location.of(where).name,
         kind="ours",
         name=manifest.model.arch,
         input_size=manifest.model.input_size,

@@ -16,7 +16,7 @@ from agesearch.artefacts import MODEL, MODEL_MARK, ORDER_MARK, not_one
 from agesearch.errors import InputError
 from agesearch.models.trained_on import TrainedOn
 from agesearch.provenance import installed
-from agesearch.specs import CropSpec, ModelSpec, Spec, TrainSpec, digest_of, parse_spec
+from agesearch.specs import CropSpec, ModelSpec, SharedRecord, TrainSpec, digest_of, parse_spec
 from agesearch.storage import Location
 
 MANIFEST = MODEL_MARK
@@ -34,7 +34,7 @@ _DROPPED = frozenset({"thresholds"})
 ModelKind = Literal["teacher", "trial", "version"]
 
 
-class ModelManifest(Spec):
+class ModelManifest(SharedRecord):
     """What a model is, how it was made, how good and fast it is, and the digest of each of its files."""
 
     kind: ModelKind
@@ -69,6 +69,14 @@ class ModelManifest(Spec):
         if not isinstance(document, dict):
             return document
         return {name: value for name, value in document.items() if name not in _DROPPED}
+
+    @property
+    def latency_ms(self) -> float | None:
+        """The median time in ms for one face on one thread, as measured; None where nobody has."""
+        for row in self.speed:
+            if (row.get("threads"), row.get("batch")) == (1, 1):
+                return float(row["latency_ms_p50"])
+        return None
 
 
 def read_folder_manifest(folder: str | Location) -> ModelManifest:

@@ -19,13 +19,13 @@ from agesearch.models.folder import fill
 from agesearch.models.manifest import ORDER_MANIFEST, WEIGHTS, library_versions, read_known
 from agesearch.models.zoo import AgeNet, build, untrained
 from agesearch.provenance import now
-from agesearch.specs import CropSpec, ModelSpec, OrderTrainSpec, Spec, digest_of, parse_spec
+from agesearch.specs import CropSpec, ModelSpec, OrderTrainSpec, SharedRecord, digest_of, parse_spec
 from agesearch.storage import Location
 
 ORDER = ORDER_MANIFEST
 
 
-class OrderManifest(Spec):
+class OrderManifest(SharedRecord):
     """What an order teacher is, how it was made, and how well it sorts the validation faces."""
 
     kind: Literal["order"] = "order"

@@ -8,6 +8,7 @@ not there, so it is asked for only once its host has answered; what lies in its 
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import urllib.error
 import urllib.request
@@ -78,6 +79,17 @@ def pretrained_file(arch: str) -> str | None:
                 f"Connect this machine, or {_ELSE}."
             )
     return cached
+
+
+def weights_digest(spec: ModelSpec) -> str:
+    """The SHA-256 of the weights that a network starts from; nothing where they are drawn or downloaded."""
+    if spec.init == "model":
+        return read_model_manifest(str(spec.weights)).files.get(WEIGHTS, "")
+    if spec.init != "file":
+        return ""
+    file = _weights_file(str(spec.weights))
+    with open(file, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def read_state_dict(path: str | Path) -> StateDict:

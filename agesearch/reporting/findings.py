@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from agesearch.errors import InputError
+from agesearch.errors import InputError, command
 from agesearch.measure.accuracy import cs, paired_difference
 from agesearch.measure.intervals import Estimate
 from agesearch.models.identity import read_model_manifest
@@ -122,8 +122,8 @@ class Findings:
 
     def _unmeasured(self, model: str, what: str) -> InputError:
         return InputError(
-            f"'{model}' is missing from the measured {what} of '{self.study.root}': measure it with "
-            f"'agesearch report {self.study.root}'."
+            f"'{model}' is missing from the measured {what} of '{self.study.root}': measure it with: "
+            f"{command('report', self.study.root)}"
         )
 
 

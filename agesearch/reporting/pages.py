@@ -1,10 +1,16 @@
-"""The Jinja environment of the reports: this package's templates, all escaped, nothing undefined."""
+"""The Jinja environment of the reports: this package's templates, all escaped, nothing undefined, and no
+word of where files lay on the machine that made the report.
+"""
 
 from __future__ import annotations
 
 import base64
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from agesearch.provenance import without_places
 
 
 def environment() -> Environment:
@@ -15,10 +21,18 @@ def environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_shared,
     )
     made.filters["data_uri"] = _data_uri
     made.filters["lines"] = "\n".join
     return made
+
+
+def _shared(value: Any) -> Any:
+    """What a template prints, but for what is markup or a picture already."""
+    if not isinstance(value, str) or isinstance(value, Markup) or value.startswith("data:"):
+        return value
+    return without_places(value)
 
 
 def _data_uri(image: bytes) -> str:

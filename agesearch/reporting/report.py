@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from shlex import quote
 from typing import Any
 
 import yaml
 
 from agesearch import __version__
-from agesearch.errors import InputError
+from agesearch.errors import command
 from agesearch.measure.intervals import basis
 from agesearch.measure.speed import SpeedRow
-from agesearch.provenance import now
+from agesearch.provenance import name_of, now, without_places
 from agesearch.reporting import tables
 from agesearch.reporting.figures import curves_figure, front_figure
 from agesearch.reporting.findings import Findings, read_findings
@@ -83,7 +82,7 @@ def _context(findings: Findings) -> dict[str, Any]:
         ),
         "basis": findings.mae(student).basis,
         "facts": _facts(findings),
-        "spec_yaml": yaml.safe_dump(findings.header.model_dump(mode="json"), sort_keys=False),
+        "spec_yaml": yaml.safe_dump(without_places(findings.header.model_dump(mode="json")), sort_keys=False),
     }
 
 
@@ -164,35 +163,19 @@ def _facts(findings: Findings) -> list[tuple[str, str]]:
 def _commands(findings: Findings, out: Location) -> list[str]:
     """The command lines that make the study and this report again."""
     header, study = findings.header, _near(findings.study.root)
-    data, teacher = _near(header.dataset.path), quote(_near(header.teacher.path))
+    sources = ["--data", _near(header.dataset.path), "--teacher", _near(header.teacher.path)]
     if header.order_teacher is not None:
-        teacher += f" --order-teacher {quote(_near(header.order_teacher.path))}"
+        sources += ["--order-teacher", _near(header.order_teacher.path)]
     return [
         "# SPACE.yaml: the part 'spec' of the specification below",
-        f"agesearch tune SPACE.yaml --data {quote(data)} --teacher {teacher} --out {quote(study)}",
-        f"agesearch report {quote(study)} --pick {findings.picked.number} --out {quote(_near(out))}",
+        command("tune", "SPACE.yaml", *sources, "--out", study),
+        command("report", study, "--pick", findings.picked.number, "--out", _near(out)),
     ]
 
 
-def writable(path: str, *, is_folder: bool = False) -> Location:
-    """The location to write to, checked before the long work starts; an ``InputError`` where it cannot be."""
-    place = Location.of(path)
-    if not place.is_local:
-        return place
-    local = place.local()
-    if not is_folder and local.is_dir():
-        raise InputError(f"'{place}' is a folder: name the file to write, as in '{place}/report.html'.")
-    folder = local if is_folder else local.parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"'{place}' cannot be written: '{folder}': {error.strerror}.") from error
-    if not os.access(folder, os.W_OK):
-        raise InputError(f"'{place}' cannot be written: no permission in '{folder}'.")
-    return place
-
-
 def _near(where: str | Location) -> str:
-    """A path as seen from the working folder where it lies in it: a report shows no one's home folder."""
+    """A path as seen from the working folder where it lies in it, else its name: a report shows no one's home
+    folder.
+    """
     path, here = str(where), os.getcwd()
-    return os.path.relpath(path, here) if path.startswith(here + os.sep) else path
+    return os.path.relpath(path, here) if path.startswith(here + os.sep) else name_of(path)

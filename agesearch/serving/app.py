@@ -23,7 +23,7 @@ from agesearch.errors import AgeSearchError, InputError
 from agesearch.serving.auth import TokenCheck
 from agesearch.serving.faces import open_service
 from agesearch.serving.http import create_app
-from agesearch.serving.images import Limits
+from agesearch.serving.images import ImageLimits
 from agesearch.serving.ports import free_port, require_free, url_of
 from agesearch.session import LOOPBACK
 from agesearch.storage import Location
@@ -50,7 +50,7 @@ class ServiceOptions:
     port: int = 8000
     replicas: int = 1
     threads: int = 1
-    limits: Limits = Limits()
+    limits: ImageLimits = ImageLimits()
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class RunningService:
 class _Replica:
     """One process of the deployment: a checked model and the HTTP application around it."""
 
-    def __init__(self, folder: str, token: TokenCheck, threads: int, limits: Limits) -> None:
+    def __init__(self, folder: str, token: TokenCheck, threads: int, limits: ImageLimits) -> None:
         self._service = open_service(folder, threads, limits)
         self._token = token
         self._limits = limits

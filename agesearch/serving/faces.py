@@ -12,7 +12,7 @@ from typing import Any
 
 from agesearch.deploy.registry import version_of
 from agesearch.serving.estimator import AgeEstimator, face_ages, open_estimator
-from agesearch.serving.images import Limits, decode
+from agesearch.serving.images import ImageLimits, decode
 from agesearch.serving.schema import ImageSize, ModelName, Prediction, Timing
 from agesearch.storage import Location
 
@@ -22,7 +22,7 @@ _LOG = logging.getLogger("ray.serve")
 class FaceService:
     """Answers for one model: ``predict`` for images, ``manifest`` for what the model is."""
 
-    def __init__(self, estimator: AgeEstimator, limits: Limits) -> None:
+    def __init__(self, estimator: AgeEstimator, limits: ImageLimits) -> None:
         manifest = estimator.manifest
         self._estimator = estimator
         self._limits = limits
@@ -56,7 +56,7 @@ class FaceService:
         )
 
 
-def open_service(folder: str | Location, threads: int, limits: Limits) -> FaceService:
+def open_service(folder: str | Location, threads: int, limits: ImageLimits) -> FaceService:
     """The service of a model folder, its files checked and every step run once.
 
     Where the detector of the model's faces is not installed here, the one that is stands in, and the log says

@@ -23,7 +23,7 @@ from starlette.requests import HTTPConnection
 
 from agesearch import __version__
 from agesearch.serving.auth import TokenCheck
-from agesearch.serving.images import Limits, read_image_bytes
+from agesearch.serving.images import ImageLimits, read_image_bytes
 from agesearch.serving.schema import ErrorAnswer, Health, Prediction, Refusal
 
 #: Requests that may hold a body in memory at once.
@@ -74,7 +74,7 @@ class AgeService(Protocol):
         ...
 
 
-def create_app(service: AgeService, token: TokenCheck, limits: Limits) -> FastAPI:
+def create_app(service: AgeService, token: TokenCheck, limits: ImageLimits) -> FastAPI:
     """The application for one service. Predictions run on one thread of their own, in order of arrival."""
     worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="predict")
 
@@ -117,7 +117,7 @@ def _add_open_routes(app: FastAPI) -> None:
         return Health(status="ok")
 
 
-def _add_model_routes(router: APIRouter, service: AgeService, limits: Limits, worker: Executor) -> None:
+def _add_model_routes(router: APIRouter, service: AgeService, limits: ImageLimits, worker: Executor) -> None:
     gate = _Gate(MAX_ADMITTED)
 
     @router.get("/model", summary="The manifest of the model that answers", responses=_only(401))

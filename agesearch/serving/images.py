@@ -25,7 +25,7 @@ _STATUS = {"too_many_bytes": 413, "too_many_pixels": 413}
 
 
 @dataclass(frozen=True)
-class Limits:
+class ImageLimits:
     """What one request may cost: bytes, pixels (a JPEG with more is reduced while it is decoded), faces, and
     seconds until its body has arrived.
     """
@@ -36,7 +36,9 @@ class Limits:
     body_timeout_s: float = 20.0
 
 
-async def read_image_bytes(headers: Mapping[str, str], stream: AsyncIterable[bytes], limits: Limits) -> bytes:
+async def read_image_bytes(
+    headers: Mapping[str, str], stream: AsyncIterable[bytes], limits: ImageLimits
+) -> bytes:
     """The image of a raw ``image/*`` body or of a multipart body's one file; a ``Refusal`` for anything else.
 
     Statuses: 415 wrong content type, 413 too large, 408 too slow, 400 a multipart body without one image.
@@ -60,7 +62,7 @@ async def read_image_bytes(headers: Mapping[str, str], stream: AsyncIterable[byt
     return await _file_of_form(headers["content-type"], body) if slack else body
 
 
-def decode(data: bytes, limits: Limits) -> Photograph:
+def decode(data: bytes, limits: ImageLimits) -> Photograph:
     """The upright image, reduced where it is a JPEG above ``max_pixels``; a ``Refusal`` (413 or 422) names
     what is wrong with it.
     """

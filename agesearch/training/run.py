@@ -18,6 +18,7 @@ from agesearch.models.folder import write_model
 from agesearch.models.identity import read_model_manifest
 from agesearch.models.manifest import MANIFEST, ModelKind, ModelManifest
 from agesearch.models.trained_on import TrainedOn
+from agesearch.models.weights import weights_digest
 from agesearch.models.zoo import AgeNet, build
 from agesearch.specs import CropSpec, TrainSpec
 from agesearch.storage import Location
@@ -101,6 +102,7 @@ def started_from(net: AgeNet, spec: TrainSpec) -> dict[str, Any]:
     return {
         "started_from": {
             "weights": spec.model.weights,
+            "sha256": weights_digest(spec.model),
             "tensors": net.loaded.tensors,
             "head": net.loaded.head,
         }

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from agesearch import metrics
+from agesearch.artefacts import begin_run, own_run, with_weights
 from agesearch.data.dataset.records import Manifest, Split, read_manifest
 from agesearch.data.dataset.shards import labelled
 from agesearch.data.reading.loading import known_ages, load_split
@@ -18,7 +19,7 @@ from agesearch.models.architectures import architecture
 from agesearch.models.identity import read_model_manifest
 from agesearch.models.manifest import MANIFEST, ModelManifest
 from agesearch.models.trained_on import trained_on
-from agesearch.models.weights import check_start
+from agesearch.models.weights import check_start, weights_digest
 from agesearch.progress import Listener, silent, waiting
 from agesearch.session import ray_session
 from agesearch.specs import CropSpec, TrainSpec
@@ -26,7 +27,6 @@ from agesearch.storage import Location, exclusive
 from agesearch.training.curve import EpochProgress, followed
 from agesearch.training.ddp import check_workers, fit_ddp
 from agesearch.training.loop import Place, use_threads
-from agesearch.training.output import RUN, is_finished
 from agesearch.training.run import make_trainer, started_from, with_start, write_fitted
 
 
@@ -65,14 +65,16 @@ def teach(
     manifest = read_manifest(folder)
     architecture(spec.model.arch)
     _refuse_unlabelled(manifest, folder)
-    identity = {"spec": spec.model_dump(mode="json"), "data": manifest.content_digest}
-    if is_finished(target, identity, MANIFEST):
+    identity = with_weights(
+        {"spec": spec.model_dump(mode="json"), "data": manifest.content_digest}, weights_digest(spec.model)
+    )
+    if MANIFEST in own_run(target, "a teacher", identity):
         return read_model_manifest(target)
     check_start(spec.model)
     with exclusive(target, "The teacher"):
-        if is_finished(target, identity, MANIFEST):  # another run may have come in between
+        if MANIFEST in own_run(target, "a teacher", identity):  # another run may have come in between
             return read_model_manifest(target)
-        (target / RUN).write_json(identity)
+        begin_run(target, identity)
         with ray_session(address, on_progress=on_progress) as session:
             cores = int(session.cpus)
             check_workers(workers, cores)

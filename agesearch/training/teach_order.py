@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from agesearch import metrics
+from agesearch.artefacts import begin_run, own_run, with_weights
 from agesearch.data.dataset.arrays import FaceArrays, read_arrays
 from agesearch.data.dataset.records import Split, read_manifest
 from agesearch.data.images.augment import Augmenter
@@ -30,7 +31,7 @@ from agesearch.models.order_net import (
     write_order,
 )
 from agesearch.models.prepare import resized
-from agesearch.models.weights import check_start
+from agesearch.models.weights import check_start, weights_digest
 from agesearch.progress import Listener, Progress, silent, waiting
 from agesearch.specs import OrderTrainSpec
 from agesearch.storage import Location, exclusive
@@ -45,7 +46,6 @@ from agesearch.training.checkpoint import (
 from agesearch.training.curve import TELL_S, append_row, keep_epochs
 from agesearch.training.loop import TrainingDiverged, pick_device, use_threads
 from agesearch.training.optim import MAX_GRADIENT_NORM, make_optimiser, rate_factor, set_rate
-from agesearch.training.output import RUN, is_finished
 
 
 def teach_order(
@@ -66,8 +66,10 @@ def teach_order(
     manifest = read_manifest(folder)
     architecture(spec.model.arch)
     order_loss(spec.order.loss)
-    identity = {"spec": spec.model_dump(mode="json"), "data": manifest.content_digest}
-    if is_finished(target, identity, ORDER):
+    identity = with_weights(
+        {"spec": spec.model_dump(mode="json"), "data": manifest.content_digest}, weights_digest(spec.model)
+    )
+    if ORDER in own_run(target, "an order teacher", identity):
         return read_order_manifest(target)
     check_start(spec.model)
     with waiting(on_progress, "reading faces"):
@@ -75,15 +77,15 @@ def teach_order(
     for faces in (train, val):
         Sequences(faces.age, spec.order.length, spec.order.gap)  # says now what is wrong with them
     with exclusive(target, "The teacher"):
-        if is_finished(target, identity, ORDER):  # another run may have come in between
+        if ORDER in own_run(target, "an order teacher", identity):  # another run may have come in between
             return read_order_manifest(target)
         use_threads(threads)
         sorter = _Sorter(spec, train, val, target)
-        (target / RUN).write_json(identity)
+        begin_run(target, identity)
         weights, best = sorter.fit(on_progress)
         sorter.net.load_state_dict(weights)
         found = quality_of(
-            sorter.seen(train), sorter.seen(val), str(folder), Split.VAL, spec.order.length, spec.order.gap
+            sorter.seen(train), sorter.seen(val), folder.name, Split.VAL, spec.order.length, spec.order.gap
         )
         probed = {
             metrics.VAL_PROBE_MAE_YEARS: found.probe_mae_years,

@@ -23,7 +23,7 @@ from agesearch.models.manifest import ModelManifest
 from agesearch.models.zoo import build
 from agesearch.serving.app import RunningService, ServiceOptions, serving
 from agesearch.serving.client import Client, RefusedImage
-from agesearch.serving.images import Limits
+from agesearch.serving.images import ImageLimits
 from agesearch.specs import CropSpec, ModelSpec
 from agesearch.storage import Location
 
@@ -51,7 +51,7 @@ def version(tmp_path_factory: pytest.TempPathFactory) -> Location:
 
 @pytest.fixture(scope="module")
 def service(ray_local: None, version: Location) -> Iterator[RunningService]:
-    options = ServiceOptions(port=0, limits=Limits(max_bytes=LIMIT))
+    options = ServiceOptions(port=0, limits=ImageLimits(max_bytes=LIMIT))
     with serving(version, TOKEN, options) as running:
         yield running
 

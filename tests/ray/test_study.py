@@ -82,7 +82,7 @@ def test_a_study_leaves_all_its_records(tmp_path: Path) -> None:
     assert sum(isinstance(event, TrialProgress) for event in events) == 4 * helpers.EPOCHS
     assert not (root / ".tune").exists()
     with pytest.raises(
-        ConflictError, match="already holds this study, with 4 of 4 trials finished.*--resume"
+        ConflictError, match="already holds this study, with 4 of 4 trials finished.*agesearch resume "
     ):
         run(tmp_path)
     with pytest.raises(ConflictError, match="already holds another study"):
@@ -247,7 +247,7 @@ def test_a_full_disk_is_told_truly_stops_the_study_and_resume_goes_on(tmp_path: 
     ) as caught:
         run_study(tiny_spec(), data, teacher, out, limits=RunLimits(concurrency=1), functions=made)
     assert caught.value.exit_code == 1
-    assert f"agesearch tune --resume {out}" in str(caught.value)
+    assert f"agesearch resume {out}" in str(caught.value)
     before = open_study(out).trials()
     assert [record.state for record in before] == [State.COMPLETE, State.RUNNING]
     (tmp_path / "study" / "room").touch()
@@ -279,7 +279,7 @@ def test_a_second_driver_in_its_own_process_is_refused(tmp_path: Path, verb: str
     space = tmp_path / "space.yaml"
     space.write_text(json.dumps(tiny_spec().model_dump(mode="json", exclude_unset=True)))
     new = ["tune", str(space), "--data", data, "--teacher", teacher, "--out", str(out)]
-    command = new if verb == "new" else ["tune", "--resume", str(out), "--trials", "2"]
+    command = new if verb == "new" else ["resume", str(out), "--trials", "2"]
     code = f"import sys; from agesearch.cli.main import run; sys.argv[1:] = {command!r}; run()"
     second = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     os.kill(holder.pid, signal.SIGKILL)

@@ -36,7 +36,7 @@ from agesearch.serving.auth import TokenCheck
 from agesearch.serving.client import Client
 from agesearch.serving.faces import open_service
 from agesearch.serving.http import create_app
-from agesearch.serving.images import Limits
+from agesearch.serving.images import ImageLimits
 from agesearch.serving.ports import free_port
 from agesearch.session import LOOPBACK
 from agesearch.specs import ModelSpec, StudySpec
@@ -84,7 +84,7 @@ def _even_handed(where: Path) -> None:
 @pytest.fixture(scope="module")
 def service(folder: Path) -> Iterator[str]:
     """The address of a service of ``ages`` in this process."""
-    limits = Limits()
+    limits = ImageLimits()
     web = create_app(open_service(folder / "teacher", 1, limits), TokenCheck(TOKEN), limits)
     port = free_port(LOOPBACK)
     server = uvicorn.Server(uvicorn.Config(web, host=LOOPBACK, port=port, log_level="critical"))

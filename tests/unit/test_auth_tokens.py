@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from agesearch.cli import serve
+from agesearch.deploy import registry
 from agesearch.errors import InputError
+from agesearch.serving import ports
+from agesearch.serving.app import ServiceOptions
 from agesearch.serving.auth import (
     TOKEN_VARIABLE,
     TokenCheck,
@@ -98,3 +104,32 @@ def test_what_a_request_must_show(header: str | None, expected: bool) -> None:
 def test_neither_a_check_nor_a_repr_gives_the_token_away(tmp_path: Path) -> None:
     assert GOOD.encode() not in pickle.dumps(TokenCheck(GOOD))
     assert GOOD not in repr(client_token(None, {TOKEN_VARIABLE: GOOD}))
+
+
+@pytest.mark.parametrize("token", [GOOD, f"{GOOD}x", "", "y" * 300])
+def test_tokens_are_compared_in_constant_time(token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[tuple[bytes, bytes]] = []
+
+    def watched(one: bytes, other: bytes) -> bool:
+        compared.append((one, other))
+        return one == other
+
+    check = TokenCheck(GOOD)
+    monkeypatch.setattr("agesearch.serving.auth.hmac.compare_digest", watched)
+    assert check.accepts(f"Bearer {token}") is (token == GOOD)
+    ((one, other),) = compared  # the one comparison there is, of digests, whose length tells nothing
+    assert len(one) == len(other) == 32
+
+
+def test_a_service_listens_on_this_machine_unless_it_is_told_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert is_loopback(ServiceOptions().host)
+    assert is_loopback(inspect.signature(serve.serve).parameters["host"].default)
+    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
+    version = SimpleNamespace(label="ages:0001", folder=tmp_path)
+    monkeypatch.setattr(registry, "Registry", lambda _: SimpleNamespace(find=lambda _: version))
+    monkeypatch.setattr(registry, "verify", lambda _: None)
+    monkeypatch.setattr(ports, "require_free", lambda *_: pytest.fail("it was about to listen"))
+    with pytest.raises(InputError, match="other machines"):
+        serve.serve("ages", host="0.0.0.0")

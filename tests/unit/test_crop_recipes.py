@@ -34,7 +34,7 @@ from agesearch.models.zoo import build
 from agesearch.search.run.setup import warn_of_other_crops
 from agesearch.search.store.events import Note
 from agesearch.serving.faces import open_service
-from agesearch.serving.images import Limits
+from agesearch.serving.images import ImageLimits
 from agesearch.specs import CropSpec, DetectorIdentity, ModelSpec, digest_of, parse_spec
 from agesearch.storage import Location
 
@@ -202,7 +202,7 @@ def test_a_service_without_the_models_detector_takes_another_and_says_so(
     assert "yuface 2023.5.1" in capsys.readouterr().err
     monkeypatch.setattr("agesearch.serving.estimator.open_predictor", lambda *_, **__: None)
     monkeypatch.setattr("agesearch.serving.estimator.AgeEstimator.warm_up", lambda _: None)
-    open_service(model, 1, Limits())
+    open_service(model, 1, ImageLimits())
     assert "yuface 2023.5.1, which is not installed here" in caplog.text
     moved = CropSpec(detector="yunet:face.onnx", detected_by=YUNET.model_copy(update={"version": ""}))
     assert open_recorded(moved)[1] is None  # the packaged file is the same one

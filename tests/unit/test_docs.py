@@ -107,7 +107,9 @@ def refuse_unknown(command: str) -> None:
     verb = _VERBS
     while hasattr(verb, "commands") and words and not words[0].startswith("-"):
         if words[0] not in verb.commands:
-            raise UsageError(f"there is no verb '{words[0]}'")
+            if not hasattr(verb, "default"):
+                raise UsageError(f"there is no verb '{words[0]}'")
+            words = [verb.default, *words]
         verb, words = verb.commands[words[0]], words[1:]
     context = verb.context_class(verb, info_name=verb.name)
     _, left, _ = verb.make_parser(context).parse_args(words)

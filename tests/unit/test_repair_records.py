@@ -157,7 +157,8 @@ def test_a_damaged_table_costs_nothing(tmp_path: Path, damage: Callable[[Path], 
     damage(tmp_path / "trials.parquet")
     if (tmp_path / "trials.parquet").exists():
         with pytest.raises(
-            InputError, match=r"trials.parquet' is damaged .*: 'agesearch resume .*' writes it"
+            InputError,
+            match=r"trials.parquet' is damaged .*; it is written from optuna.db by: agesearch resume ",
         ):
             study.trials()
     assert reopened(study) == (records, [])
@@ -242,6 +243,6 @@ def test_a_study_file_that_somebody_edited_wrongly_stays_theirs(tmp_path: Path) 
 
 def test_trials_without_a_study_file_are_not_taken_into_a_new_study(tmp_path: Path) -> None:
     study, _ = story(tmp_path)
-    with pytest.raises(ConflictError, match=r"holds trials.parquet but no study.yaml: 'agesearch resume"):
+    with pytest.raises(ConflictError, match=r"holds trials.parquet but no study.yaml.*agesearch resume "):
         refuse_headless(study)
     refuse_headless(StudyFolder(Location.of(tmp_path / "new")))

@@ -11,16 +11,17 @@ from fake_study import write_measured, write_study
 from typer import Typer
 from typer.testing import CliRunner
 
+from agesearch.artefacts import own_page
 from agesearch.cli import front as front_command
 from agesearch.cli import report as report_command
-from agesearch.errors import InputError
+from agesearch.errors import ConflictError, InputError
 from agesearch.measure.intervals import Estimate
 from agesearch.reporting import report, tables
 from agesearch.reporting.figures import write_figures
 from agesearch.reporting.findings import read_findings
 from agesearch.reporting.fronts import front_table
 from agesearch.reporting.importance import importances
-from agesearch.reporting.report import build_report, writable
+from agesearch.reporting.report import build_report
 from agesearch.reporting.summary import summary, summary_figures, verdict
 from agesearch.search.front.latencies import picked
 from agesearch.search.front.measurements import TEACHER
@@ -217,6 +218,11 @@ def test_reading_before_measuring_says_what_to_do(tmp_path: Path) -> None:
 def test_where_nothing_can_be_written_is_said_before_the_work(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="is a folder"):
-        writable(str(tmp_path))
+        own_page(str(tmp_path))
     with pytest.raises(InputError, match="cannot be written"):
-        writable(str(tmp_path / "file" / "page.html"))
+        own_page(str(tmp_path / "file" / "page.html"))
+    (tmp_path / "notes.txt").write_text("years of work")
+    with pytest.raises(ConflictError, match="is no page"):
+        own_page(str(tmp_path / "notes.txt"))
+    (tmp_path / "page.html").write_text("\n<!DOCTYPE html><p>an earlier report")
+    assert own_page(str(tmp_path / "page.html")).name == "page.html"

@@ -20,14 +20,14 @@ from agesearch.serving.auth import TokenCheck
 from agesearch.serving.estimator import AgeEstimator
 from agesearch.serving.faces import FaceService
 from agesearch.serving.http import MAX_ADMITTED, create_app
-from agesearch.serving.images import Limits, read_image_bytes
+from agesearch.serving.images import ImageLimits, read_image_bytes
 from agesearch.serving.schema import Prediction, Refusal
 from agesearch.specs import CropSpec, ModelSpec
 
 TOKEN = "a-token-of-enough-length"
 AUTH = {"Authorization": f"Bearer {TOKEN}"}
 JPEG = AUTH | {"Content-Type": "image/jpeg"}
-LIMITS = Limits(max_bytes=200_000, max_pixels=400 * 400, max_faces=2)
+LIMITS = ImageLimits(max_bytes=200_000, max_pixels=400 * 400, max_faces=2)
 
 
 class Brightness:
@@ -199,7 +199,7 @@ def test_a_body_that_dawdles_is_given_up() -> None:
         yield b"x"
         await asyncio.sleep(60)
 
-    limits = Limits(body_timeout_s=0.05)
+    limits = ImageLimits(body_timeout_s=0.05)
     with pytest.raises(Refusal) as refusal:
         asyncio.run(read_image_bytes({"content-type": "image/jpeg"}, dawdling(), limits))
     assert refusal.value.status == 408
@@ -261,3 +261,14 @@ def test_the_serving_path_needs_neither_torch_nor_ray() -> None:
         "heavy = {'torch', 'ray', 'pandas', 'optuna'} & set(sys.modules); assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_a_body_that_says_it_is_too_large_is_not_read() -> None:
+    async def body() -> AsyncIterator[bytes]:
+        pytest.fail("it was read")
+        yield b""
+
+    headers = {"content-type": "image/jpeg", "content-length": str(LIMITS.max_bytes + 1)}
+    with pytest.raises(Refusal) as caught:
+        asyncio.run(read_image_bytes(headers, body(), LIMITS))
+    assert caught.value.status == 413

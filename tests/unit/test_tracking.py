@@ -103,7 +103,7 @@ def test_a_tracker_hears_the_study_from_its_start_to_its_end() -> None:
     ]
     assert run(tracker, events) == events  # the view hears the same, and nothing else
     assert tracker.calls == [
-        ("open", "/studies/first", [0]),
+        ("open", "first", [0]),
         ("begin", 1, 2),
         ("epoch", 1, 1, {"val_mae_years": 9.0, "train_loss": 3.0}),
         ("end", 1),
@@ -139,7 +139,7 @@ def test_one_that_answers_again_is_told_what_it_missed() -> None:
     ):
         feed.put(event)
     feed.finish(5.0)
-    assert tracker.calls[0] == ("open", "/studies/first", [0])
+    assert tracker.calls[0] == ("open", "first", [0])
     assert ("begin", 1, 2) in tracker.calls
     assert ("end", 1) in tracker.calls
     assert feed.told()[-1] == "fake: answers again."

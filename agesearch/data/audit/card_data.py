@@ -18,6 +18,7 @@ from agesearch.data.dataset.records import QUARANTINE, Manifest, Split, read_man
 from agesearch.data.dataset.shards import open_shards, row_batches
 from agesearch.errors import InputError
 from agesearch.progress import Listener, Progress, silent
+from agesearch.provenance import name_of, without_places
 from agesearch.storage import Location
 
 DECADES = tuple(range(0, MAX_AGE, 10))
@@ -60,7 +61,7 @@ class Inspection:
     def document(self) -> dict[str, Any]:
         """The same as plain JSON."""
         return {
-            "dataset": self.dataset,
+            "dataset": name_of(self.dataset),
             "faces": self.manifest.faces,
             "manifest": self.manifest.model_dump(mode="json"),
             "ages": self.ages,
@@ -69,7 +70,7 @@ class Inspection:
             "sources": self.totals("source"),
             "label_kinds": self.totals("label_kind"),
             "by_split": self.values,
-            "left_out": [vars(item) for item in self.left_out],
+            "left_out": without_places([vars(item) for item in self.left_out]),
         }
 
 

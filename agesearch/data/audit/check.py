@@ -38,7 +38,7 @@ from agesearch.data.dataset.shards import row_batches
 from agesearch.errors import InputError
 from agesearch.progress import Listener, Progress, silent
 from agesearch.provenance import now
-from agesearch.specs import Spec, parse_spec
+from agesearch.specs import SharedRecord, parse_spec
 from agesearch.storage import Location
 
 CHECK = "check.json"
@@ -53,7 +53,7 @@ AgesOf = Callable[[Pixels], npt.NDArray[Any]]
 Verdict = Literal["ok", "warnings", "leaks"]
 
 
-class CheckRecord(Spec):
+class CheckRecord(SharedRecord):
     """What a check found.
 
     ``subject_exclusive`` is None where it cannot be told. ``counts`` holds the full number of findings by
@@ -186,7 +186,7 @@ def _record(
     leaks, warnings = _leaks(found), _warnings(found, unknown, len(faces), bins)
     exclusive = False if found.shared else None if unknown else True
     return CheckRecord(
-        dataset=str(folder),
+        dataset=folder.name,
         content_digest=manifest.content_digest,
         faces=len(faces),
         verdict="leaks" if leaks else "warnings" if warnings else "ok",

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from pydantic import Field, ValidationInfo, field_serializer, field_validator, model_validator
 
 from agesearch.artefacts import DATASET, DATASET_MARK, not_one
-from agesearch.specs import CropSpec, Spec, parse_spec
+from agesearch.specs import CropSpec, SharedRecord, Spec, parse_spec
 from agesearch.storage import Location
 
 SCHEMA_VERSION = 3
@@ -213,7 +213,7 @@ class Annotation(Spec):
     faces: int
 
 
-class Manifest(Spec):
+class Manifest(SharedRecord):
     """``dataset.json``: what the dataset holds, how its crops were made, and what was left out and why."""
 
     schema_version: int = SCHEMA_VERSION

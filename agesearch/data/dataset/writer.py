@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.fs as pafs
 
+from agesearch.artefacts import own_folder
 from agesearch.data.dataset.commit import (
     STAGING,
     Quarantine,
@@ -209,16 +209,7 @@ def check_output(out: Location, *, replace: bool) -> None:
                 f"--out, or give --replace to make it anew."
             )
         return
-    info = out.filesystem.get_file_info(out.path)
-    if info.type == pafs.FileType.File:
-        raise InputError(f"'{out}' is a file, but --out must be a folder for the dataset.")
-    names = {child.name for child in out.children()} - {".lock"}
-    if names and STAGING not in names:
-        example = sorted(names)[0]
-        raise InputError(
-            f"'{out}' holds other things (such as '{example}') and no dataset: choose another --out, "
-            f"or empty it."
-        )
+    own_folder(out, "a dataset", (STAGING,))
 
 
 def versions() -> dict[str, str]:

@@ -18,13 +18,13 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import Field
 
-from agesearch.errors import InputError
+from agesearch.errors import InputError, command
 from agesearch.measure.accuracy import AgeBin, accuracy_by_decade, mae_estimate
 from agesearch.measure.corruptions import REPORT_CORRUPTIONS, REPORT_SEVERITIES, RobustnessRow
 from agesearch.measure.intervals import Estimate, Persons
 from agesearch.measure.speed import SpeedRow
 from agesearch.search.store.records import StudyFolder
-from agesearch.specs import Spec, parse_spec
+from agesearch.specs import SharedRecord, Spec, parse_spec
 
 FOLDER = "measured"
 SPEED_FILE = "speed.parquet"
@@ -77,7 +77,7 @@ class MeasureSpec(Spec):
     severities: tuple[int, ...] = REPORT_SEVERITIES
 
 
-class Summary(Spec):
+class Summary(SharedRecord):
     """``measured.json``: the picked trial, what was asked, and on what it was measured."""
 
     pick: int
@@ -155,8 +155,8 @@ def read_measurements(study: StudyFolder) -> Measurements:
     folder = study.root / FOLDER
     if not has_measurements(study):
         raise InputError(
-            f"The study '{study.root}' has no '{FOLDER}/{SUMMARY_FILE}' yet: 'agesearch report {study.root}' "
-            "measures it."
+            f"The study '{study.root}' has no '{FOLDER}/{SUMMARY_FILE}' yet; it is measured by: "
+            f"{command('report', study.root)}"
         )
     return Measurements(
         summary=read_summary(study),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from agesearch.errors import InputError
+from agesearch.errors import InputError, command
 from agesearch.metrics import LATENCY_MS_P50, VAL_MAE_YEARS, or_nan
 from agesearch.models.identity import read_model_manifest
 from agesearch.models.manifest import MANIFEST
@@ -105,7 +105,8 @@ def read_record(where: str) -> CurveTable:
     if len(record.rows) < MIN_ROWS:
         raise InputError(
             f"'{where}' has {len(record.rows)} trials with a whole learning curve, a replay needs at least "
-            f"{MIN_ROWS}: let the study train more, with 'agesearch resume STUDY'."
+            f"{MIN_ROWS}; let a study train more with: "
+            f"{command('resume', study.root if study.exists() else 'STUDY', '--trials', 2 * MIN_ROWS)}"
         )
     return record
 

@@ -15,10 +15,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from agesearch.artefacts import own_folder
 from agesearch.data.dataset.records import read_manifest
-from agesearch.errors import AgeSearchError, InputError, first_line
+from agesearch.errors import AgeSearchError, InputError, command, first_line
 from agesearch.machine import cores
-from agesearch.search.run.driver import DriverHeartbeat, Stopping, registered_driver, signals_ask
+from agesearch.search.run.driver import DRIVER_FILE, DriverHeartbeat, Stopping, registered_driver, signals_ask
 from agesearch.search.run.latencies import fitting_trials, time_networks
 from agesearch.search.run.setup import (
     SetupFunctions,
@@ -31,12 +32,22 @@ from agesearch.search.run.setup import (
     taken,
     warn_of_other_crops,
 )
-from agesearch.search.run.teachers import chosen_teachers
+from agesearch.search.run.teachers import TEACHERS_FOLDER, chosen_teachers
 from agesearch.search.run.trial_manager import TrialManager
 from agesearch.search.run.watchdog import STALL_MINUTES, Watchdog
 from agesearch.search.space.space import check_space
 from agesearch.search.store.events import EventListener, Outcome, StudyEnded, StudyStarted, unheard
-from agesearch.search.store.records import DATABASE, State, StudyFolder, StudyHeader, TrialRecord, open_study
+from agesearch.search.store.records import (
+    DATABASE,
+    LATENCY_FILE,
+    STUDY_FILE,
+    TRIALS_FILE,
+    State,
+    StudyFolder,
+    StudyHeader,
+    TrialRecord,
+    open_study,
+)
 from agesearch.search.store.repair import (
     WRITE_ERRORS,
     keep_header,
@@ -59,6 +70,9 @@ if TYPE_CHECKING:
 
 #: Tune's own record of the run, which nothing reads; removed when the run ends.
 _TUNE_FOLDER = ".tune"
+
+#: What a folder holds that a study was begun in, one of these at least, whenever its preparation was cut.
+_BELONGINGS = (STUDY_FILE, DATABASE, TRIALS_FILE, LATENCY_FILE, DRIVER_FILE, TEACHERS_FOLDER)
 
 _HELD_BYTES = 64 * 1024**2
 
@@ -126,6 +140,7 @@ def run_study(
     refuse_empty(place, manifest)
     teachers = chosen_teachers(check_space(spec), folder, teacher, order_teacher)
     folder.root.local()
+    own_folder(folder.root, "a study", _BELONGINGS)
     with exclusive(folder.root, "the study"):
         if folder.exists():
             raise taken(folder, spec, manifest, teachers)
@@ -246,7 +261,7 @@ def _close(manager: TrialManager, folder: StudyFolder) -> None:
     if manager.halted:
         raise AgeSearchError(
             f"The study stopped: {manager.halted} Nothing finished is lost; once it can be written, go on "
-            f"with: agesearch tune --resume {folder.root}"
+            f"with: {command('resume', folder.root)}"
         )
 
 

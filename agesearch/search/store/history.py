@@ -28,6 +28,7 @@ from agesearch.search.space.space import Params, optuna_distributions, trial_nam
 from agesearch.search.store.optuna_database import without_warnings, writer_of
 from agesearch.search.store.records import CURVE, INHERITED, PAUSED, State, TrialRecord, front_of
 from agesearch.specs import StudySpec
+from agesearch.storage import sqlite_url
 
 STUDY_NAME = "agesearch"
 
@@ -71,7 +72,7 @@ class History:
     def open(cls, database: Path, spec: StudySpec) -> History:
         """The study in an SQLite file, new or old."""
         try:
-            return cls(_study_in(optuna.storages.RDBStorage(f"sqlite:///{database}")), spec)
+            return cls(_study_in(optuna.storages.RDBStorage(sqlite_url(database))), spec)
         except Exception as error:  # SQLAlchemy and Optuna raise a dozen unrelated kinds for a broken file
             first = (str(error).splitlines() or [""])[0]
             raise InputError(f"'{database}' is not a study that Optuna can open: {first}") from error

@@ -23,7 +23,7 @@ import yaml
 from pydantic import Field
 
 from agesearch.artefacts import STUDY, STUDY_MARK, not_one
-from agesearch.errors import InputError, first_line
+from agesearch.errors import InputError, command, first_line
 from agesearch.metrics import LATENCY_MS_P50, VAL_CS5, VAL_MAE_YEARS, or_nan
 from agesearch.search.space.space import configuration_key
 from agesearch.search.store.pareto import front as pareto_front
@@ -228,7 +228,8 @@ class StudyFolder:
         except (InputError, pa.ArrowException, KeyError, TypeError, ValueError, OSError) as error:
             why = first_line(error.__cause__ or error)
             raise InputError(
-                f"'{place}' is damaged ({why}): 'agesearch resume {self.root}' writes it from {DATABASE}."
+                f"'{place}' is damaged ({why}); it is written from {DATABASE} by: "
+                f"{command('resume', self.root)}"
             ) from error
 
     def trial(self, number: int) -> TrialRecord:

@@ -20,7 +20,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
-from agesearch.errors import AgeSearchError, ConflictError, InputError, first_line
+from agesearch.errors import AgeSearchError, ConflictError, InputError, command, first_line
 from agesearch.metrics import LATENCY_MS_P50, VAL_CS5, VAL_MAE_YEARS, or_nan
 from agesearch.search.space.space import optuna_distributions
 from agesearch.search.store.events import EventListener, Note
@@ -38,6 +38,7 @@ from agesearch.search.store.records import (
     TrialRecord,
 )
 from agesearch.specs import StudySpec, load_yaml
+from agesearch.storage import sqlite_url
 
 #: What writing a study's records can raise.
 WRITE_ERRORS = (AgeSearchError, SQLAlchemyError, StorageInternalError)
@@ -92,7 +93,7 @@ def keep_header(folder: StudyFolder, header: StudyHeader) -> None:
     folder.write_header(header)
     text = header.model_dump_json()
     try:
-        study = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{folder.database}")
+        study = optuna.load_study(study_name=STUDY_NAME, storage=sqlite_url(folder.database))
         if study.user_attrs.get(_HEADER) != text:
             study.set_user_attr(_HEADER, text)
     except WRITE_ERRORS as error:
@@ -103,8 +104,8 @@ def refuse_headless(folder: StudyFolder) -> None:
     """A ``ConflictError`` where trials lie in a folder without ``study.yaml``: they are no new study's."""
     if (folder.root / TRIALS_FILE).exists() and not folder.exists():
         raise ConflictError(
-            f"'{folder.root}' holds {TRIALS_FILE} but no {STUDY_FILE}: 'agesearch resume {folder.root}' "
-            f"restores it from {DATABASE}; or choose another --out."
+            f"'{folder.root}' holds {TRIALS_FILE} but no {STUDY_FILE}: choose another --out, or restore it "
+            f"from {DATABASE} with: {command('resume', folder.root)}"
         )
 
 
@@ -131,7 +132,7 @@ def _copied_header(folder: StudyFolder) -> StudyHeader | None:
         return None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        study = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{folder.database}")
+        study = optuna.load_study(study_name=STUDY_NAME, storage=sqlite_url(folder.database))
         return StudyHeader.model_validate_json(study.user_attrs[_HEADER])
     except Exception:  # an older study has none; what is wrong with study.yaml is told then
         return None
@@ -187,7 +188,7 @@ def _rebuilt(database: Path, spec: StudySpec, records: Iterable[TrialRecord]) ->
     for end in _BESIDE:
         fresh.with_name(f"{fresh.name}{end}").unlink(missing_ok=True)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage = optuna.storages.RDBStorage(f"sqlite:///{fresh}")
+    storage = optuna.storages.RDBStorage(sqlite_url(fresh))
     try:
         study = optuna.create_study(
             study_name=STUDY_NAME, storage=storage, directions=["minimize", "minimize"]

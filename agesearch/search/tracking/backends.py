@@ -14,7 +14,7 @@ from agesearch.errors import InputError
 from agesearch.metrics import LATENCY_MS_P50, VAL_CS5, VAL_MAE_YEARS
 from agesearch.search.store.records import State, StudyHeader, TrialRecord
 from agesearch.search.tracking.tracker import Tracker, study_id
-from agesearch.storage import Location
+from agesearch.storage import Location, sqlite_url
 
 _EXPERIMENT = "agesearch"
 _STUDY, _TRIAL, _STATE, _REASON = "agesearch.study", "agesearch.trial", "agesearch.state", "agesearch.reason"
@@ -65,7 +65,7 @@ class MLflowTracker:
             self._note(self._parent, tags)
             self._client.update_run(self._parent, status="RUNNING")
         else:
-            self._parent = self._create(Location.of(folder).name, tags)
+            self._parent = self._create(folder, tags)
         for record in records:
             if record.number not in self._ended:
                 self.begin(record, record.epochs)
@@ -174,7 +174,7 @@ class TensorBoardTracker:
 
     def open(self, header: StudyHeader, folder: str, records: Sequence[TrialRecord]) -> None:
         """Find the study's folder, and write what ended without one of its own."""
-        self._folder = self._root / f"{Location.of(folder).name}-{study_id(header)[:8]}"
+        self._folder = self._root / f"{folder}-{study_id(header)[:8]}"
         for record in records:
             if not (self._folder / record.name).exists():
                 self.begin(record, record.epochs)
@@ -251,7 +251,7 @@ def _mlflow(where: str) -> tuple[Any, str]:
     uri, artifacts = where, None
     if "://" not in where and where not in ("databricks", "databricks-uc"):
         folder = Location.of(where).make_dir().local()
-        uri, artifacts = f"sqlite:///{folder / 'mlflow.db'}", (folder / "artifacts").as_uri()
+        uri, artifacts = sqlite_url(folder / "mlflow.db"), (folder / "artifacts").as_uri()
     client = MlflowClient(tracking_uri=uri)
     found = client.get_experiment_by_name(_EXPERIMENT)
     if found is not None:

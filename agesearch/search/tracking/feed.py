@@ -15,8 +15,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 from agesearch.errors import InputError, first_line, unknown_name
+from agesearch.provenance import name_of, without_places
 from agesearch.search.store.events import (
     EventListener,
     Note,
@@ -124,7 +126,7 @@ class Feed:
             event, StudyStarted | TrialStarted | TrialProgress | TrialFinished | _Waits | StudyEnded
         ):
             try:
-                self._queue.put_nowait(event)
+                self._queue.put_nowait(_shareable(event))
             except queue.Full:
                 self._missed += 1
 
@@ -206,6 +208,22 @@ class Feed:
             self._has_failed = True
             words = without_secrets(f"{type(error).__name__}: {first_line(error)}")[:300]
             self._notes.append(f"{self._name} failed: {words}. The study goes on; it is tried again later.")
+
+
+def _shareable(event: StudyEvent) -> StudyEvent:
+    """The event as a tracker may know it: a server is read by others, whom no folder of this machine
+    concerns.
+    """
+    if isinstance(event, StudyStarted):
+        records = tuple(_shareable_record(record) for record in event.records)
+        return replace(event, folder=name_of(event.folder), records=records)
+    if isinstance(event, TrialStarted | TrialFinished | _Waits):
+        return replace(event, record=_shareable_record(event.record))
+    return event
+
+
+def _shareable_record(record: TrialRecord) -> TrialRecord:
+    return replace(record, params=without_places(record.params), reason=without_places(record.reason))
 
 
 def without_secrets(text: str) -> str:

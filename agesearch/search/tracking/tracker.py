@@ -12,8 +12,8 @@ from agesearch.specs import digest_of
 class Tracker(Protocol):
     """Where trials are written to: one run a trial, under one for the study.
 
-    ``open`` may be called again after a failure; it writes those of the ended ``records`` that it lacks. Any
-    method may raise anything.
+    ``open`` may be called again after a failure; it writes those of the ended ``records`` that it lacks;
+    ``folder`` is the name of the study's. Any method may raise anything.
     """
 
     def open(self, header: StudyHeader, folder: str, records: Sequence[TrialRecord]) -> None: ...

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from agesearch.errors import ConflictError, InputError
+from agesearch.artefacts import own_folder
+from agesearch.errors import InputError
 from agesearch.measure.speed import hardware_name
 from agesearch.metrics import EPOCH, VAL_MAE_YEARS
 from agesearch.models.identity import read_model_manifest
@@ -239,5 +240,4 @@ def _new_folder(place: Location) -> Iterator[None]:
 
 
 def _require_empty(place: Location) -> None:
-    if any(child.name != ".lock" for child in place.children()):
-        raise ConflictError(f"'{place}' is not empty: choose another --out for the rerun.")
+    own_folder(place, "the rerun", ())

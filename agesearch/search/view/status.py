@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agesearch.artefacts import STUDY, not_one
+from agesearch.errors import command
 from agesearch.search.front.latencies import study_latencies
 from agesearch.search.run.driver import Driver, read_driver, seconds_since
 from agesearch.search.space.space import trial_spec
@@ -64,7 +65,7 @@ class Status:
         progress = self.progress
         if self.is_running or progress is None or progress.counts.finished >= progress.total:
             return ""
-        return f"agesearch resume {self.folder.root}"
+        return command("resume", self.folder.root)
 
     def as_json(self) -> dict[str, Any]:
         """The status as one JSON object."""

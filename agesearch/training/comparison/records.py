@@ -19,7 +19,7 @@ from agesearch.measure.protocols import protocol_named
 from agesearch.measure.repeated import Verdict, holm, repeated_estimate, sign_flip_p, spread, verdict
 from agesearch.metrics import CS5, EPOCH, EPOCH_SECONDS, MAE_YEARS, VAL_MAE_YEARS
 from agesearch.models.identity import read_model_manifest
-from agesearch.specs import Spec, TrainSpec
+from agesearch.specs import SharedRecord, Spec, TrainSpec
 from agesearch.storage import Location
 from agesearch.training.comparison.methods import Method
 from agesearch.training.curve import read_curve
@@ -108,7 +108,7 @@ class TeacherRecord(Spec):
     failure: str = ""
 
 
-class MethodComparison(Spec):
+class MethodComparison(SharedRecord):
     """The record of a comparison: what ``--json`` prints and ``result.json`` holds.
 
     ``median`` is the MAE of always answering the training faces' median age; ``resampled`` says what the

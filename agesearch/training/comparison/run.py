@@ -155,7 +155,7 @@ def _asked(
         notes.append(
             f"{seeds} seed{'s say' if seeds > 1 else ' says'} little of how trainings differ: take three."
         )
-    return _Asked(methods, seeds, str(dataset), folder, data, Location.of(out), split, labels, tuple(notes))
+    return _Asked(methods, seeds, folder.name, folder, data, Location.of(out), split, labels, tuple(notes))
 
 
 def _tested(dataset: Location, split: Split) -> tuple[Labels, list[str]]:

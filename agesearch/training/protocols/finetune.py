@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from agesearch.artefacts import begin_run, own_run
 from agesearch.data.dataset.records import Manifest, Part, Turn, read_manifest
-from agesearch.errors import ConflictError, InputError
+from agesearch.errors import InputError
 from agesearch.machine import cores
 from agesearch.measure.leakage import Leak, leaks, seen_count
 from agesearch.measure.predictions import Labels, Picker, Predictions, read_labels
@@ -26,13 +27,12 @@ from agesearch.models.manifest import MANIFEST, ModelManifest, library_versions
 from agesearch.progress import Listener, silent
 from agesearch.provenance import now
 from agesearch.session import ray_session
-from agesearch.specs import Spec, TrainSpec, digest_of
+from agesearch.specs import SharedRecord, Spec, TrainSpec, digest_of
 from agesearch.storage import Location, exclusive
 from agesearch.training.preflight import plan
 from agesearch.training.protocols.jobs import ModelJob, Test, Training, check_shared, run_jobs
 from agesearch.training.protocols.recipes import Recipe
 
-RUN = "run.json"
 RESULT = "result.json"
 TURNS = "turns"
 
@@ -42,7 +42,8 @@ _HELD_OUT = 0.1
 
 
 class TurnRecord(Spec):
-    """How a turn went: its model folder, the best epoch's validation metrics, its faces, or why it failed.
+    """How a turn went: its model folder (in the fine-tuning's), the best epoch's validation metrics, its
+    faces, or why it failed.
 
     ``faces_seen``: how many of the faces it tests had trained the model that was fine-tuned.
     """
@@ -66,7 +67,7 @@ class Start(Spec):
     head: bool
 
 
-class Finetuning(Spec):
+class Finetuning(SharedRecord):
     """The record of a fine-tuning: what ``--json`` prints and ``result.json`` holds.
 
     ``kinds`` holds, for each label kind, the scores over all faces tested with 95 % bootstrap intervals, each
@@ -172,28 +173,16 @@ def run_side_by_side(
         return run_jobs(jobs, slots, on_progress)
 
 
-def taken_or_new(out: Location, identity: dict[str, Any], what: str) -> None:
-    """Refuse a folder that holds other things, or a run of other settings, with a ``ConflictError``."""
-    names = {child.name for child in out.children()} - {".lock"}
-    if names and RUN not in names:
-        raise ConflictError(f"'{out}' holds other things and no {what}: choose another --out, or empty it.")
-    if names and (out / RUN).read_json() != identity:
-        raise ConflictError(
-            f"'{out}' holds a {what} with other settings, model or data (see its {RUN}): choose another "
-            "--out, or remove it."
-        )
-
-
 @contextmanager
 def run_folder(out: Location, identity: dict[str, Any], what: str) -> Iterator[None]:
-    """Hold the folder of a run with these settings, a new one or one to go on with; see ``taken_or_new``.
+    """Hold the folder of a run with these settings, a new one or one to go on with; see ``own_run``.
 
     It is looked at before it is touched, and again once it is held: another run may have come in between.
     """
-    taken_or_new(out, identity, what)
+    own_run(out, f"a {what}", identity)
     with exclusive(out, f"The {what}"):
-        taken_or_new(out, identity, what)
-        (out / RUN).write_json(identity)
+        own_run(out, f"a {what}", identity)
+        begin_run(out, identity)
         yield
 
 
@@ -213,7 +202,7 @@ def _start(asked: _Asked) -> Start:
 
     loaded = build(asked.spec.model).loaded
     return Start(
-        path=str(asked.model),
+        path=asked.model.name,
         model_digest=model_digest(asked.model),
         arch=asked.spec.model.arch,
         tensors=loaded.tensors,
@@ -334,7 +323,7 @@ def _record(
         recipe=asked.recipe.about,
         spec=asked.spec,
         start=start,
-        dataset=str(asked.dataset),
+        dataset=asked.dataset.name,
         data_digest=asked.data.content_digest,
         turns=tuple(turns),
         kinds=tuple(scored(asked.protocol, predictions)) if predictions else (),
@@ -347,13 +336,14 @@ def _record(
 
 
 def _turn_record(job: ModelJob, failure: str, predictions: Predictions | None) -> TurnRecord:
+    folder = f"{TURNS}/{job.out.name}"
     if predictions is None:
-        return TurnRecord(name=job.name, folder=str(job.out), failure=failure or "it left no predictions")
+        return TurnRecord(name=job.name, folder=folder, failure=failure or "it left no predictions")
     model: ModelManifest = read_model_manifest(job.model)
     validation = {name: value for name, value in model.metrics.items() if name.startswith("val_")}
     return TurnRecord(
         name=job.name,
-        folder=str(job.out),
+        folder=folder,
         epoch=int(model.metrics.get("epoch", 0)),
         validation=validation,
         faces_tested=len(predictions),

@@ -30,8 +30,8 @@ from agesearch.models.manifest import library_versions
 from agesearch.models.weights import check_start
 from agesearch.progress import Listener, silent
 from agesearch.provenance import now
-from agesearch.specs import CropSpec, Spec, TrainSpec
-from agesearch.storage import Location
+from agesearch.specs import CropSpec, SharedRecord, Spec, TrainSpec
+from agesearch.storage import Location, distinct_names
 from agesearch.training.preflight import plan
 from agesearch.training.protocols.finetune import (
     RESULT,
@@ -72,7 +72,7 @@ class MatrixRow(Spec):
     tests: dict[str, KindScores] = {}
 
 
-class Matrix(Spec):
+class Matrix(SharedRecord):
     """The record of a matrix. A column is the test split of a dataset, or its faces of one label kind."""
 
     spec: TrainSpec | None
@@ -167,7 +167,7 @@ def _named(datasets: Sequence[str | Location]) -> list[_Data]:
     if len(set(names)) < len(names):
         names = [folder.name for folder, _ in found]
     if len(set(names)) < len(names):
-        names = [str(folder) for folder, _ in found]
+        names = distinct_names([folder for folder, _ in found])
     if len(set(names)) < len(names):
         raise InputError("A dataset is given twice: a matrix compares different ones.")
     return [_Data(name, *pair) for name, pair in zip(names, found, strict=True)]
@@ -327,7 +327,7 @@ def _rows(
         rows.append(
             MatrixRow(
                 trained_on=labels.get(job.name, job.name),
-                model=str(job.model),
+                model=job.model.name,
                 validation={} if job.name in failures else _validation(job),
                 failure=failures.get(job.name, ""),
                 tests=tests,
@@ -366,7 +366,7 @@ def _column_notes(rows: Sequence[MatrixRow], columns: Sequence[str]) -> list[str
 def _facts(item: _Data, test: Test) -> MatrixDataset:
     return MatrixDataset(
         name=item.name,
-        path=str(item.folder),
+        path=item.folder.name,
         content_digest=item.manifest.content_digest,
         label_kind=item.manifest.label_kind,
         train_faces=item.manifest.counts.get(Split.TRAIN, 0),
