@@ -89,6 +89,7 @@ def _led_into(handle: TextIO) -> Iterator[None]:
     streams = (sys.stdout, sys.stderr)
     for stream in streams:
         stream.flush()
+    before = (out._file, err._file)  # as a rule none: a console then follows sys.stdout, which ``file`` hides
     ours = [_reopened(descriptor) for descriptor in (1, 2)]
     out.file, err.file = ours
     for descriptor in (1, 2):
@@ -102,7 +103,7 @@ def _led_into(handle: TextIO) -> Iterator[None]:
             with suppress(OSError, ValueError):
                 own.flush()
             os.dup2(own.fileno(), descriptor)
-        out.file, err.file = streams
+        out._file, err._file = before
 
 
 class _Witness:

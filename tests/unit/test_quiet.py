@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -135,3 +136,14 @@ def test_where_no_cache_can_be_written_the_log_is_a_temporary_file(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert new_log().parent == tmp_path
+
+
+def test_consoles_follow_standard_output_again_after_a_verb(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with libraries_into(tmp_path / "log"):
+        pass
+    later = io.StringIO()
+    monkeypatch.setattr("sys.stdout", later)
+    out.print("heard")
+    assert later.getvalue() == "heard\n"
