@@ -9,6 +9,7 @@ from types import ModuleType
 
 import pytest
 
+from agesearch import artefacts
 from agesearch.errors import ConflictError
 from agesearch.search.view import rerun
 from agesearch.storage import Location
@@ -21,7 +22,7 @@ def others_come_first(monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> No
 
     @contextmanager
     def late(folder: Location, what: str) -> Iterator[None]:
-        (folder / finetune.RUN).write_json({"theirs": 1})
+        (folder / artefacts.RUN).write_json({"theirs": 1})
         with real(folder, what):
             yield
 
@@ -44,7 +45,7 @@ def test_who_comes_second_leaves_the_folder_alone(
     held: AbstractContextManager[None] = hold(place)  # type: ignore[operator]
     with pytest.raises(ConflictError, match="choose another --out"), held:
         pytest.fail("two runs in one folder")
-    assert (place / finetune.RUN).read_json() == {"theirs": 1}
+    assert (place / artefacts.RUN).read_json() == {"theirs": 1}
 
 
 def test_a_rerun_that_fails_leaves_no_folder(tmp_path: Path) -> None:
