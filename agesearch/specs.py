@@ -315,8 +315,6 @@ def _off_as_none(value: Any) -> Any:
 
 def _on_or_off(value: Any) -> Any:
     """``on`` is all that a spec has by default."""
-    if value is False:
-        return None
     return {} if value is True or value == "on" else _off_as_none(value)
 
 
