@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from agesearch.metrics import VAL_MAE_YEARS
+from agesearch.models.architectures import Network
 from agesearch.search.run.reports import COMPLETED, OUTCOME
 from agesearch.search.run.suggester import Suggester
 from agesearch.search.run.trial_manager import TrialManager
@@ -70,7 +71,10 @@ def test_limits_and_failures_count(tmp_path: Path, sampler: str) -> None:
     """Only what fits is tried, and a configuration that failed is not tried again."""
     space = {"model.arch": Choices(choices=(SMALL, LARGE)), "model.input_size": Choices(choices=(64, 96))}
     spec = study(sampler, space)
-    fitting = Fitting(spec, frozenset({(SMALL, 64), (SMALL, 96)}), {(LARGE, 64): "slow", (LARGE, 96): "slow"})
+    small, large = (
+        [Network.of(ModelSpec(arch=arch, input_size=size)) for size in (64, 96)] for arch in (SMALL, LARGE)
+    )
+    fitting = Fitting(spec, frozenset(small), dict.fromkeys(large, "slow"))
     history = History.in_memory(spec)
     history.latencies = LATENCIES
     suggester = Suggester(history, spec, fitting)
