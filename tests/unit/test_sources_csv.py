@@ -83,6 +83,13 @@ def test_paths_of_windows_are_paths_here(tmp_path: Path, written: str, expected:
     assert record.path == expected.format(tmp_path)
 
 
+def test_a_file_whose_very_name_has_a_backslash_or_a_joiner_is_found(tmp_path: Path) -> None:
+    for name in ("back\\slash.png", "👩🏽‍🦳 👴.png"):
+        (tmp_path / name).touch()
+        (record,) = _read(tmp_path / "f.csv", f"file;age\n\u200b {name};3\u200d1\n")
+        assert (record.path, record.age) == (f"{tmp_path}/{name}", 31.0)
+
+
 @pytest.mark.parametrize("written", ["C:\\faces\\1.jpg", "d:/faces/1.jpg", "\\\\server\\faces\\1.jpg"])
 def test_a_path_of_another_machine_is_left_out_with_its_reason(tmp_path: Path, written: str) -> None:
     (row,) = _read(tmp_path / "f.csv", f"file;age\n{written};3\n")

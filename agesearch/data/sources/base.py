@@ -141,7 +141,7 @@ def resolve(path: str, root: Location) -> str:
         )
     if "://" in path or os.path.isabs(path):
         return path
-    return str(root / unix_path(path).removeprefix("./"))
+    return _file_in(root, path)
 
 
 def inside(path: str, root: Location) -> str:
@@ -160,6 +160,14 @@ def inside(path: str, root: Location) -> str:
     lengths = [len(part.encode("utf-8", "replace")) for part in (*parts, written)]
     if "\0" in written or max(lengths[:-1]) > _MAX_NAME_BYTES or lengths[-1] > _MAX_PATH_BYTES:
         raise BadLabel("bad_path", f"{written[:80]!r} cannot be a path")
+    return _file_in(root, written)
+
+
+def _file_in(root: Location, written: str) -> str:
+    """A path in ``root``; a file whose very name has a ``\\`` comes before the folder that it could mean."""
+    literal = root / written.removeprefix("./")
+    if "\\" in written and literal.exists():
+        return str(literal)
     return str(root / unix_path(written).removeprefix("./"))
 
 

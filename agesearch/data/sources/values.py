@@ -32,6 +32,7 @@ Age = tuple[float | None, float | None, float | None]
 #: Hyphens, dashes and minus signs that are typed, pasted or put there by an editor.
 _DASHES = dict.fromkeys(map(ord, "‐‑‒–—―−﹣－〜～"), "-")
 _INVISIBLE = dict.fromkeys(map(ord, "\ufeff\u200b\u200c\u200d\u2060\u00ad"))
+_EDGES = re.compile(r"^[\s\ufeff\u200b-\u200d\u2060\u00ad]+|[\s\ufeff\u200b-\u200d\u2060\u00ad]+$")
 _APOSTROPHES = dict.fromkeys(map(ord, "’‘ʼ´"), "'")
 _QUOTED = re.compile(r"""^=?(["'])(.*)\1$""", re.DOTALL)
 
@@ -85,11 +86,16 @@ def clean(text: str) -> str:
     >>> clean(" 37 "), clean("NaN"), clean('="25"')
     ('37', '', '25')
     """
-    stripped = text.translate(_INVISIBLE).strip()
+    stripped = _EDGES.sub("", text)
     quoted = _QUOTED.match(stripped)
     if quoted:
         stripped = quoted[2].strip()
     return "" if stripped.translate(_DASHES).lower() in MISSING else stripped
+
+
+def _figure(text: str) -> str:
+    """A cell that is to be a figure or a word of ours. In names a joiner between two signs is part of one."""
+    return clean(text).translate(_INVISIBLE)
 
 
 def parse_text(text: str) -> str | None:
@@ -105,7 +111,7 @@ def parse_number(text: str, reason: str = "bad_number") -> float:
     >>> parse_number("3,75"), parse_number("1.234,5"), parse_number("−2")
     (3.75, 1234.5, -2.0)
     """
-    found = _readings(clean(text))
+    found = _readings(_figure(text))
     if not found:
         raise BadLabel(reason, f"'{text.strip()[:40]}' is not a number")
     if len(found) > 1:
@@ -124,7 +130,7 @@ def parse_years(text: str) -> float:
 
 def parse_spread(text: str) -> float | None:
     """A standard deviation in years, None for an empty cell; ``BadLabel`` ``bad_spread`` otherwise."""
-    written = clean(text)
+    written = _figure(text)
     if not written:
         return None
     spread = parse_number(_without_unit(_unified(written))[0], "bad_spread")
@@ -145,7 +151,7 @@ def parse_age(text: str, known: Collection[tuple[float, float]] = ()) -> Age:
     >>> parse_age("3,75"), parse_age("[3, 75]"), parse_age("9-Mar")
     ((3.75, None, None), (None, 3.0, 75.0), (None, 3.0, 9.0))
     """
-    written = clean(text)
+    written = _figure(text)
     if not written:
         raise BadLabel("no_age", "no age is given")
     plain, per_year = _without_unit(_unified(written))
@@ -201,7 +207,7 @@ def parse_box(written: Sequence[str]) -> Box:
 
 def parse_split(text: str) -> Split | None:
     """The split as owners write it; None for an empty cell, ``BadLabel`` ``bad_split`` for anything else."""
-    written = clean(text).lower()
+    written = _figure(text).lower()
     if not written:
         return None
     if written not in _SPLITS:
@@ -211,7 +217,7 @@ def parse_split(text: str) -> Split | None:
 
 def parse_sex(text: str) -> str | None:
     """``male``, ``female``, another word as it stands, or None for an empty cell."""
-    written = clean(text).lower()
+    written = _figure(text).lower()
     return _SEXES.get(written, written) or None
 
 
