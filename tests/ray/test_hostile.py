@@ -171,8 +171,8 @@ def test_a_csv_may_name_anything(tmp_path: Path, faces: Pixels) -> None:
     ]
     rows += [
         ("notes.txt/a.jpg", "missing_file"),
-        ("/", "not_a_file"),
-        (".", "not_a_file"),
+        (".", "no_path"),  # a word for "missing"
+        (".", "no_path"),  # a word for "missing"
         ("/proc/self/mem", "unreadable"),
     ]
     good = {}
