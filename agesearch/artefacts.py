@@ -116,7 +116,9 @@ def own_folder(out: Location, what: str, marks: Collection[str]) -> set[str]:
     names = {name for name in found if not name.endswith(_UNFINISHED)}
     if names and names.isdisjoint(marks):
         why = f"and not {what}" if marks else f"but {what} needs a folder of its own"
-        raise ConflictError(f"'{out}' holds {_told(out, names)}, {why}: choose another --out, or empty it.")
+        raise ConflictError(
+            f"'{out}' holds {_described(out, names)}, {why}: choose another --out, or empty it."
+        )
     return names
 
 
@@ -186,7 +188,7 @@ def _same(identity: dict[str, Any], written: Any) -> bool:
     return bool(asked == known)
 
 
-def _told(out: Location, names: Collection[str]) -> str:
+def _described(out: Location, names: Collection[str]) -> str:
     found = artefact_at(out)
     if found is not None:
         return found.name

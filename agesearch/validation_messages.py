@@ -164,10 +164,10 @@ def _sentence(field: str, fault: Mapping[str, Any]) -> str:
     hint = f": did you mean '{guess[0]}'?" if kind == "literal_error" and guess else ""
     rule = _RULES.get(kind)
     words = rule(context) if rule is not None else fault["msg"].removeprefix("Input should ").strip()
-    return f"'{field}' must {words}, but is {_told(value)}{hint}"
+    return f"'{field}' must {words}, but is {_shown(value)}{hint}"
 
 
-def _told(value: Any) -> str:
+def _shown(value: Any) -> str:
     """A value as the document has it, cut where it is long."""
     if value is None:
         return "empty"

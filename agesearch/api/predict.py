@@ -92,8 +92,8 @@ class Model(Kept):
         photograph = _photograph(image)
         places, crops = self._estimator.locate(photograph, whole=faces == "whole")
         pmf = self._estimator.pmf(crops)
-        told = face_ages(pmf, places)
-        found = tuple(Face(**dict(face), pmf=row) for face, row in zip(told, pmf, strict=True))
+        shown = face_ages(pmf, places)
+        found = tuple(Face(**dict(face), pmf=row) for face, row in zip(shown, pmf, strict=True))
         return ImageAges(found, photograph.width, photograph.height)
 
 

@@ -84,7 +84,7 @@ def race(
                 on_progress(Progress("Race", done, turns * len(ways), note=name))
                 way(turn)
         on_progress(Progress("Race", turns * len(ways), turns * len(ways)))
-        return course.told(epochs)
+        return course.result(epochs)
 
 
 def race_study(configurations: int, epochs: int, input_size: int, seed: int = 0) -> StudySpec:
@@ -173,7 +173,7 @@ class _Course:
         self._book(STUDY, ended[-1] - watch.first)
         self._book(WHOLE, over - began + self._ray_start_s)
 
-    def told(self, epochs: int) -> Race:
+    def result(self, epochs: int) -> Race:
         """The medians, and their ratios."""
         middle = {name: statistics.median(rates) for name, rates in self._rates.items()}
         return Race(

@@ -206,7 +206,7 @@ def chaos(
 
 
 def _tell_chaos(found: Chaos) -> None:
-    told = {True: "yes", False: "no", None: "not compared"}
+    shown = {True: "yes", False: "no", None: "not compared"}
     rows = [
         ["kills", ", ".join(f"{count} {kind}" for kind, count in found.kills.items())],
         ["trials", ", ".join(f"{count} {state}" for state, count in found.states.items() if count)],
@@ -216,7 +216,7 @@ def _tell_chaos(found: Chaos) -> None:
         ["epochs begun more than once", str(found.lost)],
         ["most epochs that one kill cost", str(found.worst)],
         ["processes left behind", str(found.left)],
-        ["the same as undisturbed", told[found.matches]],
+        ["the same as undisturbed", shown[found.matches]],
         ["seconds", f"{found.seconds:.0f}"],
     ]
     out.print(table("A study that was killed again and again", ["", "measured"], rows))

@@ -115,8 +115,8 @@ def ingest(
         print_json({"out": out_folder, "is_new": done.is_new, "changes": changes, "manifest": manifest})
     else:
         _tell_ingested(out_folder, done.manifest, is_new=done.is_new)
-        told = ", ".join(f"{count} {name}" for name, count in asdict(done.changes).items())
-        err.print(f"Records of the source: {told}.", **_PLAIN)
+        shown = ", ".join(f"{count} {name}" for name, count in asdict(done.changes).items())
+        err.print(f"Records of the source: {shown}.", **_PLAIN)
     usual = source_named(source).notes
     tell_notes(note for note in done.manifest.notes if note not in usual)
     tell_empty_splits(done.manifest.counts, _REMEDY)
@@ -219,8 +219,8 @@ def _tell_ingested(out_folder: str, manifest: Manifest, *, is_new: bool) -> None
     subjects = f"{manifest.subjects} subjects" if manifest.subjects else "subjects unknown"
     err.print(f"{out_folder} {state} {manifest.faces} faces ({counts}), {subjects}, {labels}.", **_PLAIN)
     if manifest.left_out:
-        told = ", ".join(f"{reason} {count}" for reason, count in manifest.left_out.items())
-        err.print(f"Left out, see quarantine.parquet: {told}.", **_PLAIN)
+        shown = ", ".join(f"{reason} {count}" for reason, count in manifest.left_out.items())
+        err.print(f"Left out, see quarantine.parquet: {shown}.", **_PLAIN)
 
 
 def _tell_inspection(found: Inspection) -> None:

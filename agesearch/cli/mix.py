@@ -45,8 +45,8 @@ def mix(
     state = "made:" if is_new else "is up to date, nothing to do:"
     err.print(f"{out_folder} {state} {manifest.faces} faces of {len(spec.datasets)} datasets.", **_PLAIN)
     for split, found in kinds.items():
-        told = ", ".join(f"{kind} {count}" for kind, count in found.items()) or "no faces"
-        err.print(f"{split}: {told}", **_PLAIN)
+        shown = ", ".join(f"{kind} {count}" for kind, count in found.items()) or "no faces"
+        err.print(f"{split}: {shown}", **_PLAIN)
         if split != "train" and len(found) > 1:
             err.print(
                 f"  An error over all of '{split}' mixes {len(found)} kinds of label: take it from one "
@@ -54,6 +54,6 @@ def mix(
                 **_PLAIN,
             )
     if manifest.left_out:
-        told = ", ".join(f"{reason} {count}" for reason, count in manifest.left_out.items())
-        err.print(f"Left out, see quarantine.parquet: {told}.", **_PLAIN)
+        shown = ", ".join(f"{reason} {count}" for reason, count in manifest.left_out.items())
+        err.print(f"Left out, see quarantine.parquet: {shown}.", **_PLAIN)
     tell_next(out_folder, manifest)

@@ -144,8 +144,8 @@ def _print_front(result: StudyResult, counts: dict[str, int], known: dict[str, E
         if MEDIAN in known:
             say(f"95 %: intervals over the {known[MEDIAN].basis} of the validation split.")
     words = {State.RUNNING.value: "cut short, to be taken up again", State.PAUSED.value: "paused"}
-    told = ", ".join(f"{count} {words.get(name, name)}" for name, count in counts.items() if count)
-    say(f"{result.outcome.value}: {told}")
+    shown = ", ".join(f"{count} {words.get(name, name)}" for name, count in counts.items() if count)
+    say(f"{result.outcome.value}: {shown}")
     if result.front:
         say(f"Next: {command('report', result.folder.root, '--out', 'report.html')}")
 

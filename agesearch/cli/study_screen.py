@@ -225,8 +225,8 @@ def clock(seconds: float) -> str:
 def _notes(progress: StudyProgress, width: int) -> list[Text]:
     lines = [Text(f"  {line}", style=style) for line, style in reasons(progress)]
     if progress.dashboard:
-        told = f"Dashboard: {progress.dashboard} (its token: ray get-auth-token)"
-        lines += [Text(line, style="dim") for line in wrapped(told, width)]
+        shown = f"Dashboard: {progress.dashboard} (its token: ray get-auth-token)"
+        lines += [Text(line, style="dim") for line in wrapped(shown, width)]
     return lines
 
 

@@ -116,10 +116,10 @@ def _error(
         found = evaluate(folders, dataset, protocol, on_progress=on_progress)
     except (InputError, AgeSearchError) as error:  # groups alone, other crops: told, and no reason to stop
         return None, first_line(error).rstrip(".")
-    return _told(found.record, old.label, new.label, str(split))
+    return _difference(found.record, old.label, new.label, str(split))
 
 
-def _told(record: Evaluation, old: str, new: str, split: str) -> tuple[Error | None, str]:
+def _difference(record: Evaluation, old: str, new: str, split: str) -> tuple[Error | None, str]:
     """The difference in MAE on the label kind that most faces have."""
     scores = {model.name: model for model in record.models}
     kind = max(scores[old].kinds, key=lambda kind: kind.faces)

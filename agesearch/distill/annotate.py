@@ -74,7 +74,7 @@ class AnnotateSpec(Spec):
 
 
 @dataclass(frozen=True)
-class _Judged:
+class _Answered:
     """Faces with what the teacher says of them; ``reason`` is empty for those that are kept so far."""
 
     ids: npt.NDArray[np.str_]
@@ -137,8 +137,8 @@ def annotate(
     with exclusive(target, "The dataset"), ExitStack() as stack:
         copy = _Copy(target, manifest, facts, options, census, asked, replace)
         stack.callback(copy.discard)
-        for table, judged in reader.faces(SCHEMA.names):
-            copy.add(table, judged)
+        for table, answered in reader.faces(SCHEMA.names):
+            copy.add(table, answered)
             note = f"{copy.writer.left_out:,} left out"
             on_progress(Progress(_STAGE, copy.done, manifest.faces, note=note))
         made = copy.finish(source, recipe)
@@ -152,14 +152,14 @@ class _Reader:
     def __init__(self, folder: Location, answers: StoredAnswers, spec: AnnotateSpec) -> None:
         self._folder, self._answers, self._spec = folder, answers, spec
 
-    def faces(self, columns: list[str]) -> Iterator[tuple[pa.Table, _Judged]]:
+    def faces(self, columns: list[str]) -> Iterator[tuple[pa.Table, _Answered]]:
         """Tables of these columns, in the dataset's order, each with what is known of its rows."""
         for shard in shard_names(self._folder):
             for batch in row_batches(self._folder, None, columns, shards=[shard]):
                 table = pa.Table.from_batches([batch])
-                yield table, self._judged(table, shard)
+                yield table, self._answered(table, shard)
 
-    def _judged(self, table: pa.Table, shard: str) -> _Judged:
+    def _answered(self, table: pa.Table, shard: str) -> _Answered:
         ids = np.array(table["sample_id"].to_pylist(), dtype=str)
         pmf = self._answers.of(shard, ids).astype(np.float32)
         pmf /= pmf.sum(axis=1, keepdims=True)
@@ -168,7 +168,7 @@ class _Reader:
         labelled = has_label & (self._spec.labelled != "replace")
         age, spread = expected_age(pmf), age_spread(pmf)
         final = np.where(labelled, own, age)
-        return _Judged(
+        return _Answered(
             ids=ids,
             pmf=pmf,
             labelled=labelled,
@@ -243,18 +243,21 @@ class _Copy:
         self._waiting: list[pa.Table] = []
         self._written = 0
 
-    def add(self, table: pa.Table, judged: _Judged) -> None:
+    def add(self, table: pa.Table, answered: _Answered) -> None:
         """Copy the faces that stay, and tell the others with their reasons."""
         reasons = [
-            reason if reason[0] else self._too_many(judged, row) for row, reason in enumerate(judged.reason)
+            reason if reason[0] else self._too_many(answered, row)
+            for row, reason in enumerate(answered.reason)
         ]
         keep = np.array([not reason for reason, _ in reasons], dtype=bool)
         sources = table["source"].to_pylist()
         self.writer.reject(
-            Rejected(str(judged.ids[row]), *reasons[row], sources[row]) for row in np.flatnonzero(~keep)
+            Rejected(str(answered.ids[row]), *reasons[row], sources[row]) for row in np.flatnonzero(~keep)
         )
-        self.writer.add(_annotated(table, judged, self._kind).filter(pa.array(keep)))
-        self._waiting.append(answers_table(judged.ids[keep].tolist(), self._teacher.column, judged.pmf[keep]))
+        self.writer.add(_annotated(table, answered, self._kind).filter(pa.array(keep)))
+        self._waiting.append(
+            answers_table(answered.ids[keep].tolist(), self._teacher.column, answered.pmf[keep])
+        )
         self._store()
         self.done += len(keep)
 
@@ -268,12 +271,12 @@ class _Copy:
             self._open.close()
         self.writer.discard()
 
-    def _too_many(self, judged: _Judged, row: int) -> tuple[str, str]:
-        decade = int(judged.decade[row])
+    def _too_many(self, answered: _Answered, row: int) -> tuple[str, str]:
+        decade = int(answered.decade[row])
         limit = self._census.limits.get(decade)
-        if limit is None or judged.labelled[row] or not judged.train[row]:
+        if limit is None or answered.labelled[row] or not answered.train[row]:
             return "", ""
-        if _draw(self._spec.seed, str(judged.ids[row])) <= limit:
+        if _draw(self._spec.seed, str(answered.ids[row])) <= limit:
             return "", ""
         return (
             "decade_full",
@@ -303,18 +306,18 @@ def _count(reader: _Reader, spec: AnnotateSpec) -> _Census:
     census = _Census()
     own, others = Counter[int](), Counter[int]()
     lowest: dict[int, list[int]] = defaultdict(list)
-    for _, judged in reader.faces(_LABELS):
-        for row in (row for row, (reason, _) in enumerate(judged.reason) if not reason):
-            decade = int(judged.decade[row])
-            census.labelled += bool(judged.labelled[row])
-            census.annotated += not judged.labelled[row]
-            if spec.per_decade is None or not judged.train[row]:
+    for _, answered in reader.faces(_LABELS):
+        for row in (row for row, (reason, _) in enumerate(answered.reason) if not reason):
+            decade = int(answered.decade[row])
+            census.labelled += bool(answered.labelled[row])
+            census.annotated += not answered.labelled[row]
+            if spec.per_decade is None or not answered.train[row]:
                 continue
-            if judged.labelled[row]:
+            if answered.labelled[row]:
                 own[decade] += 1
                 continue
             others[decade] += 1
-            _keep_lowest(lowest[decade], _draw(spec.seed, str(judged.ids[row])), spec.per_decade)
+            _keep_lowest(lowest[decade], _draw(spec.seed, str(answered.ids[row])), spec.per_decade)
     for decade, count in others.items():
         room = max(0, (spec.per_decade or 0) - own[decade])
         if count > room:
@@ -343,20 +346,20 @@ def _own_age(table: pa.Table) -> FloatArray:
     return np.where(np.isfinite(age), age, middle).astype(np.float32)
 
 
-def _annotated(table: pa.Table, judged: _Judged, kind: str | None) -> pa.Table:
+def _annotated(table: pa.Table, answered: _Answered, kind: str | None) -> pa.Table:
     """The rows with the teacher's ages where there is no label to keep; ``kind`` is that of the source's
     labels, None where all rows are annotated.
     """
     columns: dict[str, Any] = {name: table[name] for name in SCHEMA.names}
-    taken = {"age": judged.age, "age_std": judged.spread, "age_low": None, "age_high": None}
+    taken = {"age": answered.age, "age_std": answered.spread, "age_low": None, "age_high": None}
     for name, value in taken.items():
         new = np.full(len(table), np.nan, np.float32) if value is None else value
-        values = np.where(judged.labelled, numbers(table[name]), new)
+        values = np.where(answered.labelled, numbers(table[name]), new)
         columns[name] = pa.array(values, pa.float32(), from_pandas=True)  # NaN becomes null
     columns["label_kind"] = pa.nulls(len(table), pa.string())
     if kind is not None:
         known = pc.fill_null(table["label_kind"], kind)
-        columns["label_kind"] = pc.if_else(pa.array(judged.labelled), known, "teacher")
+        columns["label_kind"] = pc.if_else(pa.array(answered.labelled), known, "teacher")
     return pa.table(columns, schema=SCHEMA)
 
 

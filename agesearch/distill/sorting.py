@@ -26,7 +26,7 @@ from agesearch.specs import SharedRecord, Spec
 from agesearch.storage import Location
 
 #: Sequences that an order teacher is judged on.
-JUDGED_SEQUENCES = 500
+SCORED_SEQUENCES = 500
 
 _BATCH = 64
 _PENALTIES = 10.0 ** np.arange(-3, 5)
@@ -101,8 +101,8 @@ def describe_order(
     if dataset is not None:
         net, size = load_order(where), manifest.model.input_size
         known = see(net, size, dataset, Split.TRAIN, on_progress)
-        judged = see(net, size, dataset, split, on_progress)
-        quality = quality_of(known, judged, Location.of(dataset).name, split, order.length, order.gap)
+        scored = see(net, size, dataset, split, on_progress)
+        quality = quality_of(known, scored, Location.of(dataset).name, split, order.length, order.gap)
     return OrderFacts(
         path=Location.of(where).name,
         name=manifest.model.arch,
@@ -164,32 +164,32 @@ def answers(net: OrderNet, images: Images | list[Images], input_size: int) -> tu
 
 
 def quality_of(
-    known: Seen, judged: Seen, dataset: str, split: Split, length: int, gap: float
+    known: Seen, scored: Seen, dataset: str, split: Split, length: int, gap: float
 ) -> OrderQuality:
     """How well ``judged`` is sorted, and how well a probe that learnt on ``known`` reads its ages."""
-    tau, exact = sorting(judged, length, gap)
-    error = np.abs(probe(known.features, known.age, judged.features) - judged.age)
-    found = estimate(error.astype(np.float64), judged.persons)
+    tau, exact = sorting(scored, length, gap)
+    error = np.abs(probe(known.features, known.age, scored.features) - scored.age)
+    found = estimate(error.astype(np.float64), scored.persons)
     return OrderQuality(
         dataset=dataset,
         split=str(split),
         length=length,
         gap=gap,
-        sequences=JUDGED_SEQUENCES,
-        faces=len(judged.age),
+        sequences=SCORED_SEQUENCES,
+        faces=len(scored.age),
         persons=found.persons,
         kendall_tau=tau,
         exact_match=exact,
         probe_mae_years=found.value,
         probe_interval=(found.low, found.high),
-        median_mae_years=float(np.abs(np.median(known.age) - judged.age).mean()),
+        median_mae_years=float(np.abs(np.median(known.age) - scored.age).mean()),
     )
 
 
-def sorting(judged: Seen, length: int, gap: float, seed: int = 0) -> tuple[float, float]:
-    """Mean Kendall tau, and the share of ``JUDGED_SEQUENCES`` seeded sequences sorted without a fault."""
-    rows = Sequences(judged.age, length, gap).draw(JUDGED_SEQUENCES, np.random.default_rng([seed, length]))
-    scores, ages = torch.from_numpy(judged.score[rows]), torch.from_numpy(judged.age[rows])
+def sorting(scored: Seen, length: int, gap: float, seed: int = 0) -> tuple[float, float]:
+    """Mean Kendall tau, and the share of ``SCORED_SEQUENCES`` seeded sequences sorted without a fault."""
+    rows = Sequences(scored.age, length, gap).draw(SCORED_SEQUENCES, np.random.default_rng([seed, length]))
+    scores, ages = torch.from_numpy(scored.score[rows]), torch.from_numpy(scored.age[rows])
     return float(kendall_tau(scores, ages).mean()), float(exact_match(scores, ages).mean())
 
 

@@ -26,7 +26,7 @@ class Leak:
     part: Part
     indices: Indices
 
-    def told(self, tested: int, whose: str) -> str:
+    def message(self, tested: int, whose: str) -> str:
         """A sentence for readers of the figures; ``tested`` is the number of faces tested."""
         seen = "was trained" if self.trained else "had its best epoch chosen"
         who = f"{whose} started from a model that {seen}" if self.inherited else f"{whose} {seen}"
@@ -59,7 +59,7 @@ def leak_notes(
     model: ModelManifest, data: Manifest, labels: Labels, whose: str = "The model"
 ) -> tuple[str, ...]:
     """What is to be said beside figures of these faces; nothing where the model has seen none of them."""
-    return tuple(leak.told(len(labels), whose) for leak in leaks(model, data, labels))
+    return tuple(leak.message(len(labels), whose) for leak in leaks(model, data, labels))
 
 
 def seen_count(found: Sequence[Leak], *, trained: bool) -> int:

@@ -68,7 +68,7 @@ def teacher_rows(record: MethodComparison) -> list[list[str]]:
 
 def headlines(record: MethodComparison) -> list[str]:
     """What was found, in a sentence or a few: which methods differ from the reference, and which are ties."""
-    told = []
+    sentences = []
     for word in ("better", "worse"):
         found = [
             f"{method.name} ({signed(method.difference.difference.value)} years, "
@@ -77,17 +77,17 @@ def headlines(record: MethodComparison) -> list[str]:
             if method.difference and method.difference.verdict == word
         ]
         if found:
-            told.append(f"{word.capitalize()} than {record.reference}: {', '.join(found)}.")
+            sentences.append(f"{word.capitalize()} than {record.reference}: {', '.join(found)}.")
     ties = [one.name for one in by_error(record) if one.difference and one.difference.verdict == "tie"]
     if ties:
-        told.append(f"Tied with {record.reference}: {', '.join(ties)}.")
+        sentences.append(f"Tied with {record.reference}: {', '.join(ties)}.")
     seen = resolution(record)
     if seen is not None:
-        told.append(
+        sentences.append(
             f"Half the median interval is {seen:.1f} years: smaller differences are ties here, which does "
             "not mean that the methods are equal."
         )
-    return told
+    return sentences
 
 
 def legend(record: MethodComparison) -> str:
@@ -152,12 +152,12 @@ def _quality(teacher: TeacherRecord) -> list[str]:
     if teacher.mae_years is not None:
         error = teacher.mae_years
         return [f"{error.value:.2f}", f"{error.low:.2f}–{error.high:.2f}"]
-    told = []
+    sentences = []
     if VAL_KENDALL_TAU in teacher.metrics:
-        told.append(f"tau {teacher.metrics[VAL_KENDALL_TAU]:.2f}")
+        sentences.append(f"tau {teacher.metrics[VAL_KENDALL_TAU]:.2f}")
     if VAL_PROBE_MAE_YEARS in teacher.metrics:
-        told.append(f"probe {teacher.metrics[VAL_PROBE_MAE_YEARS]:.2f} (val)")
-    return [", ".join(told) or "–", ""]
+        sentences.append(f"probe {teacher.metrics[VAL_PROBE_MAE_YEARS]:.2f} (val)")
+    return [", ".join(sentences) or "–", ""]
 
 
 def _described(method: MethodRecord) -> tuple[str, str, str, str]:

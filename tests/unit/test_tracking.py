@@ -142,7 +142,7 @@ def test_one_that_answers_again_is_told_what_it_missed() -> None:
     assert tracker.calls[0] == ("open", "first", [0])
     assert ("begin", 1, 2) in tracker.calls
     assert ("end", 1) in tracker.calls
-    assert feed.told()[-1] == "fake: answers again."
+    assert feed.take_notes()[-1] == "fake: answers again."
 
 
 def test_a_study_keeps_its_identity_when_it_gets_more_trials() -> None:

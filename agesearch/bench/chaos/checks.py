@@ -46,14 +46,14 @@ def attempts(begun: Sequence[Begun]) -> Attempts:
 
 
 def faults_of(
-    folder: StudyFolder, trials: int, begun: Sequence[Begun], told: Sequence[dict[str, Any]]
+    folder: StudyFolder, trials: int, begun: Sequence[Begun], events: Sequence[dict[str, Any]]
 ) -> list[str]:
     """What does not hold, a line each: of the count, of finished trials, of lost epochs, of the records."""
     header, records = folder.header(), folder.trials()
     stored = History.open(folder.database, header.spec)
     front = front_of(records, header.spec.max_mae_years)
     listed = json.loads((folder.root / FRONT_FILE).read_text())["trials"]
-    faults = _count(records, trials) + _finished(records, told) + _epochs(records, begun, told)
+    faults = _count(records, trials) + _finished(records, events) + _epochs(records, begun, events)
     if stored.records != records:
         faults.append("optuna.db and trials.parquet tell different stories")
     if [row["number"] for row in listed] != [record.number for record in front]:
@@ -71,11 +71,11 @@ def _count(records: Sequence[TrialRecord], trials: int) -> list[str]:
     return faults
 
 
-def _finished(records: Sequence[TrialRecord], told: Sequence[dict[str, Any]]) -> list[str]:
+def _finished(records: Sequence[TrialRecord], events: Sequence[dict[str, Any]]) -> list[str]:
     """A finished trial stays as it was told, and is told once."""
     faults, seen = [], set()
     now = {record.number: record.as_json() | {"curve": list(record.curve)} for record in records}
-    for event in told:
+    for event in events:
         number = event["record"]["number"]
         if event["kind"] != "finished":
             continue
@@ -88,14 +88,14 @@ def _finished(records: Sequence[TrialRecord], told: Sequence[dict[str, Any]]) ->
 
 
 def _epochs(
-    records: Sequence[TrialRecord], begun: Sequence[Begun], told: Sequence[dict[str, Any]]
+    records: Sequence[TrialRecord], begun: Sequence[Begun], events: Sequence[dict[str, Any]]
 ) -> list[str]:
     """A cut costs one epoch at most; nothing is trained after the end; curves are whole."""
     faults = []
     found = attempts(begun)
     if found.worst > 1:
         faults.append(f"a cut cost {found.worst} epochs")
-    ends = {row["record"]["number"]: row["time"] for row in told if row["kind"] == "finished"}
+    ends = {row["record"]["number"]: row["time"] for row in events if row["kind"] == "finished"}
     late = {row.trial for row in begun if row.time > ends.get(row.trial, row.time)}
     faults += [f"trial {number} was trained after it was finished" for number in sorted(late)]
     for record in records:

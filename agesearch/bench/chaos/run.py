@@ -33,7 +33,7 @@ from pathlib import Path
 import psutil
 
 from agesearch.bench.chaos.checks import attempts, faults_of, same_story
-from agesearch.bench.chaos.study import Scene, read_begun, read_told
+from agesearch.bench.chaos.study import Scene, read_begun, read_events
 from agesearch.bench.overhead import bench_faces, untrained_teacher
 from agesearch.errors import AgeSearchError, InputError
 from agesearch.progress import Listener, Progress, silent
@@ -136,7 +136,7 @@ def _scene(
         data=str(faces),
         teacher=str(teacher),
         log=str(root / "epochs.log"),
-        told=str(root / "told.jsonl"),
+        events=str(root / "told.jsonl"),
         trials=trials,
         epochs=epochs,
         seed=seed,
@@ -321,7 +321,7 @@ def _end_all(mark: str) -> None:
 
 def _unlike(trials: int, scene: Scene) -> list[str]:
     return faults_of(
-        open_study(scene.study), trials, read_begun(Path(scene.log)), read_told(Path(scene.told))
+        open_study(scene.study), trials, read_begun(Path(scene.log)), read_events(Path(scene.events))
     )
 
 
@@ -334,7 +334,7 @@ def _undisturbed(scene: Scene, mark: str, on_progress: Listener) -> list[str]:
         address=None,
         study=str(root / "undisturbed"),
         log=str(root / "undisturbed.log"),
-        told=str(root / "undisturbed.jsonl"),
+        events=str(root / "undisturbed.jsonl"),
     )
     driver = _driver(undisturbed, mark)
     _await_epochs(undisturbed, driver, None)
@@ -355,7 +355,7 @@ def _summed(
         kills=dict(sorted(Counter(done).items())),
         trials=len(records),
         states=dict(Counter(record.state.value for record in records)),
-        pauses=sum(row["kind"] == "paused" for row in read_told(Path(scene.told))),
+        pauses=sum(row["kind"] == "paused" for row in read_events(Path(scene.events))),
         retries=sum(record.retries for record in records),
         epochs=found.begun,
         lost=found.lost,

@@ -52,7 +52,7 @@ class Scene:
     data: str
     teacher: str
     log: str
-    told: str
+    events: str
     trials: int
     epochs: int
     seed: int
@@ -98,7 +98,7 @@ def drive() -> None:
     limits = RunLimits(concurrency=1, address=scene.address, dashboard=False, stall_minutes=_STALL_MINUTES)
     options: dict[str, Any] = {
         "limits": limits,
-        "on_event": partial(_tell, scene.told),
+        "on_event": partial(_log_event, scene.events),
         "functions": _functions(scene),
     }
     if (Location.of(scene.study) / "study.yaml").exists():
@@ -114,12 +114,12 @@ def read_begun(log: Path) -> list[Begun]:
     return [Begun(int(row[0]), int(row[1]), int(row[2]), float(row[3])) for row in rows if len(row) == 4]
 
 
-def read_told(told: Path) -> list[dict[str, Any]]:
+def read_events(events: Path) -> list[dict[str, Any]]:
     """What drivers told of trials that ended, were paused or taken up again; a line that a kill tore is left
     out.
     """
     found = []
-    for line in told.read_text(encoding="utf-8").splitlines() if told.exists() else []:
+    for line in events.read_text(encoding="utf-8").splitlines() if events.exists() else []:
         try:
             found.append(json.loads(line))
         except json.JSONDecodeError:
@@ -127,12 +127,12 @@ def read_told(told: Path) -> list[dict[str, Any]]:
     return found
 
 
-def _tell(told: str, event: StudyEvent) -> None:
+def _log_event(events: str, event: StudyEvent) -> None:
     if isinstance(event, TrialFinished | TrialRetried | TrialPaused):
         record = event.record.as_json() | {"curve": list(event.record.curve)}
         reason = event.reason if isinstance(event, TrialRetried) else event.record.reason
         _append(
-            told,
+            events,
             json.dumps(
                 {"kind": _KINDS[type(event)], "reason": reason, "time": time.time(), "record": record}
             ),
@@ -179,14 +179,14 @@ def _logged(
         if epoch <= spec.optim.epochs:
             _append(log, f"{int(out.name)} {epoch} {os.getpid()} {time.time():.3f}")
 
-    def told(metrics: dict[str, float]) -> None:
+    def reported(metrics: dict[str, float]) -> None:
         report(metrics)
         began(int(metrics[EPOCH]) + 1)
 
     if not (out / MANIFEST).exists():
         state = load_state(out, spec.digest())
         began((state.epochs if state else 0) + 1)
-    return trainer(spec, train, val, out, crop, report=told, **options)
+    return trainer(spec, train, val, out, crop, report=reported, **options)
 
 
 def _pretended_inputs(log: str, header: StudyHeader, _: Listener) -> TrialInputs:

@@ -98,7 +98,7 @@ def measure_cluster(
         clock = SimulatedClock(time.process_time if cpu_time else time.perf_counter)
         driver = _Driver(StudyFolder(Location.of(folder)), usual_study(trials), slots, clock, on_progress)
         actors = driver.run(work.plan, start_s, event_ms / 1e3)
-        found = driver.told(actors)
+        found = driver.occupancy(actors)
     clock_name = "cpu" if cpu_time else "wall"
     return Occupancy(**found, clock=clock_name, trial_s=trial_s, wall_s=time.perf_counter() - began)
 
@@ -168,7 +168,7 @@ class _Driver:
         self._clock.charge()
         return actors
 
-    def told(self, actors: SimulatedActors) -> dict[str, Any]:
+    def occupancy(self, actors: SimulatedActors) -> dict[str, Any]:
         """The fields of ``Occupancy`` that the study itself knows."""
         records, trained, end = self._history.all(), actors.trained, self._last_begun
         by_label = self._meter.seconds | {"Ray, by event": actors.events * actors.event_s}

@@ -213,10 +213,10 @@ def _walk_local(path: str, root: Location, depth: int) -> Iterator[str | Rejecte
         with os.scandir(path) as found:
             entries = sorted(found, key=lambda entry: entry.name)
     except OSError as error:
-        yield Rejected(_told(path, root), "unreadable_folder", error.strerror or "it cannot be read")
+        yield Rejected(_relative(path, root), "unreadable_folder", error.strerror or "it cannot be read")
         return
     for entry in entries:
-        place = _told(entry.path, root)
+        place = _relative(entry.path, root)
         if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
             if depth >= _MAX_DEPTH:
                 yield Rejected(place, "too_deep", f"it lies more than {_MAX_DEPTH} folders deep")
@@ -251,6 +251,6 @@ def _image_or_reason(name: str, place: str) -> str | Rejected:
     return Rejected(place, "not_an_image_name", "the name has no image suffix")
 
 
-def _told(path: str, root: Location) -> str:
+def _relative(path: str, root: Location) -> str:
     """A local path as the root was written, in valid UTF-8."""
     return printable(str(root) + path[len(root.path) :])

@@ -190,8 +190,8 @@ def _only(field: str, found: list[str], options: SourceOptions, header: list[str
         return found[0]
     if len({column_key(name) for name in found}) < len(found):
         raise no_column(options.root, f"has the column '{found[-1]}' more than once", header)
-    told = " or ".join(f"--column {shlex.quote(f'{field}={name}')}" for name in found)
-    raise no_column(options.root, f"has {len(found)} columns for '{field}': choose with {told}", header)
+    shown = " or ".join(f"--column {shlex.quote(f'{field}={name}')}" for name in found)
+    raise no_column(options.root, f"has {len(found)} columns for '{field}': choose with {shown}", header)
 
 
 def _choose_spread(chosen: dict[str, str], header: list[str], options: SourceOptions) -> tuple[str, ...]:

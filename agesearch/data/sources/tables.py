@@ -74,7 +74,7 @@ def open_text(where: Location) -> Iterator[io.TextIOWrapper]:
 def _encoding(where: Location, beginning: bytes) -> str:
     if beginning.startswith(_UTF16):
         return "utf-16"
-    kind = next((told for start, told in _NO_TEXT.items() if beginning.startswith(start)), None)
+    kind = next((name for start, name in _NO_TEXT.items() if beginning.startswith(start)), None)
     # One cell may hold one (it names no file, then); every other byte is one in UTF-16 without its mark.
     if kind is None and beginning.count(b"\0") * _LEAST_TEXT_A_NUL > len(beginning):
         kind = "a binary file, or text without a byte order mark: save it as UTF-8"
@@ -101,8 +101,8 @@ def delimiter_of(where: Location) -> str:
         return "\t"
     with open_text(where) as text:
         header = text.read(_SNIFFED_CHARACTERS).lstrip().splitlines()[:1] or [""]
-    told = _SEPARATOR_LINE.fullmatch(header[0].strip("\"'"))
-    return told[1] if told else max(",;\t|", key=lambda mark: (header[0].count(mark), mark == ","))
+    declared = _SEPARATOR_LINE.fullmatch(header[0].strip("\"'"))
+    return declared[1] if declared else max(",;\t|", key=lambda mark: (header[0].count(mark), mark == ","))
 
 
 def cell_rows(where: Location, *, delimiter: str = ",", quote: str | None = '"') -> Iterator[Cells]:
@@ -118,8 +118,8 @@ def cell_rows(where: Location, *, delimiter: str = ",", quote: str | None = '"')
         try:
             for cells in reader:
                 stripped = [cell.strip() for cell in cells]
-                told = reader.line_num == 1 and _SEPARATOR_LINE.fullmatch(delimiter.join(cells))
-                if any(stripped) and not told:
+                declared = reader.line_num == 1 and _SEPARATOR_LINE.fullmatch(delimiter.join(cells))
+                if any(stripped) and not declared:
                     yield reader.line_num, stripped
         except csv.Error as error:
             raise InputError(f"'{where}', line {reader.line_num}: {error}.") from error

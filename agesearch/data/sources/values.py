@@ -115,8 +115,8 @@ def parse_number(text: str, reason: str = "bad_number") -> float:
     if not found:
         raise BadLabel(reason, f"'{text.strip()[:40]}' is not a number")
     if len(found) > 1:
-        told = " or ".join(f"{value:.15g}" for value in found)
-        raise BadLabel(reason, f"'{text.strip()[:40]}' can be {told}: write it with a decimal point")
+        shown = " or ".join(f"{value:.15g}" for value in found)
+        raise BadLabel(reason, f"'{text.strip()[:40]}' can be {shown}: write it with a decimal point")
     return found[0]
 
 

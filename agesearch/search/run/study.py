@@ -37,6 +37,7 @@ from agesearch.search.run.trial_manager import TrialManager
 from agesearch.search.run.watchdog import STALL_MINUTES, Watchdog
 from agesearch.search.space.space import check_space
 from agesearch.search.store.events import EventListener, Outcome, StudyEnded, StudyStarted, unheard
+from agesearch.search.store.history import History
 from agesearch.search.store.records import (
     DATABASE,
     LATENCY_FILE,
@@ -91,7 +92,7 @@ class RunLimits:
 
     ``minutes`` counts from the start of the run, its preparation included. ``workers_per_trial`` processes
     train one student together; ``gpus_per_trial`` are a share of a GPU, or one for each worker.
-    ``stall_minutes`` without a finished epoch make a trial count as hung (see ``lives.Watchdog``).
+    ``stall_minutes`` without a finished epoch make a trial count as hung (see ``watchdog.Watchdog``).
     """
 
     minutes: float | None = None
@@ -199,13 +200,10 @@ def _run(
     deadline, watchdog = _deadline(limits.minutes, began), _watchdog(limits.stall_minutes)
     if limits.address is None:  # before minutes are spent on timing networks
         plan(cores(), 0, concurrency=limits.concurrency, workers=limits.workers_per_trial)
-    total = header.spec.trials
     history = open_history(folder, header.spec, on_event)
-    if history.finished >= total:
-        folder.write_trials(history.records)  # whatever has become of what others read
-        folder.write_front(history.front())
+    if history.finished >= header.spec.trials:
         heartbeat.outcome = Outcome.COMPLETE.value
-        return StudyResult(folder, Outcome.COMPLETE, history.records, history.front(), total)
+        return _nothing_left(folder, history, header.spec.trials)
     functions = functions or default_functions()
     with ExitStack() as stack:
         # A cluster is joined first, since its address may be wrong; a Ray of our own starts only when the
@@ -227,14 +225,7 @@ def _run(
         session = session or stack.enter_context(
             ray_session(dashboard=limits.dashboard, on_progress=on_event)
         )
-        slots = plan(
-            session.cpus,
-            session.gpus,
-            concurrency=limits.concurrency,
-            workers=limits.workers_per_trial,
-            gpus_per_trial=limits.gpus_per_trial,
-            trials=manager.total,
-        )
+        slots = _slots(session, limits, manager.total)
         check_shared(folder.root, "the study")
         inputs = functions.inputs(header, on_event).on_workers(slots.workers, slots.gpus_per_worker)
         keep_header(folder, header)
@@ -250,6 +241,25 @@ def _run(
         heartbeat.outcome = outcome.value
         on_event(StudyEnded(outcome))
     return StudyResult(folder, outcome, manager.records, manager.front, manager.total)
+
+
+def _nothing_left(folder: StudyFolder, history: History, total: int) -> StudyResult:
+    """The result of a study whose trials are all finished; its records are written anew for readers."""
+    folder.write_trials(history.records)
+    folder.write_front(history.front())
+    return StudyResult(folder, Outcome.COMPLETE, history.records, history.front(), total)
+
+
+def _slots(session: RaySession, limits: RunLimits, trials: int) -> Plan:
+    """How many trials run at once, and on what."""
+    return plan(
+        session.cpus,
+        session.gpus,
+        concurrency=limits.concurrency,
+        workers=limits.workers_per_trial,
+        gpus_per_trial=limits.gpus_per_trial,
+        trials=trials,
+    )
 
 
 def _close(manager: TrialManager, folder: StudyFolder) -> None:

@@ -59,10 +59,10 @@ def _trained(spec: TrainSpec, inputs: TrialInputs, out: Location, notes: list[st
         if over:  # by a thread that outlives its training: the process belongs to another trial now
             return
         epoch = int(metrics.get(EPOCH, epoch))
-        told = {NOTE: "; ".join(notes)} if notes else {}
+        noted = {NOTE: "; ".join(notes)} if notes else {}
         notes.clear()
         try:
-            tune.report({**metrics, **told, SECONDS: time.perf_counter() - started})
+            tune.report({**metrics, **noted, SECONDS: time.perf_counter() - started})
         except SystemExit:  # how Tune ends a function that is not to go on
             stopped = True
             raise
@@ -111,13 +111,13 @@ def _alone(out: Location) -> Iterator[None]:
 @contextlib.contextmanager
 def _notes() -> Iterator[list[str]]:
     """What the training warns of within the block."""
-    told: list[str] = []
+    noted: list[str] = []
     handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: told.append(record.getMessage())  # type: ignore[method-assign]
+    handler.emit = lambda record: noted.append(record.getMessage())  # type: ignore[method-assign]
     logger = logging.getLogger("agesearch")
     logger.addHandler(handler)
     try:
-        yield told
+        yield noted
     finally:
         logger.removeHandler(handler)
 

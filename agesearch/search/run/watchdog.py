@@ -1,4 +1,5 @@
-"""The lives of running trials: which have gone silent, and which may be taken up again after a death. Pure.
+"""The watchdog of running trials: which have gone silent, and which may be taken up again after a death.
+Pure.
 
 A process may die for reasons that are not its trial's: a killed worker, a node that goes down. What tells
 the two apart is progress. A trial whose process ends twice without a finished epoch between the two is taken

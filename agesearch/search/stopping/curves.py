@@ -35,8 +35,8 @@ class StudyCurves:
 
     def go_on(self, record: TrialRecord) -> None:
         """A trial is taken up again, from its last checkpoint."""
-        told = dict(enumerate(record.curve, start=1))
-        self._live[record.number] = epoch_errors(self._folder.trial_folder(record)) or told
+        known = dict(enumerate(record.curve, start=1))
+        self._live[record.number] = epoch_errors(self._folder.trial_folder(record)) or known
         self._curves.pop(record.number, None)
 
     def epochs(self, number: int) -> int:

@@ -56,18 +56,18 @@ def open_history(folder: StudyFolder, spec: StudySpec, on_event: EventListener) 
 
     Raises ``InputError`` where neither the database nor ``trials.parquet`` can be read.
     """
-    told, unreadable = _told(folder)
+    recorded, unreadable = _read_trials(folder)
     fault = _fault_of(folder.database)
-    if fault is None and not unreadable and not told:
+    if fault is None and not unreadable and not recorded:
         return History.open(folder.database, spec)
     if not fault and fault is not None:
         history = History.open(folder.database, spec)
-        merged = _merged(history.records, told)
+        merged = _merged(history.records, recorded)
         if merged == history.records:
             return history
         why = f"lacks trials that {TRIALS_FILE} has finished"
-    elif told:
-        merged, why = told, f"is damaged ({fault})" if fault else "is gone"
+    elif recorded:
+        merged, why = recorded, f"is damaged ({fault})" if fault else "is gone"
     else:
         what = f"is damaged ({fault})" if fault else "is gone"
         raise InputError(
@@ -148,7 +148,7 @@ def _is_unreadable(folder: StudyFolder) -> bool:
     return not (isinstance(document, dict) and needed <= document.keys())
 
 
-def _told(folder: StudyFolder) -> tuple[list[TrialRecord], str]:
+def _read_trials(folder: StudyFolder) -> tuple[list[TrialRecord], str]:
     """What ``trials.parquet`` says, and why it says nothing."""
     try:
         return folder.trials(), ""
@@ -172,10 +172,10 @@ def _fault_of(database: Path) -> str | None:
     return "" if found == "ok" else first_line(Exception(found))
 
 
-def _merged(known: Iterable[TrialRecord], told: Iterable[TrialRecord]) -> list[TrialRecord]:
+def _merged(known: Iterable[TrialRecord], recorded: Iterable[TrialRecord]) -> list[TrialRecord]:
     """The known trials, and from the others those they lack, begun or finished."""
     merged = {record.number: record for record in known}
-    for record in told:
+    for record in recorded:
         old = merged.get(record.number)
         if old is None or (record.state.ended and not old.state.ended):
             merged[record.number] = record

@@ -72,7 +72,7 @@ def tracked(
         on_event(event)
         for feed in feeds:
             feed.put(event)
-            for text in feed.told():
+            for text in feed.take_notes():
                 on_event(Note(text))
 
     try:
@@ -81,7 +81,7 @@ def tracked(
         end = time.monotonic() + _PATIENCE_S
         for feed in feeds:
             feed.finish(max(0.0, end - time.monotonic()))
-            for text in feed.told():
+            for text in feed.take_notes():
                 on_event(Note(text))
 
 
@@ -130,7 +130,7 @@ class Feed:
             except queue.Full:
                 self._missed += 1
 
-    def told(self) -> list[str]:
+    def take_notes(self) -> list[str]:
         """What there is to say about the tracker since the last time."""
         return [self._notes.popleft() for _ in range(len(self._notes))]
 

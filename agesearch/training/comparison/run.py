@@ -251,7 +251,7 @@ def _crop_notes(asked: _Asked, work: _Work) -> list[str]:
 
 
 def _record(asked: _Asked, work: _Work, failures: Mapping[str, str], seconds: float) -> MethodComparison:
-    told = {
+    by_method = {
         name: (method, [replace(run, failure=_failure(run, failures)) for run in runs])
         for name, (method, runs) in work.runs.items()
     }
@@ -260,7 +260,7 @@ def _record(asked: _Asked, work: _Work, failures: Mapping[str, str], seconds: fl
         description=asked.methods.description,
         student=student,
         reference=asked.methods.reference.name,
-        methods=tuple(method_records(told, str(asked.split))),
+        methods=tuple(method_records(by_method, str(asked.split))),
         teachers=tuple(_teacher_record(made, str(asked.split)) for made in work.teachers.values()),
         seeds=tuple(student.seed + number for number in range(asked.seeds)),
         dataset=asked.written,

@@ -210,8 +210,8 @@ def _kind_notes(data: Sequence[_Data]) -> list[str]:
     kinds = {item.name: item.manifest.label_kind for item in data}
     if len(set(kinds.values())) == 1:
         return []
-    told = ", ".join(f"'{name}' {kind}" for name, kind in kinds.items())
-    return [f"The label kinds differ ({told}): figures compare within a column, not across columns."]
+    shown = ", ".join(f"'{name}' {kind}" for name, kind in kinds.items())
+    return [f"The label kinds differ ({shown}): figures compare within a column, not across columns."]
 
 
 def _tests(data: Sequence[_Data]) -> dict[str, Test]:
