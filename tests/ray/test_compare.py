@@ -99,7 +99,7 @@ def test_other_faces_are_refused_in_the_same_folder(
     compared: tuple[Path, str, MethodComparison], tmp_path: Path
 ) -> None:
     out, path, _ = compared
-    with pytest.raises(ConflictError, match="holds a comparison with other settings, model or data"):
+    with pytest.raises(ConflictError, match="holds a comparison with other settings or data"):
         compare(load_methods([path]), with_ages(tmp_path / "others", start=40), str(out))
 
 
