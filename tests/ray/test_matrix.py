@@ -1,5 +1,6 @@
 """The cross-dataset matrix: one model a dataset tested on all, given models, and the command."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from agesearch.models.identity import read_model_manifest
 from agesearch.specs import AugmentSpec, ModelSpec, OptimSpec, TrainSpec
 from agesearch.storage import Location
 from agesearch.training.protocols import jobs as jobs_module
-from agesearch.training.protocols.matrix import Matrix, train_matrix
+from agesearch.training.protocols.matrix import MODELS, Matrix, train_matrix
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 
@@ -47,9 +48,12 @@ def test_each_model_is_tested_on_every_dataset(trained: tuple[Path, Matrix], pai
         for cell in sum(cells, [])
     )
     assert cells[0][0] != cells[1][0]
-    assert [read_model_manifest(row.model).data_digest for row in record.rows] == ["one40", "two40"]
-    assert [read_model_manifest(row.model).trained_on[0].data for row in record.rows] == ["one", "two"]
-    assert Matrix.model_validate_json((out / "result.json").read_text()) == record
+    manifests = [read_model_manifest(str(out / MODELS / row.model)) for row in record.rows]
+    assert [manifest.data_digest for manifest in manifests] == ["one40", "two40"]
+    assert [manifest.trained_on[0].data for manifest in manifests] == ["one", "two"]
+    written = json.loads((out / "result.json").read_text())
+    assert written == json.loads(record.model_dump_json())
+    assert Matrix.model_validate(written).rows == record.rows
 
 
 def test_a_second_run_trains_nothing(
@@ -65,7 +69,7 @@ def test_a_second_run_trains_nothing(
 def test_given_models_are_tested_as_they_are(
     trained: tuple[Path, Matrix], pair: list[str], tmp_path: Path
 ) -> None:
-    models = [row.model for row in trained[1].rows]
+    models = [str(trained[0] / MODELS / row.model) for row in trained[1].rows]
     record = train_matrix(pair, str(tmp_path / "given"), models=models)
     assert record.values() == trained[1].values()
     assert [row.trained_on for row in record.rows] == ["one", "two"]

@@ -13,6 +13,7 @@ from search_helpers import ARCHS, tiny_spec
 from sqlalchemy.exc import OperationalError
 
 from agesearch.errors import StorageFullError
+from agesearch.models.architectures import Network
 from agesearch.search.run import searcher as module
 from agesearch.search.run.driver import Stopping, Urgency
 from agesearch.search.run.reports import COMPLETED, CUT, OUTCOME, REASON
@@ -34,7 +35,7 @@ class Run:
         self.stopping, self.now = Stopping(), 0.0
         spec = tiny_spec()
         self.history = History.open(self.folder.database, spec)
-        latencies: dict[tuple[str, int], float | str] = {(arch, 96): 1.0 for arch in ARCHS}
+        latencies: dict[Network, float | str] = {Network(arch, 96): 1.0 for arch in ARCHS}
         self.manager = TrialManager(
             self.folder, self.history, spec, latencies=latencies, on_event=self.events.append
         )

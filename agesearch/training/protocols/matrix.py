@@ -60,7 +60,8 @@ class MatrixDataset(Spec):
 
 
 class MatrixRow(Spec):
-    """A model: the dataset it was trained on, its folder, and its scores on each test, or why it has none.
+    """A model: the dataset it was trained on, the name of its folder (which lies in the matrix's ``models/``
+    where it was trained here), and its scores on each test, or why it has none.
 
     ``tests`` is by the name of a column.
     """
