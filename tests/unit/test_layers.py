@@ -10,6 +10,7 @@ import graphlib
 import subprocess
 import sys
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,7 @@ MOST_FILES = 14
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem != "__init__")
 
 
+@cache
 def _imports(path: Path) -> list[str]:
     """The dotted names that a file imports, at its top or inside a function."""
     names: list[str] = []
@@ -96,6 +98,7 @@ def _module(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+@cache
 def _graph() -> dict[str, set[str]]:
     """Each module and the modules of the package that it imports."""
     modules = {_module(path): path for path in FILES}
