@@ -15,13 +15,10 @@ from agesearch.deploy.registry import Version, verify
 from agesearch.errors import AgeSearchError, InputError, first_line
 from agesearch.measure.evaluate import Evaluation, evaluate
 from agesearch.measure.protocols import protocol_named
-from agesearch.measure.speed import Setting, TimedModel, side_by_side
+from agesearch.measure.speed import Setting, TimedModel, beyond_noise, side_by_side
 from agesearch.metrics import MAE_YEARS
 from agesearch.progress import Listener, silent
 from agesearch.storage import Location
-
-#: A latency that differs by less than this share is the same: the next run may turn it round.
-_NOISE = 0.05
 
 #: The splits in the order of what they prove: no decision of a search has seen the test split.
 _SPLITS = (Split.TEST, Split.VAL)
@@ -48,7 +45,8 @@ class Error:
 @dataclass(frozen=True)
 class VersionComparison:
     """A version beside an older one. ``error`` is None where nothing could be compared, which ``why`` says;
-    latencies are medians in ms of one face on one thread, sizes bytes of the network as it is served.
+    latencies are medians in ms of one face on one thread, with the 95th percentiles of their calls, sizes
+    bytes of the network as it is served.
     """
 
     old: str
@@ -56,14 +54,14 @@ class VersionComparison:
     error: Error | None
     why: str
     latency_ms: tuple[float, float]
+    latency_ms_p95: tuple[float, float]
     size_bytes: tuple[int | None, int | None]
     judgement: Judgement = field(init=False)
     speed: Judgement = field(init=False)
 
     def __post_init__(self) -> None:
-        old, new = self.latency_ms
         object.__setattr__(self, "judgement", _of_error(self.error))
-        object.__setattr__(self, "speed", _by_noise(new / old - 1.0))
+        object.__setattr__(self, "speed", _of_speed(self.latency_ms, self.latency_ms_p95))
 
     def as_json(self) -> dict[str, Any]:
         """The comparison as one JSON object."""
@@ -89,10 +87,16 @@ def compare_versions(
     for version in (old, new):
         verify(version.folder)
     models = [TimedModel(each.label, each.onnx, *_network(each)) for each in (old, new)]
-    times = [row.latency_ms_p50 for row in side_by_side(models, [Setting()], on_progress=on_progress)]
+    first, second = side_by_side(models, [Setting()], on_progress=on_progress)
     error, why = _error(old, new, dataset, on_progress)
     return VersionComparison(
-        old.label, new.label, error, why, (times[0], times[1]), (old.size_bytes, new.size_bytes)
+        old.label,
+        new.label,
+        error,
+        why,
+        (first.latency_ms_p50, second.latency_ms_p50),
+        (first.latency_ms_p95, second.latency_ms_p95),
+        (old.size_bytes, new.size_bytes),
     )
 
 
@@ -147,7 +151,8 @@ def _of_error(error: Error | None) -> Judgement:
     return "worse" if error.low > 0.0 else "better"
 
 
-def _by_noise(change: float) -> Judgement:
-    if abs(change) < _NOISE:
+def _of_speed(medians: tuple[float, float], slowest: tuple[float, float]) -> Judgement:
+    (old, new), (old_p95, new_p95) = medians, slowest
+    if not beyond_noise((old, old_p95), (new, new_p95)):
         return "the same within noise"
-    return "worse" if change > 0.0 else "better"
+    return "worse" if new > old else "better"

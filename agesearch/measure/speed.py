@@ -73,6 +73,10 @@ class SpeedRow(Spec):
     versions: dict[str, str]
 
 
+#: A difference below this share of a latency is noise, however steady the calls were.
+_STEADY = 0.05
+
+
 @dataclass(frozen=True)
 class Setting:
     """How a model is called while it is timed."""
@@ -133,6 +137,14 @@ def measure_onnx(
     _warm(call)
     seconds = [_timed(call) for _ in range(_affordable(call, setting, calls))]
     return _row(model, arch, input_size, setting, seconds)
+
+
+def beyond_noise(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    """Whether two timings, each (median, 95th percentile) in ms, differ by more than noise: the slower median
+    lies beyond what 95 % of the single calls of the faster took, and beyond a twentieth of its median.
+    """
+    (fast, spread), (slow, _) = sorted((one, other))
+    return slow > max(spread, fast * (1.0 + _STEADY))
 
 
 def side_by_side(

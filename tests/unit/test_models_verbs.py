@@ -180,7 +180,7 @@ def test_versions_are_compared_by_their_references(run: Callable[..., Any], hous
 
 def _compared(low: float, high: float, latency: float) -> VersionComparison:
     error = Error("test", 10, 5.0, 5.0, float(np.mean([low, high])), low, high)
-    return VersionComparison("a:0001", "a:0002", error, "", (1.0, latency), (1, 1))
+    return VersionComparison("a:0001", "a:0002", error, "", (1.0, latency), (1.04, latency), (1, 1))
 
 
 @pytest.mark.parametrize(

@@ -129,3 +129,12 @@ def test_the_percentiles_are_those_of_single_calls(clock: Clock) -> None:
     assert row.latency_ms_p50 == pytest.approx(50.5)  # of 1, 2 ... 100 ms
     assert row.latency_ms_p95 == pytest.approx(95.05)
     assert row.images_per_s == pytest.approx(1000 / 50.5, abs=0.01)
+
+
+def test_a_difference_is_noise_within_the_faster_runs_calls_or_a_twentieth() -> None:
+    beyond = speed.beyond_noise
+    assert not beyond((0.120, 0.124), (0.126, 0.130)), "a twentieth of the faster median is noise"
+    assert not beyond((0.120, 0.150), (0.140, 0.141)), "so are the calls of the faster run"
+    assert beyond((0.120, 0.124), (0.127, 0.130))
+    assert beyond((0.127, 0.130), (0.120, 0.124)), "in either order"
+    assert not beyond((1.0, 1.0), (1.0, 1.0))

@@ -18,14 +18,11 @@ from functools import cached_property
 from shlex import quote
 
 from agesearch.errors import InputError
-from agesearch.measure.speed import SpeedRow
+from agesearch.measure.speed import SpeedRow, beyond_noise
 from agesearch.search.front.measurements import TEACHER, read_speed
 from agesearch.search.run.latencies import StudyTimings
 from agesearch.search.space.space import network_of
 from agesearch.search.store.records import State, StudyFolder, TrialRecord, front_of, knee_of
-
-#: A difference below this share of the latency is noise, however steady the calls were.
-_NOISE = 0.05
 
 #: So many trials are named one by one.
 _LISTED = 4
@@ -136,9 +133,6 @@ class StudyLatencies:
     def different(self) -> list[tuple[TrialRecord, float, float]]:
         """Trials of the front whose two timings differ by more than noise: the trial, its side-by-side ms and
         the search's.
-
-        Noise: the slower median lies within what 95 % of the single calls of the faster run took, or within
-        a twentieth of its median.
         """
         kept, spec = StudyTimings(self.study), self.study.header().spec
         before = {trial.number: trial for trial in self.searched}
@@ -148,9 +142,8 @@ class StudyLatencies:
             if ms is None:
                 continue
             searched = kept.known(network_of(spec, trial.params)) if trial.params else None
-            steady = searched.latency_ms_p95 if searched else ms
-            fast, spread = min((row.latency_ms_p50, row.latency_ms_p95), (ms, steady))
-            if max(row.latency_ms_p50, ms) > max(spread, fast * (1 + _NOISE)):
+            slowest = searched.latency_ms_p95 if searched else ms
+            if beyond_noise((row.latency_ms_p50, row.latency_ms_p95), (ms, slowest)):
                 found.append((trial, row.latency_ms_p50, ms))
         return found
 

@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from agesearch.errors import InputError, unknown_name
 from agesearch.machine import cores
@@ -70,6 +72,11 @@ def order_source(place: Location | None) -> StudyInput | None:
     return StudyInput(path=str(place), content_digest=order_digest(place))
 
 
+def _place(named: Any) -> Location | None:
+    """Where a teacher lies that is named by its place; None where it is described, or there is none."""
+    return Location.of(named) if isinstance(named, str | os.PathLike | Location) and str(named) else None
+
+
 def chosen_teachers(
     spec: StudySpec, folder: StudyFolder, age: str | Location | None, order: str | Location | None
 ) -> Teachers:
@@ -84,8 +91,7 @@ def chosen_teachers(
             untrained.append((name, planned))
             places[name] = folder.root / TEACHERS_FOLDER / name
         else:
-            wanted = given or planned
-            places[name] = Location.of(wanted) if isinstance(wanted, str | Location) else None
+            places[name] = _place(given) or _place(planned)
     check_stages(spec)
     _check_starts(spec, [planned for _, planned in untrained])
     trained_here = {name for name, _ in untrained}
