@@ -48,7 +48,7 @@ def waiting(on_progress: Listener, stage: str) -> Iterator[Callable[[], None]]:
     on_progress(Progress(stage, 0))
     with ExitStack() as stack:
         stack.callback(lambda: on_progress(Progress(stage, 1, 1, note=note())))
-        stack.enter_context(_heartbeat(lambda: on_progress(Progress(stage, 0, note=note()))))
+        stack.enter_context(spoken_every(_HEARTBEAT_S, lambda: on_progress(Progress(stage, 0, note=note()))))
         yield stack.close
 
 
@@ -65,19 +65,20 @@ def repeated(on_progress: Listener) -> Iterator[Listener]:
         for update in last:
             on_progress(update)
 
-    with _heartbeat(again):
+    with spoken_every(_HEARTBEAT_S, again):
         yield listen
 
 
 @contextmanager
-def _heartbeat(beat: Callable[[], None]) -> Iterator[None]:
+def spoken_every(seconds: float, speak: Callable[[], None]) -> Iterator[None]:
+    """Calls ``speak`` so often, in a thread of its own, until the block ends."""
     over = threading.Event()
 
     def run() -> None:
-        while not over.wait(_HEARTBEAT_S):
-            beat()
+        while not over.wait(seconds):
+            speak()
 
-    thread = threading.Thread(target=run, name="heartbeat", daemon=True)
+    thread = threading.Thread(target=run, name="progress", daemon=True)
     thread.start()
     try:
         yield

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColu
 from rich.progress import Progress as RichProgress
 
 from agesearch.cli.tables import PIPE_WIDTH, harmless, table
-from agesearch.progress import Listener, Progress
+from agesearch.progress import Listener, Progress, spoken_every
 
 __all__ = [
     "AddressOption",
@@ -113,24 +112,6 @@ def _bars() -> Iterator[Listener]:
             )
 
         yield listen
-
-
-@contextmanager
-def spoken_every(seconds: float, speak: Callable[[], None]) -> Iterator[None]:
-    """Calls ``speak`` so often, in a thread of its own, until the block ends."""
-    over = threading.Event()
-
-    def run() -> None:
-        while not over.wait(seconds):
-            speak()
-
-    thread = threading.Thread(target=run, name="progress lines", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
 
 
 def patience(quiet_s: float) -> float:

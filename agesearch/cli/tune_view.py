@@ -11,9 +11,9 @@ from typing import Self
 
 from rich.live import Live
 
-from agesearch.cli.common import err, patience, say, shown_progress, spoken_every
+from agesearch.cli.common import err, patience, say, shown_progress
 from agesearch.cli.study_screen import Screen, cell, headline, trial_line
-from agesearch.progress import Listener, Progress
+from agesearch.progress import Listener, Progress, spoken_every
 from agesearch.search.store.events import (
     EventListener,
     Note,
