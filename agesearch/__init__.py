@@ -19,6 +19,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from agesearch.provenance import VERSION
+
 if TYPE_CHECKING:
     from agesearch.api.evaluate import EvaluationResult as EvaluationResult
     from agesearch.api.evaluate import evaluate as evaluate
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
     from agesearch.progress import Progress as Progress
     from agesearch.serving.client import Client as Client
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
     "AgeSearchError",

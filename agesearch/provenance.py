@@ -12,6 +12,9 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+#: The version of this package, as ``pyproject.toml`` has it.
+VERSION = "0.1.0"
+
 
 def now() -> str:
     """The time as records keep it: UTC, ISO 8601, to the second."""

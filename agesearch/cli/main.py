@@ -10,7 +10,6 @@ import typer
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from agesearch import __version__
 from agesearch.cli import (
     annotate,
     bench,
@@ -40,6 +39,7 @@ from agesearch.cli.common import err, harmless, say
 from agesearch.cli.quiet import EXIT_INTERRUPTED, leave_at_once, quietly
 from agesearch.cli.stopping import interruptible
 from agesearch.errors import AgeSearchError, first_line
+from agesearch.provenance import VERSION
 from agesearch.session import set_environment
 
 _ORDER = [
@@ -124,7 +124,7 @@ for _verb in (
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"agesearch {__version__}")
+        print(f"agesearch {VERSION}")
         raise typer.Exit
 
 

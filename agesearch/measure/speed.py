@@ -28,11 +28,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from agesearch import __version__
 from agesearch.errors import AgeSearchError, InputError
 from agesearch.machine import cores
 from agesearch.models.architectures import Network
 from agesearch.progress import Listener, Progress, silent
+from agesearch.provenance import VERSION
 from agesearch.specs import ModelSpec, Spec, digest_of, parse_spec
 from agesearch.storage import Location
 
@@ -230,7 +230,7 @@ class LatencyTable:
             "threads": self._setting.threads,
             "calls": self._calls,
             "hardware": hardware_name(),
-            "versions": {**runtime_versions(), "onnx": version("onnx"), "agesearch": __version__},
+            "versions": {**runtime_versions(), "onnx": version("onnx"), "agesearch": VERSION},
         }
 
     def _read(self, name: str) -> SpeedRow | None:

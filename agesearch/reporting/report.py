@@ -13,11 +13,10 @@ from typing import Any
 
 import yaml
 
-from agesearch import __version__
 from agesearch.errors import command
 from agesearch.measure.intervals import basis
 from agesearch.measure.speed import SpeedRow
-from agesearch.provenance import name_of, now, without_places
+from agesearch.provenance import VERSION, name_of, now, without_places
 from agesearch.reporting import tables
 from agesearch.reporting.figures import curves_figure, front_figure
 from agesearch.reporting.findings import Findings, read_findings
@@ -138,7 +137,7 @@ def _faces(findings: Findings, faces_from: Sequence[str] | None) -> list[tuple[s
 def _facts(findings: Findings) -> list[tuple[str, str]]:
     """Where everything comes from: name and value."""
     header, measured = findings.header, findings.measured.summary
-    versions = header.versions | measured.versions | {"agesearch": __version__}
+    versions = header.versions | measured.versions | {"agesearch": VERSION}
     more = []
     if header.order_teacher is not None:
         place = _near(header.order_teacher.path)

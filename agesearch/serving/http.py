@@ -21,7 +21,7 @@ from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 
-from agesearch import __version__
+from agesearch.provenance import VERSION
 from agesearch.serving.auth import TokenCheck
 from agesearch.serving.images import ImageLimits, read_image_bytes
 from agesearch.serving.schema import ErrorAnswer, Health, Prediction, Refusal
@@ -85,7 +85,7 @@ def create_app(service: AgeService, token: TokenCheck, limits: ImageLimits) -> F
 
     app = FastAPI(
         title="agesearch",
-        version=__version__,
+        version=VERSION,
         summary="Estimates the age of each face in an image.",
         lifespan=lifespan,
         # FastAPI's own pages load their scripts from the web, so they stay blank on a machine without it.

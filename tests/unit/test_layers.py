@@ -101,7 +101,7 @@ def _module(path: Path) -> str:
 @cache
 def _graph() -> dict[str, set[str]]:
     """Each module and the modules of the package that it imports."""
-    modules = {_module(path): path for path in FILES}
+    modules = {_module(path): path for path in [*FILES, PACKAGE / "__init__.py"]}
     graph: dict[str, set[str]] = {}
     for module, path in modules.items():
         names = {name if name in modules else name.rpartition(".")[0] for name in _imports(path)}
