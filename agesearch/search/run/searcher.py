@@ -1,7 +1,7 @@
 """[ray] The study's searcher on Ray Tune: Tune asks it for trials and tells it how they end; the
 ``TrialManager`` decides.
 
-Why our own and not ``OptunaSearch``: see ``agesearch.search.store.history``. Concurrency is held here and not
+Why our own and not ``OptunaSearch``: see ``agesearch.search.run.suggester``. Concurrency is held here and not
 by Tune's ``ConcurrencyLimiter``, whose slot is lost when an actor fails to reset; a trial that Tune gives up
 is found at the end of each of Tune's steps, by whichever way it was lost.
 """

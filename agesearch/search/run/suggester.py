@@ -9,21 +9,23 @@ training. The history below knows no sampler, the sampler no history.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 from agesearch.search.sampler.ehvi import Fit, Proposal
 from agesearch.search.sampler.sampler import StudySampler
 from agesearch.search.sampler.window import TrialWindow
-from agesearch.search.space.conditions import has_all
+from agesearch.search.space.conditions import has_all, setting
 from agesearch.search.space.limits import Fitting
-from agesearch.search.space.space import Params, configuration_key, trial_spec
+from agesearch.search.space.space import ARCH, Params, configuration_key
 from agesearch.search.store.history import History
 from agesearch.search.store.records import INHERITED, State, TrialRecord
-from agesearch.specs import StudySpec, TrainSpec
+from agesearch.specs import StudySpec
 
 #: Attribute of the study that holds what the model of the errors was last fitted to.
 FIT = "fit"
+
+_INHERIT = "model.inherit"
 
 
 class Suggester:
@@ -93,21 +95,19 @@ class Suggester:
         return (*configuration_key(params), self._parent(params)) in self._tried
 
     def _parent(self, params: Params) -> int | None:
-        parent = parent_of(trial_spec(self._spec, params), self._history.all())
-        return None if parent is None else parent.number
+        """The trial whose weights a new one starts from: the COMPLETE one of its architecture with the
+        smallest error, the first of several. None where it asks for none, or there is none.
 
-
-def parent_of(spec: TrainSpec, records: Iterable[TrialRecord]) -> TrialRecord | None:
-    """The trial whose weights a new one starts from; None where its spec asks for none, or there is none.
-
-    The COMPLETE one of the same architecture with the smallest error, the first of several.
-    """
-    if spec.model.inherit == "none":
-        return None
-    alike = [
-        record for record in records if record.state is State.COMPLETE and record.arch == spec.model.arch
-    ]
-    return min(alike, key=lambda record: (_error(record), record.number), default=None)
+        Asked of each candidate: only the two fields that decide are looked up, no spec is made.
+        """
+        if setting(self._spec, params, _INHERIT) == "none":
+            return None
+        arch = setting(self._spec, params, ARCH)
+        alike = [
+            record for record in self._history.all() if record.state is State.COMPLETE and record.arch == arch
+        ]
+        best = min(alike, key=lambda record: (_error(record), record.number), default=None)
+        return None if best is None else best.number
 
 
 def _error(record: TrialRecord) -> float:

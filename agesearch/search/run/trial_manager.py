@@ -202,9 +202,10 @@ class TrialManager:
         the trial ends or waits with it. If so, whoever runs the trial stops it and calls ``ended``.
         """
         report, record = Report.of(raw), self._history.record(number)
+        epochs = self.spec_of(record).optim.epochs if report.is_epoch else 0
         self._hear(number, report)
-        self._show(record, report)
-        verdict = self._verdict(record, report)
+        self._show(record, report, epochs)
+        verdict = self._verdict(record, report, epochs)
         if verdict is not None:
             self._verdicts[number] = verdict
         return verdict is not None
@@ -217,16 +218,15 @@ class TrialManager:
             if report.error is not None:
                 self._curves.hear(number, report.epoch, report.error)
 
-    def _show(self, record: TrialRecord, report: Report) -> None:
+    def _show(self, record: TrialRecord, report: Report, epochs: int) -> None:
         """Tell watchers of an epoch, and of what its training warned of."""
         if report.note:
             self._on_event(Note(f"{record.title}: {report.note}"))
         if report.is_epoch:
-            epochs = self.spec_of(record).optim.epochs
             error = report.metrics.get(VAL_MAE_YEARS)
             self._on_event(TrialProgress(record.number, report.epoch, epochs, error, report.metrics))
 
-    def _verdict(self, record: TrialRecord, report: Report) -> Verdict | None:
+    def _verdict(self, record: TrialRecord, report: Report, epochs: int) -> Verdict | None:
         """Why a trial does not train on after this epoch: it has no error in years, the time is up, the rungs
         say so, or the study is to stop. None where it does.
         """
@@ -234,7 +234,7 @@ class TrialManager:
             return None
         if report.fault:
             return Verdict(State.FAIL, f"{report.fault} after epoch {report.epoch}")
-        has_more = report.epoch < self.spec_of(record).optim.epochs
+        has_more = report.epoch < epochs
         if self.stop_reason is not None and has_more:
             return Verdict(State.PRUNED, f"{self.stop_reason} after epoch {report.epoch}")
         decision = self._at_rung(record)
