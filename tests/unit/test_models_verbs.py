@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -67,6 +68,15 @@ def run(house: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callabl
         return CliRunner().invoke(app, list(words), catch_exceptions=True)
 
     return run
+
+
+@pytest.fixture(scope="module")
+def two_versions(house: Path) -> Path:
+    """A registry with the right model as version 0001 and the wrong one as 0002."""
+    for model in ("right", "wrong"):
+        words = ["publish", str(house / model), "--name", "ages", "--data", str(house / "faces")]
+        CliRunner().invoke(app, [*words, "--registry", str(house / "versions")], catch_exceptions=False)
+    return house / "versions"
 
 
 def publish(run: Callable[..., Any], house: Path, model: str, *more: str) -> Any:
@@ -149,10 +159,9 @@ def test_a_word_is_an_alias(alias: str) -> None:
 
 
 def test_the_versions_show_error_latency_and_size_on_any_terminal(
-    run: Callable[..., Any], house: Path, monkeypatch: pytest.MonkeyPatch
+    run: Callable[..., Any], two_versions: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publish(run, house, "right")
-    publish(run, house, "wrong")
+    shutil.copytree(two_versions, "my registry")
     for width in (60, 80, 120):
         screen = Console(file=StringIO(), width=width)
         monkeypatch.setattr(models_verbs, "out", screen)
@@ -167,11 +176,13 @@ def test_the_versions_show_error_latency_and_size_on_any_terminal(
     assert json.loads(run("models", "ages", "--json").stdout)["versions"][1]["size_bytes"] > 100_000
 
 
-def test_versions_are_compared_by_their_references(run: Callable[..., Any], house: Path) -> None:
-    publish(run, house, "wrong", "--alias", "old")
-    publish(run, house, "right")
-    told = run("models", "compare", "ages@old", "ages", "--data", str(house / "faces")).output
-    assert "ages:0002 beside ages:0001" in told
+def test_versions_are_compared_by_their_references(
+    run: Callable[..., Any], house: Path, two_versions: Path
+) -> None:
+    shutil.copytree(two_versions, "my registry")
+    run("models", "move", "ages", "best", "1")
+    told = run("models", "compare", "ages", "ages@best", "--data", str(house / "faces")).output
+    assert "ages:0001 beside ages:0002" in told
     assert "24 test faces: better" in told
     without = run("models", "compare", "ages:1", "ages:2").output
     assert "not compared: no dataset is given" in without
