@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from agesearch.measure.corruptions import CLEAN, REPORT_CORRUPTIONS, REPORT_SEVERITIES, RobustnessRow
-from agesearch.measure.speed import SpeedRow
+from agesearch.measure.speed.rows import SpeedRow
 from agesearch.models.manifest import MANIFEST, ModelManifest
 from agesearch.search.front.latencies import picked
 from agesearch.search.front.measurements import (

@@ -4,7 +4,7 @@ slower, and errors that follow from the learning rate.
 
 from __future__ import annotations
 
-from agesearch.measure.speed import SpeedRow
+from agesearch.measure.speed.rows import SpeedRow
 from agesearch.specs import TrainSpec
 
 

@@ -15,7 +15,8 @@ from agesearch.deploy.registry import Version, verify
 from agesearch.errors import AgeSearchError, InputError, first_line
 from agesearch.measure.evaluate import Evaluation, evaluate
 from agesearch.measure.protocols import protocol_named
-from agesearch.measure.speed import Setting, TimedModel, beyond_noise, side_by_side
+from agesearch.measure.speed.rows import Setting, beyond_noise
+from agesearch.measure.speed.timing import TimedModel, side_by_side
 from agesearch.metrics import MAE_YEARS
 from agesearch.progress import Listener, silent
 from agesearch.storage import Location

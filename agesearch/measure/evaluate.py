@@ -19,7 +19,7 @@ from agesearch.measure.leakage import leak_notes
 from agesearch.measure.predictions import Indices, Labels, Picker, Predictions, predict_faces, read_labels
 from agesearch.measure.protocols import Protocol
 from agesearch.measure.scores import Difference, KindScores, differences, scored
-from agesearch.measure.speed import hardware_name
+from agesearch.measure.speed.hardware import hardware_name
 from agesearch.models.foreign.document import is_teacher_file
 from agesearch.models.identity import model_digest, read_model_manifest
 from agesearch.models.manifest import ModelManifest, library_versions

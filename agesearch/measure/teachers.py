@@ -12,7 +12,8 @@ from agesearch.measure.accuracy import AgeBin, accuracy_by_decade, errors, withi
 from agesearch.measure.intervals import Estimate, estimate
 from agesearch.measure.leakage import leak_notes
 from agesearch.measure.predictions import predict_faces, read_labels
-from agesearch.measure.speed import Setting, SpeedRow, measure_onnx
+from agesearch.measure.speed.rows import Setting, SpeedRow
+from agesearch.measure.speed.timing import measure_onnx
 from agesearch.models.foreign.document import OnnxTeacher, is_teacher_file, members_of, read_teacher_file
 from agesearch.models.foreign.network import parameters_of, read_onnx
 from agesearch.models.identity import crop_notes, model_digest, read_model_manifest

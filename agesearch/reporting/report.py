@@ -15,7 +15,7 @@ import yaml
 
 from agesearch.errors import command
 from agesearch.measure.intervals import basis
-from agesearch.measure.speed import SpeedRow
+from agesearch.measure.speed.rows import SpeedRow
 from agesearch.provenance import VERSION, name_of, now, without_places
 from agesearch.reporting import tables
 from agesearch.reporting.figures import curves_figure, front_figure

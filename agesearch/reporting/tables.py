@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from agesearch.measure.accuracy import AgeBin
 from agesearch.measure.corruptions import CLEAN, RobustnessRow
 from agesearch.measure.intervals import Estimate
-from agesearch.measure.speed import SpeedRow
+from agesearch.measure.speed.rows import SpeedRow
 from agesearch.search.front.measurements import MeasuredPredictions
 from agesearch.search.store.records import State, TrialRecord, title_of
 from agesearch.search.view.progress import reason_group

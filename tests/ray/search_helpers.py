@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from agesearch.bench.pretended import pretended_error, pretended_speed
 from agesearch.data.dataset.records import MANIFEST, SCHEMA, SHARDS, Manifest
-from agesearch.measure.speed import SpeedRow
+from agesearch.measure.speed.rows import SpeedRow
 from agesearch.models.manifest import WEIGHTS, ModelManifest
 from agesearch.progress import Listener
 from agesearch.search.run.setup import SetupFunctions

@@ -25,7 +25,7 @@ from agesearch.measure.evaluate import evaluate
 from agesearch.measure.labelled_faces import labelled_faces, median_age
 from agesearch.measure.protocols import protocol_named
 from agesearch.measure.robustness import CorruptionLevel, robustness, score
-from agesearch.measure.speed import LatencyTable
+from agesearch.measure.speed.latency_table import LatencyTable
 from agesearch.measure.teachers import teacher_accuracy
 from agesearch.metrics import MAE_YEARS
 from agesearch.models.folder import write_model

@@ -10,7 +10,7 @@ from search_helpers import fake_latency
 from training_faces import SPEC, write_faces
 
 from agesearch.errors import InputError
-from agesearch.measure.speed import SpeedRow
+from agesearch.measure.speed.rows import SpeedRow
 from agesearch.models.identity import model_digest, read_model_manifest
 from agesearch.models.manifest import MANIFEST, WEIGHTS
 from agesearch.models.order_net import order_digest

@@ -17,7 +17,8 @@ from onnx import TensorProto, helper
 from agesearch.ages import age_spread, expected_age
 from agesearch.deploy.evidence import teacher_licences
 from agesearch.errors import AgeSearchError, InputError
-from agesearch.measure.speed import Setting, TimedModel, side_by_side
+from agesearch.measure.speed.rows import Setting
+from agesearch.measure.speed.timing import TimedModel, side_by_side
 from agesearch.models.folder import write_model
 from agesearch.models.foreign.document import OnnxTeacher, is_teacher_file, read_teacher_file
 from agesearch.models.foreign.network import central

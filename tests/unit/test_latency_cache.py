@@ -9,8 +9,8 @@ import pytest
 from test_speed_rows import tiny_onnx
 
 from agesearch.errors import InputError
-from agesearch.measure import speed
-from agesearch.measure.speed import LatencyTable, machine_cache
+from agesearch.measure.speed import latency_table
+from agesearch.measure.speed.latency_table import LatencyTable, machine_cache
 from agesearch.models.architectures import Network
 from agesearch.specs import ModelSpec
 from agesearch.storage import Location
@@ -27,7 +27,7 @@ def exported(monkeypatch: pytest.MonkeyPatch) -> list[Network]:
         found.append(Network.of(model))
         return tiny_onnx()
 
-    monkeypatch.setattr(speed, "untrained_onnx", untrained)
+    monkeypatch.setattr(latency_table, "untrained_onnx", untrained)
     return found
 
 
@@ -43,10 +43,10 @@ def test_latency_is_measured_once_and_cached_across_tables(
     assert exported == [Network("tiny", 32)]
     assert len(cache.children()) == 1
 
-    monkeypatch.setattr(speed, "hardware_name", lambda: "another machine")
+    monkeypatch.setattr(latency_table, "hardware_name", lambda: "another machine")
     LatencyTable(cache).latency(TINY)
     assert len(exported) == 2
-    monkeypatch.setattr(speed, "_PROTOCOL", -1)  # what an earlier version has timed is not read
+    monkeypatch.setattr(latency_table, "_PROTOCOL", -1)  # what an earlier version has timed is not read
     LatencyTable(cache).latency(TINY)
     assert len(exported) == 3
 

@@ -15,7 +15,7 @@ from agesearch.cli import front as front_command
 from agesearch.deploy import evidence
 from agesearch.deploy.card import render_card
 from agesearch.deploy.evidence import Evidence, is_measured
-from agesearch.measure.speed import SpeedRow
+from agesearch.measure.speed.rows import SpeedRow
 from agesearch.models.manifest import ModelManifest
 from agesearch.reporting.figures import front_figure
 from agesearch.reporting.findings import read_findings

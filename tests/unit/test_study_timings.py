@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agesearch.errors import InputError
-from agesearch.measure.speed import SpeedRow
+from agesearch.measure.speed.rows import SpeedRow
 from agesearch.models.architectures import Network
 from agesearch.progress import Progress
 from agesearch.search.run.latencies import CHOICES_PER_TRIAL, fitting_trials, time_networks, timing_order

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agesearch.bench.pretended import pretended_error, pretended_speed
-from agesearch.measure.speed import SpeedRow
+from agesearch.measure.speed.rows import SpeedRow
 from agesearch.metrics import EPOCH, EPOCH_SECONDS, VAL_CS5, VAL_MAE_YEARS
 from agesearch.models.manifest import MANIFEST
 from agesearch.progress import Listener

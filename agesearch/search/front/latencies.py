@@ -18,7 +18,7 @@ from functools import cached_property
 from shlex import quote
 
 from agesearch.errors import InputError
-from agesearch.measure.speed import SpeedRow, beyond_noise
+from agesearch.measure.speed.rows import SpeedRow, beyond_noise
 from agesearch.search.front.measurements import TEACHER, read_speed
 from agesearch.search.run.latencies import StudyTimings
 from agesearch.search.space.space import network_of

@@ -21,7 +21,7 @@ from agesearch.errors import InputError
 from agesearch.measure.corruptions import CLEAN
 from agesearch.measure.labelled_faces import LabelledFaces, labelled_faces, median_age
 from agesearch.measure.robustness import CorruptionLevel, PredictedAges, robustness, score
-from agesearch.measure.speed import hardware_name, runtime_versions
+from agesearch.measure.speed.hardware import hardware_name, runtime_versions
 from agesearch.models.identity import model_digest
 from agesearch.progress import Listener, silent
 from agesearch.provenance import now

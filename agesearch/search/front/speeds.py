@@ -15,15 +15,9 @@ from functools import cached_property
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from agesearch.measure.speed import (
-    Setting,
-    SpeedRow,
-    TimedModel,
-    hardware_name,
-    runtime_versions,
-    settings,
-    side_by_side,
-)
+from agesearch.measure.speed.hardware import hardware_name, runtime_versions
+from agesearch.measure.speed.rows import Setting, SpeedRow, settings
+from agesearch.measure.speed.timing import TimedModel, side_by_side
 from agesearch.models.architectures import Network
 from agesearch.models.identity import model_digest, read_model_manifest
 from agesearch.models.manifest import ModelManifest

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 
 from agesearch.errors import first_line
-from agesearch.measure.speed import SpeedRow
+from agesearch.measure.speed.rows import SpeedRow
 from agesearch.models.architectures import Network
 from agesearch.progress import Progress
 from agesearch.search.sampler.sampler import StudySampler

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 from agesearch.data.dataset.records import SHARDS, Manifest, Split, read_manifest
 from agesearch.data.dataset.shards import labelled
 from agesearch.errors import ConflictError, InputError, command
-from agesearch.measure.speed import LatencyTable, SpeedRow, hardware_name, machine_cache
+from agesearch.measure.speed.hardware import hardware_name
+from agesearch.measure.speed.latency_table import LatencyTable, machine_cache
+from agesearch.measure.speed.rows import SpeedRow
 from agesearch.models.foreign.document import is_teacher_file
 from agesearch.models.identity import crop_notes, model_digest
 from agesearch.models.manifest import library_versions

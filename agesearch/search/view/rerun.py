@@ -15,7 +15,7 @@ from typing import Any
 
 from agesearch.artefacts import own_folder
 from agesearch.errors import InputError
-from agesearch.measure.speed import hardware_name
+from agesearch.measure.speed.hardware import hardware_name
 from agesearch.metrics import EPOCH, VAL_MAE_YEARS
 from agesearch.models.identity import read_model_manifest
 from agesearch.models.manifest import MANIFEST, WEIGHTS, library_versions

@@ -24,7 +24,7 @@ from agesearch.measure.intervals import estimate
 from agesearch.measure.labelled_faces import median_error
 from agesearch.measure.leakage import leak_notes
 from agesearch.measure.predictions import Labels, read_labels
-from agesearch.measure.speed import hardware_name
+from agesearch.measure.speed.hardware import hardware_name
 from agesearch.models.foreign.document import is_teacher_file
 from agesearch.models.identity import model_digest, read_model_manifest
 from agesearch.models.manifest import library_versions

@@ -21,7 +21,7 @@ from agesearch.measure.leakage import Leak, leaks, seen_count
 from agesearch.measure.predictions import Labels, Picker, Predictions, read_labels
 from agesearch.measure.protocols import Protocol
 from agesearch.measure.scores import KindScores, scored
-from agesearch.measure.speed import hardware_name
+from agesearch.measure.speed.hardware import hardware_name
 from agesearch.models.identity import crop_notes, model_digest, read_model_manifest
 from agesearch.models.manifest import MANIFEST, ModelManifest, library_versions
 from agesearch.progress import Listener, silent

@@ -22,7 +22,7 @@ from agesearch.measure.leakage import leak_notes
 from agesearch.measure.predictions import read_labels
 from agesearch.measure.protocols import protocol_named
 from agesearch.measure.scores import KindScores, scored
-from agesearch.measure.speed import hardware_name
+from agesearch.measure.speed.hardware import hardware_name
 from agesearch.metrics import MAE_YEARS
 from agesearch.models.architectures import architecture
 from agesearch.models.identity import crop_notes, model_digest, read_model_manifest

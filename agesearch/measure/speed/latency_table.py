@@ -1,0 +1,104 @@
+"""The latency of networks that are not trained yet: measured once on a machine, then known.
+
+``LatencyTable`` times a network with random weights, which take as long as trained ones. The cache is a
+folder of the user, shared by all studies and safe under several of them at once; where no home can be written
+there is none, and all is timed anew.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import version
+from typing import Any
+
+from agesearch.errors import AgeSearchError, InputError
+from agesearch.measure.speed.hardware import hardware_name, runtime_versions
+from agesearch.measure.speed.rows import PRECISION, RUNTIME, Setting, SpeedRow
+from agesearch.measure.speed.timing import MIN_CALLS, measure_onnx
+from agesearch.models.architectures import Network
+from agesearch.provenance import VERSION
+from agesearch.specs import ModelSpec, digest_of, parse_spec
+from agesearch.storage import Location
+
+#: Raise it where this protocol or the exported graph changes: older timings are then no longer read.
+_PROTOCOL = 2
+
+
+class LatencyTable:
+    """Latency of networks, one thread, one image: measured once, then read from the ``cache`` folder.
+
+    Each entry is one JSON file named by the digest of its key: the network, the protocol, the runtime, its
+    threads, the hardware and the versions of all that makes or runs the graph. So a cache may be shared by
+    studies and machines, and what was timed under other versions is not found. An entry that cannot be read
+    is measured again; one that cannot be written is kept in memory only.
+    """
+
+    def __init__(self, cache: Location | None, *, threads: int = 1, calls: int = MIN_CALLS) -> None:
+        if calls < MIN_CALLS:
+            raise InputError(f"Latency takes at least {MIN_CALLS} timed calls, but calls is {calls}.")
+        self._cache = cache
+        self._setting = Setting(threads, 1)
+        self._calls = calls
+        self._rows: dict[str, SpeedRow] = {}
+
+    def latency(self, model: ModelSpec) -> SpeedRow:
+        """The row of this network, from memory, from the cache, or measured now. Weights do not matter."""
+        name = digest_of(self._key(Network.of(model)))
+        if name not in self._rows:
+            self._rows[name] = self._read(name) or self._measure(model, name)
+        return self._rows[name]
+
+    def _key(self, network: Network) -> dict[str, Any]:
+        return {
+            "network": network._asdict(),
+            "protocol": _PROTOCOL,
+            "runtime": RUNTIME,
+            "precision": PRECISION,
+            "threads": self._setting.threads,
+            "calls": self._calls,
+            "hardware": hardware_name(),
+            "versions": {**runtime_versions(), "onnx": version("onnx"), "agesearch": VERSION},
+        }
+
+    def _read(self, name: str) -> SpeedRow | None:
+        if self._cache is None:
+            return None
+        file = self._cache / f"{name}.json"
+        try:
+            return parse_spec(SpeedRow, file.read_json(), f"'{file}'") if file.exists() else None
+        except (AgeSearchError, OSError):  # damaged, or not ours to read
+            return None
+
+    def _measure(self, model: ModelSpec, name: str) -> SpeedRow:
+        row = measure_onnx(
+            untrained_onnx(model),
+            arch=model.arch,
+            input_size=model.input_size,
+            setting=self._setting,
+            calls=self._calls,
+        )
+        if self._cache is not None:
+            try:
+                (self._cache / f"{name}.json").write_json(row.model_dump(mode="json"))
+            except (AgeSearchError, OSError):  # no room, or no permission: the timing is as good without
+                self._cache = None
+        return row
+
+
+def machine_cache() -> Location | None:
+    """Where timings are kept for all studies of this user; None where the user has no home."""
+    root = os.environ.get("XDG_CACHE_HOME", "")  # counts where it is absolute, as its specification has it
+    folder = root if os.path.isabs(root) else os.path.expanduser("~/.cache")
+    return Location.of(folder) / "agesearch" / "latency" if os.path.isabs(folder) else None
+
+
+def untrained_onnx(model: ModelSpec) -> bytes:
+    """The ONNX bytes of the network with random weights: time does not depend on their values."""
+    import torch
+
+    from agesearch.models.tracing import onnx_bytes
+    from agesearch.models.zoo import build, untrained
+
+    # A trial whose latency is in the cache and one whose is not must train from the same generator state.
+    with torch.random.fork_rng(devices=[]):
+        return onnx_bytes(build(untrained(model)), model.input_size)
