@@ -10,10 +10,17 @@ import hashlib
 import json
 import re
 from collections.abc import Hashable, Sequence
-from typing import Any, NoReturn, Self, TypeVar
+from typing import Any, ClassVar, NoReturn, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from agesearch.errors import InputError
 from agesearch.provenance import without_places
@@ -35,13 +42,20 @@ class Spec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    #: Fields that say how a run goes and not what it finds.
+    WITHOUT_EFFECT: ClassVar[frozenset[str]] = frozenset()
+
+    def identity(self) -> dict[str, Any]:
+        """The JSON form without what does not change results: equal ones ask for the same."""
+        return _identity(self, self.model_dump(mode="json"))
+
     def digest(self) -> str:
-        """16 hex digits of the SHA-256 of the canonical JSON form."""
-        return digest_of(self.model_dump(mode="json"))
+        """16 hex digits of the SHA-256 of the canonical ``identity``."""
+        return digest_of(self.identity())
 
     def with_values(self, values: dict[str, Any]) -> Self:
         """A copy with dotted fields replaced, validated anew; an unknown field is an ``InputError``."""
-        document = self.model_dump(mode="python")
+        document: dict[str, Any] = _whole(self)
         for dotted, value in values.items():
             *parents, leaf = dotted.split(".")
             node: Any = document
@@ -63,6 +77,29 @@ class SharedRecord(Spec):
     @model_serializer(mode="wrap")
     def _without_places(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return dict(without_places(handler(self)))
+
+
+def newer(default: Any, **rules: Any) -> Any:
+    """A field that came to a spec later: at its default it is in no dump, so that the documents and digests
+    of older specs stay what they were, and it is never in ``repr``.
+    """
+    return Field(default, exclude_if=lambda value: value == default, repr=False, **rules)
+
+
+def _identity(spec: Spec, document: dict[str, Any]) -> dict[str, Any]:
+    found = {}
+    for name, value in document.items():
+        if name not in spec.WITHOUT_EFFECT:
+            part = getattr(spec, name, None)
+            found[name] = _identity(part, value) if isinstance(part, Spec) else value
+    return found
+
+
+def _whole(value: Any) -> Any:
+    """A spec's fields, those too that are in no dump, to be validated again."""
+    if isinstance(value, Spec):
+        return {name: _whole(part) for name, part in value}
+    return {name: _whole(part) for name, part in value.items()} if isinstance(value, dict) else value
 
 
 def digest_of(value: Any) -> str:

@@ -66,7 +66,7 @@ def teach(
     architecture(spec.model.arch)
     _refuse_unlabelled(manifest, folder)
     identity = with_weights(
-        {"spec": spec.model_dump(mode="json"), "data": manifest.content_digest}, weights_digest(spec.model)
+        {"spec": spec.identity(), "data": manifest.content_digest}, weights_digest(spec.model)
     )
     if MANIFEST in own_run(target, "a teacher", identity):
         return read_model_manifest(target)

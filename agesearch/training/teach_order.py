@@ -67,7 +67,7 @@ def teach_order(
     architecture(spec.model.arch)
     order_loss(spec.order.loss)
     identity = with_weights(
-        {"spec": spec.model_dump(mode="json"), "data": manifest.content_digest}, weights_digest(spec.model)
+        {"spec": spec.identity(), "data": manifest.content_digest}, weights_digest(spec.model)
     )
     if ORDER in own_run(target, "an order teacher", identity):
         return read_order_manifest(target)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from agesearch.documents import Spec, newer
 from agesearch.errors import InputError, unknown_name
 from agesearch.specs import CropSpec, ModelSpec, Range, SplitSpec, TrainSpec, load_spec, parse_spec
 
@@ -73,3 +74,34 @@ def test_unknown_names_list_the_known_ones_and_guess() -> None:
     message = str(unknown_name("loss", "labl", ["label", "kd"]))
     assert "kd, label" in message
     assert "Did you mean 'label'?" in message
+
+
+class _Older(Spec):
+    seed: int = 0
+
+
+class _Newer(_Older):
+    WITHOUT_EFFECT = frozenset({"minutes"})
+
+    share: float | None = newer(None, gt=0.0)
+    minutes: float = newer(10.0, gt=0.0)
+
+
+class _Outer(Spec):
+    inner: _Newer = _Newer()
+
+
+def test_a_field_that_came_later_leaves_older_digests_and_documents_as_they_were() -> None:
+    old, new = _Older(seed=3), _Newer(seed=3)
+    assert new.digest() == old.digest()
+    assert new.model_dump() == old.model_dump()
+    assert repr(new) == repr(old).replace("_Older", "_Newer")
+    outer = _Outer(inner=new)
+    asked = outer.with_values({"inner.share": 0.5, "inner.minutes": 2.0})
+    assert asked.model_dump() == {"inner": {"seed": 3, "share": 0.5, "minutes": 2.0}}
+    assert asked.digest() != outer.digest()
+    # ... and what changes no result is in documents, but in no digest
+    assert asked.digest() == asked.with_values({"inner.minutes": 3.0}).digest()
+    assert _Outer.model_validate(asked.model_dump(mode="json")) == asked
+    with pytest.raises(InputError, match="greater than 0"):
+        outer.with_values({"inner.share": 0.0})

@@ -214,7 +214,7 @@ def _identity(asked: _Asked, start: Start, jobs: Sequence[ModelJob]) -> dict[str
     parts = [[job.name, str(job.training), job.tests[_TEST].labels.sample_id.tolist()] for job in jobs]
     return {
         "protocol": asked.protocol.name,
-        "spec": asked.spec.model_dump(mode="json"),
+        "spec": asked.spec.identity(),
         "start": start.model_digest,
         "data": asked.data.content_digest,
         "turns": digest_of(parts),

@@ -136,7 +136,7 @@ def train_matrix(
     if address is None:
         plan(cores(), 0, concurrency=concurrency, what="training")
     identity = {
-        "spec": spec.model_dump(mode="json") if spec else None,
+        "spec": spec.identity() if spec else None,
         "models": [] if spec else [model_digest(job.model) for job in jobs],
         "datasets": [[item.name, item.manifest.content_digest] for item in data],
     }

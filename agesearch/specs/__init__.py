@@ -1,0 +1,77 @@
+"""What a run is asked to do, as frozen data: YAML in, digest out.
+
+Every spec forbids unknown fields, and every artefact records the digest of the spec that made it. A search
+varies any field of ``TrainSpec`` by its dotted name (``model.arch``, ``distill.temperature``); see
+``agesearch.search.space.space``.
+"""
+
+from __future__ import annotations
+
+from agesearch.documents import (
+    SharedRecord,
+    Spec,
+    SpecType,
+    describe_validation,
+    digest_of,
+    load_spec,
+    load_yaml,
+    parse_spec,
+)
+from agesearch.specs.faces import CropSpec, DetectorIdentity, SplitSpec
+from agesearch.specs.search import (
+    Bounds,
+    Choices,
+    Condition,
+    Conditional,
+    Range,
+    RungSpec,
+    Scalar,
+    StudySpec,
+    TeachersSpec,
+    Variants,
+)
+from agesearch.specs.seeds import Seed, Seeded
+from agesearch.specs.training import (
+    AugmentSpec,
+    ComputeSpec,
+    DistillSpec,
+    ModelSpec,
+    OptimSpec,
+    OrderSpec,
+    OrderTrainSpec,
+    TrainSpec,
+)
+
+__all__ = [
+    "AugmentSpec",
+    "Bounds",
+    "Choices",
+    "ComputeSpec",
+    "Condition",
+    "Conditional",
+    "CropSpec",
+    "DetectorIdentity",
+    "DistillSpec",
+    "ModelSpec",
+    "OptimSpec",
+    "OrderSpec",
+    "OrderTrainSpec",
+    "Range",
+    "RungSpec",
+    "Scalar",
+    "Seed",
+    "Seeded",
+    "SharedRecord",
+    "Spec",
+    "SpecType",
+    "SplitSpec",
+    "StudySpec",
+    "TeachersSpec",
+    "TrainSpec",
+    "Variants",
+    "describe_validation",
+    "digest_of",
+    "load_spec",
+    "load_yaml",
+    "parse_spec",
+]

@@ -1,0 +1,152 @@
+"""A search: what it varies, when it stops trials early, and within which limits."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+
+from agesearch.documents import Spec
+from agesearch.specs.seeds import Seed
+from agesearch.specs.training import OrderTrainSpec, TrainSpec
+
+#: What a single-valued field holds.
+Scalar = str | int | float | bool
+
+
+def _off_as_none(value: Any) -> Any:
+    return None if value == "off" else value
+
+
+def _on_or_off(value: Any) -> Any:
+    """``on`` is all that a spec has by default."""
+    return {} if value is True or value == "on" else _off_as_none(value)
+
+
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, dict | list | tuple | Bounds) else (value,)
+
+
+def _bounds_or_values(value: Any) -> str:
+    return "bounds" if isinstance(value, dict | Bounds) else "values"
+
+
+class Bounds(Spec):
+    """Numbers above one bound, below another, or both; the bounds themselves are out."""
+
+    above: float | None = Field(None, allow_inf_nan=False)
+    below: float | None = Field(None, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _bounds_something(self) -> Self:
+        if self.above is None and self.below is None:
+            raise ValueError("give 'above', 'below' or both")
+        if self.above is not None and self.below is not None and self.above >= self.below:
+            raise ValueError(f"above is {self.above:g}, but must be < below ({self.below:g})")
+        return self
+
+
+#: Fields or dimensions of a trial, and the values that all of them must have; a lone value is a list of one.
+Condition = dict[
+    str,
+    Annotated[
+        Annotated[tuple[Scalar, ...], Tag("values")] | Annotated[Bounds, Tag("bounds")],
+        Discriminator(_bounds_or_values),
+        BeforeValidator(_listed),
+    ],
+]
+
+
+class Conditional(Spec):
+    """Something a search varies; where ``when`` does not hold, a trial has no value of it."""
+
+    when: Condition = Field(default_factory=dict)
+
+
+class Choices(Conditional):
+    """A parameter that takes one of a list of values."""
+
+    choices: tuple[Scalar, ...] = Field(min_length=1)
+
+
+class Range(Conditional):
+    """A number between ``low`` and ``high``, both included; on a log scale, whole or in steps if said."""
+
+    low: float = Field(allow_inf_nan=False)
+    high: float = Field(allow_inf_nan=False)
+    log: bool = False
+    step: float | None = Field(None, gt=0.0, allow_inf_nan=False)
+    integer: bool = False
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"low is {self.low:g}, but must be <= high ({self.high:g})")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low is {self.low:g}, but must be > 0 on a log scale")
+        if self.log and self.step is not None:
+            raise ValueError("step and log exclude each other")
+        return self
+
+
+class Variants(Conditional):
+    """Named settings, one of which a trial takes: each gives values to several fields at once, or to none."""
+
+    variants: dict[str, dict[str, Scalar | None]] = Field(min_length=1)
+
+
+class TeachersSpec(Spec):
+    """The teachers of a study: specs of those to train for it, or the paths of those that are there.
+
+    ``age`` gives age distributions (a model folder or the YAML of a foreign teacher), ``order`` features that
+    sort faces by age (Zhao 2020).
+    """
+
+    age: TrainSpec | str | None = None
+    order: OrderTrainSpec | str | None = None
+
+
+class RungSpec(Spec):
+    """When a search stops trials early: see ``agesearch.search.stopping.rungs``.
+
+    Trials are judged after ``first_epoch``, ``first_epoch * eta``, ``first_epoch * eta^2``... epochs, once
+    ``evidence`` trials have trained their whole budget. ``margin`` is the probability with which one more
+    trial gains no more than it is granted: near 1 few are stopped, and hardly ever a late bloomer. A trial
+    that only passes ``margin``, not the smaller ``pause_margin``, is paused: it goes on once that is worth
+    more than a new trial. ``off`` pauses none, as do samplers other than ``ehvi``: they cannot tell.
+    """
+
+    eta: float = Field(2.0, gt=1.0, le=10.0)
+    first_epoch: int = Field(3, ge=1)
+    margin: float = Field(0.95, ge=0.5, lt=1.0)
+    evidence: int = Field(4, ge=2)
+    pause_margin: Annotated[float | None, BeforeValidator(_off_as_none)] = Field(0.7, ge=0.5, lt=1.0)
+
+
+class StudySpec(Spec):
+    """A search: the student every trial starts from, and the fields of it that are searched.
+
+    ``trials`` counts configurations; objectives are ``val_mae_years`` and ``latency_ms_p50``. ``weights``
+    maps an architecture to the file its trials start from; the other architectures start as ``student.model``
+    says. ``rungs`` says when trials are stopped early (``off``, the default: never; ``on``: as ``RungSpec``
+    has it). ``teachers`` are trained before the first trial. ``sampler`` is ``ehvi`` (expected hypervolume
+    improvement, with latencies known), ``tpe``, ``random``, or ``grid``: every combination once, in the order
+    of the file.
+
+    Networks above ``max_latency_ms`` or ``max_params`` are known before they train, and never do. Above
+    ``max_mae_years`` a trial is not on the front, and the sampler is told.
+    """
+
+    description: str = ""
+    seed: Seed = 0
+    trials: int = Field(20, ge=1, le=1_000_000)
+    startup_trials: int = Field(8, ge=1)
+    sampler: Literal["ehvi", "tpe", "random", "grid"] = "ehvi"
+    rungs: Annotated[RungSpec | None, BeforeValidator(_on_or_off)] = None
+    max_latency_ms: float | None = Field(None, gt=0.0)
+    max_params: int | None = Field(None, gt=0)
+    max_mae_years: float | None = Field(None, gt=0.0)
+    teachers: TeachersSpec = TeachersSpec()
+    student: TrainSpec
+    weights: dict[str, str] = Field(default_factory=dict)
+    space: dict[str, Choices | Range | Variants] = Field(min_length=1)
