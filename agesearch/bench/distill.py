@@ -43,7 +43,8 @@ from agesearch.models.zoo import build
 from agesearch.progress import Listener, Progress, silent
 from agesearch.specs import AugmentSpec, ModelSpec, OptimSpec, TrainSpec
 from agesearch.storage import Location, exclusive
-from agesearch.training.batches import Batch, BatchSource, FacePool, PoolSource
+from agesearch.training.faces.batches import Batch, BatchSource
+from agesearch.training.faces.pool import FacePool, PoolSource
 from agesearch.training.loop import Trainer, use_threads
 
 STUDENT = ModelSpec(arch="mobilenetv3_small_100", input_size=96)
@@ -196,9 +197,9 @@ class _Online:
         self.rank, self.world = source.rank, source.world
         self._source, self._teacher, self._size = source, teacher, input_size
 
-    def epoch(self, index: int) -> Iterator[Batch]:
-        """The batches of epoch ``index``."""
-        for batch in self._source.epoch(index):
+    def epoch(self, index: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of epoch ``index`` from step ``start`` on."""
+        for batch in self._source.epoch(index, start):
             answers = self._teacher.pmf(batch.images)
             yield replace(batch, images=resized(batch.images, self._size), teacher_pmf=answers)
 

@@ -23,7 +23,7 @@ from agesearch.distill.task import DistillTask
 from agesearch.models.prepare import Images, resized
 from agesearch.models.zoo import AgeNet, build
 from agesearch.specs import TrainSpec
-from agesearch.training.batches import label_pmf, label_prior
+from agesearch.training.faces.batches import label_pmf, label_prior
 from agesearch.training.optim import MAX_GRADIENT_NORM
 
 Columns = Mapping[str, npt.NDArray[Any]]
@@ -57,7 +57,7 @@ def train_plainly(spec: TrainSpec, train: Columns, val: Columns) -> list[float]:
     """One student, as ``plain_search`` says; the validation error in years after each epoch."""
     torch.manual_seed(spec.seed)
     net = build(spec.model)
-    prior = label_prior(train, spec.distill.label_sigma)
+    prior = label_prior([train], spec.distill.label_sigma)
     if prior is not None:
         net.head.start_from(prior)
     task = DistillTask(net, spec.distill, has_labels=prior is not None, has_teacher="teacher_pmf" in train)

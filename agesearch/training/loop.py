@@ -27,7 +27,6 @@ from agesearch.errors import AgeSearchError
 from agesearch.models.zoo import AgeNet
 from agesearch.specs import TrainSpec
 from agesearch.storage import Location
-from agesearch.training.batches import Batch, BatchSource, FacePool
 from agesearch.training.checkpoint import (
     TrainState,
     delete_state,
@@ -37,6 +36,8 @@ from agesearch.training.checkpoint import (
     save_state,
 )
 from agesearch.training.curve import append_row, keep_epochs
+from agesearch.training.faces.batches import Batch, BatchSource
+from agesearch.training.faces.pool import FacePool
 from agesearch.training.optim import MAX_GRADIENT_NORM, make_optimiser, rate_factor, set_rate
 from agesearch.training.validation import Target, validation_target
 
@@ -179,13 +180,14 @@ class Trainer:
         self.net.train()
         steps = self.source.steps
         sums: dict[str, Tensor] = {}
-        faces = 0
+        faces, shown = 0, 0
         for index, batch in enumerate(self.source.epoch(epoch)):
             share = rate_factor(epoch * steps + index, steps, self.spec.optim)
             set_rate(self.optimiser, share * self.spec.optim.learning_rate)
             terms = self._step(batch)
             faces += len(batch.sample_id)
-            tell(epoch, faces * self.source.world, self.source.faces * self.source.world)
+            shown += batch.of_faces
+            tell(epoch, shown, self.source.faces)
             for name, value in terms.items():
                 sums[name] = sums.get(name, torch.zeros(())) + value.detach().cpu() * len(batch.sample_id)
         means = _summed(torch.stack([*sums.values(), torch.tensor(float(faces))]).to(self.device))
@@ -193,11 +195,15 @@ class Trainer:
         return {metrics.TRAIN_LOSS: named.pop("loss"), **{f"train_{name}": v for name, v in named.items()}}
 
     def _step(self, batch: Batch) -> dict[str, Tensor]:
+        """One step towards the mean loss of the faces that all workers have: DDP takes the mean over workers,
+        whose parts of a batch differ by a face where it does not divide.
+        """
         inputs, targets = self._to_device(batch)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._in_bfloat16):
             terms: dict[str, Tensor] = self.task(inputs, targets)
         self.optimiser.zero_grad(set_to_none=True)
-        terms["loss"].backward()  # type: ignore[no-untyped-call]
+        share = len(batch.sample_id) * self.source.world / batch.of_faces
+        (terms["loss"] * share).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.task.parameters(), MAX_GRADIENT_NORM)
         self.optimiser.step()
         return terms

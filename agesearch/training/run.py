@@ -22,10 +22,11 @@ from agesearch.models.weights import weights_digest
 from agesearch.models.zoo import AgeNet, build
 from agesearch.specs import CropSpec, TrainSpec
 from agesearch.storage import Location
-from agesearch.training.batches import FacePool, PoolSource, label_prior
 from agesearch.training.checkpoint import delete_state
+from agesearch.training.faces.batches import label_prior
+from agesearch.training.faces.pool import FacePool, PoolSource
+from agesearch.training.faces.stream import StreamSource
 from agesearch.training.loop import ALONE, Fitted, Place, Report, Trainer, is_first_worker, use_threads
-from agesearch.training.streams import StreamSource
 
 #: Faces up to this many bytes are drawn at random from the object store; more go through it in windows.
 RESIDENT_BYTES = 8 * 1024**3

@@ -21,7 +21,8 @@ from agesearch.models.identity import read_model_manifest
 from agesearch.models.predict import open_predictor
 from agesearch.progress import Progress
 from agesearch.storage import Location
-from agesearch.training import run, streams
+from agesearch.training import run
+from agesearch.training.faces import plan
 from agesearch.training.run import train_student
 
 pytestmark = pytest.mark.usefixtures("ray_local")
@@ -119,7 +120,7 @@ def test_a_stream_sorted_by_age_is_learnt_from_as_well_as_faces_in_memory(
     spec = SPEC.with_values({"optim.epochs": 6})
     held = _train(faces, tmp_path / "held", spec)
     monkeypatch.setattr(run, "RESIDENT_BYTES", 0)
-    monkeypatch.setattr(streams, "WINDOW_BYTES", 1)  # two windows, of half of the blocks each
+    monkeypatch.setattr(plan, "WINDOW_FACES", 160)  # two windows, of half of the blocks each
     streamed = _train(faces, tmp_path / "streamed", spec)
     assert streamed["val_mae_years"] == pytest.approx(held["val_mae_years"], rel=0.35)
 

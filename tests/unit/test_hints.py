@@ -15,7 +15,7 @@ from agesearch.errors import InputError
 from agesearch.models.zoo import AgeNet, build
 from agesearch.specs import AugmentSpec, DistillSpec, ModelSpec, OptimSpec, TrainSpec
 from agesearch.storage import Location
-from agesearch.training.batches import FacePool, PoolSource
+from agesearch.training.faces.pool import FacePool, PoolSource
 from agesearch.training.loop import Trainer
 
 SMALL = ModelSpec(arch="lcnet_035", input_size=32)

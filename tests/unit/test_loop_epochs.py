@@ -12,9 +12,9 @@ from agesearch.errors import InputError
 from agesearch.models.zoo import build
 from agesearch.specs import AugmentSpec, ModelSpec, OptimSpec, TrainSpec
 from agesearch.storage import Location
-from agesearch.training.batches import FacePool, PoolSource
 from agesearch.training.checkpoint import FILE
 from agesearch.training.curve import read_curve
+from agesearch.training.faces.pool import FacePool, PoolSource
 from agesearch.training.loop import Fitted, Trainer, TrainingDiverged, use_threads
 from agesearch.training.optim import MAX_GRADIENT_NORM
 

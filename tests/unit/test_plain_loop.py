@@ -12,7 +12,7 @@ from agesearch.models.zoo import build
 from agesearch.search.space.space import trial_spec
 from agesearch.specs import ModelSpec, TrainSpec
 from agesearch.storage import Location
-from agesearch.training.batches import FacePool, PoolSource
+from agesearch.training.faces.pool import FacePool, PoolSource
 from agesearch.training.loop import Trainer
 
 

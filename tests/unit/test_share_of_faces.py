@@ -10,8 +10,9 @@ from held_faces import HeldBlocks
 
 from agesearch.data.dataset.arrays import NUMBERS
 from agesearch.specs import AugmentSpec, ModelSpec, OptimSpec, TrainSpec
-from agesearch.training.batches import BatchSource, FacePool, PoolSource
-from agesearch.training.streams import StreamSource
+from agesearch.training.faces.batches import BatchSource
+from agesearch.training.faces.pool import FacePool, PoolSource
+from agesearch.training.faces.stream import StreamSource
 
 FACES = 40
 

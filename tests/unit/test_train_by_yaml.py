@@ -15,7 +15,7 @@ from agesearch.models.heads.table import HEADS
 from agesearch.models.zoo import build
 from agesearch.specs import DistillSpec, TrainSpec, load_spec
 from agesearch.storage import Location
-from agesearch.training.batches import FacePool, PoolSource
+from agesearch.training.faces.pool import FacePool, PoolSource
 from agesearch.training.loop import Trainer
 
 WIDTH = 5

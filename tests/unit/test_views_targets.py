@@ -28,8 +28,8 @@ from agesearch.models.prepare import resized
 from agesearch.progress import Progress
 from agesearch.specs import AugmentSpec, CropSpec, ModelSpec, OptimSpec, TrainSpec
 from agesearch.storage import Location, exclusive
-from agesearch.training.batches import FacePool, PoolSource
-from agesearch.training.streams import StreamSource
+from agesearch.training.faces.pool import FacePool, PoolSource
+from agesearch.training.faces.stream import StreamSource
 
 CROP = CropSpec(size=40)
 FACES = 6
@@ -115,7 +115,7 @@ def test_a_student_gets_the_very_pixels_that_its_teacher_saw(
     faces: Path, policy: str, source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if source == "drawn anew":
-        monkeypatch.setattr("agesearch.training.batches.KEPT_BYTES", 0)
+        monkeypatch.setattr("agesearch.training.faces.pool.KEPT_BYTES", 0)
     spy, spec = Spy(), _spec(policy)
     files = compute(spy, str(faces), spec.augment).files
     columns = _columns(faces, files)

@@ -15,7 +15,7 @@ from agesearch.errors import AgeSearchError
 from agesearch.specs import CropSpec, TrainSpec
 from agesearch.storage import Location
 from agesearch.training import ddp, run, teach
-from agesearch.training.batches import FacePool, PoolSource
+from agesearch.training.faces.pool import FacePool, PoolSource
 from agesearch.training.loop import Place, Trainer
 
 SPEC = TrainSpec.model_validate(
