@@ -22,6 +22,8 @@ from agesearch.storage import Location
 MANIFEST = MODEL_MARK
 WEIGHTS = "weights.safetensors"
 ONNX = "model.onnx"
+#: The same network in int8, where that was found to be as good.
+INT8_ONNX = "model.int8.onnx"
 #: The manifest of an order teacher (``agesearch.models.order_net``), which is no model of ages.
 ORDER_MANIFEST = ORDER_MARK
 

@@ -22,8 +22,11 @@ AGE_NAME = "age"
 MAX_ONNX_BYTES = 2 * 1024**3 - 1
 
 
-def open_session(model: str | bytes | Location, threads: int = 1) -> Any:
-    """An ``onnxruntime.InferenceSession`` on the CPU with ``threads`` threads, from a path or the bytes.
+def open_session(
+    model: str | bytes | Location, threads: int = 1, provider: str = "CPUExecutionProvider"
+) -> Any:
+    """An ``onnxruntime.InferenceSession`` with ``threads`` threads on the CPU (or another provider of
+    ONNX Runtime), from a path or the bytes.
 
     Raises ``InputError`` where the model cannot be loaded.
     """
@@ -35,7 +38,7 @@ def open_session(model: str | bytes | Location, threads: int = 1) -> Any:
     options.log_severity_level = 3
     content = model if isinstance(model, bytes) else Location.of(model).read_bytes(MAX_ONNX_BYTES)
     try:
-        return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(content, options, providers=[provider])
     except Exception as error:  # onnxruntime's own kinds share no public base
         where = "The model" if isinstance(model, bytes) else f"'{model}'"
         raise InputError(f"{where} is not an ONNX model that can be run: {first_line(error)}") from error

@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from agesearch.ages import BINS, FloatArray
 from agesearch.models.identity import read_model_manifest
-from agesearch.models.manifest import ONNX, ModelManifest, read_checked
-from agesearch.models.onnx import open_session, run_pmf
+from agesearch.models.manifest import INT8_ONNX, ONNX, ModelManifest, read_checked
+from agesearch.models.onnx import INPUT_NAME, run_pmf
 from agesearch.models.prepare import Images, prepare
+from agesearch.models.runtimes.engines import DEFAULT, Engine
+from agesearch.models.runtimes.sessions import open_engine
 from agesearch.storage import Location
 
 if TYPE_CHECKING:
@@ -32,11 +35,13 @@ class Predictor(Protocol):
 
 
 class OnnxPredictor:
-    """ONNX Runtime on the CPU; ``model`` is a path, a location or the bytes of an exported network."""
+    """An exported network (a path, a location or its bytes; for int8 the quantised one) on an engine."""
 
-    def __init__(self, model: str | bytes | Location, input_size: int, threads: int = 1) -> None:
+    def __init__(
+        self, model: str | bytes | Location, input_size: int, threads: int = 1, engine: Engine = DEFAULT
+    ) -> None:
         self.input_size = input_size
-        self.session: Any = open_session(model, threads)
+        self.session: Any = open_engine(model, engine, threads)
 
     def pmf(self, images: Images | Sequence[Images]) -> FloatArray:
         """RGB crops of any size -> PMFs ``float32 [N, 101]``."""
@@ -45,6 +50,10 @@ class OnnxPredictor:
             for start in range(0, len(images), BATCH)
         ]
         return np.concatenate(parts) if parts else np.empty((0, BINS), dtype=np.float32)
+
+    def feed(self, images: Images | Sequence[Images]) -> dict[str, npt.NDArray[np.float32]]:
+        """RGB crops of any size, of one batch, as the network's input."""
+        return {INPUT_NAME: prepare(images, self.input_size)}
 
 
 class TorchPredictor:
@@ -76,3 +85,9 @@ def folder_onnx(folder: str | Location, manifest: ModelManifest | None = None) -
     from agesearch.models.tracing import onnx_bytes
 
     return onnx_bytes(load_net(folder), known.model.input_size)
+
+
+def folder_int8(folder: str | Location, manifest: ModelManifest | None = None) -> bytes | None:
+    """The checked ``model.int8.onnx`` of a model folder; None where it has none."""
+    known = manifest or read_model_manifest(folder)
+    return read_checked(folder, INT8_ONNX, manifest=known) if INT8_ONNX in known.files else None

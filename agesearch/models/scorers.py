@@ -7,13 +7,14 @@ pickled, so Ray's workers and other processes open it themselves.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 
 from agesearch.ages import FloatArray
+from agesearch.errors import InputError
 from agesearch.models.foreign.document import (
     OnnxTeacher,
     is_teacher_file,
@@ -23,13 +24,17 @@ from agesearch.models.foreign.document import (
 from agesearch.models.foreign.network import ForeignPredictor, crop_share, read_onnx
 from agesearch.models.foreign.to_pmf import mixture
 from agesearch.models.identity import read_model_manifest
-from agesearch.models.onnx import INPUT_NAME, open_session
+from agesearch.models.onnx import INPUT_NAME
 from agesearch.models.predictors import OnnxPredictor, Predictor, folder_onnx
 from agesearch.models.prepare import Images
+from agesearch.models.runtimes.engines import DEFAULT, INT8, Engine
+from agesearch.models.runtimes.sessions import Layers, executed, open_engine
 from agesearch.specs import CropSpec
 from agesearch.storage import Location
 
 Call = Callable[[], Any]
+#: A network -> the same in int8, as ONNX bytes.
+Quantise = Callable[["OnnxScorer | ForeignScorer"], bytes]
 
 
 class Scorer(Protocol):
@@ -40,51 +45,79 @@ class Scorer(Protocol):
         """The side of the network's input in pixels (of an ensemble: its largest)."""
         ...
 
-    def open(self, threads: int = 1) -> Predictor:
+    def open(self, threads: int = 1, engine: Engine = DEFAULT) -> Predictor:
         """The model ready to score, with so many threads."""
         ...
 
-    def call(self, threads: int, batch: int) -> Call:
+    def call(self, threads: int, batch: int, engine: Engine = DEFAULT) -> Call:
         """One run of the network alone on ``batch`` random faces, for timing."""
+        ...
+
+    def layers(self, engine: Engine) -> Layers:
+        """How many layers there are, and how many run in the engine's precision."""
+        ...
+
+    def with_int8(self, make: Quantise) -> Self:
+        """The same with an int8 network beside each that has none; ``make`` is given the network."""
         ...
 
 
 @dataclass(frozen=True)
 class OnnxScorer:
-    """A network of ours: its ONNX bytes and the side of its input in pixels."""
+    """A network of ours: its ONNX bytes, the side of its input in pixels, and the bytes of its int8 form."""
 
     onnx: bytes
     input_size: int
+    int8: bytes | None = None
 
-    def open(self, threads: int = 1) -> OnnxPredictor:
+    def open(self, threads: int = 1, engine: Engine = DEFAULT) -> OnnxPredictor:
         """A predictor with a session of its own."""
-        return OnnxPredictor(self.onnx, self.input_size, threads)
+        return OnnxPredictor(_content(self, engine), self.input_size, threads, engine)
 
-    def call(self, threads: int, batch: int) -> Call:
+    def call(self, threads: int, batch: int, engine: Engine = DEFAULT) -> Call:
         """One run on random faces."""
-        return session_call(open_session(self.onnx, threads), self.input_size, batch)
+        return session_call(open_engine(_content(self, engine), engine, threads), self.input_size, batch)
+
+    def layers(self, engine: Engine) -> Layers:
+        """How many layers there are, and how many run in the engine's precision."""
+        return executed(_content(self, engine), engine)
+
+    def with_int8(self, make: Quantise) -> OnnxScorer:
+        """The same with an int8 network."""
+        return self if self.int8 is not None else replace(self, int8=make(self))
 
 
 @dataclass(frozen=True)
 class ForeignScorer:
-    """A foreign teacher: its checked bytes, its manifest, and the share of each crop that it looks at."""
+    """A foreign teacher: its checked bytes, its manifest, the share of each crop that it looks at, and the
+    bytes of its int8 form.
+    """
 
     onnx: bytes
     spec: OnnxTeacher
     share: float
+    int8: bytes | None = None
 
     @property
     def input_size(self) -> int:
         """The side of the network's input in pixels."""
         return self.spec.input.size
 
-    def open(self, threads: int = 1) -> ForeignPredictor:
+    def open(self, threads: int = 1, engine: Engine = DEFAULT) -> ForeignPredictor:
         """A predictor with a session of its own."""
-        return ForeignPredictor(self.onnx, self.spec, self.share, threads)
+        return ForeignPredictor(_content(self, engine), self.spec, self.share, threads, engine)
 
-    def call(self, threads: int, batch: int) -> Call:
+    def call(self, threads: int, batch: int, engine: Engine = DEFAULT) -> Call:
         """One run on random faces."""
-        return self.open(threads).call(batch)
+        return self.open(threads, engine).call(batch)
+
+    def layers(self, engine: Engine) -> Layers:
+        """How many layers there are, and how many run in the engine's precision."""
+        return executed(_content(self, engine), engine)
+
+    def with_int8(self, make: Quantise) -> ForeignScorer:
+        """The same with an int8 network."""
+        return self if self.int8 is not None else replace(self, int8=make(self))
 
 
 @dataclass(frozen=True)
@@ -99,13 +132,22 @@ class EnsembleScorer:
         """The largest input side of the members in pixels."""
         return max(member.input_size for member in self.members)
 
-    def open(self, threads: int = 1) -> EnsemblePredictor:
+    def open(self, threads: int = 1, engine: Engine = DEFAULT) -> EnsemblePredictor:
         """All members, opened."""
-        return EnsemblePredictor([member.open(threads) for member in self.members], self.shares)
+        return EnsemblePredictor([member.open(threads, engine) for member in self.members], self.shares)
 
-    def call(self, threads: int, batch: int) -> Call:
+    def call(self, threads: int, batch: int, engine: Engine = DEFAULT) -> Call:
         """One run of every member, one after the other."""
-        return partial(_each, [member.call(threads, batch) for member in self.members])
+        return partial(_each, [member.call(threads, batch, engine) for member in self.members])
+
+    def layers(self, engine: Engine) -> Layers:
+        """Those of all members."""
+        found = [member.layers(engine) for member in self.members]
+        return Layers(sum(each.count for each in found), sum(each.as_asked for each in found))
+
+    def with_int8(self, make: Quantise) -> EnsembleScorer:
+        """The same with an int8 network for each member."""
+        return replace(self, members=tuple(member.with_int8(make) for member in self.members))
 
 
 class EnsemblePredictor:
@@ -144,6 +186,14 @@ def session_call(session: Any, input_size: int, batch: int) -> Call:
     shape = (batch, 3, input_size, input_size)
     images = np.random.default_rng(0).integers(0, 256, size=shape).astype(np.float32)
     return partial(session.run, None, {INPUT_NAME: images})
+
+
+def _content(scorer: OnnxScorer | ForeignScorer, engine: Engine) -> bytes:
+    """The network that an engine runs."""
+    content = scorer.int8 if engine.precision == INT8 else scorer.onnx
+    if content is None:
+        raise InputError("This model has no int8 network: publish it, which makes one where it is as good.")
+    return content
 
 
 def _each(calls: Sequence[Call]) -> None:

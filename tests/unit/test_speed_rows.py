@@ -66,7 +66,7 @@ class Session:
     def __init__(self, name: str, calls: list[str], clock: Clock, seconds: tuple[float, ...]) -> None:
         self._name, self._calls, self._clock, self._seconds = name, calls, clock, itertools.cycle(seconds)
 
-    def call(self, threads: int, batch: int) -> timing.Call:
+    def call(self, threads: int, batch: int, engine: object = None) -> timing.Call:
         return self._run
 
     def _run(self) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import platform
-from importlib.metadata import version
 from pathlib import Path
 
 from agesearch.machine import cores
+from agesearch.models.runtimes.engines import CUDA, DEFAULT, INT8, ONNX_RUNTIME, OPENVINO, Engine
+from agesearch.provenance import installed
+
+#: The package of each runtime.
+_PACKAGES = {ONNX_RUNTIME: "onnxruntime", OPENVINO: "openvino", CUDA: "onnxruntime-gpu"}
 
 
 def hardware_name() -> str:
@@ -23,6 +27,7 @@ def _cpu_name() -> str:
     return " ".join(name.replace("(R)", "").replace("(TM)", "").replace("Processor", "").split())
 
 
-def runtime_versions() -> dict[str, str]:
+def runtime_versions(engine: Engine = DEFAULT) -> dict[str, str]:
     """The versions that a timing depends on: the runtime, and what builds the networks."""
-    return {name: version(name) for name in ("onnxruntime", "timm", "torch")}
+    packages = [_PACKAGES[engine.runtime], "timm", "torch"]
+    return installed([*packages, "nncf"] if engine.precision == INT8 else packages)

@@ -13,9 +13,10 @@ from typing import Any
 
 from agesearch.errors import AgeSearchError, InputError
 from agesearch.measure.speed.hardware import hardware_name, runtime_versions
-from agesearch.measure.speed.rows import PRECISION, RUNTIME, Setting, SpeedRow
+from agesearch.measure.speed.rows import Setting, SpeedRow
 from agesearch.measure.speed.timing import MIN_CALLS, measure_onnx
 from agesearch.models.architectures import Network
+from agesearch.models.runtimes.engines import DEFAULT
 from agesearch.provenance import VERSION
 from agesearch.specs import ModelSpec, digest_of, parse_spec
 from agesearch.storage import Location
@@ -52,8 +53,8 @@ class LatencyTable:
         return {
             "network": network._asdict(),
             "protocol": _PROTOCOL,
-            "runtime": RUNTIME,
-            "precision": PRECISION,
+            "runtime": DEFAULT.runtime,
+            "precision": DEFAULT.precision,
             "threads": self._setting.threads,
             "calls": self._calls,
             "hardware": hardware_name(),

@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agesearch.machine import cores
-from agesearch.specs import Spec
+from pydantic import Field
 
-RUNTIME = "onnxruntime"
-PRECISION = "fp32"
+from agesearch.machine import cores
+from agesearch.models.runtimes.engines import DEFAULT, Engine
+from agesearch.specs import Spec
 
 #: A difference below this share of a latency is noise, however steady the calls were.
 _STEADY = 0.05
-
-
-class SpeedRow(Spec):
-    """One timing: what ran, where, how often, and the result. Latency in ms a call of ``batch`` images."""
-
-    model: str = ""
-    arch: str
-    input_size: int
-    runtime: str = RUNTIME
-    precision: str = PRECISION
-    threads: int
-    batch: int
-    calls: int
-    latency_ms_p50: float
-    latency_ms_p95: float
-    images_per_s: float
-    hardware: str
-    versions: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -40,10 +23,44 @@ class Setting:
     batch: int = 1
 
 
-def settings() -> list[Setting]:
-    """One thread and all cores, one image and a batch of 32."""
-    threads = sorted({1, cores()})
-    return [Setting(count, batch) for batch in (1, 32) for count in threads]
+class SpeedRow(Spec):
+    """One timing: what ran, where, how often, and the result. Latency in ms a call of ``batch`` images.
+
+    ``precision`` is what the runtime was asked for; ``layers_as_asked`` of the ``layers`` that multiply
+    really ran in it, where that was looked at.
+    """
+
+    model: str = ""
+    arch: str
+    input_size: int
+    runtime: str = DEFAULT.runtime
+    precision: str = DEFAULT.precision
+    threads: int
+    batch: int
+    calls: int
+    latency_ms_p50: float
+    latency_ms_p95: float
+    images_per_s: float
+    hardware: str
+    versions: dict[str, str]
+    layers: int | None = Field(None, exclude_if=lambda value: value is None)
+    layers_as_asked: int | None = Field(None, exclude_if=lambda value: value is None)
+
+    @property
+    def engine(self) -> Engine:
+        """The runtime and the precision."""
+        return Engine(self.runtime, self.precision)
+
+    @property
+    def setting(self) -> Setting:
+        """The threads and the batch."""
+        return Setting(self.threads, self.batch)
+
+
+def settings(batches: Sequence[int] = (1, 32), threads: Sequence[int] = ()) -> list[Setting]:
+    """These batches, each with these numbers of threads: one and all cores, where none is given."""
+    counts = sorted(set(threads) or {1, cores()})
+    return [Setting(count, batch) for batch in sorted(set(batches)) for count in counts]
 
 
 def beyond_noise(one: tuple[float, float], other: tuple[float, float]) -> bool:

@@ -1,10 +1,11 @@
 """How fast a network answers, measured on the runtime that serves it, never guessed from FLOPs.
 
-Protocol: ONNX Runtime on the CPU, a fixed number of intra-op threads, warmed up, at least 50 timed calls of
-one batch (fewer only where a large batch would outlast its time, and then the row says how many), p50 and p95
-in milliseconds a call. What is timed is the network alone: decoding, face detection and resizing are not in
-it. A row carries all it takes to compare it with another: hardware, runtime, precision, threads, batch, calls
-and versions.
+Protocol: one engine (a runtime and a precision: ONNX Runtime in fp32 unless it is said), a fixed number of
+intra-op threads, warmed up, at least 50 timed calls of one batch (fewer only where a large batch would
+outlast its time, and then the row says how many), p50 and p95 in milliseconds a call. What is timed is the
+network alone: decoding, face detection and resizing are not in it (``agesearch.measure.speed.steps`` times
+them). A row carries all it takes to compare it with another: hardware, runtime, precision, threads, batch,
+calls and versions.
 
 ``side_by_side`` times several models in turns, so that whatever else the machine does hits all of them alike
 and their ratios are fair. Rows of two runs differ by what the machine did meanwhile: nothing takes a ratio
@@ -22,6 +23,7 @@ import numpy as np
 
 from agesearch.measure.speed.hardware import hardware_name, runtime_versions
 from agesearch.measure.speed.rows import Setting, SpeedRow, settings
+from agesearch.models.runtimes.engines import DEFAULT, Engine
 from agesearch.progress import Listener, Progress, silent
 from agesearch.storage import Location
 
@@ -42,13 +44,27 @@ Call = Callable[[], Any]
 @dataclass(frozen=True)
 class TimedModel:
     """A model to time: ONNX (a file, or its bytes) with input ``images`` float32 ``[n, 3, S, S]``, or a
-    scorer that runs itself.
+    scorer that runs itself; and on which engine.
     """
 
     name: str
     onnx: Location | bytes | Scorer
     arch: str
     input_size: int
+    engine: Engine = DEFAULT
+
+    @property
+    def shown(self) -> str:
+        """The name, with the engine where it is not the usual one."""
+        return self.name if self.engine == DEFAULT else f"{self.name} on {self.engine}"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """A row, and the median of each round in ms, as the models' turns came."""
+
+    row: SpeedRow
+    rounds: tuple[float, ...]
 
 
 def measure_onnx(
@@ -59,13 +75,13 @@ def measure_onnx(
     setting: Setting | None = None,
     calls: int = MIN_CALLS,
     model: str = "",
+    engine: Engine = DEFAULT,
 ) -> SpeedRow:
     """Time one ONNX model (a file, its bytes, or a scorer) by the protocol above."""
-    setting = setting or Setting()
-    call = _opened(onnx, input_size, setting)
+    setting, timed = setting or Setting(), TimedModel(model, onnx, arch, input_size, engine)
+    call = _opened(timed, setting)
     _warm(call)
-    seconds = [_timed(call) for _ in range(_affordable(call, setting, calls))]
-    return _row(model, arch, input_size, setting, seconds)
+    return _row(timed, setting, [_timed(call) for _ in range(_affordable(call, setting, calls))])
 
 
 def side_by_side(
@@ -79,11 +95,23 @@ def side_by_side(
 
     Rows come by setting, then in the order of ``models``; ``row.model`` holds the name.
     """
-    plan = list(wanted) if wanted is not None else settings()
-    steps = _Steps(on_progress, len(plan) * len(models) * (1 + ROUNDS))
-    rows = [row for setting in plan for row in _in_turns(models, setting, calls, steps)]
+    plan = settings() if wanted is None else wanted
+    return [timing.row for timing in in_turns(models, plan, calls=calls, on_progress=on_progress)]
+
+
+def in_turns(
+    models: Sequence[TimedModel],
+    wanted: Sequence[Setting],
+    *,
+    calls: int = MIN_CALLS,
+    rounds: int = ROUNDS,
+    on_progress: Listener = silent,
+) -> list[Timing]:
+    """The same with each round's median, which ratios of two models get their intervals from."""
+    steps = _Steps(on_progress, len(wanted) * len(models) * (1 + rounds))
+    found = [timing for setting in wanted for timing in _in_turns(models, setting, calls, rounds, steps)]
     steps.at("")
-    return rows
+    return found
 
 
 class _Steps:
@@ -98,33 +126,35 @@ class _Steps:
 
 
 def _in_turns(
-    models: Sequence[TimedModel], setting: Setting, calls: int, steps: _Steps
-) -> Iterator[SpeedRow]:
+    models: Sequence[TimedModel], setting: Setting, calls: int, rounds: int, steps: _Steps
+) -> Iterator[Timing]:
     words = _words(setting)
     callables, per_round = [], []
     for model in models:
-        steps.at(f"{words}, warming {model.name}")
-        call = _opened(model.onnx, model.input_size, setting)
+        steps.at(f"{words}, warming {model.shown}")
+        call = _opened(model, setting)
         _warm(call)
         callables.append(call)
-        per_round.append(-(-_affordable(call, setting, calls) // ROUNDS))
-    seconds: list[list[float]] = [[] for _ in models]
-    for _ in range(ROUNDS):
+        per_round.append(-(-_affordable(call, setting, calls) // rounds))
+    seconds: list[list[list[float]]] = [[] for _ in models]
+    for _ in range(rounds):
         for model, call, count, taken in zip(models, callables, per_round, seconds, strict=True):
-            steps.at(f"{words}, {model.name}")
+            steps.at(f"{words}, {model.shown}")
             call()  # brings the caches back from the model before
-            taken.extend(_timed(call) for _ in range(count))
+            taken.append([_timed(call) for _ in range(count)])
     for model, taken in zip(models, seconds, strict=True):
-        yield _row(model.name, model.arch, model.input_size, setting, taken)
+        row = _row(model, setting, [second for turn in taken for second in turn])
+        yield Timing(row, tuple(float(np.median(turn)) * 1000.0 for turn in taken))
 
 
-def _opened(onnx: Location | bytes | Scorer, input_size: int, setting: Setting) -> Call:
-    from agesearch.models.onnx import open_session
+def _opened(model: TimedModel, setting: Setting) -> Call:
+    from agesearch.models.runtimes.sessions import open_engine
     from agesearch.models.scorers import session_call
 
-    if not isinstance(onnx, (Location, bytes)):
-        return onnx.call(setting.threads, setting.batch)
-    return session_call(open_session(onnx, setting.threads), input_size, setting.batch)
+    if not isinstance(model.onnx, (Location, bytes)):
+        return model.onnx.call(setting.threads, setting.batch, model.engine)
+    session = open_engine(model.onnx, model.engine, setting.threads)
+    return session_call(session, model.input_size, setting.batch)
 
 
 def _warm(call: Call) -> None:
@@ -146,12 +176,14 @@ def _affordable(call: Call, setting: Setting, calls: int) -> int:
     return min(calls, max(_MIN_BATCH_CALLS, fitting))
 
 
-def _row(model: str, arch: str, input_size: int, setting: Setting, seconds: list[float]) -> SpeedRow:
+def _row(model: TimedModel, setting: Setting, seconds: list[float]) -> SpeedRow:
     p50, p95 = np.percentile(np.asarray(seconds) * 1000.0, [50, 95])
     return SpeedRow(
-        model=model,
-        arch=arch,
-        input_size=input_size,
+        model=model.name,
+        arch=model.arch,
+        input_size=model.input_size,
+        runtime=model.engine.runtime,
+        precision=model.engine.precision,
         threads=setting.threads,
         batch=setting.batch,
         calls=len(seconds),
@@ -159,7 +191,7 @@ def _row(model: str, arch: str, input_size: int, setting: Setting, seconds: list
         latency_ms_p95=round(float(p95), 4),
         images_per_s=round(setting.batch * 1000.0 / float(p50), 2),
         hardware=hardware_name(),
-        versions=runtime_versions(),
+        versions=runtime_versions(model.engine),
     )
 
 

@@ -20,8 +20,9 @@ from agesearch.data.images.crop import crop_face
 from agesearch.errors import AgeSearchError, InputError, first_line
 from agesearch.models.foreign.document import GroupsOutput, OnnxTeacher, PmfOutput, ScalarOutput, beside
 from agesearch.models.foreign.to_pmf import ages_matrix, groups_matrix, scalar_pmf, softmax
-from agesearch.models.onnx import open_session
 from agesearch.models.prepare import Images, resized
+from agesearch.models.runtimes.engines import DEFAULT, Engine
+from agesearch.models.runtimes.sessions import open_engine
 from agesearch.specs import CropSpec
 from agesearch.storage import Location
 
@@ -117,16 +118,23 @@ def central(images: Images | Sequence[Images], share: float, size: int) -> Image
 
 
 class ForeignPredictor:
-    """ONNX Runtime on the CPU with the pixels and outputs that a manifest describes.
+    """A foreign network on an engine, with the pixels and outputs that its manifest describes.
 
     ``share`` is the part of each given crop that the teacher looks at (``crop_share``). Input or output that
     the file does not have as described is an ``InputError``.
     """
 
-    def __init__(self, content: bytes, spec: OnnxTeacher, share: float = 1.0, threads: int = 1) -> None:
+    def __init__(
+        self,
+        content: bytes,
+        spec: OnnxTeacher,
+        share: float = 1.0,
+        threads: int = 1,
+        engine: Engine = DEFAULT,
+    ) -> None:
         self.input_size = spec.input.size
         self._spec, self._share = spec, share
-        self._session = open_session(content, threads)
+        self._session = open_engine(content, engine, threads)
         self._batch = _batch_of(self._session, spec)
         self._pmf = _converter(self._session, spec)
 
@@ -145,6 +153,10 @@ class ForeignPredictor:
             for start in range(0, batch, self._step(batch))
         ]
         return partial(_run_all, [partial(self._session.run, [self._spec.output.name], feed) for feed in fed])
+
+    def feed(self, images: Images | Sequence[Images]) -> dict[str, npt.NDArray[Any]]:
+        """RGB crops of any size, of one batch, as the network's input."""
+        return self._fed(central(images, self._share, self.input_size))
 
     def _step(self, batch: int) -> int:
         return self._batch or batch

@@ -1,0 +1,74 @@
+"""``agesearch measure speed``: any models in turns on the engines of this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from agesearch.data.images.decode import MAX_IMAGE_BYTES
+from agesearch.deploy.measured_models import measured_models
+from agesearch.deploy.registry import DEFAULT_REGISTRY
+from agesearch.errors import InputError
+from agesearch.measure.speed.comparison import SpeedComparison, compare_speed
+from agesearch.measure.speed.rows import Setting
+from agesearch.measure.speed.steps import StepRow, time_steps
+from agesearch.measure.speed.subjects import Subject, subject_at, untrained_subject
+from agesearch.measure.speed.timing import MIN_CALLS
+from agesearch.models.runtimes.engines import engines_here
+from agesearch.progress import Listener, Progress, silent
+from agesearch.storage import Location
+
+
+def speed_of(
+    models: Sequence[str],
+    *,
+    settings: Sequence[Setting],
+    registry: str | Location = DEFAULT_REGISTRY,
+    runtimes: Sequence[str] = (),
+    precisions: Sequence[str] = (),
+    calls: int = MIN_CALLS,
+    photo: str | None = None,
+    on_progress: Listener = silent,
+) -> SpeedComparison:
+    """Time models (as ``measured_models`` takes them, or ``ARCH@SIZE``: random weights) in turns on all
+    engines of these runtimes and precisions that are here, and what comes before each network, on the
+    photograph in the file ``photo``.
+
+    Raises ``InputError`` for what is no model or no image, and where none of the engines is here.
+    """
+    engines = engines_here(runtimes, precisions)
+    content = None if photo is None else Location.of(photo).read_bytes(MAX_IMAGE_BYTES)
+    subjects = []
+    for subject in _subjects(models, registry):
+        subjects.append(subject)
+        on_progress(Progress("Reading models", len(subjects), None, note=subject.name))
+    return compare_speed(
+        subjects,
+        engines,
+        settings,
+        steps=_steps(subjects, content),
+        calls=calls,
+        on_progress=on_progress,
+    )
+
+
+def _subjects(models: Sequence[str], registry: str | Location) -> Iterator[Subject]:
+    """The models in the order in which they were said; a study gives several."""
+    if len(set(models)) < len(models):
+        raise InputError(f"One model is named twice in: {', '.join(models)}. Name each model once.")
+    untrained = {name: subject for name in models if (subject := untrained_subject(name)) is not None}
+    others = [name for name in models if name not in untrained]
+    yield from untrained.values()
+    for name, place in (measured_models(others, registry) if others else {}).items():
+        yield subject_at(name, place)
+
+
+def _steps(subjects: Sequence[Subject], photo: bytes | None) -> dict[str, list[StepRow]]:
+    """What comes before the network, once for models that are given faces alike."""
+    found: dict[str, list[StepRow]] = {}
+    seen = set()
+    for subject in subjects:
+        alike = (subject.crop, subject.scorer.input_size)
+        if alike not in seen:
+            seen.add(alike)
+            found[subject.name] = time_steps(subject, photo)
+    return found

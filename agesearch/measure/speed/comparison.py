@@ -1,0 +1,204 @@
+"""Models timed in turns on every engine of this machine: rows, each one's best engine, ratios with intervals.
+
+The ratio of two models is taken within each round of turns, in which both ran moments apart; its interval is
+over the rounds. Each model stands on its best engine: the fastest of those that are not known to answer worse
+(``agesearch.measure.speed.gate``).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from agesearch.errors import AgeSearchError, InputError, first_line
+from agesearch.measure.intervals import Estimate, Persons, estimate
+from agesearch.measure.speed.hardware import hardware_name
+from agesearch.measure.speed.rows import Setting, SpeedRow
+from agesearch.measure.speed.steps import StepRow
+from agesearch.measure.speed.subjects import Subject
+from agesearch.measure.speed.timing import MIN_CALLS, TimedModel, Timing, in_turns
+from agesearch.models.runtimes.engines import FP32, INT8, Engine
+from agesearch.progress import Listener, Progress, silent
+from agesearch.provenance import now
+from agesearch.specs import SharedRecord, Spec
+
+#: Rounds of turns: what a ratio's interval is drawn over.
+ROUNDS = 10
+
+#: What is known of a model's answers on an engine: as good as in fp32, worse, or nothing.
+AS_GOOD, WORSE, UNKNOWN = "as good", "worse", "unknown"
+
+
+class Best(Spec):
+    """A model's fastest engine under a setting, of those that are not known to answer worse; ``answers`` is
+    what is known of it, ``fp32_ms`` the median of its fastest engine in fp32.
+    """
+
+    model: str
+    threads: int
+    batch: int
+    runtime: str
+    precision: str
+    latency_ms_p50: float
+    fp32_ms: float | None
+    answers: str
+
+
+class Ratio(Spec):
+    """How many times as fast as ``slower`` the model ``faster`` is, each on its best engine, with its 95 %
+    interval over the rounds.
+    """
+
+    faster: str
+    slower: str
+    threads: int
+    batch: int
+    times: float
+    low: float
+    high: float
+
+
+class LeftOut(Spec):
+    """A model that was not timed on an engine, and why."""
+
+    model: str
+    runtime: str
+    precision: str
+    reason: str
+
+
+class SpeedComparison(SharedRecord):
+    """What ``agesearch measure speed`` found: what ``--json`` prints."""
+
+    hardware: str
+    rounds: int
+    rows: tuple[SpeedRow, ...]
+    best: tuple[Best, ...]
+    ratios: tuple[Ratio, ...]
+    steps: dict[str, tuple[StepRow, ...]]
+    left_out: tuple[LeftOut, ...]
+    notes: tuple[str, ...]
+    created: str
+
+
+def compare_speed(
+    subjects: Sequence[Subject],
+    engines: Sequence[Engine],
+    settings: Sequence[Setting],
+    *,
+    answers: Mapping[tuple[str, Engine], str] | None = None,
+    steps: Mapping[str, Sequence[StepRow]] | None = None,
+    notes: Sequence[str] = (),
+    calls: int = MIN_CALLS,
+    rounds: int = ROUNDS,
+    on_progress: Listener = silent,
+) -> SpeedComparison:
+    """Time all models on all engines under all settings, in turns.
+
+    ``answers`` says of a model's name and an engine what is known of its answers there; ``steps`` and
+    ``notes`` go into the record as they are. Raises ``InputError`` where nothing could be timed.
+    """
+    known = dict(answers or {})
+    timed, layers, left_out = _timed_models(subjects, engines, on_progress)
+    if not timed:
+        raise InputError("; ".join(f"{out.model}: {out.reason}" for out in left_out))
+    found = in_turns(timed, settings, calls=calls, rounds=rounds, on_progress=on_progress)
+    rows = [timing.row.with_values(layers[timing.row.model, timing.row.engine]) for timing in found]
+    chosen = [each for setting in settings for each in _best(found, setting, known)]
+    return SpeedComparison(
+        hardware=hardware_name(),
+        rounds=rounds,
+        rows=tuple(rows),
+        best=tuple(_best_row(found, timing, known) for timing in chosen),
+        ratios=tuple(_ratios(chosen)),
+        steps={name: tuple(found) for name, found in (steps or {}).items()},
+        left_out=tuple(left_out),
+        notes=tuple(notes),
+        created=now(),
+    )
+
+
+def _timed_models(
+    subjects: Sequence[Subject], engines: Sequence[Engine], on_progress: Listener
+) -> tuple[list[TimedModel], dict[tuple[str, Engine], dict[str, int]], list[LeftOut]]:
+    """Each model on each engine that runs it, how many layers ran as asked, and what does not run."""
+    timed: list[TimedModel] = []
+    layers: dict[tuple[str, Engine], dict[str, int]] = {}
+    left_out: list[LeftOut] = []
+    total = len(subjects) * len(engines)
+    for place, subject in enumerate(subjects):
+        for done, engine in enumerate(engines, place * len(engines)):
+            on_progress(Progress("Opening", done, total, note=f"{subject.name} on {engine}"))
+            try:
+                if engine.precision == INT8:
+                    subject = subject.with_int8()
+                found = subject.scorer.layers(engine)
+            except AgeSearchError as error:
+                left_out.append(
+                    LeftOut(model=subject.name, **engine._asdict(), reason=first_line(error).rstrip("."))
+                )
+                continue
+            layers[subject.name, engine] = {"layers": found.count, "layers_as_asked": found.as_asked}
+            size = subject.scorer.input_size
+            timed.append(TimedModel(subject.name, subject.scorer, subject.arch, size, engine))
+    on_progress(Progress("Opening", total, total))
+    return timed, layers, left_out
+
+
+def _best(found: Sequence[Timing], setting: Setting, known: Mapping[tuple[str, Engine], str]) -> list[Timing]:
+    """Each model on its best engine under a setting, in the order of the models."""
+    at = [timing for timing in found if timing.row.setting == setting]
+    chosen: dict[str, Timing] = {}
+    for timing in at:
+        row = timing.row
+        if known.get((row.model, row.engine)) == WORSE:
+            continue
+        best = chosen.setdefault(row.model, timing)
+        if row.latency_ms_p50 < best.row.latency_ms_p50:
+            chosen[row.model] = timing
+    return list(chosen.values())
+
+
+def _best_row(found: Sequence[Timing], best: Timing, known: Mapping[tuple[str, Engine], str]) -> Best:
+    row = best.row
+    alike = [timing.row for timing in found if timing.row.setting == row.setting]
+    floats = [each.latency_ms_p50 for each in alike if (each.model, each.precision) == (row.model, FP32)]
+    return Best(
+        model=row.model,
+        threads=row.threads,
+        batch=row.batch,
+        **row.engine._asdict(),
+        latency_ms_p50=row.latency_ms_p50,
+        fp32_ms=min(floats, default=None),
+        answers=AS_GOOD if row.precision == FP32 else known.get((row.model, row.engine), UNKNOWN),
+    )
+
+
+def _ratios(chosen: Sequence[Timing]) -> Iterator[Ratio]:
+    """All pairs of models under one setting, the slower one's median over the faster one's."""
+    for one, other in itertools.combinations(chosen, 2):
+        if one.row.setting != other.row.setting:
+            continue
+        fast, slow = sorted((one, other), key=lambda timing: timing.row.latency_ms_p50)
+        times = times_as_fast(fast.rounds, slow.rounds)
+        yield Ratio(
+            faster=fast.row.model,
+            slower=slow.row.model,
+            threads=fast.row.threads,
+            batch=fast.row.batch,
+            times=round(times.value, 3),
+            low=round(times.low, 3),
+            high=round(times.high, 3),
+        )
+
+
+def times_as_fast(fast: Sequence[float], slow: Sequence[float]) -> Estimate:
+    """How many times longer ``slow`` takes than ``fast``, from the medians of the same rounds: the geometric
+    mean over the rounds with its 95 % interval.
+    """
+    logs = np.log(np.asarray(slow, dtype=np.float64)) - np.log(np.asarray(fast, dtype=np.float64))
+    found = estimate(logs, Persons.each(len(logs)))
+    return Estimate(math.exp(found.value), math.exp(found.low), math.exp(found.high), found.faces)
