@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+from agesearch.data.dataset.ledger import LEDGER, read_head, write_ledger
 from agesearch.data.dataset.records import read_manifest
 from agesearch.data.ingest import run as ingest_module
 from agesearch.data.ingest.run import IngestSpec
@@ -76,19 +78,41 @@ def small_source(root: Path, faces: int = 12) -> Source:
 
 
 def content(dataset: Path | str | Location) -> dict[str, Any]:
-    """What must be equal whatever way a dataset was made: its rows and its quarantine as sets, its counts."""
+    """What must be equal whatever way a dataset was made: its shards to the byte, its quarantine as a set,
+    its counts, and what its ledger says.
+    """
     folder = Location.of(dataset)
     manifest = read_manifest(folder)
-    rows = (folder / "shards").read_table().to_pylist()
+    shards = {file.name: sha256(file.read_bytes()).hexdigest() for file in (folder / "shards").children()}
     left_out = (folder / "quarantine.parquet").read_table().to_pylist()
-    ledger = (folder / "ledger.parquet").read_table().drop_columns(["shard"]).to_pylist()
+    ledger = (folder / "ledger.parquet").read_table().to_pylist()
     ignored = {"created"}
     return {
         "manifest": manifest.model_dump(exclude=ignored),
-        "rows": sorted(repr(row) for row in rows),
+        "shards": shards,
         "left_out": sorted(repr(row) for row in left_out),
         "ledger": [repr(row) for row in ledger],
     }
+
+
+def lay_in_order(dataset: Path, rows_per_shard: int = 5) -> None:
+    """Make a dataset what one was before rows were mixed: shards in the order of the source, by number."""
+    folder = Location.of(dataset)
+    rows = (folder / "shards").read_table().sort_by([("age", "ascending"), ("sample_id", "ascending")])
+    (folder / "shards").delete()
+    names = {}
+    for number, start in enumerate(range(0, len(rows), rows_per_shard)):
+        shard = folder / "shards" / f"{number:05d}.parquet"
+        shard.write_table(rows.slice(start, rows_per_shard))
+        names |= dict.fromkeys(shard.read_table()["sample_id"].to_pylist(), shard.name)
+    document = (folder / "dataset.json").read_json()
+    document.pop("hash_shards")
+    (folder / "dataset.json").write_json(document)
+    if (folder / LEDGER).exists():
+        head, ledger = read_head(folder), (folder / LEDGER).read_table().to_pylist()
+        assert head is not None
+        placed = [row | {"shard": row["shard"] and names[row["sample_id"]]} for row in ledger]
+        write_ledger(folder / LEDGER, head, [placed])
 
 
 def without_ray(patch: pytest.MonkeyPatch) -> None:

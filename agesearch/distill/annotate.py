@@ -14,7 +14,7 @@ import hashlib
 import heapq
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -26,7 +26,8 @@ from pydantic import Field
 
 from agesearch.ages import AGES, FloatArray, age_spread, expected_age
 from agesearch.data.dataset.arrays import numbers
-from agesearch.data.dataset.commit import STAGING
+from agesearch.data.dataset.commit import STAGING, Moves
+from agesearch.data.dataset.layout import Partition, shard_name
 from agesearch.data.dataset.records import (
     MANIFEST,
     SCHEMA,
@@ -37,11 +38,17 @@ from agesearch.data.dataset.records import (
     read_manifest,
 )
 from agesearch.data.dataset.shards import row_batches, shard_names
-from agesearch.data.dataset.writer import ROWS_PER_SHARD, DatasetWriter, Moves, check_output
-from agesearch.data.reading.teacher_outputs import AnswersWriter, StoredAnswers, answers_table, data_key
+from agesearch.data.dataset.writer import DatasetWriter, check_output
+from agesearch.data.reading.teacher_outputs import (
+    AnswersWriter,
+    StoredAnswers,
+    answers_table,
+    data_key,
+    stored_key,
+)
 from agesearch.distill.stored_answers import AgeTeacher, age_teacher
 from agesearch.distill.targets import PLAIN_VIEW, TARGETS, compute
-from agesearch.errors import AgeSearchError, InputError
+from agesearch.errors import InputError
 from agesearch.models.identity import crop_notes, read_model_manifest
 from agesearch.progress import Listener, Progress, silent, waiting
 from agesearch.specs import Seed, Spec, digest_of
@@ -200,7 +207,7 @@ class _Reader:
 
 
 class _Copy:
-    """The dataset in the making, and its PMFs, one row group a shard."""
+    """The dataset in the making, and its PMFs, which are kept apart by shard as its rows are."""
 
     def __init__(
         self,
@@ -235,13 +242,8 @@ class _Copy:
             parts=source.parts,
             annotation=facts,
             replace=replace,
-            rows_per_shard=ROWS_PER_SHARD,
         )
-        self._staged = out / STAGING / f"{PLAIN_VIEW}.parquet"
-        self._open = ExitStack()
-        self._answers = self._open.enter_context(AnswersWriter(self._staged))
-        self._waiting: list[pa.Table] = []
-        self._written = 0
+        self._answers = Partition(out / STAGING)
 
     def add(self, table: pa.Table, answered: _Answered) -> None:
         """Copy the faces that stay, and tell the others with their reasons."""
@@ -255,10 +257,9 @@ class _Copy:
             Rejected(str(answered.ids[row]), *reasons[row], sources[row]) for row in np.flatnonzero(~keep)
         )
         self.writer.add(_annotated(table, answered, self._kind).filter(pa.array(keep)))
-        self._waiting.append(
+        self._answers.add(
             answers_table(answered.ids[keep].tolist(), self._teacher.column, answered.pmf[keep])
         )
-        self._store()
         self.done += len(keep)
 
     def finish(self, source: str, recipe: str) -> Manifest:
@@ -267,8 +268,7 @@ class _Copy:
 
     def discard(self) -> None:
         """Forget everything."""
-        with suppress(AgeSearchError):
-            self._open.close()
+        self._answers.close()
         self.writer.discard()
 
     def _too_many(self, answered: _Answered, row: int) -> tuple[str, str]:
@@ -283,22 +283,16 @@ class _Copy:
             f"more than {self._spec.per_decade} faces of {10 * decade}-{10 * decade + 9} years",
         )
 
-    def _store(self) -> None:
-        """Write the PMFs of the shards that are there by now."""
-        for shard in self.writer.shards[self._written :]:
-            waiting = pa.concat_tables(self._waiting)
-            self._answers.write(shard, waiting.slice(0, ROWS_PER_SHARD))
-            self._waiting = [waiting.slice(ROWS_PER_SHARD)]
-            self._written += 1
-
     def _targets(self, manifest: Manifest) -> Moves:
-        self._store()
         digest, column = self._teacher.digest, self._teacher.column
-        about = {"teacher": self._teacher.name, "digest": digest, "answers": column}
-        self._answers.finish(data_key(manifest), about)
-        self._open.close()
+        staged = self._out / STAGING / f"{PLAIN_VIEW}.parquet"
+        with AnswersWriter(staged) as answers:
+            for number, rows in self._answers.shards(manifest.hash_shards or 1):
+                answers.write(shard_name(number), rows)
+            about = {"teacher": self._teacher.name, "digest": digest, "answers": column}
+            answers.finish(stored_key(manifest), about)
         (self._out / TARGETS / digest).make_dir()
-        return [(self._staged.name, f"{TARGETS}/{digest}/{self._staged.name}")]
+        return [(staged.name, f"{TARGETS}/{digest}/{staged.name}")]
 
 
 def _count(reader: _Reader, spec: AnnotateSpec) -> _Census:

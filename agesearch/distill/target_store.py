@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from agesearch.data.dataset.records import read_manifest
-from agesearch.data.reading.teacher_outputs import about_answers, answered, data_key
+from agesearch.data.reading.teacher_outputs import about_answers, answered, stored_key
 from agesearch.distill.targets import TARGETS
 from agesearch.errors import InputError, command
 from agesearch.storage import Location, exclusive
@@ -39,7 +39,7 @@ def stored_targets(dataset: str | Location) -> list[Stored]:
     """What is stored for a dataset, teacher by teacher; unfinished work is not among it."""
     folder = Location.of(dataset)
     manifest = read_manifest(folder)
-    data = data_key(manifest)
+    data = stored_key(manifest)
     found = []
     for teacher in (folder / TARGETS).children():
         places = [teacher, *(place for place in teacher.children() if _DIGEST.fullmatch(place.name))]

@@ -26,7 +26,7 @@ from agesearch.data.dataset.arrays import decode_column
 from agesearch.data.dataset.records import SHARDS, read_manifest
 from agesearch.data.dataset.shards import shard_names
 from agesearch.data.images.augment import augmenter_of, views_key
-from agesearch.data.reading.teacher_outputs import AnswersWriter, answered, answers_table, data_key
+from agesearch.data.reading.teacher_outputs import AnswersWriter, answered, answers_table, stored_key
 from agesearch.distill.stored_answers import Answer, Teacher, age_teacher, order_teacher
 from agesearch.errors import ConflictError, InputError
 from agesearch.machine import cores
@@ -140,7 +140,7 @@ def compute(
     """
     folder = Location.of(dataset)
     manifest = read_manifest(folder)
-    data, faces = data_key(manifest), manifest.faces
+    data, faces = stored_key(manifest), manifest.faces
     started = time.perf_counter()
     views = _views(folder / TARGETS / teacher.digest, augment, data)
     files = [view.file for view in views]

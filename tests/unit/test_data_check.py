@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from agesearch.cli.main import app
 from agesearch.data.audit.check import CheckRecord, check_dataset, read_check
 from agesearch.data.dataset.arrays import FaceArrays, read_arrays
+from agesearch.data.dataset.layout import row_keys
 from agesearch.data.dataset.records import Split, Turn
 from agesearch.data.dataset.writer import DatasetWriter
 from agesearch.data.images.crop import encode_crop
@@ -166,7 +167,8 @@ def test_a_model_lists_the_faces_it_disagrees_with_most(tmp_path: Path, pack: Fa
     rows[9]["age"] = 95.0
 
     def ages_of(images: np.ndarray) -> np.ndarray:
-        return np.array(list(ages.values()))[: len(images)] + rng.normal(0, 2, len(images))
+        in_shards = np.array(list(ages.values()))[np.argsort(row_keys(list(ages)))]
+        return in_shards[: len(images)] + rng.normal(0, 2, len(images))
 
     record = check_dataset(_dataset(tmp_path / "ds", rows), ages_of=ages_of, model="models/x")
     residuals = [item for item in record.suspects if item.kind == "model_residual"]

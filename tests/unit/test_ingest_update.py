@@ -7,9 +7,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from ingest_helpers import Source, content, later, small_source, without_ray
+from ingest_helpers import Source, content, later, lay_in_order, small_source, without_ray
 
-from agesearch.data.ingest import assembly, workers
+from agesearch.data.dataset import layout
+from agesearch.data.ingest import workers
 from agesearch.data.ingest.record_index import Changes
 from agesearch.data.ingest.run import Ingested, ingest
 from agesearch.data.sources import SOURCES
@@ -47,21 +48,25 @@ def check_equals_fresh(source: Source, out: Path) -> Ingested:
     return done
 
 
-def test_growth_works_on_new_rows_only_and_appends(tmp_path: Path, worked: list[str]) -> None:
+def test_growth_works_on_new_rows_only_and_rewrites_their_shards_only(
+    tmp_path: Path, worked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "ROWS_PER_SHARD", 2)
     source = small_source(tmp_path)
     ingest(source.spec(), tmp_path / "ds")
-    shards = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "ds" / "shards").iterdir()}
-    for index in range(3):
+    before = _times_of_shards(tmp_path / "ds")
+    for index in range(2):
         source.add(f"more{index}.png", 50, "s1", shade=100 + index)
     source.add("copy.png", 51, shade=7)
     source.write()
     worked.clear()
     done = ingest(source.spec(), tmp_path / "ds")
-    assert sorted(worked) == ["/copy.png", "/more0.png", "/more1.png", "/more2.png"]
-    assert done.changes == Changes(kept=15, new=4)
+    assert sorted(worked) == ["/copy.png", "/more0.png", "/more1.png"]
+    assert done.changes == Changes(kept=15, new=3)
     assert done.manifest.left_out["duplicate"] == 2
-    after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "ds" / "shards").iterdir()}
-    assert shards.items() < after.items()
+    assert done.manifest.hash_shards == 8
+    after = _times_of_shards(tmp_path / "ds")
+    assert sum(before.get(name) != time for name, time in after.items()) <= 2
     check_equals_fresh(source, tmp_path / "ds")
 
 
@@ -196,17 +201,17 @@ def test_another_recipe_asks_and_replaces_whole(tmp_path: Path) -> None:
     assert done.manifest.crop.size == 64
 
 
-def test_many_small_shards_are_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(assembly, "_MOST_SMALL", 2)
+def test_a_dataset_in_the_order_of_its_source_is_mixed_when_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "ROWS_PER_SHARD", 4)
     source = small_source(tmp_path)
     ingest(source.spec(), tmp_path / "ds")
-    counts = []
-    for index in range(4):
-        source.add(f"more{index}.png", 50, shade=100 + index)
-        source.write()
-        check_equals_fresh(source, tmp_path / "ds")
-        counts.append(len(list((tmp_path / "ds" / "shards").iterdir())))
-    assert counts == [2, 3, 1, 2]
+    lay_in_order(tmp_path / "ds")
+    assert not ingest(source.spec(), tmp_path / "ds").is_new
+    source.add("more.png", 50, shade=100)
+    source.write()
+    assert check_equals_fresh(source, tmp_path / "ds").manifest.is_mixed
 
 
 def test_a_shard_that_is_not_as_the_ledger_says_is_damage(tmp_path: Path) -> None:
@@ -218,6 +223,10 @@ def test_a_shard_that_is_not_as_the_ledger_says_is_damage(tmp_path: Path) -> Non
     with pytest.raises(InputError, match="--replace|no Parquet"):
         ingest(source.spec(), tmp_path / "ds")
     assert ingest(source.spec(), tmp_path / "ds", replace=True).manifest.faces == 13
+
+
+def _times_of_shards(dataset: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in (dataset / "shards").iterdir()}
 
 
 def _rows(dataset: Path) -> list[dict[str, object]]:

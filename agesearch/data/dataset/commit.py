@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from agesearch.data.dataset.layout import shard_name
 from agesearch.data.dataset.records import MANIFEST, QUARANTINE, QUARANTINE_SCHEMA, SHARDS, Manifest, Rejected
 from agesearch.errors import AgeSearchError, first_line
 from agesearch.storage import Location
@@ -26,14 +27,35 @@ _ROWS_AT_ONCE = 4096
 #: Rows of work that were staged: gone before the plan is, so that nobody takes moved files for staged ones.
 LEDGERS = "ledgers"
 
+#: Files of the staging folder, and where in the dataset they go.
+Moves = list[tuple[str, str]]
 
-def publish(out: Location, manifest: Manifest, moves: list[tuple[str, str]], deletes: list[str]) -> None:
+
+def stage_shards(out: Location, shards: Iterable[tuple[int, pa.Table]]) -> Moves:
+    """Write shards, by number, into the staging folder; says where they go."""
+    moves = []
+    for number, rows in shards:
+        place = f"{SHARDS}/{shard_name(number)}"
+        (out / STAGING / place).write_table(rows)
+        moves.append((place, place))
+    return moves
+
+
+def shard_files(out: Location) -> list[str]:
+    """What lies in the folder of shards, as paths in the dataset."""
+    return [f"{SHARDS}/{child.name}" for child in (out / SHARDS).children()]
+
+
+def publish(out: Location, manifest: Manifest, moves: Moves, deletes: Iterable[str]) -> None:
     """Carry out ``deletes`` (paths in the dataset), then ``moves`` (path in the staging folder -> path in the
-    dataset); the manifest comes last. No path may be in both.
+    dataset, where it replaces what is there); the manifest comes last.
     """
     staging = out / STAGING
     (staging / MANIFEST).write_json(manifest.model_dump(mode="json"))
-    (staging / _PLAN).write_json({"moves": moves, "deletes": deletes})
+    # A plan that is carried out a second time must not delete what it has moved.
+    replaced = {path for _, path in moves}
+    gone = [path for path in deletes if path not in replaced]
+    (staging / _PLAN).write_json({"moves": moves, "deletes": gone})
     finish_publishing(out)
 
 
@@ -69,17 +91,6 @@ def _carry_out(out: Location, plan: Any) -> None:
         if (staging / source).exists():  # else it was moved before the run was cut short
             _move(staging / source, out / path)
     _move(staging / MANIFEST, out / MANIFEST)
-
-
-def next_shard(out: Location) -> int:
-    """The first number that no shard of the dataset has: names are not used twice."""
-    stems = (child.name.removesuffix(".parquet") for child in (out / SHARDS).children())
-    return max((int(stem) for stem in stems if stem.isdecimal()), default=-1) + 1
-
-
-def shard_name(number: int) -> str:
-    """``00012.parquet``."""
-    return f"{number:05d}.parquet"
 
 
 class Quarantine:

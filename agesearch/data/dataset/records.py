@@ -228,6 +228,9 @@ class Manifest(SharedRecord):
     notes: tuple[str, ...] = Field((), description="what users of the source must know")
     parts: tuple[MixturePart, ...] = Field((), description="the datasets that a mixture was made of")
     annotation: Annotation | None = Field(None, description="where a teacher gave faces their ages")
+    hash_shards: int | None = Field(
+        None, description="shards by ranges of the rows' hash (layout.py); None: rows in the source's order"
+    )
     left_out: dict[str, int] = Field(default_factory=dict, description="quarantined rows by reason")
     source_digest: str = ""
     content_digest: str = Field("", description="digest of the sorted sample ids, labels and splits")
@@ -247,6 +250,11 @@ class Manifest(SharedRecord):
     def faces(self) -> int:
         """Faces in all splits."""
         return sum(self.counts.values())
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether any run of rows is a fair sample; else they lie in the order of the source."""
+        return self.hash_shards is not None
 
     @property
     def knows_photographs(self) -> bool:

@@ -16,14 +16,16 @@ import pyarrow as pa
 from agesearch.artefacts import own_folder
 from agesearch.data.dataset.commit import (
     STAGING,
+    Moves,
     Quarantine,
     finish_publishing,
-    next_shard,
     publish,
-    shard_name,
+    shard_files,
+    stage_shards,
 )
 from agesearch.data.dataset.counts import LABEL_COLUMNS, RowCounts, short_hash
 from agesearch.data.dataset.disk_set import DiskSet
+from agesearch.data.dataset.layout import Partition, shard_count
 from agesearch.data.dataset.ledger import LEDGER
 from agesearch.data.dataset.records import (
     MANIFEST,
@@ -42,12 +44,6 @@ from agesearch.provenance import installed, now
 from agesearch.specs import CropSpec
 from agesearch.storage import Location
 
-#: Rows of one Parquet shard: about 10 MB of 112-pixel crops, small enough to read with few rows in memory.
-ROWS_PER_SHARD = 2048
-
-#: Files of the staging folder, and where in the dataset they go.
-Moves = list[tuple[str, str]]
-
 
 class DatasetWriter:
     """Takes finished rows, writes a dataset folder; the caller holds ``storage.exclusive(out, ...)``.
@@ -55,7 +51,8 @@ class DatasetWriter:
     ``add`` takes rows (dicts by the names of ``SCHEMA``; absent columns are null, and a row without
     ``photo_digest`` is a photograph of its own) or a table of that schema.
     A ``sample_id`` that was added before is not written again but quarantined as ``duplicate``. ``finish``
-    makes the dataset appear; without it nothing but ``.staging`` is left behind.
+    makes the dataset appear, its rows mixed (see ``layout``) whatever the order they came in; without it
+    nothing but ``.staging`` is left behind.
     """
 
     def __init__(
@@ -72,7 +69,7 @@ class DatasetWriter:
         parts: tuple[MixturePart, ...] = (),
         annotation: Annotation | None = None,
         replace: bool = False,
-        rows_per_shard: int = ROWS_PER_SHARD,
+        rows_per_shard: int | None = None,
     ) -> None:
         finish_publishing(out)
         check_output(out, replace=replace)
@@ -89,15 +86,12 @@ class DatasetWriter:
             "annotation": annotation,
         }
         self._rows_per_shard = rows_per_shard
-        self._waiting: list[pa.Table] = []
-        self._waiting_rows = 0
-        self._shards: list[str] = []
         self._row_counts = RowCounts()
         self._seen = DiskSet()
         (out / STAGING).delete()
         (out / STAGING / SHARDS).make_dir()
         self._quarantine = Quarantine(out / STAGING)
-        self._first = next_shard(out)
+        self._rows = Partition(out / STAGING)
 
     def __contains__(self, sample_id: str) -> bool:
         """Whether a face of this ``sample_id`` was taken."""
@@ -122,19 +116,11 @@ class DatasetWriter:
             faces = pa.Table.from_pylist(own, schema=SCHEMA)
         faces = faces.select(SCHEMA.names).cast(SCHEMA)
         keep = self._take(faces, paths)
-        self._waiting.append(faces.take(pa.array(keep, pa.int64())) if len(keep) < len(faces) else faces)
-        self._waiting_rows += len(keep)
-        while self._waiting_rows >= self._rows_per_shard:
-            self._flush(self._rows_per_shard)
+        self._rows.add(faces.take(pa.array(keep, pa.int64())) if len(keep) < len(faces) else faces)
 
     def reject(self, left_out: Iterable[Rejected]) -> None:
         """Take what was left out, with its reason."""
         self._quarantine.add(left_out)
-
-    @property
-    def shards(self) -> tuple[str, ...]:
-        """The names of the shards that are written; each holds the next ``rows_per_shard`` rows."""
-        return tuple(self._shards)
 
     def finish(
         self,
@@ -153,23 +139,27 @@ class DatasetWriter:
         if not self.faces:
             self.discard()
             raise nothing_left(self._out, self._quarantine.reasons)
-        if self._waiting_rows:
-            self._flush(self._waiting_rows)
+        count = shard_count(self.faces, self._rows_per_shard)
+        shards = stage_shards(self._out, self._rows.shards(count))
         manifest = Manifest(
             **self._fields,
             **self._row_counts.fields(),
+            hash_shards=count,
             left_out=self._quarantine.finish(),
             source_digest=source_digest,
             spec_digest=spec_digest,
             created=now(),
             versions=versions(),
         )
-        self._publish(manifest, [] if also is None else also(manifest))
+        more = [] if also is None else also(manifest)
+        moves = [*shards, (QUARANTINE, QUARANTINE), *more]
+        publish(self._out, manifest, moves, [*shard_files(self._out), LEDGER])
         return manifest
 
     def discard(self) -> None:
         """Forget everything; an earlier dataset in the folder stays as it was."""
         self._quarantine.discard()
+        self._rows.close()
         (self._out / STAGING).delete()
 
     def _take(self, faces: pa.Table, paths: Sequence[str] | None) -> list[int]:
@@ -185,19 +175,6 @@ class DatasetWriter:
             self._row_counts.add(sample_id, label)
             keep.append(index)
         return keep
-
-    def _flush(self, count: int) -> None:
-        table = pa.concat_tables(self._waiting)
-        shard = shard_name(self._first + len(self._shards))
-        (self._out / STAGING / SHARDS / shard).write_table(table.slice(0, count).combine_chunks())
-        self._shards.append(shard)
-        rest = table.slice(count)
-        self._waiting, self._waiting_rows = [rest], len(rest)
-
-    def _publish(self, manifest: Manifest, more: Moves) -> None:
-        moves = [(f"{SHARDS}/{name}", f"{SHARDS}/{name}") for name in self._shards]
-        earlier = [f"{SHARDS}/{child.name}" for child in (self._out / SHARDS).children()]
-        publish(self._out, manifest, [*moves, (QUARANTINE, QUARANTINE), *more], [*earlier, LEDGER])
 
 
 def check_output(out: Location, *, replace: bool) -> None:

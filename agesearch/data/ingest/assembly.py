@@ -1,26 +1,35 @@
 """Put a dataset together from the faces that are there: shards of the dataset as it was, and staged ones.
 
-The rule that makes an update equal to a fresh ingest: of all records that show the same face (``sample_id``),
-the first in the order of the source is the row, the others are duplicates. Files whose rows all stay as they
-are, are kept or moved whole; from the others the crops that stay are copied, no image is decoded again.
+The rules that make an update equal to a fresh ingest: of all records that show the same face (``sample_id``),
+the first in the order of the source is the row, the others are duplicates; and which shard a row lies in, and
+where, is decided by a hash of its face (``dataset.layout``). Shards whose rows all stay as they are, are
+kept; the others are made of the crops that stay or were staged, no image is decoded again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
 
-from agesearch.data.dataset.commit import STAGING, Quarantine, next_shard, shard_name
+from agesearch.data.dataset.commit import STAGING, Moves, Quarantine, shard_files, stage_shards
 from agesearch.data.dataset.counts import COUNTED_COLUMNS, RowCounts
 from agesearch.data.dataset.disk_set import run_script
+from agesearch.data.dataset.layout import (
+    Partition,
+    row_keys,
+    shard_count,
+    shard_name,
+    shard_numbers,
+)
 from agesearch.data.dataset.records import SCHEMA, SHARDS, Rejected, SourceRecord
 from agesearch.data.dataset.splits import tied_splits
-from agesearch.data.dataset.writer import ROWS_PER_SHARD, duplicate
+from agesearch.data.dataset.writer import duplicate
 from agesearch.data.ingest.record_index import RecordIndex, record_of
-from agesearch.data.ingest.work_unit import FACES, stage
+from agesearch.data.ingest.work_unit import FACES
 from agesearch.errors import InputError
 from agesearch.progress import Listener, Progress, silent
 from agesearch.specs import SplitSpec
@@ -28,15 +37,12 @@ from agesearch.storage import Location
 
 _AT_ONCE = 4096
 _STAGE = "assemble"
-#: Shards that are less than half full, of sources that grow a little each day, before they are joined.
-_MOST_SMALL = 16
 
 _PREPARE = """
 CREATE TABLE winners (sample_id TEXT PRIMARY KEY, position INTEGER, split TEXT) WITHOUT ROWID;
 INSERT INTO winners SELECT sample_id, MIN(position), split FROM records WHERE sample_id IS NOT NULL
     GROUP BY sample_id;
 CREATE UNIQUE INDEX winners_by_position ON winners (position);
-CREATE TABLE placed (sample_id TEXT PRIMARY KEY, shard TEXT);
 """
 _HAS_BOXES = """
 SELECT EXISTS (SELECT 1 FROM records WHERE sample_id IS NOT NULL AND sample_id IS NOT photo_digest)
@@ -59,9 +65,10 @@ _CONTAINERS = """
 SELECT k.id, k.name, k.staged, MIN(r.position), COUNT(c.sample_id) FROM containers k
 LEFT JOIN crops c ON c.container = k.id LEFT JOIN records r ON r.key = c.key GROUP BY k.id
 """
+#: Whose crop is taken, and the number of the shard that the face lies in.
 _CHOOSE = """
-CREATE TABLE chosen (sample_id TEXT PRIMARY KEY, ordinal INTEGER) WITHOUT ROWID;
-INSERT INTO chosen SELECT sample_id, MIN(k.ordinal) FROM crops c
+CREATE TABLE chosen (sample_id TEXT PRIMARY KEY, ordinal INTEGER, number INTEGER) WITHOUT ROWID;
+INSERT INTO chosen SELECT sample_id, MIN(k.ordinal), number_of(sample_id) FROM crops c
     JOIN containers k ON k.id = c.container JOIN winners USING (sample_id) GROUP BY sample_id;
 """
 #: The rows of a container: the face, whether this container's crop is taken, whether its labels stay, and
@@ -76,10 +83,9 @@ _ROWS = f"SELECT c.sample_id, {_IS_TAKEN}, {_SAME_LABELS}, r.record, w.split {_F
 _STAYING = f"SELECT coalesce(sum({_IS_TAKEN} AND {_SAME_LABELS}), 0) {_FROM_CROPS}"
 _LEDGER = """
 SELECT r.key, r.within AS path, r.modified, r.sample_id, r.photo_digest, r.split,
-    nullif(w.split, r.split) AS moved_to, r.reason, r.detail, coalesce(p.shard, k.shard) AS shard
+    nullif(w.split, r.split) AS moved_to, r.reason, r.detail, ch.number AS shard
 FROM records r LEFT JOIN winners w ON w.position = r.position
-LEFT JOIN chosen ch ON ch.sample_id = w.sample_id LEFT JOIN containers k ON k.ordinal = ch.ordinal
-LEFT JOIN placed p ON p.sample_id = w.sample_id WHERE r.key IS NOT NULL ORDER BY r.position
+LEFT JOIN chosen ch ON ch.sample_id = w.sample_id WHERE r.key IS NOT NULL ORDER BY r.position
 """
 _LEFT_OUT = """
 SELECT r.path, r.reason, r.detail, r.source, r.sample_id, r.record, first.record FROM records r
@@ -91,48 +97,44 @@ LEFT JOIN records first ON first.position = w.position WHERE own.position IS NUL
 class Assembly:
     """The files of the new dataset; ``build`` stages what must be written, and fills the public fields.
 
-    ``moves`` and ``deletes`` are what ``publish`` takes; ``counts`` has counted every row, ``contradictions``
-    (after ``quarantine``) the duplicates whose age is not that of the row that was taken.
+    ``moves`` and ``deletes`` are what ``publish`` takes; ``counts`` has counted every row, which lie in
+    ``hash_shards`` shards; ``contradictions`` (after ``quarantine``) are the duplicates whose age is not that
+    of the row that was taken.
     """
 
-    def __init__(
-        self, records: RecordIndex, out: Location, split: SplitSpec, rows_per_shard: int = ROWS_PER_SHARD
-    ) -> None:
+    def __init__(self, records: RecordIndex, out: Location, split: SplitSpec) -> None:
         self.counts = RowCounts()
-        self.moves: list[tuple[str, str]] = []
+        self.hash_shards = 1
+        self.moves: Moves = []
         self.deletes: list[str] = []
         self.contradictions = 0
         self._database = records.database
         self._split = split
         self._out, self._staging = out, out / STAGING
-        self._rows_per_shard = rows_per_shard
-        self._next = next_shard(out)
-        self._waiting: list[pa.Table] = []
-        self._waiting_rows = 0
 
-    def build(self, on_progress: Listener = silent) -> None:
-        """Decide for every container; an ``InputError`` where the dataset lacks faces that its ledger has."""
+    def build(self, earlier_shards: int | None, on_progress: Listener = silent) -> None:
+        """Decide for every container; an ``InputError`` where the dataset lacks faces that its ledger has.
+
+        ``earlier_shards`` is the number of shards by hash that the dataset was in (None: by no hash).
+        """
         on_progress(Progress(_STAGE, 0, None, note="choosing among duplicates"))
-        kept: set[str] = set()
+        (self._staging / SHARDS).delete()  # of a run that was cut short here
         containers = self._order()
-        small = [row for row in containers if not row[2] and row[3] < self._rows_per_shard // 2]
-        fewest = self._rows_per_shard // 2 if len(small) > _MOST_SMALL else 0
-        for number, (container, name, staged, total) in enumerate(containers):
-            on_progress(Progress(_STAGE, number, len(containers), note="files of faces"))
-            (stay,) = self._database.execute(_STAYING, (container,)).fetchone()
-            if not staged and total == stay and total >= fewest:
-                self._place_whole(container, self._out / SHARDS / name, name, total)
-                kept.add(name)
-            elif staged and total == stay and self._may_move(total):
-                self._move(container, name, total)
-            else:
-                self._copy(container, self._file(name, staged=staged), total)
-        if self._waiting_rows:
-            self._flush(self._waiting_rows)
-        on_progress(Progress(_STAGE, len(containers), len(containers), note="files of faces"))
-        self.deletes = [
-            f"{SHARDS}/{child.name}" for child in (self._out / SHARDS).children() if child.name not in kept
-        ]
+        sizes = dict(self._database.execute("SELECT number, count(*) FROM chosen GROUP BY number"))
+        whole = {shard_name(number): rows for number, rows in sizes.items()}
+        kept: set[str] = set()
+        with closing(Partition(self._staging)) as rows:
+            for number, (container, name, staged, total) in enumerate(containers):
+                on_progress(Progress(_STAGE, number, len(containers), note="files of faces"))
+                (stay,) = self._database.execute(_STAYING, (container,)).fetchone()
+                is_same = not staged and earlier_shards == self.hash_shards
+                if is_same and total == stay == whole.get(name):
+                    self._keep(self._out / SHARDS / name, total)
+                    kept.add(f"{SHARDS}/{name}")
+                else:
+                    self._copy(container, self._file(name, staged=staged), total, rows)
+            self.moves = self._stage(rows, len(sizes) - len(kept), on_progress)
+        self.deletes = [path for path in shard_files(self._out) if path not in kept]
 
     def quarantine(self, quarantine: Quarantine) -> None:
         """Give everything that was left out to the quarantine, in the order of the source."""
@@ -148,9 +150,12 @@ class Assembly:
     def ledger(self) -> Iterator[list[dict[str, Any]]]:
         """The rows of the new ledger, a few thousand at once."""
         rows = self._database.execute(_LEDGER)
-        names = [column[0] for column in rows.description]
+        *names, _ = [column[0] for column in rows.description]
         while some := rows.fetchmany(_AT_ONCE):
-            yield [dict(zip(names, row, strict=True)) for row in some]
+            yield [
+                dict(zip(names, row, strict=True)) | {"shard": None if number is None else shard_name(number)}
+                for *row, number in some
+            ]
 
     def _order(self) -> list[tuple[int, str, bool, int]]:
         """The containers in order (shards by name, then staged ones by their first record): id, name, whether
@@ -162,7 +167,9 @@ class Assembly:
         found.sort(key=lambda row: (row[2], -1 if row[3] is None or not row[2] else row[3], row[1]))
         numbers = [(ordinal, row[0]) for ordinal, row in enumerate(found)]
         self._database.executemany("UPDATE containers SET ordinal = ? WHERE id = ?", numbers)
-        self._database.execute("CREATE UNIQUE INDEX containers_in_order ON containers (ordinal)")
+        (faces,) = self._database.execute("SELECT count(*) FROM winners").fetchone()
+        self.hash_shards = shard_count(faces)
+        self._database.create_function("number_of", 1, self._number_of, deterministic=True)
         run_script(self._database, _CHOOSE)
         lost = self._database.execute(
             "SELECT count(*) FROM winners WHERE sample_id NOT IN (SELECT sample_id FROM chosen)"
@@ -185,33 +192,19 @@ class Assembly:
     def _file(self, name: str, *, staged: bool) -> Location:
         return self._staging / FACES / name if staged else self._out / SHARDS / name
 
-    def _may_move(self, rows: int) -> bool:
-        """Whether a staged file of so many rows can be a shard as it is; small ones are joined."""
-        enough = self._rows_per_shard // 2
-        if self._waiting_rows >= enough:
-            self._flush(self._waiting_rows)
-        return rows >= enough and not self._waiting_rows
+    def _number_of(self, sample_id: str) -> int:
+        return int(shard_numbers(row_keys([sample_id]), self.hash_shards)[0])
 
-    def _move(self, container: int, name: str, rows: int) -> None:
-        shard = self._new_shard()
-        self._place_whole(container, self._staging / FACES / name, shard, rows)
-        self.moves.append((f"{FACES}/{name}", f"{SHARDS}/{shard}"))
-
-    def _place_whole(self, container: int, file: Location, shard: str, rows: int) -> None:
-        table = file.read_table(COUNTED_COLUMNS)
-        if len(table) != rows:
-            raise _damaged(self._out, f"'{file}' holds {len(table)} faces, its ledger says {rows}")
+    def _keep(self, shard: Location, rows: int) -> None:
+        self._check(table := shard.read_table(COUNTED_COLUMNS), shard, rows)
         self.counts.add_table(table)
-        self._database.execute("UPDATE containers SET shard = ? WHERE id = ?", (shard, container))
 
-    def _copy(self, container: int, file: Location, rows: int) -> None:
-        """Take the rows that stay into new shards."""
+    def _copy(self, container: int, file: Location, rows: int, taken: Partition) -> None:
+        """Take the rows that stay."""
         facts = {row[0]: row[1:] for row in self._database.execute(_ROWS, (container,))}
         if not any(mine for mine, *_ in facts.values()):
             return
-        table = file.read_table()
-        if len(table) != rows:
-            raise _damaged(self._out, f"'{file}' holds {len(table)} faces, its ledger says {rows}")
+        self._check(table := file.read_table(), file, rows)
         table = table.select(SCHEMA.names).cast(SCHEMA)
         ids = table["sample_id"].to_pylist()
         as_is = [facts[sample_id][:2] == (1, 1) for sample_id in ids]
@@ -223,25 +216,20 @@ class Assembly:
             parts.append(pa.Table.from_pylist(labelled, schema=SCHEMA))
         for part in parts:
             self.counts.add_table(part)
-            self._waiting.append(part)
-            self._waiting_rows += len(part)
-        while self._waiting_rows >= self._rows_per_shard:
-            self._flush(self._rows_per_shard)
+            taken.add(part)
 
-    def _flush(self, count: int) -> None:
-        table = pa.concat_tables(self._waiting)
-        shard = self._new_shard()
-        rows = table.slice(0, count).combine_chunks()
-        stage(self._staging / SHARDS / shard, rows)
-        self.moves.append((f"{SHARDS}/{shard}", f"{SHARDS}/{shard}"))
-        placed = [(sample_id, shard) for sample_id in rows["sample_id"].to_pylist()]
-        self._database.executemany("INSERT INTO placed VALUES (?, ?)", placed)
-        rest = table.slice(count)
-        self._waiting, self._waiting_rows = [rest], len(rest)
+    def _stage(self, rows: Partition, total: int, on_progress: Listener) -> Moves:
+        def told() -> Iterator[tuple[int, pa.Table]]:
+            for done, shard in enumerate(rows.shards(self.hash_shards)):
+                on_progress(Progress(_STAGE, done, total, note="shards"))
+                yield shard
+            on_progress(Progress(_STAGE, total, total, note="shards"))
 
-    def _new_shard(self) -> str:
-        self._next += 1
-        return shard_name(self._next - 1)
+        return stage_shards(self._out, told())
+
+    def _check(self, table: pa.Table, file: Location, rows: int) -> None:
+        if len(table) != rows:
+            raise _damaged(self._out, f"'{file}' holds {len(table)} faces, its ledger says {rows}")
 
 
 def _labelled(row: dict[str, Any], record: str, split: str) -> dict[str, Any]:

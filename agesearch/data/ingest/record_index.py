@@ -36,7 +36,7 @@ CREATE TABLE crops (
     container INTEGER, sample_id TEXT, key BLOB, split TEXT,
     PRIMARY KEY (container, sample_id)) WITHOUT ROWID;
 CREATE TABLE containers (
-    id INTEGER PRIMARY KEY, name TEXT UNIQUE, staged INTEGER, ordinal INTEGER, shard TEXT);
+    id INTEGER PRIMARY KEY, name TEXT UNIQUE, staged INTEGER, ordinal INTEGER);
 """
 
 

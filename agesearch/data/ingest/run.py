@@ -200,7 +200,7 @@ class _Run:
         self._work(address)
         changes = self.records.changes()
         assembly = Assembly(self.records, self.target, self.spec.split)
-        assembly.build(self.on_progress)
+        assembly.build(existing.hash_shards if existing is not None else None, self.on_progress)
         quarantine = Quarantine(self.staging)
         assembly.quarantine(quarantine)
         left_out = quarantine.finish()
@@ -284,6 +284,7 @@ class _Run:
             turns=source.turns(options),
             notes=(*source.notes, *findings.notes, *_contradictions(assembly.contradictions)),
             **assembly.counts.fields(),
+            hash_shards=assembly.hash_shards,
             left_out=left_out,
             source_digest=self.found.digest,
             spec_digest=self.recipe,

@@ -2,7 +2,7 @@
 
 A row is a ``sample_id`` and the answer, float16 ``[W]``. The rows of a shard of the dataset are a row group
 of their own, named in the file's metadata, so that who reads shard by shard needs no more than one shard's
-answers in memory. The metadata also names the very dataset (content and crops) that was answered for.
+answers in memory. The metadata also names the very dataset (content, crops, layout) that was answered for.
 """
 
 from __future__ import annotations
@@ -35,6 +35,14 @@ _ABOUT = b"agesearch.about"
 def data_key(manifest: Manifest) -> str:
     """16 hex digits that name a dataset's faces as a teacher sees them: its content and its crops."""
     return digest_of([manifest.content_digest, manifest.crop.model_dump(mode="json")])
+
+
+def stored_key(manifest: Manifest) -> str:
+    """What a file of answers names as its dataset: its faces, and how many shards by hash hold them, since
+    answers lie shard by shard. Of a dataset that is not mixed it is ``data_key`` alone.
+    """
+    shards = manifest.hash_shards
+    return data_key(manifest) if shards is None else f"{data_key(manifest)}-{shards}"
 
 
 def answers_table(ids: Sequence[str], column: str, values: npt.NDArray[Any]) -> pa.Table:
@@ -80,7 +88,7 @@ class AnswersWriter:
         self._shards.append(shard)
 
     def finish(self, data: str, about: Mapping[str, Any]) -> None:
-        """Name the dataset (``data_key``), and say for people what this is."""
+        """Name the dataset (``stored_key``), and say for people what this is."""
         if self._writer is None:
             raise InputError(f"There are no faces to answer for, so '{self._out}' was not written.")
         self._writer.add_key_value_metadata(
