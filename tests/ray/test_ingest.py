@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from agesearch.data.audit.card_data import inspect_dataset
+from agesearch.data.dataset.layout import row_keys
 from agesearch.data.images.crop import decode_crop
 from agesearch.data.ingest.run import IngestSpec, ingest
 from agesearch.errors import ConflictError, InputError
@@ -65,7 +66,9 @@ def test_every_row_is_a_face_or_has_a_reason(source: Path) -> None:
     for row in rows:
         by_subject.setdefault(row["subject_id"], set()).add(row["split"])
     assert all(len(splits) == 1 for splits in by_subject.values())
-    assert [row["age"] for row in rows] == sorted(row["age"] for row in rows)
+    assert [row["age"] for row in rows] != sorted(row["age"] for row in rows)
+    keys = row_keys([row["sample_id"] for row in rows])
+    assert keys.tolist() == sorted(keys.tolist())
     examples = {item.reason: item.examples[0][0] for item in inspect_dataset(source / "ds").left_out}
     assert examples["duplicate"] == f"{source}/images/again.png"
 
