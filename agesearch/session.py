@@ -47,7 +47,6 @@ _ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AUTH_MODE": "token",
-    "NO_ALBUMENTATIONS_UPDATE": "1",
     # torch's threads sleep while they wait, not spin: where other processes want the cores too, an epoch of a
     # small network took 6 s instead of 41 s with two threads.
     "OMP_WAIT_POLICY": "PASSIVE",

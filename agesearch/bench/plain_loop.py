@@ -1,4 +1,4 @@
-"""The search that one would write without agesearch: Optuna, PyTorch, timm and albumentations, in a loop.
+"""The search that one would write without agesearch: Optuna, PyTorch, timm and OpenCV, in a loop.
 
 One trial after the other, with all threads. The work is the search's: the same networks from the same seed,
 losses, faces, augmentation, steps and validation. The code around it is what a careful user writes: faces

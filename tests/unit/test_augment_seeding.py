@@ -1,14 +1,22 @@
 """Augmentation: decided by the seed alone, and nothing at strength zero."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import get_args
 
 import numpy as np
 import pytest
 
-from agesearch.data.images.augment import POLICIES, Augmenter
+from agesearch.data.images.augment import POLICIES, Augmenter, Draws
 from agesearch.specs import AugmentSpec
 
 FACE = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
+
+UNITS = [0.9947155207628384, 0.6442510831402615, 0.05158511956688017]
+WARPS = {
+    "default": [0.973106965, 0.047341623, -4.971307957, -0.085639273, 0.930301042, 4.378565958],
+    "greco": [-0.976758929, -0.111863041, 91.257406601, -0.030662866, 0.974209855, -1.825193055],
+}
+MEANS = {"default": [117.82, 148.85, 65.0], "greco": [72.78, 88.08, 67.48]}
 
 
 def _spec(policy: str, strength: float) -> AugmentSpec:
@@ -36,6 +44,43 @@ def test_the_same_seed_epoch_and_sample_give_the_same_pixels_in_any_order(policy
         np.testing.assert_array_equal(forward[key], backward[key])
     assert len({image.tobytes() for image in forward.values()}) == len(keys)
     assert not np.array_equal(Augmenter(spec, seed=8)(FACE, 0, "a"), forward[0, "a"])
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_threads_may_share_an_augmenter(policy: str) -> None:
+    augment = Augmenter(_spec(policy, 2.0), seed=3)
+    names = [str(index) for index in range(200)]
+    alone = [augment(FACE, 0, name) for name in names]
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(lambda name: augment(FACE, 0, name), names))
+    np.testing.assert_array_equal(together, alone)
+
+
+def test_what_a_key_draws_is_the_same_for_ever() -> None:
+    """On any machine, in any process and under any version of Python: the numbers come from a hash."""
+    draws = Draws(7, 2, "a/face.jpg")
+    assert [draws.unit() for _ in range(3)] == UNITS
+    found = {
+        policy: [round(value, 9) for value in POLICIES[policy](1.0, 96, Draws(0, 1, "b")).warp or ()]
+        for policy in POLICIES
+    }
+    assert found == WARPS
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_face_looks_as_it_always_did(policy: str) -> None:
+    """Means of three faces, which no rounding of another OpenCV moves by a level."""
+    ramp = np.tile(np.arange(48, dtype=np.uint8)[:, None, None] * 5, (1, 48, 3))
+    augment = Augmenter(_spec(policy, 1.0), seed=0)
+    means = [float(augment(ramp, 0, name).mean()) for name in ("a", "b", "c")]
+    assert means == pytest.approx(MEANS[policy], abs=0.5)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_faces_are_not_changed_in_place(policy: str) -> None:
+    before = FACE.copy()
+    Augmenter(_spec(policy, 3.0), seed=0).each([FACE] * 50, 0, [str(index) for index in range(50)])
+    np.testing.assert_array_equal(FACE, before)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
