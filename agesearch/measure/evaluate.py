@@ -93,8 +93,8 @@ def evaluate(
 ) -> Evaluated:
     """Score model folders (by the name to show) on a dataset.
 
-    Crops are streamed; what grows with the faces are labels and PMFs (about 2 kB a face). Raises
-    ``InputError`` where the dataset cannot serve the protocol, before any model is opened.
+    Crops are streamed; what stays of a face are its labels and answers (some 65 bytes, and 9 a model).
+    Raises ``InputError`` where the dataset cannot serve the protocol, before any model is opened.
     """
     folder = Location.of(dataset)
     if not models:

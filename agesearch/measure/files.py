@@ -7,9 +7,11 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from agesearch.ages import age_spread
+from agesearch.data.dataset.texts import Texts
 from agesearch.errors import InputError
 from agesearch.measure.evaluate import Evaluation
 from agesearch.measure.intervals import Estimate
@@ -29,7 +31,10 @@ _COLUMNS = (
     "sd",
     "faces",
     "persons",
+    "subsample",
 )
+#: Rows of predictions that are made and written at once.
+_AT_ONCE = 65_536
 
 
 def checked_files(record: str | None, predictions: str | None) -> None:
@@ -53,8 +58,16 @@ def write_record(record: Evaluation, where: str) -> None:
 
 
 def write_predictions(predictions: Mapping[str, Predictions], where: str) -> None:
-    """One row a model and face, as ``PREDICTIONS`` says."""
-    Location.of(where).write_table(predictions_table(predictions))
+    """One row a model and face, as ``PREDICTIONS`` says, written part by part; the file is there whole or not
+    at all.
+    """
+    with (
+        Location.of(where).staged() as file,
+        pq.ParquetWriter(file.path, PREDICTIONS, filesystem=file.filesystem, compression="zstd") as writer,
+    ):
+        for name, faces in predictions.items():
+            for start in range(0, len(faces), _AT_ONCE):
+                writer.write_table(_predictions(name, faces.take(np.s_[start : start + _AT_ONCE])))
 
 
 PREDICTIONS = pa.schema(
@@ -80,13 +93,13 @@ def _predictions(model: str, faces: Predictions) -> pa.Table:
     columns: dict[str, Any] = {
         "model": pa.repeat(model, len(faces)),
         "predicted_age": faces.predicted,
-        "spread": age_spread(faces.pmf),
         "fold": pa.array(faces.fold, mask=faces.fold < 0),
     }
     arrays = []
     for field in PREDICTIONS:
         values = columns[field.name] if field.name in columns else getattr(faces, field.name)
-        arrays.append(pa.array(values, from_pandas=True).cast(field.type))
+        is_text = isinstance(values, Texts)
+        arrays.append((values.to_arrow() if is_text else pa.array(values, from_pandas=True)).cast(field.type))
     return pa.Table.from_arrays(arrays, schema=PREDICTIONS)
 
 

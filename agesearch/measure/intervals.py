@@ -6,6 +6,9 @@ each with all their faces (cluster bootstrap, Davison & Hinkley 1997); a face of
 its own. Intervals are percentile intervals (Efron 1979) at the levels that Student's t asks for where there
 are few persons (expanded percentiles, Hesterberg 2015). Draws are seeded, and the order of the faces plays no
 part: the same predictions for the same faces give the same interval wherever they are measured.
+
+Of more than 100,000 persons a seeded subsample is resampled, and the spread of its means scaled to all of
+them (m out of n bootstrap, Bickel, Goetze & van Zwet 1997); the estimate then says so.
 """
 
 from __future__ import annotations
@@ -19,14 +22,17 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 
+from agesearch.data.dataset.texts import Texts
 from agesearch.errors import InputError
 
 Values = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]
-Names = npt.NDArray[np.object_] | Sequence[str | None]
+Names = Texts | npt.NDArray[np.object_] | Sequence[str | None]
 
 #: Bootstrap draws are made in blocks of about this many numbers, so that memory does not grow with the faces.
 _BLOCK = 4_000_000
+#: So many persons are resampled at most: a thousand draws of them take seconds.
+MOST_PERSONS = 100_000
 
 
 @dataclass(frozen=True)
@@ -43,10 +49,13 @@ class Persons:
     @classmethod
     def of(cls, sample_id: Names, subject_id: Names) -> Self:
         """From the ids of N faces and the names of their persons (None: unknown)."""
-        pairs = zip(sample_id, subject_id, strict=True)
-        names = [f"face {face}" if name is None else f"person {name}" for face, name in pairs]
-        codes = np.unique(np.array(names, dtype=np.str_), return_inverse=True)[1]
-        return cls(codes.astype(np.int64), np.array([name is not None for name in subject_id], dtype=bool))
+        faces, persons = Texts.of(sample_id), Texts.of(subject_id)
+        if len(faces) != len(persons):
+            raise InputError(f"{len(faces)} faces need as many persons, but got {len(persons)}.")
+        named = persons.numbers >= 0
+        # Numbers rise as names do; who is known comes after those who stand alone.
+        codes = np.where(named, persons.numbers.astype(np.int64) + len(faces.names), faces.numbers)
+        return cls(codes, named)
 
     @classmethod
     def each(cls, count: int) -> Self:
@@ -68,8 +77,7 @@ class Persons:
     @cached_property
     def faces(self) -> Codes:
         """How many faces each person has."""
-        counts: Codes = np.unique(self.codes, return_counts=True)[1]
-        return counts
+        return np.bincount(self._places).astype(np.int64)
 
     @property
     def drawn(self) -> Literal["faces", "persons"]:
@@ -84,8 +92,9 @@ class Persons:
         return found
 
     @cached_property
-    def _places(self) -> npt.NDArray[np.intp]:
-        return np.unique(self.codes, return_inverse=True)[1]
+    def _places(self) -> npt.NDArray[np.int32]:
+        """The persons numbered without gaps."""
+        return np.unique(self.codes, return_inverse=True)[1].astype(np.int32)
 
 
 @dataclass(frozen=True)
@@ -93,7 +102,7 @@ class Estimate:
     """A mean over ``faces`` faces with the ends of its 95 % interval.
 
     ``persons`` is how many persons the interval stands on (a face of nobody known counts as one); None where
-    nobody is known and faces were drawn.
+    nobody is known and faces were drawn. ``subsample`` is how many of them were resampled (None: all).
     """
 
     value: float
@@ -101,11 +110,20 @@ class Estimate:
     high: float
     faces: int
     persons: int | None = None
+    subsample: int | None = None
 
     @property
     def basis(self) -> str:
         """What the interval stands on, in words: ``1,160 faces of 40 persons``."""
-        return basis(self.faces, self.persons)
+        return basis(self.faces, self.persons) + self.of_subsample
+
+    @property
+    def of_subsample(self) -> str:
+        """``; interval on a seeded subsample of 100,000 persons``; nothing where all were resampled."""
+        if self.subsample is None:
+            return ""
+        drawn = "faces" if self.persons is None else "persons"
+        return f"; interval on a seeded subsample of {self.subsample:,} {drawn}"
 
     @property
     def of_persons(self) -> str:
@@ -129,7 +147,12 @@ def estimate(values: Values, persons: Persons, level: float = 0.95) -> Estimate:
     For a paired comparison of two models pass the differences of their absolute errors.
     """
     low, high = bootstrap_interval(values, persons, level=level)
-    return Estimate(float(values.mean()), low, high, int(values.size), persons.count)
+    return Estimate(float(values.mean()), low, high, int(values.size), persons.count, subsampled(persons))
+
+
+def subsampled(persons: Persons) -> int | None:
+    """How many persons an interval resamples, where it does not resample all."""
+    return MOST_PERSONS if len(persons.faces) > MOST_PERSONS else None
 
 
 def bootstrap_interval(
@@ -156,7 +179,15 @@ def bootstrap_means(
     if sample.ndim != 1 or sample.size == 0:
         raise InputError(f"A bootstrap needs a list of at least one value, but got shape {sample.shape}.")
     generator = np.random.default_rng(seed)
-    return np.concatenate(list(_resampled(persons.sums(sample), persons.faces, resamples, generator)))
+    sums, faces = persons.sums(sample), persons.faces
+    if subsampled(persons) is None:
+        return np.concatenate(list(_resampled(sums, faces, resamples, generator)))
+    chosen = np.sort(generator.choice(len(sums), MOST_PERSONS, replace=False, shuffle=False))
+    centre, share = float(sample.mean()), MOST_PERSONS / len(sums)
+    sums, faces = sums[chosen], faces[chosen]
+    means = np.concatenate(list(_resampled(sums, faces, resamples, generator)))
+    found: Values = centre + math.sqrt(share) * (means - sums.sum() / faces.sum())
+    return found
 
 
 def _resampled(

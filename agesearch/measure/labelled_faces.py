@@ -7,16 +7,20 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from agesearch.ages import FloatArray
 from agesearch.data.dataset.arrays import Pixels, decode_column, numbers
-from agesearch.data.dataset.records import Split, read_manifest
-from agesearch.data.dataset.shards import read_rows
+from agesearch.data.dataset.records import SCHEMA, Split, read_manifest
+from agesearch.data.dataset.shards import read_rows, row_batches
 from agesearch.errors import InputError
 from agesearch.measure.accuracy import mae_estimate
 from agesearch.measure.intervals import Estimate, Persons
 from agesearch.measure.predictions import Labels
 from agesearch.storage import Location
+
+_COLUMNS = ["sample_id", "subject_id", "source", "age", "image"]
 
 
 @dataclass(frozen=True)
@@ -57,11 +61,14 @@ def labelled_faces(dataset: str | Location, split: Split, limit: int) -> Labelle
     faces. A split without labelled faces gives none.
     """
     folder = Location.of(dataset)
-    table = read_rows(folder, split, ["sample_id", "subject_id", "source", "age", "image"])
-    labelled = np.flatnonzero(~np.isnan(numbers(table.column("age"))))
-    ids = table.column("sample_id").to_pylist()
-    order = sorted(labelled.tolist(), key=lambda index: hashlib.sha256(ids[index].encode()).digest())[:limit]
-    chosen = table.take(order)
+    ids = _first_ids(folder, split, limit)
+    place = {sample_id: index for index, sample_id in enumerate(ids)}
+    parts = [pa.schema([SCHEMA.field(name) for name in _COLUMNS]).empty_table()]
+    for batch in row_batches(folder, split, _COLUMNS):
+        wanted = pc.is_in(batch["sample_id"], pa.array(ids, pa.string()))
+        parts.append(pa.Table.from_batches([batch.filter(wanted)]))
+    table = pa.concat_tables(parts)
+    chosen = table.take(np.argsort([place[sample_id] for sample_id in table["sample_id"].to_pylist()]))
     return LabelledFaces(
         sample_id=chosen.column("sample_id").to_pylist(),
         subject_id=chosen.column("subject_id").to_pylist(),
@@ -69,6 +76,20 @@ def labelled_faces(dataset: str | Location, split: Split, limit: int) -> Labelle
         age=numbers(chosen.column("age")),
         images=decode_column(chosen.column("image"), read_manifest(folder).crop.size),
     )
+
+
+def _first_ids(folder: Location, split: Split, limit: int) -> list[str]:
+    """The ids of at most ``limit`` labelled faces, in the order of their hashes."""
+    first: list[tuple[bytes, str]] = []
+    for batch in row_batches(
+        folder,
+        split,
+        ["sample_id", "age"],
+    ):
+        labelled = batch["sample_id"].filter(pa.array(~np.isnan(numbers(batch["age"]))))
+        hashed = [(hashlib.sha256(name.encode()).digest(), name) for name in labelled.to_pylist()]
+        first = sorted([*first, *hashed])[:limit]
+    return [sample_id for _, sample_id in first]
 
 
 def median_error(dataset: str | Location, labels: Labels) -> Estimate:

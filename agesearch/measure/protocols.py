@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from agesearch.ages import adience_group, adience_label, adience_mass
+from agesearch.ages import adience_group, adience_label
 from agesearch.data.dataset.records import Manifest, Part, Split, Turn
 from agesearch.data.dataset.shards import read_rows
 from agesearch.errors import InputError, unknown_name
@@ -69,7 +69,7 @@ class Protocol:
         """Which faces can be scored; an ``InputError`` that says what is missing where none can."""
         mask = self.usable(labels)
         if not mask.any():
-            kinds = ", ".join(sorted(set(labels.label_kind))) or "no face at all"
+            kinds = ", ".join(sorted(map(str, labels.label_kind.counts()))) or "no face at all"
             raise InputError(
                 f"The protocol '{self.name}' needs faces with {self.needs}, but none of the {len(labels):,} "
                 f"faces tested in '{where}' has one (label kinds there: {kinds})."
@@ -79,7 +79,7 @@ class Protocol:
 
 def by_kind(predictions: Predictions) -> dict[str, Predictions]:
     """The faces of each label kind, since figures never mix them."""
-    kinds = sorted(set(predictions.label_kind))
+    kinds = sorted(map(str, predictions.label_kind.counts()))
     if len(kinds) == 1:
         return {kinds[0]: predictions}
     return {kind: predictions.take(predictions.label_kind == kind) for kind in kinds}
@@ -152,7 +152,7 @@ def _protocols(split: Split, k: float) -> Mapping[str, Protocol]:
             MAE_YEARS,
             _leave_one_out,
             partial(_age_values, k),
-            lambda labels: ~np.isnan(labels.age) & (labels.subject_id != None),  # noqa: E711 - elementwise
+            lambda labels: ~np.isnan(labels.age) & (labels.subject_id.numbers >= 0),
             "an age and a known subject",
         ),
         Protocol(
@@ -203,7 +203,7 @@ def _leave_one_out(dataset: Location, manifest: Manifest) -> list[Turn]:
 
 
 def _standard_values(k: float, predictions: Predictions) -> dict[str, Values]:
-    kinds = set(predictions.label_kind)
+    kinds = set(map(str, predictions.label_kind.counts()))
     if len(kinds) > 1:
         raise InputError(f"One figure cannot mix the label kinds {', '.join(sorted(kinds))}.")
     return _group_values(predictions) if kinds == {"group"} else _age_values(k, predictions)
@@ -232,7 +232,7 @@ def _lap_values(k: float, predictions: Predictions) -> dict[str, Values]:
 
 def _adience_values(predictions: Predictions) -> dict[str, Values]:
     true = adience_label(predictions.age_low, predictions.age_high)
-    by_mass = np.abs(adience_mass(predictions.pmf).argmax(axis=-1) - true)
+    by_mass = np.abs(predictions.group - true)
     by_age = np.abs(adience_group(predictions.predicted) - true)
     return {
         TOP1: (by_mass == 0).astype(np.float64),

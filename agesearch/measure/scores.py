@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from agesearch.ages import ADIENCE_GROUPS, adience_label
-from agesearch.data.dataset.arrays import Strings
+from agesearch.data.dataset.texts import Texts
 from agesearch.measure.intervals import Estimate, Persons, Values, bootstrap_interval, estimate
 from agesearch.measure.predictions import Predictions
 from agesearch.measure.protocols import Protocol, by_kind
@@ -79,7 +79,8 @@ class KindScores(Spec):
         """What the bootstrap draws, in words: ``40 persons``, ``1,160 faces``."""
         found = self.scores[self.headline]
         count = found.persons if self.resampled == "persons" and found.persons else found.faces
-        return f"{count:,} {self.resampled}"
+        part = "" if found.subsample is None else f"a seeded subsample of {found.subsample:,} of "
+        return f"{part}{count:,} {self.resampled}"
 
     @property
     def basis(self) -> str:
@@ -120,7 +121,7 @@ def scored(protocol: Protocol, turns: Mapping[str, Predictions]) -> list[KindSco
 def pooled_faces(turns: Mapping[str, Predictions]) -> Predictions:
     """The faces of all turns, each once: where turns overlap, as the first of them predicted it."""
     predictions = Predictions.joined(list(turns.values()))
-    _, first = np.unique(predictions.sample_id.astype(str), return_index=True)
+    _, first = np.unique(predictions.sample_id.numbers, return_index=True)
     return predictions if len(first) == len(predictions) else predictions.take(np.sort(first))
 
 
@@ -170,7 +171,7 @@ def _estimates(values: Mapping[str, Values], persons: Persons) -> dict[str, Esti
 
 def _slices(predictions: Predictions, values: Mapping[str, Values]) -> Iterator[Slice]:
     for by, names in _properties(predictions):
-        known = sorted(set(names), key=_natural)
+        known = sorted(map(str, names.counts()), key=_natural)
         if len(known) < 2:  # a slice that is the whole says nothing new
             continue
         for name in known:
@@ -179,30 +180,33 @@ def _slices(predictions: Predictions, values: Mapping[str, Values]) -> Iterator[
             yield Slice(by=by, name=name, scores=_estimates(part, predictions.persons.take(inside)))
 
 
-def _properties(predictions: Predictions) -> Iterator[tuple[str, Strings]]:
+def _properties(predictions: Predictions) -> Iterator[tuple[str, Texts]]:
     yield "age", _age_names(predictions)
     for by in ("sex", "ethnicity", "source"):
         yield by, _named(getattr(predictions, by))
 
 
-def _age_names(predictions: Predictions) -> Strings:
+def _age_names(predictions: Predictions) -> Texts:
     """The decade of an age, or the group of a label; Adience writes one of its groups in two ways."""
     groups = adience_label(predictions.age_low, predictions.age_high)
     low, high = predictions.age_low, predictions.age_high
     if (groups >= 0).all():
-        low, high = np.array(ADIENCE_GROUPS)[groups].T
-    names = []
-    for age, first, last in zip(predictions.age, low, high, strict=True):
-        decade = 10 * int(age // 10) if not np.isnan(age) else 0
-        names.append(f"{first:g}-{last:g}" if np.isnan(age) else f"{decade}-{decade + 9}")
-    return np.array(names, dtype=object)
+        low, high = np.array(ADIENCE_GROUPS, dtype=np.float32)[groups].T
+    decade = 10 * np.floor(predictions.age / 10)
+    first = np.where(np.isnan(decade), low, decade)
+    last = np.where(np.isnan(decade), high, decade + 9)
+    ends, numbers = np.unique(first + 1j * last, return_inverse=True)
+    names = np.array([f"{end.real:g}-{end.imag:g}".encode() for end in ends], dtype=np.bytes_)
+    rising = np.argsort(names)
+    return Texts(names[rising], np.argsort(rising)[numbers])
 
 
-def _named(values: Strings) -> Strings:
+def _named(values: Texts) -> Texts:
     """A name for every face; names beyond the most frequent ones go together."""
-    names = [UNKNOWN if value is None else value for value in values]
-    frequent = {name for name, _ in Counter(names).most_common(_MAX_SLICES)}
-    return np.array([name if name in frequent else OTHERS for name in names], dtype=object)
+    counts = Counter(values.renamed(lambda name: UNKNOWN if name is None else name).counts())
+    frequent = {name for name, _ in counts.most_common(_MAX_SLICES)}
+    named = {name: name or UNKNOWN if (name or UNKNOWN) in frequent else OTHERS for name in values.counts()}
+    return values.renamed(named.__getitem__)
 
 
 def _natural(name: str) -> tuple[int, float, str]:
@@ -217,17 +221,18 @@ def _natural(name: str) -> tuple[int, float, str]:
 
 
 def _compared(protocol: Protocol, kind: str, models: Mapping[str, Predictions]) -> list[Difference]:
-    values = {name: protocol.values(predictions) for name, predictions in models.items()}
-    headline = _headline(protocol, next(iter(values.values())))
+    persons = next(iter(models.values())).persons  # who the faces show is the same for all
+    headline = _headline(protocol, protocol.values(next(iter(models.values()))))
+    values = {name: protocol.values(predictions)[headline] for name, predictions in models.items()}
     sign = 1.0 if headline in SMALLER_IS_BETTER else -1.0
-    best = min(values, key=lambda name: sign * float(values[name][headline].mean()))
+    best = min(values, key=lambda name: sign * float(values[name].mean()))
     return [
         Difference(
             kind=kind,
             score=headline,
             model=name,
             reference=best,
-            difference=estimate(found[headline] - values[best][headline], models[name].persons),
+            difference=estimate(found - values[best], persons),
         )
         for name, found in values.items()
         if name != best

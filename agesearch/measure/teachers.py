@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from agesearch.ages import age_spread
 from agesearch.data.dataset.records import Split, read_manifest
 from agesearch.errors import InputError
 from agesearch.machine import cores
@@ -110,7 +109,7 @@ def teacher_accuracy(
         mae_years=estimate(np.abs(signed), found.persons),
         cs5=float(within(signed).mean()),
         bias_years=float(signed.mean()),
-        spread_years=float(age_spread(found.pmf).mean()),
+        spread_years=float(found.spread.mean()),
         decades=tuple(accuracy_by_decade(found.predicted, found.age, found.persons)),
         notes=(
             *leak_notes(read_model_manifest(where), manifest, labels, "This teacher"),

@@ -1,7 +1,7 @@
 """Does a dataset's split hold? Subjects and copies across splits, odd labels, ages that are missing.
 
 Everything is verified on the rows themselves, whatever their maker promised, in one pass over the shards; a
-face costs about a kilobyte of memory. The findings are a record, ``check.json``, beside the manifest.
+face costs about a hundred bytes of memory. The findings are a record, ``check.json``, beside the manifest.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from agesearch.data.audit.near_duplicates import PARAMETERS, Fingerprints, Match
 from agesearch.data.dataset.arrays import Pixels, decode_column, numbers
 from agesearch.data.dataset.records import OLDER_PHOTOGRAPHS, Manifest, photographs_of, read_manifest
 from agesearch.data.dataset.shards import row_batches
+from agesearch.data.dataset.texts import IdsMaker, TextsMaker
 from agesearch.errors import InputError
 from agesearch.progress import Listener, Progress, silent
 from agesearch.provenance import now
@@ -130,33 +131,52 @@ def _read(
     folder: Location, manifest: Manifest, ages_of: AgesOf | None, on_progress: Listener
 ) -> tuple[Faces, Fingerprints, npt.NDArray[np.float64] | None]:
     """One pass over the rows: their labels, what each looks like, and the model's ages."""
-    fingerprints = Fingerprints(manifest.faces)
-    labels: list[pa.RecordBatch] = []
+    fingerprints, columns = Fingerprints(manifest.faces), _Columns()
     predicted: list[npt.NDArray[Any]] = []
     for batch in row_batches(folder, None, [*_LABELS, "image"], rows=512):
-        labels.append(batch.select(_LABELS))
+        columns.add(batch)
         images = decode_column(batch.column("image"), manifest.crop.size)
         fingerprints.add(images)
         if ages_of is not None:
             predicted.append(np.asarray(ages_of(images), np.float64))
         on_progress(Progress(_STAGE, len(fingerprints), manifest.faces))
-    if not labels:
+    if not len(fingerprints):
         raise InputError(f"'{folder}' has no faces: ingest it again.")
-    table = pa.Table.from_batches(labels)
-    low, high, age = (numbers(table.column(name)) for name in ("age_low", "age_high", "age"))
-    faces = Faces(
-        sample_id=table.column("sample_id").to_pylist(),
-        subject=table.column("subject_id").to_pylist(),
-        photograph=photographs_of(table),
-        unnamed_photographs=table.column("photo_digest").null_count,
-        source=table.column("source").to_pylist(),
-        split=table.column("split").to_pylist(),
-        fold=table.column("fold").to_pylist(),
-        age=age,
-        age_or_middle=np.where(np.isnan(age), (low + high) / 2, age),
-        turns=manifest.turns,
-    )
-    return faces, fingerprints, np.concatenate(predicted) if predicted else None
+    return columns.made(manifest), fingerprints, np.concatenate(predicted) if predicted else None
+
+
+class _Columns:
+    """The label columns as they come, without their batches."""
+
+    def __init__(self) -> None:
+        self._ids, self._photographs = IdsMaker(), IdsMaker()
+        self._texts = {name: TextsMaker() for name in ("subject_id", "source", "split")}
+        self._numbers: dict[str, list[npt.NDArray[Any]]] = {"fold": [], "age": [], "age_or_middle": []}
+        self._unnamed = 0
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        self._ids.add(batch["sample_id"])
+        self._photographs.add(pa.array(photographs_of(batch), pa.string()))
+        self._unnamed += batch["photo_digest"].null_count
+        for name, maker in self._texts.items():
+            maker.add(batch[name])
+        low, high, age = (numbers(batch[name]) for name in ("age_low", "age_high", "age"))
+        self._numbers["fold"].append(batch["fold"].fill_null(-1).to_numpy())
+        self._numbers["age"].append(age.copy())
+        self._numbers["age_or_middle"].append(np.where(np.isnan(age), (low + high) / 2, age))
+
+    def made(self, manifest: Manifest) -> Faces:
+        texts = {name: maker.made() for name, maker in self._texts.items()}
+        return Faces(
+            sample_id=self._ids.made(),
+            subject=texts["subject_id"],
+            photograph=self._photographs.made().numbers,
+            unnamed_photographs=self._unnamed,
+            source=texts["source"],
+            split=texts["split"],
+            turns=manifest.turns,
+            **{name: np.concatenate(parts) for name, parts in self._numbers.items()},
+        )
 
 
 def _copies(faces: Faces, matches: list[Match]) -> tuple[list[Copies], list[list[int]], int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from agesearch.ages import MAX_AGE
 from agesearch.data.audit.label_outliers import Values, differing_copies, far_out, wide_subjects
 from agesearch.data.audit.near_duplicates import Match
 from agesearch.data.dataset.records import Split, Turn
+from agesearch.data.dataset.texts import Texts
 from agesearch.specs import Spec
 
 _SPLITS = tuple(split.value for split in Split)
@@ -97,19 +98,19 @@ class AgeBins(Spec):
 
 @dataclass(frozen=True)
 class Faces:
-    """The label columns of N faces in the order of the shards; ``age`` in years, NaN where unknown, and
-    ``age_or_middle`` with the middle of a group in its place.
+    """The label columns of N faces in the order of the shards, some 60 bytes each; ``age`` in years, NaN
+    where unknown, ``age_or_middle`` with the middle of a group in its place; ``fold`` is -1 where unknown.
 
-    ``photograph`` names the file of each, as far as it is known (``records.photographs_of``);
+    ``photograph`` numbers the file of each, as far as it is known (``records.photographs_of``);
     ``unnamed_photographs`` counts those named by their sample id only.
     """
 
-    sample_id: list[str]
-    subject: list[str | None]
-    photograph: list[str]
-    source: list[str]
-    split: list[str]
-    fold: list[int | None]
+    sample_id: Texts
+    subject: Texts
+    photograph: npt.NDArray[np.signedinteger[Any]]
+    source: Texts
+    split: Texts
+    fold: npt.NDArray[np.signedinteger[Any]]
     age: npt.NDArray[np.floating]
     age_or_middle: npt.NDArray[np.floating]
     turns: tuple[Turn, ...] = field(default=())
@@ -124,24 +125,25 @@ class Faces:
         return FaceRef(
             sample_id=self.sample_id[index],
             split=self.split[index],
-            fold=self.fold[index],
+            fold=self.fold_of(index),
             subject_id=self.subject[index],
             age=None if np.isnan(age) else round(age, 2),
         )
 
+    def fold_of(self, index: int) -> int | None:
+        """The fold of a face; None where it is in none."""
+        return int(self.fold[index]) if self.fold[index] >= 0 else None
+
     def of_one_file(self) -> list[Match]:
         """Ties between the faces of each file: of each to the file's first."""
-        first: dict[str, int] = {}
-        ties = []
-        for index, photograph in enumerate(self.photograph):
-            other = first.setdefault(photograph, index)
-            if other != index:
-                ties.append(Match(other, index, distance=0, similarity=1.0, mirrored=False))
-        return ties
+        _, first, number = np.unique(self.photograph, return_index=True, return_inverse=True)
+        others = np.flatnonzero(first[number] != np.arange(len(self)))
+        pairs = zip(first[number[others]].tolist(), others.tolist(), strict=True)
+        return [Match(one, other, distance=0, similarity=1.0, mirrored=False) for one, other in pairs]
 
     def on_two_sides(self, group: Sequence[int]) -> bool:
         """Whether some of these faces lie on two sides of the split or of a turn of the protocols."""
-        folds = {self.fold[index] for index in group} - {None}
+        folds = {self.fold_of(index) for index in group} - {None}
         return len({self.split[index] for index in group}) > 1 or self.separates(folds)
 
     def separates(self, folds: Collection[int | None]) -> bool:
@@ -160,20 +162,15 @@ class Faces:
 
 def unknown_subjects(faces: Faces) -> int:
     """Faces without an identity."""
-    return sum(subject is None for subject in faces.subject)
+    return int((faces.subject == None).sum())  # noqa: E711 - face by face
 
 
 def shared_subjects(faces: Faces) -> tuple[list[SharedSubject], list[SharedSubject]]:
     """The subjects in more than one split, and those in more than one fold only; by name."""
-    where: dict[str, list[int]] = {}
-    for index, subject in enumerate(faces.subject):
-        if subject is not None:
-            where.setdefault(subject, []).append(index)
     by_split, by_fold = [], []
-    for subject in sorted(where):
-        indices = where[subject]
+    for subject, indices in _in_several_places(faces):
         splits = Counter(faces.split[index] for index in indices)
-        folds = Counter(faces.fold[index] for index in indices if faces.fold[index] is not None)
+        folds = Counter(faces.fold_of(index) for index in indices if faces.fold[index] >= 0)
         if len(splits) > 1:
             by_split.append(_shared(faces, subject, "split", splits, indices, is_leak=True))
         elif len(folds) > 1:
@@ -182,6 +179,20 @@ def shared_subjects(faces: Faces) -> tuple[list[SharedSubject], list[SharedSubje
                 _shared(faces, subject, "fold", numbers, indices, is_leak=faces.separates(folds.keys()))
             )
     return by_split, by_fold
+
+
+def _in_several_places(faces: Faces) -> Iterator[tuple[str, list[int]]]:
+    """The subjects, by name, whose faces are not all in one split and fold, with the indices of these."""
+    order = np.argsort(faces.subject.numbers, kind="stable")
+    order = order[faces.subject.numbers[order] >= 0]
+    place = faces.split.numbers[order].astype(np.int32) * 1024 + faces.fold[order]
+    starts = np.flatnonzero(np.diff(faces.subject.numbers[order], prepend=-2))
+    if not len(order):
+        return
+    several = np.maximum.reduceat(place, starts) != np.minimum.reduceat(place, starts)
+    ends = np.append(starts[1:], len(order))
+    for start, end in zip(starts[several].tolist(), ends[several].tolist(), strict=True):
+        yield str(faces.subject[int(order[start])]), order[start:end].tolist()
 
 
 def _shared(
@@ -253,10 +264,12 @@ def _or(age: Any, unknown: float) -> float:
 def age_bins(faces: Faces) -> AgeBins:
     """The decades of each split, and what they lack."""
     counts = {_decade(first): dict.fromkeys(_SPLITS, 0) for first in range(0, MAX_AGE, 10)}
-    for age, split in zip(faces.age_or_middle.tolist(), faces.split, strict=True):
-        if age == age:
-            counts[_decade(min(int(age // 10) * 10, MAX_AGE - 10))][split] += 1
-    present = Counter(faces.split)
+    first = np.minimum(faces.age_or_middle // 10 * 10, MAX_AGE - 10)
+    for split in faces.split.counts():
+        found, number = np.unique(first[(faces.split == split) & ~np.isnan(first)], return_counts=True)
+        for decade, count in zip(found.tolist(), number.tolist(), strict=True):
+            counts[_decade(int(decade))][str(split)] += count
+    present = Counter(faces.split.counts())
     has = {split: {decade for decade, row in counts.items() if row[split]} for split in _SPLITS}
     evaluated = has["val"] | has["test"]
     wanted = {"train": evaluated, "val": has["train"], "test": has["train"]}

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from agesearch.data.dataset.texts import Texts
+
 Values = npt.NDArray[np.float64]
 
 #: The modified z-score beyond which a value is called far out.
@@ -45,27 +47,25 @@ def far_out(values: npt.ArrayLike) -> list[tuple[int, float]]:
 
 
 def wide_subjects(
-    subjects: Sequence[str | None], sources: Sequence[str], ages: npt.ArrayLike
+    subjects: Texts | Sequence[str | None], sources: Texts | Sequence[str], ages: npt.ArrayLike
 ) -> list[tuple[str, int, int]]:
     """``(subject, youngest, oldest)`` (indices) of subjects whose ages within one source span more than
     ``MAX_SUBJECT_YEARS``, the widest first.
     """
-    age = np.asarray(ages, np.float64)
-    ends: dict[tuple[str, str], tuple[int, int]] = {}
-    for index, (subject, source) in enumerate(zip(subjects, sources, strict=True)):
-        if subject is None or np.isnan(age[index]):
-            continue
-        low, high = ends.get((subject, source), (index, index))
-        ends[subject, source] = (
-            index if age[index] < age[low] else low,
-            index if age[index] > age[high] else high,
-        )
-    wide = [
-        (subject, low, high)
-        for (subject, _), (low, high) in ends.items()
-        if age[high] - age[low] > MAX_SUBJECT_YEARS
-    ]
-    return sorted(wide, key=lambda item: (age[item[1]] - age[item[2]], item[0]))
+    names, where, age = Texts.of(subjects), Texts.of(sources), np.asarray(ages, np.float64)
+    known = np.flatnonzero((names.numbers >= 0) & ~np.isnan(age))
+    group = names.numbers[known].astype(np.int64) * (len(where.names) + 1) + where.numbers[known]
+    low, high = (known[_firsts(group, sign * age[known])] for sign in (1.0, -1.0))
+    wide = np.flatnonzero(age[high] - age[low] > MAX_SUBJECT_YEARS)
+    found = [(str(names[int(low[at])]), int(low[at]), int(high[at])) for at in wide]
+    return sorted(found, key=lambda item: (age[item[1]] - age[item[2]], item[0]))
+
+
+def _firsts(groups: npt.NDArray[np.int64], values: Values) -> npt.NDArray[np.int64]:
+    """The index of the smallest value of each group, of equal ones the first; by rising group."""
+    order = np.lexsort((values, groups))
+    starts = np.flatnonzero(np.diff(groups[order], prepend=-2))
+    return np.asarray(order[starts], np.int64)
 
 
 def differing_copies(groups: Sequence[Sequence[int]], ages: npt.ArrayLike) -> list[Sequence[int]]:

@@ -22,7 +22,7 @@ from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from agesearch.data.audit.similarity import SIDE, Registration, similarity, thumbnail
+from agesearch.data.audit.similarity import Registration, Thumbnails, similarity, thumbnail
 from agesearch.data.dataset.arrays import Pixels
 from agesearch.progress import Listener, Progress, silent
 
@@ -36,6 +36,8 @@ _SEED = 20_240_501
 #: Pairs that are compared at once, and the longest run of one key that is searched whole.
 _CHUNK = 250_000
 _LONGEST_RUN = 4096
+#: Hashes that are sorted at once, some 50 bytes each.
+_BLOCK = 2_000_000
 
 PARAMETERS = {
     "hash_bits": float(BITS),
@@ -53,7 +55,7 @@ Proposal = tuple[Indices, Indices, Indices, npt.NDArray[np.bool_]]
 _STAGE = "compare"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Match:
     """Two faces (indices in the order they were added) that show one photograph; ``distance`` in bits."""
 
@@ -65,11 +67,13 @@ class Match:
 
 
 class Fingerprints:
-    """What N faces look like, about 610 bytes each; ``matches`` finds the copies among them."""
+    """What N faces look like, 32 bytes each in memory and 576 on disk; ``matches`` finds the copies among
+    them.
+    """
 
     def __init__(self, capacity: int) -> None:
         self._size = 0
-        self._thumbs = np.zeros((capacity, SIDE, SIDE), np.uint8)
+        self._thumbs = Thumbnails()
         self._hashes = np.zeros((4, capacity), np.uint64)  # two views, each plain and mirrored
         self._registration: Registration | None = None
 
@@ -82,16 +86,16 @@ class Fingerprints:
         if self._registration is None:
             self._registration = Registration.to_mean_of(grey)
         plain, registered = self._registration.views(grey)
-        for offset, face in enumerate(grey):
+        for offset in range(len(grey)):
             place = self._size + offset
-            self._thumbs[place] = thumbnail(face)
             views = (plain[offset], plain[offset][:, ::-1], registered[offset], registered[offset][:, ::-1])
             self._hashes[:, place] = [_phash(view) for view in views]
+        self._thumbs.add(np.stack([thumbnail(face) for face in grey]))
         self._size += len(grey)
 
     def matches(self, on_progress: Listener = silent) -> list[Match]:
         """Pairs that tie all copies of a photograph together (not every pair of many copies)."""
-        search = _Search(self._thumbs[: self._size])
+        search = _Search(self._thumbs)
         for table, proposals in enumerate(self._tables()):
             on_progress(Progress(_STAGE, table, 2 * TABLES))
             for first, second, distance, mirrored in proposals:
@@ -124,14 +128,36 @@ def close_pairs(hashes: Hashes, bits: npt.NDArray[np.int64]) -> Iterator[tuple[I
     """Index pairs (with their distance) of 64-bit hashes that agree in the sampled ``bits`` and differ in at
     most ``RADIUS`` of all, in parts of bounded size.
     """
-    key = np.zeros(len(hashes), np.uint64)
-    for bit in bits:
-        key = (key << np.uint64(1)) | ((hashes >> np.uint64(bit)) & np.uint64(1))
+    key = _keys(hashes, bits)
+    if len(hashes) <= _BLOCK:
+        yield from _close_in(hashes, key, np.arange(len(hashes)))
+        return
+    parts = len(hashes) // _BLOCK + 1
+    for part in range(parts):
+        inside = (key.astype(np.uint32) * parts) >> len(bits) == part
+        yield from _close_in(hashes, key, np.flatnonzero(inside))
+
+
+def _keys(hashes: Hashes, bits: npt.NDArray[np.int64]) -> npt.NDArray[np.uint16]:
+    """The sampled bits of each hash as one number."""
+    keys = np.zeros(len(hashes), np.uint16)
+    for start in range(0, len(hashes), _BLOCK):
+        part, found = hashes[start : start + _BLOCK], keys[start : start + _BLOCK]
+        for bit in bits:
+            found <<= np.uint16(1)
+            found |= ((part >> np.uint64(bit)) & np.uint64(1)).astype(np.uint16)
+    return keys
+
+
+def _close_in(
+    hashes: Hashes, keys: npt.NDArray[np.uint16], members: Indices
+) -> Iterator[tuple[Indices, Indices, Indices]]:
+    """The close pairs of hashes of equal keys among some ``members``, which hold all of a key or none."""
     # Equal hashes come to lie side by side, so that a run that is cut short still ties them together.
-    order = np.lexsort((hashes, key))
-    key, sorted_hashes = key[order], hashes[order]
+    order = members[np.lexsort((hashes[members], keys[members]))]
+    key, sorted_hashes = keys[order], hashes[order]
     waiting: list[tuple[Indices, Indices, Indices]] = []
-    left = np.arange(len(hashes) - 1)
+    left = np.arange(len(order) - 1)
     for offset in range(1, _LONGEST_RUN + 1):
         left = left[left + offset < len(key)]
         left = left[key[left] == key[left + offset]]
@@ -152,7 +178,7 @@ def close_pairs(hashes: Hashes, bits: npt.NDArray[np.int64]) -> Iterator[tuple[I
 class _Search:
     """Confirms proposed pairs, each once, and leaves out those whose faces are tied together already."""
 
-    def __init__(self, thumbs: npt.NDArray[np.uint8]) -> None:
+    def __init__(self, thumbs: Thumbnails) -> None:
         self.matches: list[Match] = []
         self._thumbs = thumbs
         self._group = np.arange(len(thumbs))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import IO
 
 import cv2
 import numpy as np
@@ -23,6 +26,29 @@ _MIN_RAW = 0.75
 _AT_ONCE = 512
 
 
+class Thumbnails:
+    """N thumbnails ``uint8 [24, 24]`` in a nameless file of the temporary folder: they need no memory."""
+
+    def __init__(self) -> None:
+        self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with this object
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def add(self, thumbs: Grey) -> None:
+        """The next ones, ``[n, 24, 24]``."""
+        self._file.write(thumbs.tobytes())
+        self._size += len(thumbs)
+
+    def __getitem__(self, where: npt.NDArray[np.int64]) -> Grey:
+        """Those at some indices ``[n]``: ``[n, 24, 24]``."""
+        self._file.flush()
+        number, each = self._file.fileno(), SIDE * SIDE
+        found = b"".join(os.pread(number, each, each * place) for place in where.tolist())
+        return np.frombuffer(found, np.uint8).reshape(-1, SIDE, SIDE)
+
+
 def thumbnail(grey: Grey) -> Grey:
     """``uint8 [24, 24]``, slightly blurred, so that gradients tell of small shifts."""
     small = cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
@@ -30,7 +56,10 @@ def thumbnail(grey: Grey) -> Grey:
 
 
 def similarity(
-    thumbs: Grey, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64], mirrored: npt.NDArray[np.bool_]
+    thumbs: Grey | Thumbnails,
+    first: npt.NDArray[np.int64],
+    second: npt.NDArray[np.int64],
+    mirrored: npt.NDArray[np.bool_],
 ) -> npt.NDArray[np.float64]:
     """Correlation of pairs of thumbnails, 0..1, ``[n]``; the second is mirrored where ``mirrored`` says so.
 

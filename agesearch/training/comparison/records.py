@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from agesearch.measure.intervals import Estimate, Persons, Values
+from agesearch.measure.intervals import Estimate, Values
 from agesearch.measure.predictions import Predictions
 from agesearch.measure.protocols import protocol_named
 from agesearch.measure.repeated import Verdict, holm, repeated_estimate, sign_flip_p, spread, verdict
@@ -157,25 +157,34 @@ def method_records(methods: Mapping[str, tuple[Method, Sequence[Run]]], test: st
     """The record of each method; the first one is the reference. ``test`` is the jobs' test."""
     predictions = {name: _predictions(runs, test) for name, (_, runs) in methods.items()}
     reference = next(iter(predictions.values()))
-    pairs = {
-        name: _paired(found, reference)
-        for name, found in list(predictions.items())[1:]
-        if found.keys() & reference
-    }
-    persons = next((one.persons for found in predictions.values() for one in found.values()), Persons.each(0))
-    p_values = [sign_flip_p(values.mean(axis=0), persons) for _, values in pairs.values()]
-    adjusted = dict(zip(pairs, zip(p_values, holm(p_values), strict=True), strict=True))
-    records = []
-    for name, (method, runs) in methods.items():
-        difference = None
-        if name in pairs:
-            seeds, values = pairs[name]
-            found, (p, p_holm) = repeated_estimate(values, persons), adjusted[name]
-            difference = MethodDifference(
-                seeds=seeds, difference=found, p=p, p_holm=p_holm, verdict=verdict(found, p_holm)
-            )
-        records.append(_record(method, runs, predictions[name], difference))
-    return records
+    found = {name: _against(one, reference) for name, one in list(predictions.items())[1:]}
+    pairs = {name: pair for name, pair in found.items() if pair is not None}
+    adjusted = dict(zip(pairs, holm([pair.p for pair in pairs.values()]), strict=True))
+    return [
+        _record(method, runs, predictions[name], _difference(pairs.get(name), adjusted.get(name, 1.0)))
+        for name, (method, runs) in methods.items()
+    ]
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """A method against the reference, before p-values are adjusted for the number of methods."""
+
+    seeds: tuple[int, ...]
+    difference: Estimate
+    p: float
+
+
+def _difference(pair: _Pair | None, p_holm: float) -> MethodDifference | None:
+    if pair is None:
+        return None
+    return MethodDifference(
+        seeds=pair.seeds,
+        difference=pair.difference,
+        p=pair.p,
+        p_holm=p_holm,
+        verdict=verdict(pair.difference, p_holm),
+    )
 
 
 def curve_seconds(folder: Location) -> float | None:
@@ -190,17 +199,19 @@ def _predictions(runs: Sequence[Run], test: str) -> dict[int, Predictions]:
     return {seed: predictions for seed, predictions in found.items() if predictions is not None}
 
 
-def _paired(
-    found: Mapping[int, Predictions], reference: Mapping[int, Predictions]
-) -> tuple[tuple[int, ...], Values]:
-    """Absolute errors minus the reference's ``[seeds, faces]``, of the seeds that both have.
+def _against(found: Mapping[int, Predictions], reference: Mapping[int, Predictions]) -> _Pair | None:
+    """Absolute errors minus the reference's, of the seeds that both have; None where they share none.
 
     Equal seeds draw the same order of faces and the same augmentation, so they are compared with each other.
     """
     seeds = tuple(seed for seed in found if seed in reference)
-    return seeds, np.stack([_values(found[seed])[MAE_YEARS] for seed in seeds]) - np.stack(
-        [_values(reference[seed])[MAE_YEARS] for seed in seeds]
+    if not seeds:
+        return None
+    values = np.stack(
+        [_values(found[seed])[MAE_YEARS] - _values(reference[seed])[MAE_YEARS] for seed in seeds]
     )
+    persons = reference[seeds[0]].persons
+    return _Pair(seeds, repeated_estimate(values, persons), sign_flip_p(values.mean(axis=0), persons))
 
 
 def _values(predictions: Predictions) -> dict[str, Values]:

@@ -168,7 +168,7 @@ def _tested(dataset: Location, split: Split) -> tuple[Labels, list[str]]:
             "methods are compared by their error in years: choose a --split that has ages, or mix some in "
             "('agesearch data mix')."
         )
-    kind = Counter(labels.label_kind[known]).most_common(1)[0][0]
+    kind = Counter(labels.label_kind[known].counts()).most_common(1)[0][0]
     chosen = known & (labels.label_kind == kind)
     if chosen.all():
         return labels, []

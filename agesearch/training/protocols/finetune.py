@@ -263,7 +263,7 @@ def _learnt_from(turn: Turn, picker: Picker, labels: Labels) -> tuple[Part, Part
         )
     if turn.val is not None:
         return turn.train, turn.val
-    known = {name for name in labels.subject_id[picker.indices(turn.train)] if name is not None}
+    known = {name for name in labels.subject_id[picker.indices(turn.train)].counts() if name is not None}
     if len(known) < 2:
         raise InputError(
             f"The turn '{turn.name}' has no validation faces, and no persons known of whom some could be "

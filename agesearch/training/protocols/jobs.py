@@ -13,15 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
-from agesearch.ages import BINS
 from agesearch.data.dataset.records import Part, read_manifest
 from agesearch.data.images.recipe import crop_differences
 from agesearch.data.reading.loading import load_split
 from agesearch.errors import AgeSearchError, InputError, first_line
-from agesearch.measure.predictions import Labels, Predictions, predict_faces
+from agesearch.measure.predictions import Answers, Labels, Predictions, predict_faces
 from agesearch.models.foreign.document import is_teacher_file
 from agesearch.models.identity import model_digest, read_model_manifest
 from agesearch.models.manifest import MANIFEST
@@ -35,7 +33,14 @@ from agesearch.training.preflight import Plan
 
 TESTS = "tests"
 
-_SCHEMA = pa.schema([pa.field("sample_id", pa.string()), pa.field("pmf", pa.list_(pa.float32(), BINS))])
+_SCHEMA = pa.schema(
+    [
+        pa.field("sample_id", pa.string()),
+        pa.field("predicted", pa.float32()),
+        pa.field("spread", pa.float32()),
+        pa.field("group", pa.int8()),
+    ]
+)
 #: Where a Parquet file says which model and faces its rows are of.
 _KEY = b"agesearch.test"
 _POLL_S = 0.5
@@ -53,7 +58,7 @@ class Test:
 
     def key(self, model: str) -> str:
         """Names the predictions of one model (by its digest) for these very faces."""
-        return digest_of([model, self.labels.sample_id.tolist()])
+        return digest_of([model, self.labels.sample_id.digest()])
 
 
 @dataclass(frozen=True)
@@ -122,8 +127,9 @@ class ModelJob:
         key = (table.schema.metadata or {}).get(_KEY, b"").decode()
         if key != test.key(model_digest(self.model)) or table.num_rows != len(test.labels):
             return None
-        pmf = table.column("pmf").combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        return Predictions.of(test.labels, pmf.reshape(-1, BINS).astype(np.float32))
+        return Predictions.answered(
+            test.labels, Answers(*(table.column(name).to_numpy() for name in Answers._fields))
+        )
 
 
 def run_jobs(jobs: Sequence[ModelJob], slots: Plan, on_progress: Listener) -> dict[str, str]:
@@ -255,8 +261,8 @@ def _predict(job: ModelJob) -> None:
         if job.predictions(name) is not None:
             continue
         found = predict_faces({name: predictor}, test.dataset, test.labels, part=test.part)[name]
-        masses = pa.FixedSizeListArray.from_arrays(pa.array(found.pmf.reshape(-1)), BINS)
-        table = pa.table({"sample_id": found.sample_id.tolist(), "pmf": masses}, schema=_SCHEMA)
+        answers = {name: getattr(found, name) for name in Answers._fields}
+        table = pa.table({"sample_id": found.sample_id.to_arrow(), **answers}, schema=_SCHEMA)
         job.file(name).write_table(table.replace_schema_metadata({_KEY: test.key(digest).encode()}))
 
 
