@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from agesearch.data.audit import near_duplicates
 from agesearch.data.audit.near_duplicates import BITS, RADIUS, Fingerprints, close_pairs, groups_of
 from agesearch.data.dataset.arrays import Pixels, read_arrays
 from agesearch.data.dataset.records import Split
@@ -87,7 +88,11 @@ def test_plain_areas_are_no_face_and_no_trouble() -> None:
     assert _groups(flat) == []
 
 
-def test_close_pairs_are_those_that_agree_in_the_sampled_bits() -> None:
+@pytest.mark.parametrize("block", [2_000_000, 41])
+def test_close_pairs_are_those_that_agree_in_the_sampled_bits(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(near_duplicates, "_BLOCK", block)
     rng = np.random.default_rng(0)
     hashes = rng.integers(0, 2**63, 300, dtype=np.uint64)
     for number in range(200, 300):  # neighbours at 0 to 12 bits
