@@ -166,7 +166,7 @@ def _test_of(protocol: Protocol, folder: Location, data: Manifest) -> _Test:
         "in no turn's test": int((~in_a_turn).sum()),
     }
     return _Test(
-        everything.take(chosen),
+        everything if len(chosen) == len(everything) else everything.take(chosen),
         part,
         {name: indices for name, indices in kept.items() if len(indices)},
         {reason: count for reason, count in counts.items() if count},
@@ -187,7 +187,10 @@ def _model_scores(
     name: str, folder: Location, protocol: Protocol, test: _Test, predictions: Predictions, data: Manifest
 ) -> ModelScores:
     manifest = read_model_manifest(folder)
-    turns = {turn: predictions.take(indices) for turn, indices in test.turns.items()}
+    turns = {
+        turn: predictions if len(indices) == len(predictions) else predictions.take(indices)
+        for turn, indices in test.turns.items()
+    }
     # A foreign teacher cuts its own square out of the stored crop.
     recipe = [] if is_teacher_file(folder) else _recipe_notes(manifest, data)
     return ModelScores(

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from agesearch.data.audit.findings import (
+    EXAMPLES,
     AgeBins,
     Copies,
     FaceRef,
@@ -43,8 +44,6 @@ from agesearch.specs import SharedRecord, parse_spec
 from agesearch.storage import Location
 
 CHECK = "check.json"
-#: Findings of one kind that the record holds; their number is always told in full.
-EXAMPLES = 200
 _LABELS = ["sample_id", "photo_digest", "age", "age_low", "age_high", "subject_id", "source", "split", "fold"]
 _STAGE = "check"
 _NAMED = 3

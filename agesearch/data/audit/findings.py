@@ -23,6 +23,11 @@ _SPLITS = tuple(split.value for split in Split)
 #: From this share on the largest decade dominates: an error over all faces says little about the other ages.
 _DOMINANT_SHARE = 0.5
 _SHOWN_FACES = 8
+#: Findings of one kind that a record holds, with their faces; of further ones the number is told.
+EXAMPLES = 200
+
+
+SuspectKind = Literal["far_out_age", "wide_subject", "differing_copies", "model_residual"]
 
 
 class FaceRef(Spec):
@@ -79,7 +84,7 @@ class Copies(Spec):
 class Suspect(Spec):
     """Labels worth a look: why, in words, and the faces meant."""
 
-    kind: Literal["far_out_age", "wide_subject", "differing_copies", "model_residual"]
+    kind: SuspectKind
     detail: str
     faces: tuple[FaceRef, ...]
 
@@ -166,17 +171,22 @@ def unknown_subjects(faces: Faces) -> int:
 
 
 def shared_subjects(faces: Faces) -> tuple[list[SharedSubject], list[SharedSubject]]:
-    """The subjects in more than one split, and those in more than one fold only; by name."""
-    by_split, by_fold = [], []
+    """The subjects in more than one split, and those in more than one fold only; by name, and some hundred of
+    either with their faces.
+    """
+    by_split: list[SharedSubject] = []
+    by_fold: list[SharedSubject] = []
     for subject, indices in _in_several_places(faces):
         splits = Counter(faces.split[index] for index in indices)
         folds = Counter(faces.fold_of(index) for index in indices if faces.fold[index] >= 0)
         if len(splits) > 1:
-            by_split.append(_shared(faces, subject, "split", splits, indices, is_leak=True))
+            shown = indices[: None if len(by_split) < EXAMPLES else 0]
+            by_split.append(_shared(faces, subject, "split", splits, shown, is_leak=True))
         elif len(folds) > 1:
             numbers = {f"fold {fold}": count for fold, count in sorted(folds.items(), key=str)}
+            shown = indices[: None if len(by_fold) < EXAMPLES else 0]
             by_fold.append(
-                _shared(faces, subject, "fold", numbers, indices, is_leak=faces.separates(folds.keys()))
+                _shared(faces, subject, "fold", numbers, shown, is_leak=faces.separates(folds.keys()))
             )
     return by_split, by_fold
 
@@ -234,27 +244,32 @@ def copies_of(faces: Faces, group: Sequence[int], ties: Sequence[Match]) -> Copi
 
 
 def suspects_of(faces: Faces, copies: Sequence[Sequence[int]], predicted: Values | None) -> list[Suspect]:
-    """Labels worth a look, of all four kinds; ``predicted`` are a model's ages, None without a model."""
-    found = []
+    """Labels worth a look, of all four kinds, some hundred of them with their faces; ``predicted`` are a
+    model's ages, None without a model.
+    """
+    found: list[Suspect] = []
+    for kind, detail, indices in _suspicions(faces, copies, predicted):
+        shown = map(faces.ref, indices) if len(found) < EXAMPLES else ()
+        found.append(Suspect(kind=kind, detail=detail, faces=tuple(shown)))
+    return found
+
+
+def _suspicions(
+    faces: Faces, copies: Sequence[Sequence[int]], predicted: Values | None
+) -> Iterator[tuple[SuspectKind, str, tuple[int, ...]]]:
     age = faces.age
     for group in differing_copies(copies, age):
-        ends = (
-            min(group, key=lambda index: _or(age[index], np.inf)),
-            max(group, key=lambda i: _or(age[i], -1)),
-        )
-        detail = f"one photograph is {age[ends[0]]:g} and {age[ends[1]]:g} years old"
-        found.append(Suspect(kind="differing_copies", detail=detail, faces=tuple(map(faces.ref, ends))))
+        low = min(group, key=lambda index: _or(age[index], np.inf))
+        high = max(group, key=lambda index: _or(age[index], -1))
+        yield "differing_copies", f"one photograph is {age[low]:g} and {age[high]:g} years old", (low, high)
     for subject, low, high in wide_subjects(faces.subject, faces.source, age):
-        detail = f"{subject} is {age[low]:g} and {age[high]:g} years old"
-        found.append(Suspect(kind="wide_subject", detail=detail, faces=(faces.ref(low), faces.ref(high))))
+        yield "wide_subject", f"{subject} is {age[low]:g} and {age[high]:g} years old", (low, high)
     for index, z in far_out(age):
-        detail = f"{age[index]:g} years, robust z {z:+.1f}"
-        found.append(Suspect(kind="far_out_age", detail=detail, faces=(faces.ref(index),)))
+        yield "far_out_age", f"{age[index]:g} years, robust z {z:+.1f}", (index,)
     if predicted is not None:
         for index, z in far_out(predicted - age):
             detail = f"labelled {age[index]:g}, the model says {predicted[index]:.0f}, robust z {z:+.1f}"
-            found.append(Suspect(kind="model_residual", detail=detail, faces=(faces.ref(index),)))
-    return found
+            yield "model_residual", detail, (index,)
 
 
 def _or(age: Any, unknown: float) -> float:

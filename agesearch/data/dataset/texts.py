@@ -179,8 +179,12 @@ class IdsMaker:
             return Texts(np.empty(0, dtype="S1"), np.empty(0, np.int32))
         every = np.concatenate(self._names)
         self._names.clear()
-        names, numbers = np.unique(every, return_inverse=True)
-        return Texts(names, numbers)
+        order = np.argsort(every, kind="stable")
+        names = every[order]
+        new = np.append(True, names[1:] != names[:-1])
+        numbers = np.empty(len(every), np.int32)
+        numbers[order] = np.cumsum(new, dtype=np.int32) - 1
+        return Texts(names if new.all() else names[new], numbers)
 
 
 def _encoded(texts: pa.Array) -> Names:
