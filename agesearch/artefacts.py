@@ -206,7 +206,7 @@ def _file_kind(place: Location) -> Artefact | None:
     except InputError:
         return None
     keys = set(document) if isinstance(document, dict) else set()
-    if document and "kind" in keys and keys & {"file", "members"}:
+    if document and "kind" in keys and keys & {"file", "members", "teacher"}:
         return TEACHER_DOCUMENT
     if {"space", "student"} <= keys:
         return SEARCH_SPACE

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 class Face:
     """One face. ``age`` in years is the mean of ``pmf``: ``float32 [101]``, the probability of each age.
 
-    80 % of the probability lies inside ``interval`` (years), ``spread`` is its standard deviation in years.
+    ``interval`` (years) is what ``ImageAges.interval_level`` says, ``spread`` the standard deviation of the
+    PMF in years. ``decision`` is ``pass``, ``refuse`` or ``unsure`` at the challenge age, None without one.
     ``box`` is x, y, width, height in pixels of the upright image; ``score`` the detector's, None for a whole
     image.
     """
@@ -37,16 +38,22 @@ class Face:
     spread: float
     box: tuple[float, float, float, float]
     score: float | None
+    decision: Literal["pass", "refuse", "unsure"] | None
     pmf: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class ImageAges:
-    """The faces of one upright image of ``width`` x ``height`` pixels, the most prominent first."""
+    """The faces of one upright image of ``width`` x ``height`` pixels, the most prominent first.
+
+    ``interval_level`` is the share of faces whose true age lies inside their interval, as the model was
+    calibrated; None where it was not: an interval is then the middle 80 % of the model's own probability.
+    """
 
     faces: tuple[Face, ...]
     width: int
     height: int
+    interval_level: float | None = None
 
 
 class Model(Kept):
@@ -65,7 +72,13 @@ class Model(Kept):
         """Its network, crop recipe, metrics with intervals, speed and provenance."""
         return self._estimator.manifest
 
-    def predict(self, image: Image, *, faces: Literal["detect", "whole"] = "detect") -> ImageAges:
+    def predict(
+        self,
+        image: Image,
+        *,
+        faces: Literal["detect", "whole"] = "detect",
+        challenge_age: float | None = None,
+    ) -> ImageAges:
         """The age of each face in an image, as the service answers.
 
         >>> model = agesearch.load_model("teacher")
@@ -80,21 +93,24 @@ class Model(Kept):
             image: a file, a file's bytes, a Pillow image, or ``uint8 [H, W, 3]`` RGB.
             faces: ``detect``: find them, and crop each as the model was trained; ``whole``: the image's
                 central square is one face crop already.
+            challenge_age: the age in years that each face's ``decision`` is made at.
 
         Raises:
-            InputError: what is no usable image.
+            InputError: what is no usable image, or no age.
         """
-        from agesearch.errors import unknown_name
-        from agesearch.serving.estimator import face_ages
+        from agesearch.errors import InputError, unknown_name
 
+        if challenge_age is not None and not 0.0 <= challenge_age <= 100.0:
+            raise InputError(f"The challenge age is {challenge_age:g}, but must lie in 0..100 years.")
         if faces not in ("detect", "whole"):
             raise unknown_name("way to take the faces", faces, ("detect", "whole"))
         photograph = _photograph(image)
         places, crops = self._estimator.locate(photograph, whole=faces == "whole")
         pmf = self._estimator.pmf(crops)
-        shown = face_ages(pmf, places)
+        shown = self._estimator.answers(pmf, places, challenge_age)
         found = tuple(Face(**dict(face), pmf=row) for face, row in zip(shown, pmf, strict=True))
-        return ImageAges(found, photograph.width, photograph.height)
+        level = self._estimator.interval_level
+        return ImageAges(found, photograph.width, photograph.height, level)
 
 
 def load_model(model: Place, *, registry: Place = "registry", threads: int = 1) -> Model:

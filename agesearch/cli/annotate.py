@@ -10,6 +10,7 @@ import typer
 from agesearch.cli.common import AddressOption, JsonOption, err, out, print_json, shown_progress, table
 from agesearch.cli.dataset_notes import tell_empty_splits
 from agesearch.cli.stopping import goes_on, stopped
+from agesearch.cli.targets import CalibrationOption
 
 _EXAMPLE = "Example: agesearch annotate --teacher teacher --data unlabelled --max-spread 8 --out annotated"
 
@@ -25,6 +26,7 @@ def annotate(
     ],
     data: Annotated[str, typer.Option("--data", help="Dataset of faces without ages, or with some.")],
     out_folder: Annotated[str, typer.Option("--out", help="Dataset folder or URI to write.")],
+    calibration: CalibrationOption = None,
     labelled: Annotated[
         Literal["keep", "replace", "leave-out"],
         typer.Option("--labelled", help="What becomes of faces that have an age or a group already."),
@@ -56,6 +58,7 @@ def annotate(
     """
     from agesearch.distill.annotate import AnnotateSpec
     from agesearch.distill.annotate import annotate as run_annotate
+    from agesearch.models.identity import calibrated_teacher
     from agesearch.session import ray_session
     from agesearch.specs import parse_spec
 
@@ -73,7 +76,12 @@ def annotate(
         ray_session(address, on_progress=on_progress) if address else nullcontext(),
     ):
         manifest, is_new = run_annotate(
-            teacher, data, out_folder, spec, replace=replace, on_progress=on_progress
+            calibrated_teacher(teacher, calibration),
+            data,
+            out_folder,
+            spec,
+            replace=replace,
+            on_progress=on_progress,
         )
     tell_empty_splits(manifest.counts, "Mix in faces that have some, with 'agesearch data mix'.")
     if as_json:

@@ -88,7 +88,9 @@ def _print_summary(result: DemoResult, to: str, seconds: float) -> None:
         ]
         for answer in result.answers
     ]
-    out.print(table("The served student's answers", ["true age", "answer", "80 % interval"], answers))
+    level = result.answers[0].interval_level if result.answers else None
+    interval = "model's own range, unchecked" if level is None else f"{level:.0%} interval"
+    out.print(table("The served student's answers", ["true age", "answer", interval], answers))
     lines = [
         f"Done in {seconds:.0f} s. The report: {result.report}",
         "Next:",

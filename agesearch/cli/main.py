@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from agesearch.cli import (
     annotate,
     bench,
+    calibrate,
     compare,
     data,
     demo,
@@ -63,6 +64,7 @@ _ORDER = [
     "measure",
     "compare",
     "matrix",
+    "calibrate",
     "publish",
     "models",
     "serve",
@@ -116,6 +118,7 @@ for _verb in (
     compare,
     front,
     report,
+    calibrate,
     publish,
     models,
     serve,

@@ -52,6 +52,7 @@ def publish(
     """
     from agesearch.deploy.publish import publish as publish_model
     from agesearch.deploy.registry import CHAMPION
+    from agesearch.models.calibration.record import CALIBRATION
 
     with shown_progress() as on_progress:
         published = publish_model(
@@ -72,6 +73,11 @@ def publish(
     if before is not None and before.number != published.version.number:
         say(f"Back: {command('models', 'move', name, alias, before.number, *registry_words(registry))}")
     reference = name if alias == CHAMPION else f"{name}@{alias}"
+    if CALIBRATION not in published.version.manifest().files:
+        say(
+            "Its intervals are its own belief, which nobody has checked. Make them honest: "
+            f"{command('calibrate', reference, '--data', data or 'FACES', *registry_words(registry))}"
+        )
     say(f"Next: {command('serve', reference, *registry_words(registry))}")
 
 

@@ -38,6 +38,10 @@ def query(
     whole: Annotated[
         bool, typer.Option("--whole", help="Each image is one face crop already: do not look for faces.")
     ] = False,
+    challenge_age: Annotated[
+        float | None,
+        typer.Option("--challenge", metavar="AGE", min=0, max=100, help="Decide: pass, refuse or unsure."),
+    ] = None,
     json_output: JsonOption = False,
 ) -> None:
     """Ask a running service for the age of each face in the images. Exit code 1 where it refused one."""
@@ -49,7 +53,7 @@ def query(
             raise InputError(f"There is no image file '{image}'.")
     token = client_token(token_file, os.environ)
     with Client(url, token.value) as client:
-        answers = [_ask(client, image, whole) for image in images]
+        answers = [_ask(client, image, whole, challenge_age) for image in images]
     if json_output:
         print_json([_as_json(image, answer) for image, answer in zip(images, answers, strict=True)])
     else:
@@ -59,7 +63,7 @@ def query(
         raise AgeSearchError(f"{len(refused)} of {len(images)} images were refused; the reasons are above.")
 
 
-def _ask(client: Client, image: Path, whole: bool) -> Prediction | str:
+def _ask(client: Client, image: Path, whole: bool, challenge_age: float | None) -> Prediction | str:
     """The prediction, or why the service refused this image: one bad image does not cost the others."""
     from agesearch.serving.client import RefusedImage
 
@@ -71,7 +75,7 @@ def _ask(client: Client, image: Path, whole: bool) -> Prediction | str:
     if len(data) > _MAX_FILE_BYTES:
         return f"is larger than {_MAX_FILE_BYTES} bytes"
     try:
-        return client.predict(data, faces="whole" if whole else "detect")
+        return client.predict(data, faces="whole" if whole else "detect", challenge_age=challenge_age)
     except RefusedImage as error:
         return str(error)
 
@@ -84,27 +88,37 @@ def _as_json(image: Path, answer: Prediction | str) -> dict[str, Any]:
 
 def _show(images: list[Path], answers: list[Prediction | str]) -> None:
     rows: list[list[str]] = []
-    level, model = 0.0, ""
+    interval, model, decided = "", "", False
     for image, answer in zip(images, answers, strict=True):
         if isinstance(answer, str):
             err.print(f"{image}: {answer}", style="red", highlight=False, markup=False, soft_wrap=True)
             continue
-        level, model = answer.interval_level, f"{answer.model.name} {answer.model.version}"
+        interval, model = interval_words(answer), f"{answer.model.name} {answer.model.version}"
+        decided = answer.challenge_age is not None
         rows += _rows(str(image), answer)
     if rows:
-        columns = ["file", "face", "age", f"{level:.0%} interval", "box x, y, w, h"]
+        columns = ["file", "face", "age", interval, *(["decision"] if decided else []), "box x, y, w, h"]
         out.print(table(f"Ages by {model}", columns, rows, optional=["face", "box x, y, w, h"]))
 
 
+def interval_words(answer: Prediction) -> str:
+    """What an answer's intervals are, for the head of a column."""
+    if answer.interval_level is None:
+        return "model's own range, unchecked"
+    return f"{answer.interval_level:.0%} interval"
+
+
 def _rows(file: str, answer: Prediction) -> list[list[str]]:
+    decided = answer.challenge_age is not None
     if not answer.faces:
-        return [[file, "none", "", "", ""]]
+        return [[file, "none", "", "", *([""] if decided else []), ""]]
     return [
         [
             file,
             str(index),
             f"{face.age:.1f}",
             f"{face.interval[0]:.0f} - {face.interval[1]:.0f}",
+            *([face.decision or ""] if decided else []),
             ", ".join(f"{value:.0f}" for value in face.box),
         ]
         for index, face in enumerate(answer.faces, 1)

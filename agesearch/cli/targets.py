@@ -14,6 +14,13 @@ if TYPE_CHECKING:
     from agesearch.distill.target_store import Stored
     from agesearch.distill.targets import Computed
 
+CalibrationOption = Annotated[
+    str | None,
+    typer.Option(
+        "--calibration", metavar="FILE", help="The teacher's calibration (see 'agesearch calibrate')."
+    ),
+]
+
 _EXAMPLE = "Example: agesearch targets --teacher teacher --data faces --views 8"
 
 
@@ -28,6 +35,7 @@ def targets(
         str | None,
         typer.Option("--teacher", help="Model folder, or the YAML of a foreign teacher or an ensemble."),
     ] = None,
+    calibration: CalibrationOption = None,
     order: Annotated[
         str | None, typer.Option("--order", help="An order teacher: its features are stored too.")
     ] = None,
@@ -63,6 +71,7 @@ def targets(
     from agesearch.distill.target_store import remove_targets, stored_targets
     from agesearch.distill.targets import compute
     from agesearch.errors import InputError
+    from agesearch.models.identity import calibrated_teacher
     from agesearch.session import ray_session
     from agesearch.specs import AugmentSpec, parse_spec
 
@@ -73,6 +82,10 @@ def targets(
         return
     if teacher is None and order is None:
         raise InputError("Nothing to compute: give a --teacher, an --order teacher, or --list.")
+    if calibration is not None:
+        if teacher is None:
+            raise InputError("--calibration is a teacher's: name it with --teacher.")
+        teacher = str(calibrated_teacher(teacher, calibration))
     augment = parse_spec(
         AugmentSpec,
         {"views": views, "policy": policy, "strength": strength, "view_seed": view_seed},

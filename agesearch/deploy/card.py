@@ -5,34 +5,31 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
+from markupsafe import Markup
 
 from agesearch.deploy.evidence import TEACHER_LATENCY, Evidence
 from agesearch.deploy.registry import version_of
-from agesearch.measure.intervals import Estimate
+from agesearch.measure.calibration.run import evidence_of
+from agesearch.measure.intervals import Estimate, of_persons
 from agesearch.models.architectures import ARCHITECTURES
+from agesearch.models.calibration.record import Calibration
 from agesearch.models.manifest import ModelManifest
 
-_TEMPLATE = "card.md.j2"
+_TEMPLATE, _SECTION = "card.md.j2", "calibration.md.j2"
 
 
-def render_card(manifest: ModelManifest, evidence: Evidence) -> str:
-    """The card of a version as Markdown, from its manifest and the evidence it was published with."""
-    # Markdown is no HTML: escaping would show "&lt;" to readers. Names from outside lose what could break a
-    # table or start markup in ``_plain``.
-    environment = Environment(undefined=StrictUndefined, autoescape=False, trim_blocks=True)
-    environment.filters |= {
-        "estimate": _estimate,
-        "over": _over,
-        "percent": _percent,
-        "signed": _signed,
-        "milliseconds": _milliseconds,
-        "times_faster": _times_faster,
-    }
-    environment.finalize = _plain
-    template = environment.from_string(
-        (files("agesearch.deploy") / "templates" / _TEMPLATE).read_text("utf-8")
-    )
+#: Where a card tells of its intervals: from this heading to the next; and what cards said that had none.
+_SURE, _HEADING = "## How sure it is\n", "\n## "
+_BEFORE = "## How fast it is\n"
+_UNCALIBRATED = " The interval it gives is the model's own belief and was not calibrated."
+
+
+def render_card(manifest: ModelManifest, evidence: Evidence, calibration: Calibration | None = None) -> str:
+    """The card of a version as Markdown, from its manifest, the evidence it was published with, and its
+    calibration.
+    """
+    template = _template(_TEMPLATE)
     data = manifest.provenance.get("dataset", {})
     corrupted = [row for row in manifest.robustness if row["severity"] > 0]
     clean = [row["mae_years"] for row in manifest.robustness if row["severity"] == 0]
@@ -50,7 +47,60 @@ def render_card(manifest: ModelManifest, evidence: Evidence) -> str:
         severities=[f"severity {severity}" for severity in severities],
         corruptions=_corruptions(corrupted, severities),
         clean=f"{clean[0]:.2f}" if clean else None,
+        calibration=Markup(calibration_section(calibration)),
     )
+
+
+def calibrated_card(card: str, old: ModelManifest, new: ModelManifest, calibration: Calibration) -> str:
+    """The card of a version ``old`` as that of ``new``, the same network with a calibration."""
+    for word, join in (("# ", " "), ("serve ", ":")):
+        was, now_is = (f"{word}{one.name}{join}{version_of(one)}\n" for one in (old, new))
+        card = card.replace(was, now_is)
+    card = card.replace(f"Published {old.created}.", f"Published {new.created}.").replace(_UNCALIBRATED, "")
+    section = calibration_section(calibration)
+    start = card.find(_SURE)
+    if start < 0:
+        found = card.find(_BEFORE)
+        start = end = found if found >= 0 else len(card)
+    else:
+        following = card.find(_HEADING, start)
+        end = following + 1 if following >= 0 else len(card)
+    return f"{card[:start]}{section}\n{card[end:]}"
+
+
+def calibration_section(calibration: Calibration | None) -> str:
+    """The part of a card that tells how sure its intervals are."""
+    if calibration is None:
+        return _template(_SECTION).render(calibration=None)
+    evidence = evidence_of(calibration)
+    used = calibration.correction
+    everyone = ("all", "", evidence.calibrated)
+    return _template(_SECTION).render(
+        calibration=calibration,
+        level=f"{calibration.level:.0%}",
+        evidence=evidence,
+        rows=[everyone, *((row.first, row.last, row) for row in evidence.calibrated.decades)],
+        tried=next((one for one in evidence.corrections if used and one.kind == used.kind), None),
+    )
+
+
+def _template(name: str) -> Template:
+    # Markdown is no HTML: escaping would show "&lt;" to readers. Names from outside lose what could break a
+    # table or start markup in ``_plain``.
+    environment = Environment(
+        undefined=StrictUndefined, autoescape=False, trim_blocks=True, keep_trailing_newline=True
+    )
+    environment.filters |= {
+        "estimate": _estimate,
+        "over": _over,
+        "percent": _percent,
+        "persons": of_persons,
+        "signed": _signed,
+        "milliseconds": _milliseconds,
+        "times_faster": _times_faster,
+    }
+    environment.finalize = _plain
+    return environment.from_string((files("agesearch.deploy") / "templates" / name).read_text("utf-8"))
 
 
 def _architecture(name: str) -> str:
@@ -100,6 +150,6 @@ def _count(parameters: int) -> str:
 
 def _plain(value: Any) -> Any:
     """Text without what Markdown or HTML would take for markup."""
-    if not isinstance(value, str):
+    if not isinstance(value, str) or isinstance(value, Markup):
         return value
     return " ".join(value.replace("<", "(").replace(">", ")").replace("|", "/").split())

@@ -25,8 +25,17 @@ from agesearch.deploy.registry import (
     file_digest,
 )
 from agesearch.errors import AgeSearchError, InputError, first_line
+from agesearch.models.calibration.record import CALIBRATION
 from agesearch.models.identity import model_digest, read_model_manifest
-from agesearch.models.manifest import MANIFEST, ONNX, WEIGHTS, ModelManifest, library_versions, read_checked
+from agesearch.models.manifest import (
+    MANIFEST,
+    ONNX,
+    WEIGHTS,
+    ModelManifest,
+    folder_calibration,
+    library_versions,
+    read_checked,
+)
 from agesearch.progress import Listener, Progress, silent
 from agesearch.provenance import now
 from agesearch.search.front.latencies import picked
@@ -176,7 +185,9 @@ def _trial_folder(study: StudyFolder, trial: TrialRecord) -> Location:
 def _content_digest(folder: Location, evidence: Evidence) -> str:
     """What makes two versions the same: the model, and all that is known of it."""
     known = [evidence.metrics(), evidence.intervals(), evidence.speed, evidence.robustness]
-    return digest_of([model_digest(folder), *known, evidence.licences, evidence.provenance])
+    calibration = folder_calibration(folder)
+    calibrated = [] if calibration is None else [calibration.content_digest()]
+    return digest_of([model_digest(folder), *known, evidence.licences, evidence.provenance, *calibrated])
 
 
 def _add(
@@ -196,8 +207,11 @@ def _add(
     step("writing the version")
     number = store.next_number(name)
     files = {ONNX: onnx, WEIGHTS: read_checked(folder, WEIGHTS)}
+    calibration = folder_calibration(folder)
+    if calibration is not None:
+        files[CALIBRATION] = read_checked(folder, CALIBRATION)
     manifest = _manifest(read_model_manifest(folder), evidence, name, number, parity, content_digest)
-    files[CARD] = render_card(manifest, evidence).encode("utf-8")
+    files[CARD] = render_card(manifest, evidence, calibration).encode("utf-8")
     complete = manifest.model_copy(
         update={"files": {file: file_digest(content) for file, content in sorted(files.items())}}
     )

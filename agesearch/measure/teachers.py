@@ -13,7 +13,13 @@ from agesearch.measure.leakage import leak_notes
 from agesearch.measure.predictions import predict_faces, read_labels
 from agesearch.measure.speed.rows import Setting, SpeedRow
 from agesearch.measure.speed.timing import measure_onnx
-from agesearch.models.foreign.document import OnnxTeacher, is_teacher_file, members_of, read_teacher_file
+from agesearch.models.foreign.document import (
+    CalibratedTeacher,
+    OnnxTeacher,
+    is_teacher_file,
+    members_of,
+    read_teacher_file,
+)
 from agesearch.models.foreign.network import parameters_of, read_onnx
 from agesearch.models.identity import crop_notes, model_digest, read_model_manifest
 from agesearch.models.manifest import WEIGHTS, read_checked
@@ -139,6 +145,10 @@ def _facts(where: str | Location, depth: int = 0, share: float | None = None) ->
             share=share,
         )
     places = members_of(where, spec, depth)
+    if isinstance(spec, CalibratedTeacher):
+        model = _facts(places[0], depth + 1, share)
+        digest = model_digest(where, depth)
+        return model.model_copy(update={"path": Location.of(where).name, "content_digest": digest})
     members = [_facts(m, depth + 1, part) for m, part in zip(places, spec.shares(), strict=True)]
     return TeacherFacts(
         path=Location.of(where).name,

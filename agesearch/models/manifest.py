@@ -1,4 +1,4 @@
-"""A model folder: ``manifest.json``, ``weights.safetensors``, and later ``model.onnx``.
+"""A model folder: ``manifest.json``, ``weights.safetensors``, later ``model.onnx`` and ``calibration.json``.
 
 A teacher, a study's trial and a registry version all are such folders. Every file's SHA-256 stands in the
 manifest, and loading checks it. This module needs no torch; ``agesearch.models.folder`` reads and writes the
@@ -8,12 +8,14 @@ networks themselves.
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from agesearch.artefacts import MODEL, MODEL_MARK, ORDER_MARK, not_one
 from agesearch.errors import InputError
+from agesearch.models.calibration.record import CALIBRATION, Calibration
 from agesearch.models.trained_on import TrainedOn
 from agesearch.provenance import installed
 from agesearch.specs import CropSpec, ModelSpec, SharedRecord, TrainSpec, digest_of, parse_spec
@@ -108,8 +110,24 @@ def read_known(file: Location, digest: str | None, record: str) -> bytes:
     return content
 
 
-def folder_digest(folder: str | Location) -> str:
-    """16 hex digits that name what it computes: its architecture, input size, pixels, head, crop, weights."""
+def folder_calibration(folder: str | Location, manifest: ModelManifest | None = None) -> Calibration | None:
+    """The calibration of a model folder, its SHA-256 checked; None where it has none."""
+    where = Location.of(folder)
+    known = manifest or read_folder_manifest(where)
+    if CALIBRATION not in known.files:
+        return None
+    place = f"'{where / CALIBRATION}'"
+    try:
+        document = json.loads(read_checked(where, CALIBRATION, manifest=known))
+    except ValueError as error:
+        raise InputError(f"{place} is not JSON: {error}.") from error
+    return parse_spec(Calibration, document, place)
+
+
+def folder_digest(folder: str | Location, *, corrected: bool = True) -> str:
+    """16 hex digits that name what it computes: its architecture, input size, pixels, head, crop, weights,
+    and the age correction of its calibration (not ``corrected``: without that).
+    """
     manifest = read_folder_manifest(folder)
     model: dict[str, Any] = {"arch": manifest.model.arch, "input_size": manifest.model.input_size}
     if manifest.model.head != "softmax":  # the one head there was at first: its models keep their names
@@ -118,7 +136,15 @@ def folder_digest(folder: str | Location) -> str:
         model["head_sigma"] = manifest.model.head_sigma
     if manifest.model.pixels != "imagenet":
         model["pixels"] = manifest.model.pixels
-    return digest_of([model, manifest.crop.model_dump(mode="json"), manifest.files.get(WEIGHTS, "")])
+    own = digest_of([model, manifest.crop.model_dump(mode="json"), manifest.files.get(WEIGHTS, "")])
+    return corrected_digest(own, folder_calibration(folder, manifest) if corrected else None)
+
+
+def corrected_digest(model: str, calibration: Calibration | None) -> str:
+    """The digest of a model with a calibration: the model's own where no age is corrected."""
+    if calibration is None or calibration.correction is None:
+        return model
+    return digest_of(["calibrated", model, calibration.correction.model_dump(mode="json")])
 
 
 def library_versions() -> dict[str, str]:

@@ -12,7 +12,8 @@ from agesearch.data.dataset.records import read_manifest
 from agesearch.errors import InputError, unknown_name
 from agesearch.models.foreign.document import is_teacher_file
 from agesearch.models.identity import read_model_manifest
-from agesearch.models.predictors import OnnxPredictor, Predictor, TorchPredictor, folder_onnx
+from agesearch.models.manifest import folder_calibration
+from agesearch.models.predictors import OnnxPredictor, Predictor, TorchPredictor, corrected, folder_onnx
 from agesearch.models.prepare import Images
 from agesearch.models.scorers import scorer_of
 from agesearch.specs import CropSpec
@@ -27,9 +28,11 @@ def open_predictor(
     threads: int = 1,
     *,
     crop: CropSpec | None = None,
+    calibrated: bool = True,
 ) -> Predictor:
     """A predictor (RGB crops -> PMFs ``float32 [N, 101]``) for a model folder, on ``threads`` CPU threads of
-    ONNX Runtime; without a ``model.onnx`` in it, the network is exported in memory.
+    ONNX Runtime; without a ``model.onnx`` in it, the network is exported in memory. Ages are corrected as the
+    folder's calibration says (not ``calibrated``: they are the network's own).
 
     A teacher's document (``agesearch.models.foreign.document``) is opened, too; for it, ``crop`` says how the
     faces were cropped (None: as the teacher wants them), and the runtime must be onnx.
@@ -42,11 +45,12 @@ def open_predictor(
         return scorer_of(folder, crop).open(threads)
     manifest = read_model_manifest(folder)
     size = manifest.model.input_size
+    calibration = folder_calibration(folder, manifest) if calibrated else None
     if runtime == "onnx":
-        return OnnxPredictor(folder_onnx(folder, manifest), size, threads)
+        return corrected(OnnxPredictor(folder_onnx(folder, manifest), size, threads), calibration)
     from agesearch.models.folder import load_net
 
-    return TorchPredictor(load_net(folder), size)
+    return corrected(TorchPredictor(load_net(folder), size), calibration)
 
 
 def age_predictor(folder: str | Location, dataset: str | Location) -> Callable[[Images], FloatArray]:

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from agesearch.ages import BINS, FloatArray
+from agesearch.models.calibration.correction import AgeCorrection
+from agesearch.models.calibration.record import Calibration
 from agesearch.models.identity import read_model_manifest
 from agesearch.models.manifest import INT8_ONNX, ONNX, ModelManifest, read_checked
 from agesearch.models.onnx import INPUT_NAME, run_pmf
@@ -74,6 +76,25 @@ class TorchPredictor:
                 inputs = torch.from_numpy(prepare(images[start : start + BATCH], self.input_size)).to(device)
                 parts.append(torch.softmax(self.net(inputs).float(), dim=-1).cpu().numpy())
         return np.concatenate(parts) if parts else np.empty((0, BINS), dtype=np.float32)
+
+
+class CorrectedPredictor:
+    """A predictor with an age correction: its PMFs are moved along the age axis."""
+
+    def __init__(self, predictor: Predictor, correction: AgeCorrection) -> None:
+        self.input_size = predictor.input_size
+        self._predictor, self._correction = predictor, correction
+
+    def pmf(self, images: Images | Sequence[Images]) -> FloatArray:
+        """RGB crops of any size -> PMFs ``float32 [N, 101]``."""
+        return self._correction.pmf(self._predictor.pmf(images))
+
+
+def corrected(predictor: Predictor, calibration: Calibration | None) -> Predictor:
+    """The predictor with the age correction of a calibration, where it has one."""
+    if calibration is None or calibration.correction is None:
+        return predictor
+    return CorrectedPredictor(predictor, calibration.correction)
 
 
 def folder_onnx(folder: str | Location, manifest: ModelManifest | None = None) -> bytes:

@@ -15,7 +15,10 @@ import numpy as np
 
 from agesearch.ages import FloatArray
 from agesearch.errors import InputError
+from agesearch.models.calibration.correction import AgeCorrection
+from agesearch.models.calibration.record import Calibration
 from agesearch.models.foreign.document import (
+    CalibratedTeacher,
     OnnxTeacher,
     is_teacher_file,
     members_of,
@@ -23,9 +26,10 @@ from agesearch.models.foreign.document import (
 )
 from agesearch.models.foreign.network import ForeignPredictor, crop_share, read_onnx
 from agesearch.models.foreign.to_pmf import mixture
-from agesearch.models.identity import read_model_manifest
+from agesearch.models.identity import calibrated_digest, read_model_manifest
+from agesearch.models.manifest import folder_calibration
 from agesearch.models.onnx import INPUT_NAME
-from agesearch.models.predictors import OnnxPredictor, Predictor, folder_onnx
+from agesearch.models.predictors import CorrectedPredictor, OnnxPredictor, Predictor, folder_onnx
 from agesearch.models.prepare import Images
 from agesearch.models.runtimes.engines import DEFAULT, INT8, Engine
 from agesearch.models.runtimes.sessions import Layers, executed, open_engine
@@ -162,6 +166,35 @@ class EnsemblePredictor:
         return mixture([member.pmf(images) for member in self._members], self._shares)
 
 
+@dataclass(frozen=True)
+class CorrectedScorer:
+    """A model with an age correction, which costs no time to speak of."""
+
+    scorer: Scorer
+    correction: AgeCorrection
+
+    @property
+    def input_size(self) -> int:
+        """The side of the model's input in pixels."""
+        return self.scorer.input_size
+
+    def open(self, threads: int = 1, engine: Engine = DEFAULT) -> CorrectedPredictor:
+        """The model ready to score, its ages corrected."""
+        return CorrectedPredictor(self.scorer.open(threads, engine), self.correction)
+
+    def call(self, threads: int, batch: int, engine: Engine = DEFAULT) -> Call:
+        """One run of the network alone on random faces."""
+        return self.scorer.call(threads, batch, engine)
+
+    def layers(self, engine: Engine) -> Layers:
+        """Those of the model."""
+        return self.scorer.layers(engine)
+
+    def with_int8(self, make: Quantise) -> CorrectedScorer:
+        """The same with an int8 network."""
+        return replace(self, scorer=self.scorer.with_int8(make))
+
+
 def scorer_of(where: str | Location, crop: CropSpec | None = None, depth: int = 0) -> Scorer:
     """The model at a place: a folder, or a teacher's document.
 
@@ -171,14 +204,25 @@ def scorer_of(where: str | Location, crop: CropSpec | None = None, depth: int = 
     """
     if not is_teacher_file(where):
         manifest = read_model_manifest(where)
-        return OnnxScorer(folder_onnx(where, manifest), manifest.model.input_size)
+        network = OnnxScorer(folder_onnx(where, manifest), manifest.model.input_size)
+        return _corrected(network, folder_calibration(where, manifest))
     spec = read_teacher_file(where)
     if isinstance(spec, OnnxTeacher):
         scorer = ForeignScorer(read_onnx(where, spec), spec, crop_share(spec, crop))
         scorer.open()  # says now what of the manifest does not fit the file
         return scorer
+    if isinstance(spec, CalibratedTeacher):
+        calibrated_digest(where, spec, depth)  # refuses another model than was calibrated
+        [model] = members_of(where, spec, depth)
+        return _corrected(scorer_of(model, crop, depth + 1), spec.calibration)
     members = tuple(scorer_of(member, crop, depth + 1) for member in members_of(where, spec, depth))
     return EnsembleScorer(members, tuple(spec.shares()))
+
+
+def _corrected(scorer: Scorer, calibration: Calibration | None) -> Scorer:
+    if calibration is None or calibration.correction is None:
+        return scorer
+    return CorrectedScorer(scorer, calibration.correction)
 
 
 def session_call(session: Any, input_size: int, batch: int) -> Call:

@@ -82,17 +82,23 @@ class Client:
         self._http.close()
 
     def predict(
-        self, image: bytes | str | os.PathLike[str], *, faces: Literal["detect", "whole"] = "detect"
+        self,
+        image: bytes | str | os.PathLike[str],
+        *,
+        faces: Literal["detect", "whole"] = "detect",
+        challenge_age: float | None = None,
     ) -> Prediction:
         """Ages of the faces of an encoded image (JPEG, PNG, WebP, ...), or of such a file.
 
-        ``faces="whole"``: the image is one face crop already.
+        ``faces="whole"``: the image is one face crop already. With a ``challenge_age`` in years each face has
+        a ``decision``: ``pass``, ``refuse`` or ``unsure``.
         """
         data = image if isinstance(image, bytes) else Location.of(image).read_bytes(MAX_IMAGE_BYTES)
         response = self._request(
             "POST",
             "/v1/predict",
-            params={"faces": faces},
+            params={"faces": faces}
+            | ({} if challenge_age is None else {"challenge_age": str(challenge_age)}),
             content=data,
             headers={"Content-Type": _content_type(data)},
         )

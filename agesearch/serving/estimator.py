@@ -10,15 +10,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from agesearch.ages import FloatArray, age_quantile, age_spread, expected_age
+from agesearch.ages import FloatArray, age_spread, expected_age
 from agesearch.data.images.crop import Detection, Detector, crop_face, in_file_pixels
 from agesearch.data.images.decode import Photograph, RgbImage
 from agesearch.data.images.recipe import open_recorded
-from agesearch.models.identity import read_model_manifest
+from agesearch.measure.decisions.rules import decide, told
+from agesearch.models.calibration.record import Calibration, own_interval
+from agesearch.models.identity import calibration_of, read_model_manifest
 from agesearch.models.manifest import ModelManifest
 from agesearch.models.predict import open_predictor
 from agesearch.models.predictors import Predictor
-from agesearch.serving.schema import INTERVAL_LEVEL, FaceAge
+from agesearch.serving.schema import OWN_SHARE, FaceAge, IntervalKind
 from agesearch.storage import Location
 
 
@@ -28,10 +30,16 @@ class AgeEstimator:
     """
 
     def __init__(
-        self, manifest: ModelManifest, predictor: Predictor, detector: Detector, note: str | None = None
+        self,
+        manifest: ModelManifest,
+        predictor: Predictor,
+        detector: Detector,
+        note: str | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         self.manifest = manifest
         self.note = note
+        self.calibration = calibration
         self._predictor = predictor
         self._detector = detector
 
@@ -55,6 +63,22 @@ class AgeEstimator:
         """Crops of N faces -> PMFs ``float32 [N, 101]``."""
         return self._predictor.pmf(crops)
 
+    @property
+    def interval_level(self) -> float | None:
+        """The share of true ages inside its intervals; None where they are not calibrated."""
+        return None if self.calibration is None else self.calibration.level
+
+    @property
+    def interval_kind(self) -> IntervalKind:
+        """What its intervals are."""
+        return "uncalibrated" if self.calibration is None else "calibrated"
+
+    def answers(
+        self, pmf: FloatArray, faces: Sequence[Detection], challenge_age: float | None = None
+    ) -> list[FaceAge]:
+        """What is said of N faces with the PMFs ``[N, 101]``; with a challenge age the decision, too."""
+        return face_ages(pmf, faces, self.calibration, challenge_age)
+
     def warm_up(self) -> None:
         """Run every step once, so that the first image is as fast as the next."""
         blank = np.full((256, 256, 3), 127, np.uint8)
@@ -66,23 +90,33 @@ def open_estimator(folder: str | Location, threads: int = 1) -> AgeEstimator:
     """The estimator of a model folder (its files checked) or of a teacher's document."""
     manifest = read_model_manifest(folder)
     detector, note = open_recorded(manifest.crop)
-    return AgeEstimator(manifest, open_predictor(folder, threads=threads), detector, note)
+    predictor = open_predictor(folder, threads=threads)
+    return AgeEstimator(manifest, predictor, detector, note, calibration_of(folder))
 
 
-def face_ages(pmf: FloatArray, faces: Sequence[Detection]) -> list[FaceAge]:
-    """PMFs ``[N, 101]`` of N faces -> what is said of each: years and pixels, rounded."""
+def face_ages(
+    pmf: FloatArray,
+    faces: Sequence[Detection],
+    calibration: Calibration | None = None,
+    challenge_age: float | None = None,
+) -> list[FaceAge]:
+    """PMFs ``[N, 101]`` of N faces -> what is said of each: years and pixels, rounded.
+
+    Intervals are the calibrated ones; without a ``calibration`` the middle ``OWN_SHARE`` of each PMF.
+    """
     if not faces:
         return []
-    tail = (1.0 - INTERVAL_LEVEL) / 2.0
-    ages, spreads = expected_age(pmf), age_spread(pmf)
-    low, high = age_quantile(pmf, tail), age_quantile(pmf, 1.0 - tail)
+    ages, spreads = told(expected_age(pmf)), told(age_spread(pmf))
+    ends = own_interval(pmf, OWN_SHARE) if calibration is None else calibration.intervals.of(pmf)
+    low, high = told(ends[0]), told(ends[1])
     return [
         FaceAge(
-            age=round(float(ages[index]), 2),
-            interval=(round(float(low[index]), 2), round(float(high[index]), 2)),
-            spread=round(float(spreads[index]), 2),
+            age=float(ages[index]),
+            interval=(float(low[index]), float(high[index])),
+            spread=float(spreads[index]),
             box=_rounded_box(face),
             score=round(face.score, 4) if face.landmarks is not None else None,
+            decision=None if challenge_age is None else decide(low[index], high[index], challenge_age),
         )
         for index, face in enumerate(faces)
     ]

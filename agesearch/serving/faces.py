@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from agesearch.deploy.registry import version_of
-from agesearch.serving.estimator import AgeEstimator, face_ages, open_estimator
+from agesearch.serving.estimator import AgeEstimator, open_estimator
 from agesearch.serving.images import ImageLimits, decode
 from agesearch.serving.schema import ImageSize, ModelName, Prediction, Timing
 from agesearch.storage import Location
@@ -32,8 +32,9 @@ class FaceService:
         """The model's manifest as JSON."""
         return self._estimator.manifest.model_dump(mode="json")
 
-    def predict(self, data: bytes, *, whole: bool) -> Prediction:
-        """Ages of the faces of an encoded image; ``whole``: its central square is one face crop.
+    def predict(self, data: bytes, *, whole: bool, challenge_age: float | None = None) -> Prediction:
+        """Ages of the faces of an encoded image; ``whole``: its central square is one face crop. With a
+        challenge age in years the answer for each face is a decision, too.
 
         Raises ``Refusal`` for an image that cannot be decoded or is too large.
         """
@@ -47,7 +48,10 @@ class FaceService:
         return Prediction(
             model=self._name,
             image=ImageSize(width=photograph.width, height=photograph.height),
-            faces=face_ages(pmf, faces),
+            faces=self._estimator.answers(pmf, faces, challenge_age),
+            interval_kind=self._estimator.interval_kind,
+            interval_level=self._estimator.interval_level,
+            challenge_age=challenge_age,
             timing=Timing(
                 decode_ms=_milliseconds(began, decoded),
                 detect_ms=_milliseconds(decoded, cropped),

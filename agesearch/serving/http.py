@@ -21,6 +21,7 @@ from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 
+from agesearch.ages import MAX_AGE
 from agesearch.provenance import VERSION
 from agesearch.serving.auth import TokenCheck
 from agesearch.serving.images import ImageLimits, read_image_bytes
@@ -65,8 +66,10 @@ _CODES = {404: "not_found", 405: "method_not_allowed"}
 class AgeService(Protocol):
     """What the routes need: predictions from an image's bytes, and the model's manifest as JSON."""
 
-    def predict(self, data: bytes, *, whole: bool) -> Prediction:
-        """Ages of the faces of an encoded image; with ``whole`` the image itself is one face crop."""
+    def predict(self, data: bytes, *, whole: bool, challenge_age: float | None = None) -> Prediction:
+        """Ages of the faces of an encoded image; with ``whole`` the image itself is one face crop. With a
+        challenge age (years) each face has a decision.
+        """
         ...
 
     def manifest(self) -> dict[str, Any]:
@@ -132,11 +135,18 @@ def _add_model_routes(router: APIRouter, service: AgeService, limits: ImageLimit
         faces: Annotated[
             FacesMode, Query(description="find the faces, or take the whole image as one face crop")
         ] = "detect",
+        challenge_age: Annotated[
+            float | None,
+            Query(ge=0.0, le=MAX_AGE, description="decide at this age in years: pass, refuse or unsure"),
+        ] = None,
     ) -> Prediction:
         with gate:
             data = await read_image_bytes(request.headers, request.stream(), limits)
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(worker, lambda: service.predict(data, whole=faces == "whole"))
+            whole = faces == "whole"
+            return await loop.run_in_executor(
+                worker, lambda: service.predict(data, whole=whole, challenge_age=challenge_age)
+            )
 
 
 class _Guard(HTTPBearer):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from agesearch.errors import AgeSearchError
+from agesearch.measure.decisions.rules import Decision
 
-#: The share of the predicted probability that lies inside ``FaceAge.interval``.
-INTERVAL_LEVEL = 0.8
+#: The middle share of its own probability that a model without a calibration gives as an interval.
+OWN_SHARE = 0.8
+
+IntervalKind = Literal["calibrated", "uncalibrated"]
 
 
 class _Answer(BaseModel):
@@ -27,11 +32,16 @@ class FaceAge(_Answer):
 
     age: float = Field(description="estimated age in years (expectation of the predicted distribution)")
     interval: tuple[float, float] = Field(
-        description=f"ages between which {INTERVAL_LEVEL:.0%} of the predicted probability lies"
+        description="ages in years; what they promise stands in interval_kind and interval_level"
     )
     spread: float = Field(description="standard deviation of the predicted distribution in years")
     box: tuple[float, float, float, float] = Field(description="x, y, width, height of the face in pixels")
     score: float | None = Field(None, description="the detector's confidence; null for a whole image")
+    decision: Decision | None = Field(
+        None,
+        description="at the challenge age T: pass where the interval begins at T or above, refuse where it "
+        "ends below T, else unsure: use another way; null where no challenge age was given",
+    )
 
 
 class Timing(_Answer):
@@ -55,7 +65,15 @@ class Prediction(_Answer):
     model: ModelName
     image: ImageSize
     faces: list[FaceAge]
-    interval_level: float = INTERVAL_LEVEL
+    interval_kind: IntervalKind = Field(
+        "uncalibrated",
+        description="calibrated: checked on labelled faces; uncalibrated: the middle "
+        f"{OWN_SHARE:.0%} of the model's own probability, which nobody has checked",
+    )
+    interval_level: float | None = Field(
+        None, description="the share of faces whose true age lies inside; null where nobody has checked"
+    )
+    challenge_age: float | None = Field(None, description="the age that the decisions are made at")
     timing: Timing
 
 

@@ -27,6 +27,7 @@ from agesearch.specs.search import (
     RungSpec,
     Scalar,
     StudySpec,
+    TeacherPlace,
     TeachersSpec,
     Variants,
 )
@@ -66,6 +67,7 @@ __all__ = [
     "SpecType",
     "SplitSpec",
     "StudySpec",
+    "TeacherPlace",
     "TeachersSpec",
     "TrainSpec",
     "Variants",

@@ -95,14 +95,23 @@ class Variants(Conditional):
     variants: dict[str, dict[str, Scalar | None]] = Field(min_length=1)
 
 
+class TeacherPlace(Spec):
+    """A teacher that is there (a model folder, or the YAML of a foreign teacher), and the file of its
+    calibration, by which its ages are corrected (``agesearch calibrate --out``).
+    """
+
+    path: str
+    calibration: str | None = None
+
+
 class TeachersSpec(Spec):
     """The teachers of a study: specs of those to train for it, or the paths of those that are there.
 
-    ``age`` gives age distributions (a model folder or the YAML of a foreign teacher), ``order`` features that
-    sort faces by age (Zhao 2020).
+    ``age`` gives age distributions (a model folder or the YAML of a foreign teacher, with a calibration:
+    ``{path, calibration}``), ``order`` features that sort faces by age (Zhao 2020).
     """
 
-    age: TrainSpec | str | None = None
+    age: TrainSpec | TeacherPlace | str | None = None
     order: OrderTrainSpec | str | None = None
 
 

@@ -215,7 +215,7 @@ def test_scorers_travel_and_can_be_timed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"kind": "pickle"}, "'kind' must be onnx or ensemble"),
+        ({"kind": "pickle"}, "'kind' must be onnx, ensemble or calibrated"),
         ({"sha256": "0" * 64}, "has the SHA-256 .* but .* says 000"),
         ({"file": "gone.onnx"}, "is missing: set 'file'"),
         ({"input": {"name": "y", "size": 32}}, "the file's inputs are: x"),

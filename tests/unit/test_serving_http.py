@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 
 from agesearch.ages import FloatArray, gaussian_pmf
 from agesearch.data.images.crop import Detection
+from agesearch.models.calibration.record import Calibration, CalibrationFaces, IntervalCell, Intervals
 from agesearch.models.manifest import ModelManifest
 from agesearch.serving.auth import TokenCheck
 from agesearch.serving.estimator import AgeEstimator
@@ -272,3 +273,40 @@ def test_a_body_that_says_it_is_too_large_is_not_read() -> None:
     with pytest.raises(Refusal) as caught:
         asyncio.run(read_image_bytes(headers, body(), LIMITS))
     assert caught.value.status == 413
+
+
+def test_a_challenge_age_gets_a_decision_by_the_calibrated_interval(photo: bytes) -> None:
+    cell = IntervalCell(first=0, last=101, below=3.0, above=5.0, faces=60)
+    calibration = Calibration(
+        model_digest="m",
+        intervals=Intervals(level=0.9, cells=(cell,)),
+        faces=CalibrationFaces(data="d", data_digest="d", part="p", label_kind="real", faces=60),
+    )
+    manifest = ModelManifest(
+        kind="version", model=ModelSpec(arch="lcnet_035"), crop=CropSpec(size=32, scale=0.5)
+    )
+    estimator = AgeEstimator(manifest, Brightness(), LeftAndRight(), calibration=calibration)
+    own = FaceService(AgeEstimator(manifest, Brightness(), LeftAndRight()), LIMITS)
+    service = FaceService(estimator, LIMITS)
+    with TestClient(create_app(service, TokenCheck(TOKEN), LIMITS)) as client:
+        url = "/v1/predict?challenge_age="
+        found = Prediction.model_validate(client.post(f"{url}25", content=photo, headers=JPEG).json())
+        assert (found.interval_kind, found.interval_level, found.challenge_age) == ("calibrated", 0.9, 25.0)
+        assert [face.decision for face in found.faces] == ["unsure", "pass"]
+        (low, high) = found.faces[0].interval
+        unchecked = own.predict(photo, whole=False)
+        assert (unchecked.interval_kind, unchecked.interval_level) == ("uncalibrated", None)
+        assert unchecked.faces[0].decision is None
+        for age, decision in (
+            (low, "pass"),
+            (low + 0.01, "unsure"),
+            (high, "unsure"),
+            (high + 0.01, "refuse"),
+        ):
+            answer = client.post(f"{url}{age}", content=photo, headers=JPEG).json()
+            assert answer["faces"][0]["decision"] == decision
+        for wrong in ("-1", "101", "nan", "old"):
+            assert client.post(f"{url}{wrong}", content=photo, headers=JPEG).status_code == 422
+        document = client.get("/openapi.json").json()
+        parameters = document["paths"]["/v1/predict"]["post"]["parameters"]
+        assert "challenge_age" in [parameter["name"] for parameter in parameters]

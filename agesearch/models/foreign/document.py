@@ -1,4 +1,5 @@
-"""A teacher that nobody here trained, as a document: an ONNX file with its manifest, or an ensemble.
+"""A teacher that nobody here trained, as a document: an ONNX file with its manifest, an ensemble, or any
+model with its calibration beside it.
 
 Such a document (YAML or JSON) stands wherever a model folder of a teacher does. ``search_spaces/teachers``
 holds examples. This module reads it; ``agesearch.models.identity`` names what it computes, and
@@ -16,6 +17,7 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from agesearch.ages import MAX_AGE
 from agesearch.documents import Document
 from agesearch.errors import InputError
+from agesearch.models.calibration.record import Calibration
 from agesearch.specs import Spec, describe_validation
 from agesearch.storage import Location
 from agesearch.validation_messages import first_fault
@@ -199,8 +201,20 @@ class EnsembleTeacher(Spec):
         return [member.weight / total for member in self.members]
 
 
-TeacherFile = OnnxTeacher | EnsembleTeacher
+class CalibratedTeacher(Spec):
+    """A model (a folder or a document, by its path relative to this one) with a calibration: what ``agesearch
+    calibrate --out`` writes where the model's own folder is not ours to write to.
+    """
 
+    kind: Literal["calibrated"]
+    name: str = Field(min_length=1, max_length=80)
+    teacher: str
+    calibration: Calibration
+
+
+TeacherFile = OnnxTeacher | EnsembleTeacher | CalibratedTeacher
+
+_KINDS = ("onnx", "ensemble", "calibrated")
 _DOCUMENT: TypeAdapter[TeacherFile] = TypeAdapter(Annotated[TeacherFile, Field(discriminator="kind")])
 
 
@@ -214,8 +228,10 @@ def read_teacher_file(where: str | Location) -> TeacherFile:
     """The document, validated; an ``InputError`` names the field and the rule it breaks."""
     source = Document(str(where))
     document: Any = source.value
-    if not isinstance(document, dict) or document.get("kind") not in ("onnx", "ensemble"):
-        raise InputError(f"'{where}' is not a teacher's manifest: its 'kind' must be onnx or ensemble.")
+    if not isinstance(document, dict) or document.get("kind") not in _KINDS:
+        raise InputError(
+            f"'{where}' is not a teacher's manifest: its 'kind' must be onnx, ensemble or calibrated."
+        )
     try:
         return _DOCUMENT.validate_python(document)
     except ValidationError as error:
@@ -231,8 +247,17 @@ def beside(document: str | Location, path: str) -> Location:
     return Location.of(f"{folder.path}/{path}") if folder.is_local else folder / path
 
 
-def members_of(where: str | Location, spec: EnsembleTeacher, depth: int) -> list[Location]:
-    """The places of an ensemble's members; an ``InputError`` where ensembles are nested too deep."""
+def members_of(
+    where: str | Location, spec: EnsembleTeacher | CalibratedTeacher, depth: int
+) -> list[Location]:
+    """The places of an ensemble's members, or of the one that is calibrated; an ``InputError`` where
+    documents are nested too deep.
+    """
     if depth >= MAX_DEPTH:
-        raise InputError(f"'{where}': ensembles are nested more than {MAX_DEPTH} deep; does one list itself?")
+        raise InputError(
+            f"'{where}': ensembles and calibrated teachers are nested more than {MAX_DEPTH} deep; "
+            "does one list itself?"
+        )
+    if isinstance(spec, CalibratedTeacher):
+        return [beside(where, spec.teacher)]
     return [beside(where, member.teacher) for member in spec.members]

@@ -11,13 +11,13 @@ from typing import Any
 
 from agesearch.errors import InputError, unknown_name
 from agesearch.machine import cores
-from agesearch.models.identity import model_digest, read_model_manifest
+from agesearch.models.identity import calibrated_teacher, model_digest, read_model_manifest
 from agesearch.progress import Listener, Progress
 from agesearch.search.space.conditions import possible, setting, walk
 from agesearch.search.space.validation import ARCH
 from agesearch.search.store.events import EventListener, Note
 from agesearch.search.store.records import StudyFolder, StudyInput
-from agesearch.specs import OrderTrainSpec, Range, StudySpec, TrainSpec
+from agesearch.specs import OrderTrainSpec, Range, StudySpec, TeacherPlace, TrainSpec
 from agesearch.storage import Location
 from agesearch.training.collapse import collapse
 
@@ -90,6 +90,8 @@ def chosen_teachers(
         if given is None and isinstance(planned, TrainSpec | OrderTrainSpec):
             untrained.append((name, planned))
             places[name] = folder.root / TEACHERS_FOLDER / name
+        elif given is None and isinstance(planned, TeacherPlace):
+            places[name] = calibrated_teacher(planned.path, planned.calibration)
         else:
             places[name] = _place(given) or _place(planned)
     check_stages(spec)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from agesearch.search.space.conditions import Dimension, possible
-from agesearch.specs import Choices, OrderTrainSpec, Range, StudySpec, TrainSpec, Variants
+from agesearch.specs import Choices, OrderTrainSpec, Range, StudySpec, TeacherPlace, TrainSpec, Variants
 from agesearch.training.protocols.recipes import check_scale, scaled, smaller
 
 _EPOCHS = "optim.epochs"
@@ -45,7 +45,7 @@ def _most(value: Any) -> float:
     return value.high if isinstance(value, Range) else float(value)
 
 
-def _shrunk_teacher(teacher: TrainSpec | OrderTrainSpec | str | None, scale: float) -> Any:
+def _shrunk_teacher(teacher: TrainSpec | OrderTrainSpec | TeacherPlace | str | None, scale: float) -> Any:
     if isinstance(teacher, TrainSpec):
         return smaller(teacher, scale)
     return smaller(teacher, scale) if isinstance(teacher, OrderTrainSpec) else teacher

@@ -25,10 +25,10 @@ from agesearch.distill.order_losses import order_loss
 from agesearch.documents import Document
 from agesearch.errors import InputError, first_line, unknown_name
 from agesearch.models.architectures import architecture
-from agesearch.models.identity import read_model_manifest
+from agesearch.models.identity import calibrated_teacher, read_model_manifest
 from agesearch.models.order_net import read_order_manifest
 from agesearch.models.weights import check_start
-from agesearch.specs import OrderTrainSpec, Scalar, Spec, TrainSpec
+from agesearch.specs import OrderTrainSpec, Scalar, Spec, TeacherPlace, TrainSpec
 from agesearch.storage import Location
 from agesearch.training.protocols.recipes import check_scale, smaller
 
@@ -54,12 +54,12 @@ TeacherSpec = TypeVar("TeacherSpec", TrainSpec, OrderTrainSpec)
 class MethodSpec(Spec):
     """A method: what it is, the teachers it learns from, and the fields of the student that it changes.
 
-    ``teacher`` and ``order`` are a name of the file's ``teachers`` and ``orders``, a path, a spec to train,
-    or none.
+    ``teacher`` and ``order`` are a name of the file's ``teachers`` and ``orders``, a path (of a teacher also
+    ``{path, calibration}``), a spec to train, or none.
     """
 
     about: str = ""
-    teacher: TrainSpec | str | None = None
+    teacher: TrainSpec | TeacherPlace | str | None = None
     order: OrderTrainSpec | str | None = None
     values: dict[str, Scalar | None] = Field(default_factory=dict)
 
@@ -75,7 +75,7 @@ class MethodsSpec(Spec):
     description: str = ""
     reference: str | None = None
     student: TrainSpec
-    teachers: dict[str, TrainSpec | str] = Field(default_factory=dict)
+    teachers: dict[str, TrainSpec | TeacherPlace | str] = Field(default_factory=dict)
     orders: dict[str, OrderTrainSpec | str] = Field(default_factory=dict)
     methods: dict[str, MethodSpec] = Field(min_length=1)
 
@@ -247,8 +247,8 @@ class _File:
         self,
         method: str,
         kind: Kind,
-        asked: TeacherSpec | str | None,
-        named: Mapping[str, TeacherSpec | str],
+        asked: TeacherSpec | TeacherPlace | str | None,
+        named: Mapping[str, TeacherSpec | TeacherPlace | str],
     ) -> TeacherRef | None:
         if asked is None:
             return None
@@ -256,6 +256,10 @@ class _File:
         name = asked if isinstance(asked, str) and asked in named else ""
         if isinstance(asked, str) and asked in named:
             at, asked = (f"{kind}s", asked), named[asked]
+        if isinstance(asked, TeacherPlace):
+            given = asked
+            self._refuse(at, lambda: calibrated_teacher(given.path, given.calibration))
+            asked = given.calibration or given.path
         if isinstance(asked, str):
             place = Location.of(asked)
             if not place.exists():

@@ -1,0 +1,1 @@
+"""Learning an age correction and honest intervals from faces that chose nothing else; what they are worth."""

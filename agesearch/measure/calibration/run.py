@@ -1,0 +1,266 @@
+"""``agesearch calibrate``: from a model and labelled faces that chose nothing about it to a calibration.
+
+The correction comes first, then intervals on top of it. Both are judged by persons that they were not learnt
+from (five folds over persons), so coverage and widths are of held-out persons; what is then written down is
+learnt from all of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from agesearch.ages import BINS, FloatArray, expected_age
+from agesearch.data.dataset.records import Manifest, Part, Split, read_manifest
+from agesearch.data.dataset.shards import row_batches
+from agesearch.data.images.crop import decode_crop
+from agesearch.errors import InputError
+from agesearch.machine import cores
+from agesearch.measure.accuracy import AgeBin, accuracy_by_decade
+from agesearch.measure.calibration.conformal import fit_intervals, least_faces
+from agesearch.measure.calibration.corrections import CorrectionTrial, Wanted, choose_correction
+from agesearch.measure.calibration.coverage import Coverage, coverage_of
+from agesearch.measure.calibration.folds import FOLDS, person_folds
+from agesearch.measure.intervals import Codes, Persons, Values
+from agesearch.measure.leakage import leaks, seen_by
+from agesearch.measure.predictions import Labels, read_labels
+from agesearch.models.calibration.correction import moved_to
+from agesearch.models.calibration.record import (
+    Calibration,
+    CalibrationFaces,
+    GroupBy,
+    Groups,
+    Intervals,
+    own_interval,
+)
+from agesearch.models.foreign.document import is_teacher_file
+from agesearch.models.identity import model_digest, read_model_manifest
+from agesearch.models.manifest import ModelManifest, folder_digest, library_versions
+from agesearch.models.predict import open_predictor
+from agesearch.models.predictors import Predictor
+from agesearch.progress import Listener, Progress, silent
+from agesearch.provenance import now
+from agesearch.specs import Spec
+from agesearch.storage import Location
+
+DEFAULT_LEVEL = 0.8
+
+#: More faces make no interval better; their PMFs (0.4 kB a face) stay in memory.
+MOST_FACES = 20_000
+_LEAST_PERSONS = 10
+#: Faces decoded at once.
+_BATCH_FACES = 512
+_STAGE = "Calibrate"
+
+
+class CalibrationSpec(Spec):
+    """What a calibration is asked for; ``split`` and ``folds`` are the faces it may use (None: as
+    ``default_part`` says), ``correct`` whether ages are corrected (None: ``auto`` for faces that are not of
+    the dataset that trained the model, else ``off``).
+    """
+
+    level: float = DEFAULT_LEVEL
+    by: GroupBy | None = None
+    correct: Wanted | None = None
+    split: Split | None = None
+    folds: tuple[int, ...] | None = None
+
+
+class CalibrationEvidence(Spec):
+    """What held-out persons say: coverage of the calibrated intervals and of the model's own, the corrections
+    that were tried, and the error by decade before and after the one that is used.
+    """
+
+    calibrated: Coverage
+    own: Coverage
+    corrections: tuple[CorrectionTrial, ...] = ()
+    before: tuple[AgeBin, ...] = ()
+    after: tuple[AgeBin, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Faces:
+    """N calibration faces: a model's PMFs ``[N, 101]`` and true ages ``[N]``, and whom they show."""
+
+    pmf: FloatArray
+    age: Values
+    persons: Persons
+
+    @property
+    def predicted(self) -> Values:
+        return expected_age(self.pmf).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class _Learnt:
+    intervals: Intervals
+    evidence: CalibrationEvidence
+
+
+def calibrate(
+    model: str | Location,
+    dataset: str | Location,
+    spec: CalibrationSpec,
+    *,
+    beside: bool = False,
+    on_progress: Listener = silent,
+) -> Calibration:
+    """The calibration of a model (a folder or a document) on a dataset's faces; nothing is written.
+
+    ``beside``: it shall stand beside the model, so that a calibration inside the model's own folder holds
+    before it; else it takes that one's place. Faces that trained the model, or chose its best epoch, are
+    refused, as are too few.
+    """
+    folder, where = Location.of(dataset), Location.of(model)
+    if not 0.0 < spec.level < 1.0:
+        raise InputError(f"The level is {spec.level:g}, but must lie between 0 and 1, such as 0.8.")
+    data, manifest = read_manifest(folder), read_model_manifest(where)
+    part = _part(spec, manifest, data)
+    labels, left = _faces(folder, part, spec, manifest, data)
+    predictor = open_predictor(where, threads=cores(), crop=data.crop, calibrated=beside)
+
+    def heard(done: int) -> None:
+        on_progress(Progress(_STAGE, done, len(labels), note="faces"))
+
+    faces = _answered(predictor, folder, labels, part, heard)
+    wanted = spec.correct or ("off" if _own_data(manifest, data) else "auto")
+    folds = person_folds(faces.persons)
+    chosen = choose_correction(faces.predicted, faces.age, faces.persons, folds, wanted)
+    moved = faces.pmf if chosen.correction is None else moved_to(faces.pmf, chosen.held_out)
+    groups = None if spec.by is None else np.array(list(getattr(labels, spec.by)), dtype=object)
+    learnt = _learnt(replace(faces, pmf=moved), faces, groups, folds, spec)
+    evidence = learnt.evidence.model_copy(
+        update={"corrections": chosen.tried, "notes": _notes(chosen.tried, wanted, left, manifest, data)}
+    )
+    in_folder = not beside and not is_teacher_file(where)
+    return Calibration(
+        model_digest=folder_digest(where, corrected=False) if in_folder else model_digest(where),
+        intervals=learnt.intervals,
+        correction=chosen.correction,
+        faces=CalibrationFaces(
+            data=data.name,
+            data_digest=data.content_digest,
+            part=str(part),
+            label_kind=data.label_kind,
+            faces=len(labels),
+            persons=faces.persons.count,
+        ),
+        evidence=evidence.model_dump(mode="json"),
+        created=now(),
+        versions=library_versions(),
+    )
+
+
+def evidence_of(calibration: Calibration) -> CalibrationEvidence:
+    """What was measured for a calibration."""
+    return CalibrationEvidence.model_validate(calibration.evidence)
+
+
+def default_part(manifest: ModelManifest, data: Manifest) -> Part:
+    """The faces that calibrate where nobody says which: the test split of the dataset that trained a model,
+    since all others taught it or chose it; else the training split, so that the others can measure and
+    choose what comes after (a foreign teacher's students, say).
+    """
+    return Part(Split.TEST if _own_data(manifest, data) else Split.TRAIN)
+
+
+def _own_data(manifest: ModelManifest, data: Manifest) -> bool:
+    digests = {data.content_digest, *(part.content_digest for part in data.parts)}
+    if data.annotation is not None:
+        digests.add(data.annotation.data_digest)
+    return any(seen.data_digest in digests for seen in seen_by(manifest))
+
+
+def _part(spec: CalibrationSpec, manifest: ModelManifest, data: Manifest) -> Part:
+    if spec.split is None and spec.folds is None:
+        return default_part(manifest, data)
+    return Part(split=spec.split, folds=spec.folds)
+
+
+def _faces(
+    folder: Location, part: Part, spec: CalibrationSpec, manifest: ModelManifest, data: Manifest
+) -> tuple[Labels, int]:
+    """The labels of the faces that calibrate, and how many more there were; see ``calibrate``."""
+    labels = read_labels(folder, part)
+    # An age that a teacher gave would teach the model that teacher's errors.
+    labels = labels.take(np.isfinite(labels.age) & (labels.label_kind != "teacher"))
+    needed = max(math.ceil(least_faces(spec.level) * FOLDS / (FOLDS - 1)) + 1, _LEAST_PERSONS)
+    persons = len(labels.persons.faces) if len(labels) else 0
+    if len(labels) < needed or persons < _LEAST_PERSONS:
+        raise InputError(
+            f"'{folder}' has {len(labels)} faces of {persons} persons with an exact age in {part}, but a "
+            f"calibration at {spec.level:.0%} needs {needed} faces of {_LEAST_PERSONS}: name others with "
+            "--split or --fold, or give another dataset."
+        )
+    known = leaks(manifest, data, labels)
+    if known:
+        raise InputError(
+            f"{known[0].message(len(labels), 'The model').partition(':')[0]}: calibration faces must have "
+            "chosen nothing. Name others with --split or --fold, such as --split test, or another dataset."
+        )
+    left = max(0, len(labels) - MOST_FACES)
+    if left:
+        keys = [hashlib.sha256(name.encode()).digest() for name in labels.sample_id]
+        labels = labels.take(np.sort(np.array(sorted(range(len(keys)), key=keys.__getitem__)[:MOST_FACES])))
+    return labels, left
+
+
+def _answered(
+    predictor: Predictor, folder: Location, labels: Labels, part: Part, on_batch: Callable[[int], None]
+) -> _Faces:
+    """The PMFs of the faces of ``labels``; crops are streamed."""
+    place = {sample_id: index for index, sample_id in enumerate(labels.sample_id)}
+    pmf = np.full((len(labels), BINS), np.nan, dtype=np.float32)
+    done = 0
+    for batch in row_batches(folder, part, ["sample_id", "image"], rows=_BATCH_FACES):
+        at = np.array([place.get(key, -1) for key in batch.column("sample_id").to_pylist()])
+        wanted = np.flatnonzero(at >= 0)
+        images = [decode_crop(batch.column("image")[int(row)].as_py()) for row in wanted]
+        pmf[at[wanted]] = predictor.pmf(images)
+        done += len(wanted)
+        on_batch(done)
+    return _Faces(pmf, labels.age.astype(np.float64), labels.persons)
+
+
+def _learnt(
+    faces: _Faces, before: _Faces, groups: Groups | None, folds: Codes, spec: CalibrationSpec
+) -> _Learnt:
+    """Intervals from all faces, and their coverage where each fold's come from the others."""
+    age = faces.age
+    low, high = np.empty_like(age), np.empty_like(age)
+    for fold in np.unique(folds):
+        out = folds == fold
+        others = fit_intervals(
+            faces.pmf[~out], age[~out], spec.level, spec.by, None if groups is None else groups[~out]
+        )
+        low[out], high[out] = others.of(faces.pmf[out], None if groups is None else groups[out])
+    evidence = CalibrationEvidence(
+        calibrated=coverage_of(low, high, age, faces.persons),
+        own=coverage_of(*own_interval(before.pmf, spec.level), age, faces.persons),
+        before=tuple(accuracy_by_decade(before.predicted, age, faces.persons)),
+        after=tuple(accuracy_by_decade(faces.predicted, age, faces.persons)),
+    )
+    return _Learnt(fit_intervals(faces.pmf, age, spec.level, spec.by, groups), evidence)
+
+
+def _notes(
+    tried: tuple[CorrectionTrial, ...], wanted: Wanted, left: int, manifest: ModelManifest, data: Manifest
+) -> tuple[str, ...]:
+    notes = []
+    if left:
+        notes.append(f"{MOST_FACES:,} faces were drawn by their ids, {left:,} more were not needed.")
+    if tried and not any(trial.helps for trial in tried):
+        names = " nor ".join(trial.kind for trial in tried)
+        notes.append(f"No age is corrected: {names} did not help held-out persons beyond noise.")
+    if not tried and wanted == "off" and _own_data(manifest, data):
+        notes.append("No correction was tried: these faces are of the dataset that trained the model.")
+    if not seen_by(manifest):
+        notes.append("What the model was trained on is not known, so neither is whether it saw these faces.")
+    if data.label_kind == "apparent":
+        notes.append("The ages of these faces are what people guessed: the intervals hold such guesses.")
+    return tuple(notes)

@@ -1,0 +1,45 @@
+"""The rules by which an estimate becomes a decision at a challenge age T.
+
+Two answers: a face passes if and only if its estimate is at least T. Three answers, with an interval
+[low, high]: *pass* where low >= T, *refuse* where high < T, else *unsure*, which means another way of proving
+one's age. Ages are compared as they are told, to a hundredth of a year, so that anybody can decide again from
+an answer; a true age of exactly the legal age L is an adult's.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Decision = Literal["pass", "refuse", "unsure"]
+
+#: To so many digits ages are told and compared.
+DIGITS = 2
+
+Ages = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+
+def told(ages: npt.ArrayLike) -> Ages:
+    """Ages in years as answers tell them."""
+    return np.asarray(np.round(np.asarray(ages, dtype=np.float64), DIGITS), dtype=np.float64)
+
+
+def passes(estimate: npt.ArrayLike, challenge_age: float) -> Mask:
+    """Whether each estimate ``[...]`` passes, where there are two answers."""
+    return np.asarray(told(estimate) >= challenge_age)
+
+
+def decide(low: float, high: float, challenge_age: float) -> Decision:
+    """The answer for a face with the interval ``low..high`` in years."""
+    if told(low) >= challenge_age:
+        return "pass"
+    return "refuse" if told(high) < challenge_age else "unsure"
+
+
+def decisions(low: npt.ArrayLike, high: npt.ArrayLike, challenge_age: float) -> dict[Decision, Mask]:
+    """Which of N faces get which answer: three masks ``[N]``, one of which holds for each face."""
+    passing, refused = told(low) >= challenge_age, told(high) < challenge_age
+    return {"pass": passing, "refuse": refused & ~passing, "unsure": ~(passing | refused)}

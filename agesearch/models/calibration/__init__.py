@@ -1,0 +1,1 @@
+"""What is learnt from few labels after a training and then holds: corrected ages, honest intervals."""
