@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, Self
 
@@ -153,6 +153,20 @@ def estimate(values: Values, persons: Persons, level: float = 0.95) -> Estimate:
 def subsampled(persons: Persons) -> int | None:
     """How many persons an interval resamples, where it does not resample all."""
     return MOST_PERSONS if len(persons.faces) > MOST_PERSONS else None
+
+
+def rate_estimate(values: Values, persons: Persons, level: float = 0.95) -> Estimate:
+    """The share of ones among ``values`` ``[N]`` of zeros and ones, with its interval.
+
+    Where all are alike no draw differs, and a bootstrap would be sure: of 30 faces without a hit the share
+    may be one in nine. The end is then the exact binomial one (Clopper & Pearson 1934) for as many persons.
+    """
+    found = estimate(values, persons, level)
+    if values.min() != values.max():
+        return found
+    reach = 1.0 - ((1.0 - level) / 2.0) ** (1.0 / _effective(persons.faces))
+    ends = {"high": reach} if found.value < 0.5 else {"low": 1.0 - reach}
+    return replace(found, **ends)
 
 
 def bootstrap_interval(

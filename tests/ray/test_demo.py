@@ -20,7 +20,7 @@ from agesearch.search.front.measurements import MEDIAN
 from agesearch.search.store.events import EventListener, unheard
 from agesearch.storage import Location
 
-FACES = 80
+FACES = 130
 TEACHER = {"model": {"arch": "mobilenetv3_small_050", "input_size": 48}, "optim": {"epochs": 1}}
 STUDENT = {"model": {"arch": "lcnet_050", "input_size": 48}, "optim": {"epochs": 1}}
 STUDY = {
@@ -74,6 +74,7 @@ def test_the_demo_goes_the_whole_way_and_repeats_nothing(
     assert result.report.read_text().startswith("<!")
     assert len(result.answers) == QUERIES
     assert all(answer.interval[0] <= answer.interval[1] for answer in result.answers)
+    assert all(answer.interval_level == 0.8 for answer in result.answers)
     assert result.findings.mae(MEDIAN).value > 0
 
     curve = (result.teacher / "curve.jsonl").stat().st_mtime_ns

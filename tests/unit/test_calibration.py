@@ -99,7 +99,7 @@ def persons(count: int, each: int = 1) -> Persons:
 def test_nobody_is_in_two_folds_and_the_order_of_faces_plays_no_part() -> None:
     who = persons(23, each=3)
     folds = person_folds(who)
-    assert all(len(set(folds[who.codes == code])) == 1 for code in range(23))
+    assert all(len(set(folds[who.codes == code])) == 1 for code in np.unique(who.codes))
     assert sorted(np.bincount(folds[::3])) == [4, 4, 5, 5, 5]
     shuffled = np.random.default_rng(0).permutation(69)
     np.testing.assert_array_equal(person_folds(who.take(shuffled)), folds[shuffled])

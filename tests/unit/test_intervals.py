@@ -10,7 +10,7 @@ from scipy import stats
 
 from agesearch.errors import InputError
 from agesearch.measure import intervals
-from agesearch.measure.intervals import Persons, Values, basis, bootstrap_interval, estimate
+from agesearch.measure.intervals import Persons, Values, basis, bootstrap_interval, estimate, rate_estimate
 from agesearch.measure.repeated import repeated_estimate, sign_flip_p
 
 ages = st.lists(st.floats(0, 100, width=32), min_size=1, max_size=30)
@@ -159,3 +159,17 @@ def test_of_many_persons_a_subsample_is_resampled_scaled_to_all_and_said(
     assert sign_flip_p(values - values.mean() + 0.1, persons) == pytest.approx(flips, abs=0.02)
     shifted = estimate(values + 2.0, persons)  # paired lists are resampled alike
     assert shifted.low - part.low == pytest.approx(2.0)
+
+
+def test_a_rate_that_no_draw_changes_has_an_exact_end() -> None:
+    none, every = np.zeros(30), np.ones(30)
+    found = rate_estimate(none, Persons.each(30))
+    assert (found.value, found.low) == (0.0, 0.0)
+    assert found.high == pytest.approx(stats.binomtest(0, 30).proportion_ci(method="exact").high)
+    assert rate_estimate(every, Persons.each(30)).low == pytest.approx(1.0 - found.high)
+    # 30 photographs of three persons tell as much as three.
+    assert rate_estimate(none, people(3, 10)).high == pytest.approx(
+        stats.binomtest(0, 3).proportion_ci(method="exact").high
+    )
+    mixed = np.array([0.0, 1.0] * 15)
+    assert rate_estimate(mixed, Persons.each(30)) == estimate(mixed, Persons.each(30))

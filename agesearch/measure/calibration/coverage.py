@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from agesearch.measure.intervals import Estimate, Persons, Values, estimate
+from agesearch.measure.intervals import Estimate, Persons, Values, rate_estimate
 from agesearch.specs import Spec
 
 
@@ -34,7 +34,7 @@ def coverage_of(low: Values, high: Values, age: Values, persons: Persons) -> Cov
     held = inside(low, high, age)
     width = high - low
     return Coverage(
-        coverage=estimate(held, persons),
+        coverage=rate_estimate(held, persons),
         width_years=float(width.mean()),
         decades=tuple(_decades(held, width, age, persons)),
     )
@@ -52,6 +52,6 @@ def _decades(held: Values, width: Values, age: Values, persons: Persons) -> Iter
         yield CoverageRow(
             first=int(index) * 10,
             last=int(index) * 10 + 9,
-            coverage=estimate(held[own], persons.take(own)),
+            coverage=rate_estimate(held[own], persons.take(own)),
             width_years=float(width[own].mean()),
         )

@@ -8,6 +8,7 @@ learnt from all of them.
 from __future__ import annotations
 
 import hashlib
+import heapq
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,8 +17,6 @@ import numpy as np
 
 from agesearch.ages import BINS, FloatArray, expected_age
 from agesearch.data.dataset.records import Manifest, Part, Split, read_manifest
-from agesearch.data.dataset.shards import row_batches
-from agesearch.data.images.crop import decode_crop
 from agesearch.errors import InputError
 from agesearch.machine import cores
 from agesearch.measure.accuracy import AgeBin, accuracy_by_decade
@@ -27,7 +26,7 @@ from agesearch.measure.calibration.coverage import Coverage, coverage_of
 from agesearch.measure.calibration.folds import FOLDS, person_folds
 from agesearch.measure.intervals import Codes, Persons, Values
 from agesearch.measure.leakage import leaks, seen_by
-from agesearch.measure.predictions import Labels, read_labels
+from agesearch.measure.predictions import Labels, crop_batches, read_labels
 from agesearch.models.calibration.correction import moved_to
 from agesearch.models.calibration.record import (
     Calibration,
@@ -52,8 +51,6 @@ DEFAULT_LEVEL = 0.8
 #: More faces make no interval better; their PMFs (0.4 kB a face) stay in memory.
 MOST_FACES = 20_000
 _LEAST_PERSONS = 10
-#: Faces decoded at once.
-_BATCH_FACES = 512
 _STAGE = "Calibrate"
 
 
@@ -205,8 +202,9 @@ def _faces(
         )
     left = max(0, len(labels) - MOST_FACES)
     if left:
-        keys = [hashlib.sha256(name.encode()).digest() for name in labels.sample_id]
-        labels = labels.take(np.sort(np.array(sorted(range(len(keys)), key=keys.__getitem__)[:MOST_FACES])))
+        hashes = (hashlib.sha256(str(name).encode()).digest() for name in labels.sample_id)
+        drawn = heapq.nsmallest(MOST_FACES, zip(hashes, range(len(labels)), strict=True))
+        labels = labels.take(np.sort(np.array([index for _, index in drawn])))
     return labels, left
 
 
@@ -214,15 +212,11 @@ def _answered(
     predictor: Predictor, folder: Location, labels: Labels, part: Part, on_batch: Callable[[int], None]
 ) -> _Faces:
     """The PMFs of the faces of ``labels``; crops are streamed."""
-    place = {sample_id: index for index, sample_id in enumerate(labels.sample_id)}
     pmf = np.full((len(labels), BINS), np.nan, dtype=np.float32)
     done = 0
-    for batch in row_batches(folder, part, ["sample_id", "image"], rows=_BATCH_FACES):
-        at = np.array([place.get(key, -1) for key in batch.column("sample_id").to_pylist()])
-        wanted = np.flatnonzero(at >= 0)
-        images = [decode_crop(batch.column("image")[int(row)].as_py()) for row in wanted]
-        pmf[at[wanted]] = predictor.pmf(images)
-        done += len(wanted)
+    for at, images in crop_batches(folder, labels, part=part, threads=cores()):
+        pmf[at] = predictor.pmf(images)
+        done += len(at)
         on_batch(done)
     return _Faces(pmf, labels.age.astype(np.float64), labels.persons)
 
