@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agesearch.cli.common import JsonOption, err, out, print_json, shown_progress, table
+from agesearch.cli.dataset_notes import tell_order
 
 if TYPE_CHECKING:
     from agesearch.data.audit.check import CheckRecord
@@ -52,6 +53,7 @@ def check(
             "the findings are in check.json" if read_check(dataset) == record else "the folder is read-only"
         )
         err.print(f"{record.faces} faces checked; {kept}.", **_PLAIN)
+    tell_order(dataset)
     if record.verdict == "leaks":
         raise typer.Exit(1)
 

@@ -8,6 +8,7 @@ import typer
 from rich.markup import escape
 
 from agesearch.cli.common import AddressOption, JsonOption, err, out, print_json, shown_progress, table
+from agesearch.cli.dataset_notes import tell_order
 from agesearch.cli.finetune import ConcurrencyOption
 from agesearch.cli.stopping import goes_on, stopped
 
@@ -53,6 +54,7 @@ def compare(
     if split not in (Split.TEST, Split.VAL):
         raise unknown_name("split to compare on", split, (Split.TEST, Split.VAL))
     methods = load_methods(specs, reference=reference, scale=scale)
+    tell_order(data)
     with (
         stopped(lambda: goes_on("Finished trainings and whole epochs", out_folder)),
         shown_progress() as on_progress,

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agesearch.cli import check, mix, synth
+from agesearch.cli import check, mix, reshard, synth
 from agesearch.cli.common import AddressOption, JsonOption, err, out, print_json, shown_progress, table
-from agesearch.cli.dataset_notes import tell_empty_splits, tell_next, tell_notes
+from agesearch.cli.dataset_notes import tell_empty_splits, tell_next, tell_notes, tell_order
 from agesearch.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def add_to(app: typer.Typer) -> None:
     synth.add_to(data_app)
     mix.add_to(data_app)
     check.add_to(data_app)
+    reshard.add_to(data_app)
     data_app.command("inspect", epilog=_INSPECT_EXAMPLE)(inspect)
     data_app.command("list", epilog=_LIST_EXAMPLE)(list_sources)
     app.add_typer(data_app, name="data", rich_help_panel="Data")
@@ -154,6 +155,7 @@ def inspect(
         print_json(found.document())
     else:
         _tell_inspection(found)
+    tell_order(dataset)
 
 
 def list_sources(
@@ -250,5 +252,6 @@ def _facts(found: Inspection) -> list[tuple[str, str]]:
         ("detector", manifest.detector),
         ("sources", _listed(found.totals("source"))),
         ("sexes", _listed(found.totals("sex"))),
+        ("order of rows", "mixed" if manifest.is_mixed else "of the source"),
         ("content digest", manifest.content_digest),
     ]

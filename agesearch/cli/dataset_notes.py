@@ -1,4 +1,6 @@
-"""What every verb that makes a dataset says of it at its end: splits without faces, and what comes next."""
+"""What verbs say of a dataset: of one they made, splits without faces and what comes next; of one that they
+read, whether its rows are mixed.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +26,21 @@ def tell_notes(notes: Iterable[str]) -> None:
     """Print what users of a dataset must know."""
     for note in notes:
         err.print(harmless(f"Note: {note}"), style="yellow", highlight=False, markup=False, soft_wrap=True)
+
+
+def tell_order(*places: str) -> None:
+    """Tell of each dataset whose rows lie in the order of its source; what is no dataset is not spoken of."""
+    from agesearch.data.dataset.records import read_manifest
+    from agesearch.errors import InputError
+
+    for place in dict.fromkeys(places):
+        try:
+            is_mixed = read_manifest(place).is_mixed
+        except InputError:
+            continue  # the verb itself says what is wrong
+        if not is_mixed:
+            remedy = command("data", "reshard", place)
+            tell_notes([f"the rows of '{place}' lie in the order of its source. Mix them with: {remedy}"])
 
 
 def tell_empty_splits(counts: Mapping[str, int], remedy: str) -> None:

@@ -8,6 +8,7 @@ import typer
 from rich.markup import escape
 
 from agesearch.cli.common import AddressOption, JsonOption, err, out, print_json, shown_progress, table
+from agesearch.cli.dataset_notes import tell_order
 from agesearch.cli.publish import RegistryOption
 from agesearch.cli.stopping import goes_on, stopped
 
@@ -63,6 +64,7 @@ def finetune(
     values = {} if epochs is None else {"optim.epochs": epochs}
     values |= parse_changes(changes or [])
     spec = finetune_spec(recipe, start, read_model_manifest(start), values, scale)
+    tell_order(data)
     with (
         stopped(lambda: goes_on("Finished turns and whole epochs", out_folder)),
         shown_progress() as on_progress,

@@ -8,6 +8,7 @@ import typer
 from rich.markup import escape
 
 from agesearch.cli.common import AddressOption, JsonOption, err, out, print_json, shown_progress, table
+from agesearch.cli.dataset_notes import tell_order
 from agesearch.cli.finetune import ConcurrencyOption, SetOption
 from agesearch.cli.publish import RegistryOption
 from agesearch.cli.stopping import goes_on, stopped
@@ -56,6 +57,7 @@ def matrix(
     network = {"model.input_size": input_size, "optim.epochs": epochs, **_init(init)}
     spec = None if arch is None else _spec(arch, network | parse_changes(changes or []))
     folders = [model_folder(model, registry) for model in models or []]
+    tell_order(*data)
     with (
         stopped(lambda: goes_on("Finished networks and whole epochs", out_folder)),
         shown_progress() as on_progress,

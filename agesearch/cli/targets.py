@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from agesearch.cli.common import AddressOption, JsonOption, err, out, print_json, shown_progress, table
+from agesearch.cli.dataset_notes import tell_order
 from agesearch.cli.stopping import goes_on, stopped
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ def targets(
         {"views": views, "policy": policy, "strength": strength, "view_seed": view_seed},
         "the options of the views",
     )
+    tell_order(data)
     notes = crop_notes_of(data, teacher, order)
     for note in notes:
         err.print(f"Note: {note}", highlight=False, markup=False, soft_wrap=True)

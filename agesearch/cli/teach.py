@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 
 from agesearch.cli.common import AddressOption, JsonOption, err, out, print_json, shown_progress
+from agesearch.cli.dataset_notes import tell_order
 from agesearch.cli.stopping import stopped
 from agesearch.metrics import (
     VAL_CS5,
@@ -74,6 +75,7 @@ def teach(
     """
     from agesearch.api.teach import teach as run_teach
 
+    tell_order(data)
     with stopped(lambda: _kept(out_folder, epochs)), shown_progress() as on_progress:
         taught = run_teach(
             data=data,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agesearch.cli.common import AddressOption, JsonOption
+from agesearch.cli.dataset_notes import tell_order
 from agesearch.cli.study_run import (
     ConcurrencyOption,
     DashboardOption,
@@ -112,6 +113,8 @@ def tune(
         max_params=max_params,
         max_mae_years=max_mae_years,
     )
+
+    tell_order(dataset)
 
     def run(listener: EventListener) -> StudyResult:
         return run_study(

@@ -27,7 +27,7 @@ from pydantic import Field
 from agesearch.ages import AGES, FloatArray, age_spread, expected_age
 from agesearch.data.dataset.arrays import numbers
 from agesearch.data.dataset.commit import STAGING, Moves
-from agesearch.data.dataset.layout import Partition, shard_name
+from agesearch.data.dataset.layout import Partition
 from agesearch.data.dataset.records import (
     MANIFEST,
     SCHEMA,
@@ -40,14 +40,14 @@ from agesearch.data.dataset.records import (
 from agesearch.data.dataset.shards import row_batches, shard_names
 from agesearch.data.dataset.writer import DatasetWriter, check_output
 from agesearch.data.reading.teacher_outputs import (
-    AnswersWriter,
+    TARGETS,
     StoredAnswers,
     answers_table,
     data_key,
-    stored_key,
+    write_answers,
 )
 from agesearch.distill.stored_answers import AgeTeacher, age_teacher
-from agesearch.distill.targets import PLAIN_VIEW, TARGETS, compute
+from agesearch.distill.targets import PLAIN_VIEW, compute
 from agesearch.errors import InputError
 from agesearch.models.identity import crop_notes, read_model_manifest
 from agesearch.progress import Listener, Progress, silent, waiting
@@ -286,11 +286,8 @@ class _Copy:
     def _targets(self, manifest: Manifest) -> Moves:
         digest, column = self._teacher.digest, self._teacher.column
         staged = self._out / STAGING / f"{PLAIN_VIEW}.parquet"
-        with AnswersWriter(staged) as answers:
-            for number, rows in self._answers.shards(manifest.hash_shards or 1):
-                answers.write(shard_name(number), rows)
-            about = {"teacher": self._teacher.name, "digest": digest, "answers": column}
-            answers.finish(stored_key(manifest), about)
+        about = {"teacher": self._teacher.name, "digest": digest, "answers": column}
+        write_answers(staged, self._answers, manifest, about)
         (self._out / TARGETS / digest).make_dir()
         return [(staged.name, f"{TARGETS}/{digest}/{staged.name}")]
 

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
-from agesearch.data.dataset.records import read_manifest
-from agesearch.data.reading.teacher_outputs import about_answers, answered, stored_key
-from agesearch.distill.targets import TARGETS
+from agesearch.data.dataset.records import Manifest, read_manifest
+from agesearch.data.reading.teacher_outputs import (
+    TARGETS,
+    about_answers,
+    answer_files,
+    answered,
+    grouped_otherwise,
+    is_digest,
+    stored_key,
+)
 from agesearch.errors import InputError, command
 from agesearch.storage import Location, exclusive
-
-_DIGEST = re.compile(r"[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)
 class Stored:
-    """The files of one teacher and one kind of view; ``state`` is ``whole`` or ``other data``."""
+    """The files of one teacher and one kind of view; ``state`` is ``whole``, ``other shards`` (whole for the
+    faces, regrouped when they are used) or ``other data``.
+    """
 
     digest: str
     teacher: str
@@ -39,15 +45,7 @@ def stored_targets(dataset: str | Location) -> list[Stored]:
     """What is stored for a dataset, teacher by teacher; unfinished work is not among it."""
     folder = Location.of(dataset)
     manifest = read_manifest(folder)
-    data = stored_key(manifest)
-    found = []
-    for teacher in (folder / TARGETS).children():
-        places = [teacher, *(place for place in teacher.children() if _DIGEST.fullmatch(place.name))]
-        for place in places:
-            files = [file for file in place.children() if file.name.endswith(".parquet")]
-            if files:
-                found.append(_stored(teacher.name, files, data, manifest.faces))
-    return found
+    return [_stored(digest, files, manifest) for digest, files in answer_files(folder)]
 
 
 def remove_targets(dataset: str | Location, digest: str) -> None:
@@ -55,18 +53,18 @@ def remove_targets(dataset: str | Location, digest: str) -> None:
     folder = Location.of(dataset)
     read_manifest(folder)
     place = folder / TARGETS / digest
-    if not _DIGEST.fullmatch(digest) or not place.exists():
+    if not is_digest(digest) or not place.exists():
         raise InputError(
             f"'{folder}' has no targets of a teacher '{digest}'. Those it has: "
             f"{command('targets', '--data', folder, '--list')}"
         )
     with ExitStack() as stack:
-        for folder in (place, *(child for child in place.children() if _DIGEST.fullmatch(child.name))):
+        for folder in (place, *(child for child in place.children() if is_digest(child.name))):
             stack.enter_context(exclusive(folder, "The folder of targets"))
         place.delete()
 
 
-def _stored(digest: str, files: list[Location], data: str, faces: int) -> Stored:
+def _stored(digest: str, files: list[Location], manifest: Manifest) -> Stored:
     try:
         about = about_answers(files[0])
     except (pa.ArrowInvalid, OSError):
@@ -79,7 +77,14 @@ def _stored(digest: str, files: list[Location], data: str, faces: int) -> Stored
         teacher=str(about.get("teacher", "unknown")),
         answers=str(about.get("answers", "unknown")),
         drawn=drawn,
-        state="whole" if all(answered(file, data, faces) for file in files) else "other data",
+        state=_state(files, manifest),
         files=files,
         bytes=sum(file.filesystem.get_file_info(file.path).size or 0 for file in files),
     )
+
+
+def _state(files: list[Location], manifest: Manifest) -> str:
+    data = stored_key(manifest)
+    if all(answered(file, data, manifest.faces) for file in files):
+        return "whole"
+    return "other shards" if all(grouped_otherwise(file, manifest) for file in files) else "other data"

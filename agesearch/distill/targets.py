@@ -26,7 +26,15 @@ from agesearch.data.dataset.arrays import decode_column
 from agesearch.data.dataset.records import SHARDS, read_manifest
 from agesearch.data.dataset.shards import shard_names
 from agesearch.data.images.augment import augmenter_of, views_key
-from agesearch.data.reading.teacher_outputs import AnswersWriter, answered, answers_table, stored_key
+from agesearch.data.reading.teacher_outputs import (
+    TARGETS,
+    AnswersWriter,
+    answered,
+    answers_table,
+    grouped_otherwise,
+    regroup,
+    stored_key,
+)
 from agesearch.distill.stored_answers import Answer, Teacher, age_teacher, order_teacher
 from agesearch.errors import ConflictError, InputError
 from agesearch.machine import cores
@@ -34,7 +42,6 @@ from agesearch.progress import Listener, Progress, repeated, silent
 from agesearch.specs import AugmentSpec
 from agesearch.storage import Location, exclusive
 
-TARGETS = "targets"
 PLAIN_VIEW = "plain"
 
 #: Up to so many answers are computed in this process: a Ray worker takes 3 s to start.
@@ -148,6 +155,9 @@ def compute(
         return Computed(files, faces, 0, 0.0)
     job = _Job(folder, manifest.crop.size, augment, data)
     with _held(files[0].parent, teacher.stage, on_progress):
+        for file in files:
+            if grouped_otherwise(file, manifest):
+                regroup(file, manifest, file, file.parent)
         missing = [view for view in views if not answered(view.file, data, faces)]
         _forget_others(files[0].parent, data)
         pieces = _pieces(job, missing, faces)

@@ -69,7 +69,7 @@ RAY_FILES = {
 
 #: The order of what lies inside a layer, from the first that may be imported to the last.
 INNER = {
-    "data": ["images", "dataset", "sources", "reading", "audit", "mixture", "ingest", "synthetic"],
+    "data": ["images", "dataset", "sources", "reading", "audit", "mixture", "reshard", "ingest", "synthetic"],
     "search": ["space", "store", "stopping", "tracking", "sampler", "run", "front", "view", "replay"],
 }
 

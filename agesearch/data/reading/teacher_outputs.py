@@ -8,8 +8,9 @@ answers in memory. The metadata also names the very dataset (content, crops, lay
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
@@ -19,6 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from agesearch.data.dataset.layout import Partition, shard_name
 from agesearch.data.dataset.records import Manifest
 from agesearch.errors import InputError, first_line
 from agesearch.specs import digest_of
@@ -26,6 +28,12 @@ from agesearch.storage import Location
 
 Strings = npt.NDArray[np.str_]
 Halves = npt.NDArray[np.float16]
+
+#: The folder of answers beside a dataset's shards.
+TARGETS = "targets"
+
+_DIGEST = re.compile(r"[0-9a-f]{16}")
+_ROWS_AT_ONCE = 4096
 
 _DATASET = b"agesearch.dataset"
 _SHARDS = b"agesearch.shards"
@@ -100,15 +108,71 @@ class AnswersWriter:
         )
 
 
+def is_digest(name: str) -> bool:
+    """Whether a folder's name may be the digest of a teacher, or of views."""
+    return _DIGEST.fullmatch(name) is not None
+
+
+def answer_files(dataset: Location) -> list[tuple[str, list[Location]]]:
+    """The files of answers beside a dataset, folder by folder: those of one teacher (its digest) and one kind
+    of view.
+    """
+    found = []
+    for teacher in (dataset / TARGETS).children():
+        for place in (teacher, *(child for child in teacher.children() if is_digest(child.name))):
+            files = [file for file in place.children() if file.name.endswith(".parquet")]
+            found += [(teacher.name, files)] if files else []
+    return found
+
+
 def answered(file: Location, data: str, faces: int) -> bool:
     """Whether the file is there, whole, and for all faces of this very dataset."""
+    return _answers_for(file, faces) == data
+
+
+def grouped_otherwise(file: Location, manifest: Manifest) -> bool:
+    """Whether the file has the answers for this very dataset, from before its rows were mixed anew."""
+    found = _answers_for(file, manifest.faces)
+    same_faces = found is not None and found.partition("-")[0] == data_key(manifest)
+    return same_faces and manifest.is_mixed and found != stored_key(manifest)
+
+
+def regroup(file: Location, manifest: Manifest, out: Location, scratch: Location) -> None:
+    """Write the answers in ``file`` to ``out`` (which may be the same) by the shards that hold the faces now.
+
+    The dataset must be mixed. Memory does not grow with the file; what does not fit goes to ``scratch``.
+    """
+    with closing(Partition(scratch)) as rows:
+        try:
+            about = about_answers(file)
+            answers = pq.ParquetFile(file.path, filesystem=file.filesystem)
+            for batch in answers.iter_batches(_ROWS_AT_ONCE):
+                rows.add(pa.Table.from_batches([batch]).replace_schema_metadata(None))
+        except (pa.ArrowInvalid, OSError) as error:
+            raise _damaged(file, error) from error
+        about.pop("rows")
+        write_answers(out, rows, manifest, about)
+
+
+def write_answers(out: Location, rows: Partition, manifest: Manifest, about: Mapping[str, Any]) -> None:
+    """Write a file of answers for a mixed dataset from rows in any order."""
+    with AnswersWriter(out) as writer:
+        for number, table in rows.shards(manifest.hash_shards or 1):
+            writer.write(shard_name(number), table)
+        writer.finish(stored_key(manifest), about)
+
+
+def _answers_for(file: Location, faces: int) -> str | None:
+    """The key of the dataset that a file has so many answers for; None where it is not there or damaged."""
     if not file.exists():
-        return False
+        return None
     try:
         known = pq.ParquetFile(file.path, filesystem=file.filesystem).metadata
     except (pa.ArrowInvalid, OSError):  # damaged: it is computed again
-        return False
-    return bool(known.num_rows == faces and (known.metadata or {}).get(_DATASET) == data.encode())
+        return None
+    if known.num_rows != faces:
+        return None
+    return str((known.metadata or {}).get(_DATASET, b"").decode())
 
 
 def about_answers(file: Location) -> dict[str, Any]:
@@ -128,7 +192,7 @@ class StoredAnswers:
         try:
             self._file = pq.ParquetFile(file.path, filesystem=file.filesystem)
         except (pa.ArrowInvalid, OSError) as error:
-            raise self._damaged(error) from error
+            raise _damaged(self._place, error) from error
         if column not in self._file.schema_arrow.names:
             raise InputError(
                 f"'{file}' has no column '{column}': it holds other answers than were asked for."
@@ -183,11 +247,12 @@ class StoredAnswers:
                 return self._file.read(columns=columns)
             return self._file.read_row_group(group, columns=columns)
         except (pa.ArrowInvalid, OSError) as error:
-            raise self._damaged(error) from error
-
-    def _damaged(self, error: Exception) -> InputError:
-        return InputError(f"'{self._place}' is damaged: {first_line(error)} Remove it, and retry.")
+            raise _damaged(self._place, error) from error
 
 
 def _strings(table: pa.Table) -> Strings:
     return np.array(table.column("sample_id").to_pylist(), dtype=str)
+
+
+def _damaged(file: Location, error: Exception) -> InputError:
+    return InputError(f"'{file}' is damaged: {first_line(error)} Remove it, and retry.")
