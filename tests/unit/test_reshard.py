@@ -175,4 +175,4 @@ def test_verbs_tell_where_rows_are_not_mixed_and_how_to_mix_them(tmp_path: Path)
     again = runner.invoke(app, ["data", "reshard", folder, "--json"])
     assert json.loads(again.stdout)["is_new"] is False
     assert note not in runner.invoke(app, ["data", "inspect", folder]).stderr
-    assert runner.invoke(app, ["data", "reshard", folder, "--replace"]).exit_code == 2
+    assert isinstance(runner.invoke(app, ["data", "reshard", folder, "--replace"]).exception, InputError)
