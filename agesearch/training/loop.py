@@ -36,8 +36,7 @@ from agesearch.training.checkpoint import (
     save_state,
 )
 from agesearch.training.curve import append_row, keep_epochs
-from agesearch.training.faces.batches import Batch, BatchSource
-from agesearch.training.faces.pool import FacePool
+from agesearch.training.faces.batches import Batch, BatchSource, Faces
 from agesearch.training.optim import MAX_GRADIENT_NORM, make_optimiser, rate_factor, set_rate
 from agesearch.training.validation import Target, validation_target
 
@@ -101,7 +100,7 @@ class Trainer:
         net: AgeNet,
         task: DistillTask,
         source: BatchSource,
-        val: FacePool,
+        val: Faces,
         spec: TrainSpec,
         out: Location,
         *,

@@ -1,6 +1,7 @@
-"""Training one student in this process, on Ray Datasets that all trials share.
+"""Training one student in this process, on faces that all trials share.
 
-This is what a trial does inside its reused Tune actor: no process is started, nothing is decoded again.
+This is what a trial does inside its reused Tune actor: no process is started. Faces that are held in Ray's
+object store are not decoded again; more are read from their shards.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from agesearch.data.reading.loading import StoredBlocks, resident
+from agesearch.data.reading.loading import SplitFaces, resident
 from agesearch.distill.task import DistillTask
 from agesearch.measure.leakage import seen_by
 from agesearch.models.folder import write_model
@@ -23,19 +24,17 @@ from agesearch.models.zoo import AgeNet, build
 from agesearch.specs import CropSpec, TrainSpec
 from agesearch.storage import Location
 from agesearch.training.checkpoint import delete_state
-from agesearch.training.faces.batches import label_prior
+from agesearch.training.faces.batches import Faces, label_prior
 from agesearch.training.faces.pool import FacePool, PoolSource
+from agesearch.training.faces.shards import ShardPool
 from agesearch.training.faces.stream import StreamSource
 from agesearch.training.loop import ALONE, Fitted, Place, Report, Trainer, is_first_worker, use_threads
-
-#: Faces up to this many bytes are drawn at random from the object store; more go through it in windows.
-RESIDENT_BYTES = 8 * 1024**3
 
 
 def train_student(
     spec: TrainSpec,
-    train: Any,
-    val: Any,
+    train: SplitFaces,
+    val: SplitFaces,
     out: Location,
     crop: CropSpec,
     *,
@@ -69,8 +68,8 @@ def train_student(
 
 def make_trainer(
     spec: TrainSpec,
-    train: Any,
-    val: Any,
+    train: SplitFaces,
+    val: SplitFaces,
     out: Location,
     *,
     resume: bool = True,
@@ -79,6 +78,7 @@ def make_trainer(
     """A trainer for one worker: its data, the network from the spec's seed, and the task."""
     torch.manual_seed(spec.seed)
     net = build(spec.model)
+    widths = train.stored.widths
     source = _source(train, spec, place)
     prior = label_prior(source.labels(), spec.distill.label_sigma)
     if prior is not None and not net.loaded.head:
@@ -87,13 +87,12 @@ def make_trainer(
         net,
         spec.distill,
         has_labels=prior is not None,
-        has_teacher="teacher_pmf" in train.schema().names,
-        feature_width=_feature_width(train),
+        has_teacher="teacher_pmf" in widths,
+        feature_width=widths.get("teacher_features", (0, 0))[1],
     )
-    pool = FacePool(resident(val), spec.model.input_size)
     if place.rank:  # the first one's dropout would hide the same features of every worker's faces
         torch.manual_seed(int(np.random.SeedSequence([spec.seed, place.rank]).generate_state(1)[0]))
-    return Trainer(net, task, source, pool, spec, out, device=place.device, resume=resume)
+    return Trainer(net, task, source, _validation(val, spec), spec, out, device=place.device, resume=resume)
 
 
 def started_from(net: AgeNet, spec: TrainSpec) -> dict[str, Any]:
@@ -145,21 +144,20 @@ def write_fitted(
     return written
 
 
-def _source(train: Any, spec: TrainSpec, place: Place) -> PoolSource | StreamSource:
+def _source(train: SplitFaces, spec: TrainSpec, place: Place) -> PoolSource | StreamSource:
     """A worker's share of the training faces."""
-    if train.size_bytes() <= RESIDENT_BYTES:
-        pool = FacePool(resident(train), spec.model.input_size)
-        return PoolSource(pool, spec, rank=place.rank, world=place.world)
-    return StreamSource(StoredBlocks(train), spec, rank=place.rank, world=place.world)
+    if train.held is None:
+        threads = torch.get_num_threads()
+        return StreamSource(train.stored, spec, rank=place.rank, world=place.world, threads=threads)
+    pool, sizes = FacePool(resident(train), spec.model.input_size), train.stored.sizes
+    return PoolSource(pool, spec, sizes=sizes, rank=place.rank, world=place.world)
 
 
-def _feature_width(train: Any) -> int:
-    """How many features an order teacher gives for a face; 0 where there are none."""
-    schema = train.schema()
-    if "teacher_features" not in schema.names:
-        return 0
-    shape: tuple[int, ...] = dict(zip(schema.names, schema.types, strict=True))["teacher_features"].shape
-    return shape[-1]
+def _validation(val: SplitFaces, spec: TrainSpec) -> Faces:
+    """The faces that epochs are judged by."""
+    if val.held is None:
+        return ShardPool(val.stored, spec.model.input_size)
+    return FacePool(resident(val), spec.model.input_size)
 
 
 def _finished(out: Location, spec: TrainSpec) -> ModelManifest | None:

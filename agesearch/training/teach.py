@@ -12,7 +12,7 @@ from agesearch import metrics
 from agesearch.artefacts import begin_run, own_run, with_weights
 from agesearch.data.dataset.records import Manifest, Split, read_manifest
 from agesearch.data.dataset.shards import labelled
-from agesearch.data.reading.loading import known_ages, load_split
+from agesearch.data.reading.loading import SplitFaces, load_split
 from agesearch.errors import InputError
 from agesearch.measure.accuracy import mae
 from agesearch.models.architectures import architecture
@@ -37,8 +37,8 @@ class Teaching:
     """
 
     spec: TrainSpec
-    train: Any
-    val: Any
+    train: SplitFaces
+    val: SplitFaces
     out: Location
     crop: CropSpec
     facts: dict[str, Any]
@@ -118,9 +118,9 @@ def train_worker(teaching: Teaching, place: Place) -> None:
     write_fitted(teaching.out, "teacher", spec, teaching.crop, trainer.net, fitted, facts)
 
 
-def median_baseline(train: Any, val: Any) -> float:
+def median_baseline(train: SplitFaces, val: SplitFaces) -> float:
     """The validation MAE in years of always answering the median age of the training faces."""
-    trained, true = known_ages(train), known_ages(val)
+    trained, true = train.stored.ages(), val.stored.ages()
     if len(trained) == 0 or len(true) == 0:
         raise InputError("The training or the validation faces have no exact ages.")
     return mae(np.full(len(true), np.median(trained)), true)

@@ -76,23 +76,19 @@ def test_every_view_has_its_answers_by_shard(
         loading.load_split(str(faces), Split.TRAIN, targets=features)
 
 
-@pytest.mark.parametrize("here", [8192, 0], ids=["driver", "workers"])
-def test_blocks_are_read_one_by_one_in_the_order_of_the_rows(
-    faces: Path, here: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("here", [8192, 0, None], ids=["driver", "workers", "stored"])
+def test_faces_are_in_the_order_of_the_shards(
+    faces: Path, here: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loading, "FACES_DECODED_HERE", here)
+    if here is None:
+        monkeypatch.setattr(loading, "RESIDENT_BYTES", 0)
+    else:
+        monkeypatch.setattr(loading, "FACES_DECODED_HERE", here)
     split = loading.load_split(str(faces), Split.TRAIN)
-    blocks = loading.StoredBlocks(split)
-    assert (sum(blocks.sizes), len(blocks.sizes)) == (48, 2 if here == 0 else 1)
-    assert blocks.bytes >= 48 * 32 * 32 * 3
-    blocks.ask(range(len(blocks.sizes)))
-    tables = [table for index in range(len(blocks.sizes)) for table in blocks.read(index)]
-    ids = np.concatenate([table["sample_id"] for table in tables])
-    whole = loading.resident(split)
-    assert ids.tolist() == [name for block in whole for name in block["sample_id"]]
-    numbers = ids.astype(int)  # shard by shard, as the dataset has them
-    assert numbers.tolist() == sorted(numbers, key=lambda number: (number % 2, number))
-    assert len(loading.known_ages(split)) == 48
+    assert (split.held is None, split.stored.sizes, split.count()) == (here is None, (24, 24), 48)
+    numbers = [int(name) for block in loading.resident(split) for name in block["sample_id"]]
+    assert numbers == sorted(numbers, key=lambda number: (number % 2, number))
+    assert len(split.stored.ages()) == 48
 
 
 def test_wrong_splits_and_targets_are_told(faces: Path, tmp_path: Path) -> None:

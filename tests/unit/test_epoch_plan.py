@@ -134,6 +134,10 @@ def test_a_share_of_a_large_set_is_of_few_whole_shards(monkeypatch: pytest.Monke
     assert EpochPlan(sizes, spec(0.1)).shards != EpochPlan(sizes, spec(0.1, seed=1)).shards
 
 
+def test_the_smallest_share_is_two_faces() -> None:
+    assert EpochPlan(SIZES, spec(1e-6)).faces == 2
+
+
 def test_faces_too_few_for_the_workers_are_refused() -> None:
     with pytest.raises(InputError, match="at least 2 faces a worker, but 3 faces have 2"):
         EpochPlan([3], spec(), 2)

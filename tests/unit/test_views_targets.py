@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from held_faces import HeldBlocks
+from held_faces import HeldShards
 
 from agesearch.ages import FloatArray
 from agesearch.data.dataset.arrays import read_arrays
@@ -125,7 +125,7 @@ def test_a_student_gets_the_very_pixels_that_its_teacher_saw(
         sized = _spec(policy, size=size)
         epochs: PoolSource | StreamSource = PoolSource(FacePool([columns], size), sized)
         if source == "streamed":
-            epochs = StreamSource(HeldBlocks([columns]), sized)
+            epochs = StreamSource(HeldShards([columns]), sized)
         for epoch in range(4):
             for batch in epochs.epoch(epoch):
                 expected = [seen[epoch % 3, name] for name in batch.sample_id]

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from held_faces import HeldBlocks, HeldDataset, faces
+from held_faces import faces, held_split
 from torch import distributed as dist
 
+from agesearch.data.reading.loading import SplitFaces
 from agesearch.errors import AgeSearchError
 from agesearch.specs import CropSpec, TrainSpec
 from agesearch.storage import Location
@@ -21,23 +22,22 @@ from agesearch.training.loop import Place, Trainer
 SPEC = TrainSpec.model_validate(
     {"model": {"arch": "lcnet_035", "input_size": 32}, "optim": {"batch_size": 8, "epochs": 1}}
 )
-TRAIN = HeldDataset([faces(0, 20), faces(20, 20)])
-VAL = HeldDataset([faces(40, 4)])
+BLOCKS = [faces(0, 20), faces(20, 20)]
+TRAIN, VAL = held_split(BLOCKS), held_split([faces(40, 4)])
 
 
-def trainer(out: Path, place: Place) -> Trainer:
-    return run.make_trainer(SPEC, TRAIN, VAL, Location.of(out), place=place)
+def trainer(out: Path, place: Place, train: SplitFaces = TRAIN) -> Trainer:
+    return run.make_trainer(SPEC, train, VAL, Location.of(out), place=place)
 
 
 def shown(source: Any) -> set[str]:
     return {name for batch in source.epoch(0) for name in batch.sample_id}
 
 
-@pytest.mark.parametrize("limit", [run.RESIDENT_BYTES, 0], ids=["in memory", "streamed"])
-def test_two_workers_share_the_faces(tmp_path: Path, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "RESIDENT_BYTES", limit)
-    monkeypatch.setattr(run, "StoredBlocks", lambda dataset: HeldBlocks(dataset.blocks))
-    first, second = (shown(trainer(tmp_path, Place(rank, 2)).source) for rank in range(2))
+@pytest.mark.parametrize("decoded", [True, False], ids=["in memory", "streamed"])
+def test_two_workers_share_the_faces(tmp_path: Path, decoded: bool) -> None:
+    train = held_split(BLOCKS, decoded=decoded)
+    first, second = (shown(trainer(tmp_path, Place(rank, 2), train).source) for rank in range(2))
     assert (len(first), len(second)) == (20, 20)
     assert not first & second
 
@@ -107,7 +107,30 @@ def test_another_workers_share_is_refused(tmp_path: Path, process_group: None) -
         trainer(tmp_path, Place(1, 2))
 
 
+def test_the_mean_over_workers_is_the_mean_over_the_faces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nine faces, five of one worker and four of the other: DDP averages the gradients of the two."""
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *_: None)
+    spec = SPEC.with_values({"optim.batch_size": 16})
+    blocks = [faces(0, 9)]
+
+    def gradient(rank: int, world: int) -> torch.Tensor:
+        train = held_split(blocks)
+        one = run.make_trainer(spec, train, VAL, Location.of(tmp_path), place=Place(rank, world))
+        one.net.eval()  # else each would normalise its own faces
+        monkeypatch.setattr(one.optimiser, "step", lambda: None)
+        (batch,) = one.source.epoch(0)
+        assert len(batch.sample_id) == (9 if world == 1 else 5 - rank)
+        one._step(batch)
+        return torch.cat([p.grad.flatten() for p in one.net.parameters() if p.grad is not None])
+
+    alone = gradient(0, 1)
+    assert float(alone.abs().max()) > 1e-3
+    torch.testing.assert_close((gradient(0, 2) + gradient(1, 2)) / 2, alone, rtol=1e-3, atol=1e-5)
+
+
 def test_all_workers_together_have_every_face() -> None:
-    pool = FacePool(TRAIN.blocks, 32)
+    pool = FacePool(BLOCKS, 32)
     shares = [shown(PoolSource(pool, SPEC, rank=rank, world=4)) for rank in range(4)]
     assert sum(map(len, shares)) == len(set().union(*shares)) == 40

@@ -61,7 +61,7 @@ def read_arrays(dataset: str | Location, part: Split | Part | None = None) -> Fa
     return FaceArrays(images=decode_column(table.column("image"), manifest.crop.size), **columns)
 
 
-def decode_column(encoded: pa.ChunkedArray, size: int) -> Pixels:
+def decode_column(encoded: pa.ChunkedArray | pa.BinaryArray, size: int) -> Pixels:
     """Encoded crops -> ``uint8 [N, size, size, 3]`` RGB; a crop of another size is an ``InputError``."""
     images = np.empty((len(encoded), size, size, 3), dtype=np.uint8)
     for index, value in enumerate(encoded):

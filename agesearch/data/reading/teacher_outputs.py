@@ -206,20 +206,40 @@ class StoredAnswers:
         """How many faces were answered for."""
         return int(self._file.metadata.num_rows)
 
-    def ids(self) -> Strings:
-        """The sample ids of all rows."""
-        return _strings(self._read(None, ["sample_id"]))
+    @property
+    def width(self) -> int:
+        """How many values an answer has."""
+        return int(self._file.schema_arrow.field(self._column).type.list_size)
+
+    def has(self, shard: str, ids: Strings) -> bool:
+        """Whether there are answers for these faces of a shard."""
+        if self._groups is None:
+            return self._places(self._whole[0], ids) is not None
+        group = self._groups.get(shard)
+        return group is not None and self._places(self._ids(group), ids) is not None
 
     def of(self, shard: str, ids: Strings) -> Halves:
         """The answers ``float16 [n, W]`` for these faces of a shard; one that is missing is an
         ``InputError``.
         """
-        known, values = self._whole if self._groups is None else self._of_shard(shard)
-        places = np.minimum(np.searchsorted(known, ids), max(0, len(known) - 1))
-        if len(known) == 0 or not np.array_equal(known[places], ids):
+        known, values = self._known(shard)
+        places = self._places(known, ids)
+        if places is None:
             raise InputError(f"The teacher targets '{self._place}' lack faces: remove them, and retry.")
         found: Halves = values[places]
         return found
+
+    def _ids(self, group: int) -> Strings:
+        return np.sort(_strings(self._read(group, ["sample_id"])))
+
+    def _known(self, shard: str) -> tuple[Strings, Halves]:
+        return self._whole if self._groups is None else self._of_shard(shard)
+
+    @staticmethod
+    def _places(known: Strings, ids: Strings) -> npt.NDArray[np.intp] | None:
+        """Where these faces lie among the known ones; None where one does not."""
+        places = np.minimum(np.searchsorted(known, ids), max(0, len(known) - 1))
+        return None if len(known) == 0 or not np.array_equal(known[places], ids) else places
 
     def _of_shard(self, shard: str) -> tuple[Strings, Halves]:
         if self._last is None or self._last[0] != shard:

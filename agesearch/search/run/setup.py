@@ -55,7 +55,7 @@ def default_functions() -> SetupFunctions:
 
 
 def _default_inputs(header: StudyHeader, on_progress: Listener) -> TrialInputs:
-    """The teachers' targets (computed once), and both splits decoded in the object store."""
+    """The teachers' targets (computed once), and both splits: small ones decoded in the object store."""
     from agesearch.data.reading.loading import load_split
     from agesearch.distill.targets import order_features, teacher_targets
     from agesearch.models.trained_on import trained_on

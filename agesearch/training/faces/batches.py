@@ -42,6 +42,19 @@ class Batch:
     of_faces: int = 0
 
 
+class Faces(Protocol):
+    """Faces by their row: ``columns`` of labels ``[N]``, and images of the network's size."""
+
+    @property
+    def columns(self) -> Columns: ...
+
+    def __len__(self) -> int: ...
+
+    def images(self, rows: Rows) -> Images:
+        """``uint8 [B, S, S, 3]`` of these rows."""
+        ...
+
+
 class BatchSource(Protocol):
     """Where a worker's batches come from: an epoch has ``faces`` of all ``world`` workers in ``steps``
     batches, and the same ones as ``plan.EpochPlan`` has.

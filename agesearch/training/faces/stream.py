@@ -1,80 +1,172 @@
-"""Epochs over faces that do not fit in memory, shard by shard. Needs neither Ray nor torch."""
+"""Epochs over faces that do not fit in memory: encoded until a step needs them. Needs neither Ray nor torch.
+
+A thread reads the next window's shards, others decode, resize and augment the next batches, while the network
+trains on one: OpenCV and Arrow let the others run. In memory are two windows of encoded faces and a few
+batches, however many faces there are.
+"""
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from agesearch.data.images.augment import augmenter_of
-from agesearch.models.prepare import resized
+from agesearch.data.images.augment import Augmenter, augmenter_of
+from agesearch.models.prepare import Images, resized
 from agesearch.specs import TrainSpec
 from agesearch.training.faces.batches import Batch, Columns, changed, make_batch, refuse_other_views
 from agesearch.training.faces.plan import EpochPlan, Rows
-from agesearch.training.faces.pool import FacePool
+from agesearch.training.faces.shards import Encoded, Shards, stored_crop
 
-
-class Blocks(Protocol):
-    """Faces in blocks that are read one by one: ``sizes`` is the number of faces of each."""
-
-    @property
-    def sizes(self) -> Sequence[int]: ...
-
-    def read(self, index: int) -> Sequence[Columns]:
-        """The faces of a block, in tables of columns that follow one another."""
-        ...
-
-    def ask(self, indices: Sequence[int]) -> None:
-        """These blocks are read next: have them ready, without waiting."""
-        ...
+#: Batches that are made ahead of the one that is trained on, besides one for each thread.
+AHEAD = 2
 
 
 class StreamSource:
-    """Epochs over ``blocks``, as ``EpochPlan`` plans them: those of a window are in memory."""
+    """Epochs over the faces of ``shards``, as ``EpochPlan`` plans them; ``threads`` make the batches."""
 
-    def __init__(self, blocks: Blocks, spec: TrainSpec, *, rank: int = 0, world: int = 1) -> None:
-        self._plan = EpochPlan(blocks.sizes, spec, world)
+    def __init__(
+        self, shards: Shards, spec: TrainSpec, *, rank: int = 0, world: int = 1, threads: int = 1
+    ) -> None:
+        self._plan = EpochPlan(shards.sizes, spec, world)
         self.faces, self.steps = self._plan.faces, self._plan.steps
         self.rank, self.world = rank, world
-        self._blocks, self._spec = blocks, spec
-        self._augment = augmenter_of(spec.augment, spec.seed)
+        self._shards, self._spec, self._threads = shards, spec, threads
+        self._own = threading.local()
+        for views, _ in shards.widths.values():
+            refuse_other_views(spec.augment, views)
 
     def epoch(self, index: int, start: int = 0) -> Iterator[Batch]:
         """The batches of epoch ``index`` from step ``start`` on."""
-        windows, held = self._plan.windows(index), (-1, -1)
-        for step in self._plan.batches(index, start, self.rank):
-            if held != (step.first, step.last):
-                held = step.first, step.last
-                self._blocks.ask([block for window in windows[step.last + 1 :][:1] for block in window])
-                pool, places = self._pool(
-                    [b for window in windows[step.first : step.last + 1] for b in window]
-                )
-            blocks = np.searchsorted(self._plan.starts, step.rows, side="right") - 1
-            yield self._batch(pool, places[blocks] + step.rows - self._plan.starts[blocks], index, step.faces)
+        making: deque[Future[Batch]] = deque()
+        readers = ThreadPoolExecutor(1, "agesearch-read")
+        makers = ThreadPoolExecutor(self._threads, "agesearch-batch")
+        try:
+            windows = _Windows(self._plan, self._shards, self._view(index), index, self.rank, readers)
+            for step in self._plan.batches(index, start, self.rank):
+                faces = windows.between(step.first, step.last)
+                making.append(makers.submit(self._batch, faces, step.rows, index, step.faces))
+                if len(making) > self._threads + AHEAD:
+                    yield making.popleft().result()
+            while making:
+                yield making.popleft().result()
+        finally:
+            for pool in (makers, readers):
+                pool.shutdown(wait=True, cancel_futures=True)
 
     def labels(self) -> Iterator[Columns]:
-        """The label columns of all faces that any worker trains on; blocks are read one at a time."""
-        for block in self._plan.shards:
-            tables = self._blocks.read(block)
-            rows = self._plan.kept(block) - self._plan.starts[block]
-            numbers = [name for name, column in tables[0].items() if column.ndim == 1]
-            yield {name: np.concatenate([table[name] for table in tables])[rows] for name in numbers}
+        """The label columns of all faces that any worker trains on, shard by shard; no image is read."""
+        for shard in self._plan.shards:
+            rows = self._plan.kept(shard) - self._plan.starts[shard]
+            yield {name: column[rows] for name, column in self._shards.numbers(shard).items()}
 
-    def _pool(self, blocks: Sequence[int]) -> tuple[FacePool, Rows]:
-        """These blocks in memory, and where each begins."""
-        tables = [table for block in blocks for table in self._blocks.read(block)]
-        pool = FacePool(tables, self._spec.model.input_size)
-        if pool.views:
-            refuse_other_views(self._spec.augment, pool.views)
-        places = np.zeros(len(self._plan.sizes), np.intp)
-        places[blocks] = np.cumsum([0, *self._plan.sizes[blocks]])[:-1]
-        return pool, places
+    def _view(self, epoch: int) -> int:
+        return epoch % max(1, self._spec.augment.fixed_views)
 
-    def _batch(self, pool: FacePool, rows: Rows, epoch: int, of_faces: int) -> Batch:
-        columns = pool.picked(rows, epoch)
-        images: Any = pool.crops(rows)
+    def _batch(self, windows: Sequence[_Window], rows: Rows, epoch: int, of_faces: int) -> Batch:
+        windows = [window for window in windows if len(window)]
+        parts = [window.find(rows) for window in windows]
+        images: Any = [None] * len(rows)
+        for window, (wanted, places) in zip(windows, parts, strict=True):
+            for place, image in zip(wanted.tolist(), self._decoded(window, places), strict=True):
+                images[place] = image
+        columns = _in_order(windows, parts, len(rows))
         if not self._spec.augment.fixed_views:
-            images = resized(images, self._spec.model.input_size)
-        drawn = changed(images, columns["sample_id"], self._spec, self._augment, epoch)
+            images = np.stack(images)
+        drawn = changed(images, columns["sample_id"], self._spec, self._augmenter, epoch)
         return make_batch(drawn, columns, self._spec, epoch, of_faces)
+
+    def _decoded(self, window: _Window, places: Rows) -> Iterator[Images]:
+        """Crops, resized right away where they are augmented at the network's size."""
+        for place in places.tolist():
+            crop = stored_crop(window.image(place), self._shards.size)
+            yield crop if self._spec.augment.fixed_views else resized([crop], self._spec.model.input_size)[0]
+
+    @property
+    def _augmenter(self) -> Augmenter:
+        """This thread's own: one draws for a face at a time."""
+        if not hasattr(self._own, "augmenter"):
+            self._own.augmenter = augmenter_of(self._spec.augment, self._spec.seed)
+        augmenter: Augmenter = self._own.augmenter
+        return augmenter
+
+
+class _Window:
+    """A worker's faces of a window, encoded, by their number in the set."""
+
+    def __init__(self, parts: Sequence[tuple[Rows, Encoded]]) -> None:
+        self._rows = np.concatenate([np.empty(0, np.intp), *(rows for rows, _ in parts)])
+        self._images = [faces.image for _, faces in parts]
+        self._starts = np.cumsum([0, *(len(rows) for rows, _ in parts)])
+        names = parts[0][1].columns if parts else ()
+        self.columns = {name: np.concatenate([faces.columns[name] for _, faces in parts]) for name in names}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def find(self, rows: Rows) -> tuple[Rows, Rows]:
+        """Which of ``rows`` (their places in it) are here, and where."""
+        places = np.minimum(np.searchsorted(self._rows, rows), len(self._rows) - 1)
+        wanted = np.flatnonzero(self._rows[places] == rows)
+        return wanted, places[wanted]
+
+    def image(self, place: int) -> bytes:
+        """The encoded crop of a face."""
+        part = int(np.searchsorted(self._starts, place, side="right")) - 1
+        data: bytes = self._images[part][place - self._starts[part]].as_py()
+        return data
+
+
+class _Windows:
+    """The windows of an epoch that are in memory; the one after them is being read."""
+
+    def __init__(
+        self,
+        plan: EpochPlan,
+        shards: Shards,
+        view: int,
+        epoch: int,
+        rank: int,
+        readers: ThreadPoolExecutor,
+    ) -> None:
+        self._plan, self._shards, self._view = plan, shards, view
+        self._epoch, self._rank, self._readers = epoch, rank, readers
+        self._count = len(plan.windows(epoch))
+        self._read: dict[int, Future[_Window]] = {}
+
+    def between(self, first: int, last: int) -> list[_Window]:
+        """These windows; those before are let go, the next one is read meanwhile."""
+        for number in range(first, min(last + 2, self._count)):
+            if number not in self._read:
+                self._read[number] = self._readers.submit(self._window, number)
+        for number in [number for number in self._read if number < first]:
+            del self._read[number]
+        return [self._read[number].result() for number in range(first, last + 1)]
+
+    def _window(self, number: int) -> _Window:
+        rows = np.sort(self._plan.own(self._epoch, number, self._rank))
+        starts = self._plan.starts
+        parts = []
+        for shard in sorted(set((np.searchsorted(starts, rows, side="right") - 1).tolist())):
+            mine = rows[slice(*np.searchsorted(rows, starts[shard : shard + 2]))]
+            parts.append((mine, self._shards.read(shard, mine - starts[shard], self._view)))
+        return _Window(parts)
+
+
+def _in_order(
+    windows: Sequence[_Window], parts: Sequence[tuple[Rows, Rows]], count: int
+) -> dict[str, npt.NDArray[Any]]:
+    """The columns of a batch's faces, which come from several windows where it straddles them."""
+    order = np.empty(count, np.intp)
+    order[np.concatenate([wanted for wanted, _ in parts])] = np.arange(count)
+    return {
+        name: np.concatenate(
+            [window.columns[name][places] for window, (_, places) in zip(windows, parts, strict=True)]
+        )[order]
+        for name in windows[0].columns
+    }
