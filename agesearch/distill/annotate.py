@@ -11,7 +11,6 @@ Memory does not grow with the dataset; nothing is there until all of it is.
 from __future__ import annotations
 
 import hashlib
-import heapq
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -58,6 +57,7 @@ from agesearch.storage import Location, exclusive
 CONFIDENCE_YEARS = 5.0
 
 _STAGE = "annotate"
+_DRAWS_AT_ONCE = 4096
 _LABELS = ["sample_id", "age", "age_low", "age_high", "split"]
 
 Flags = npt.NDArray[np.bool_]
@@ -292,11 +292,36 @@ class _Copy:
         return [(staged.name, f"{TARGETS}/{digest}/{staged.name}")]
 
 
+class _Lowest:
+    """The ``count`` lowest of many draws, at 8 bytes each."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._kept = np.empty(0, np.uint64)
+        self._new: list[int] = []
+
+    def add(self, draw: int) -> None:
+        """Take one more."""
+        self._new.append(draw)
+        if len(self._new) >= _DRAWS_AT_ONCE:
+            self._keep()
+
+    def of_rank(self, rank: int) -> int:
+        """The highest of the ``rank`` lowest."""
+        self._keep()
+        return int(np.partition(self._kept, rank - 1)[rank - 1])
+
+    def _keep(self) -> None:
+        known = np.concatenate([self._kept, np.array(self._new, np.uint64)])
+        self._kept = known if len(known) <= self._count else np.partition(known, self._count)[: self._count]
+        self._new = []
+
+
 def _count(reader: _Reader, spec: AnnotateSpec) -> _Census:
     """Count the faces that stay, and find the highest draw that may stay in each full decade."""
     census = _Census()
     own, others = Counter[int](), Counter[int]()
-    lowest: dict[int, list[int]] = defaultdict(list)
+    lowest: dict[int, _Lowest] = defaultdict(lambda: _Lowest(spec.per_decade or 0))
     for _, answered in reader.faces(_LABELS):
         for row in (row for row, (reason, _) in enumerate(answered.reason) if not reason):
             decade = int(answered.decade[row])
@@ -308,21 +333,13 @@ def _count(reader: _Reader, spec: AnnotateSpec) -> _Census:
                 own[decade] += 1
                 continue
             others[decade] += 1
-            _keep_lowest(lowest[decade], _draw(spec.seed, str(answered.ids[row])), spec.per_decade)
+            lowest[decade].add(_draw(spec.seed, str(answered.ids[row])))
     for decade, count in others.items():
         room = max(0, (spec.per_decade or 0) - own[decade])
         if count > room:
-            census.limits[decade] = sorted(-draw for draw in lowest[decade])[room - 1] if room else -1
+            census.limits[decade] = lowest[decade].of_rank(room) if room else -1
             census.annotated -= count - room
     return census
-
-
-def _keep_lowest(heap: list[int], draw: int, count: int) -> None:
-    """Keep the ``count`` lowest draws, in a heap of their negatives."""
-    if len(heap) < count:
-        heapq.heappush(heap, -draw)
-    elif draw < -heap[0]:
-        heapq.heapreplace(heap, -draw)
 
 
 def _draw(seed: int, sample_id: str) -> int:

@@ -77,7 +77,7 @@ class _View:
     number: int | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Piece:
     """Faces ``start`` to ``start + faces`` of a shard, as a view shows them."""
 

@@ -15,6 +15,7 @@ from agesearch.data.dataset import layout
 from agesearch.data.dataset.records import MANIFEST, QUARANTINE, SCHEMA, SHARDS, Manifest, read_manifest
 from agesearch.data.images.crop import encode_crop
 from agesearch.data.reading.teacher_outputs import StoredAnswers
+from agesearch.distill import annotate as module
 from agesearch.distill.annotate import AnnotateSpec, annotate
 from agesearch.distill.stored_answers import age_teacher
 from agesearch.distill.targets import compute
@@ -168,3 +169,13 @@ def test_confidence_is_the_mass_within_five_years(tmp_path: Path, teacher: Path)
     assert read_manifest(str(tmp_path / "out")).faces == 1
     with pytest.raises(InputError, match="cannot be its output"):
         annotate(str(teacher), data, data)
+
+
+def test_of_many_draws_the_lowest_are_kept_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_DRAWS_AT_ONCE", 7)
+    draws = np.random.default_rng(0).integers(0, 2**63, 100).tolist()
+    lowest = module._Lowest(20)
+    for draw in draws:
+        lowest.add(draw)
+    assert [lowest.of_rank(rank) for rank in (1, 13, 20)] == [sorted(draws)[rank - 1] for rank in (1, 13, 20)]
+    assert len(lowest._kept) == 20

@@ -6,6 +6,7 @@ import random
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ingest_helpers import Source, content, later, lay_in_order, small_source, without_ray
 
@@ -68,6 +69,29 @@ def test_growth_works_on_new_rows_only_and_rewrites_their_shards_only(
     after = _times_of_shards(tmp_path / "ds")
     assert sum(before.get(name) != time for name, time in after.items()) <= 2
     check_equals_fresh(source, tmp_path / "ds")
+
+
+def test_a_source_sorted_by_age_and_person_comes_out_as_mixed_as_a_perfect_shuffle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "ROWS_PER_SHARD", 16)
+    source, faces, run = Source(tmp_path), 192, 48
+    for index in range(faces):
+        source.image(f"{index:03d}.png", index, size=24)
+        source.add(f"{index:03d}.png", 20 + index // 6, f"p{index // 3:02d}")
+    source.write()
+    assert ingest(source.spec(), tmp_path / "ds").manifest.hash_shards == 16
+    rows = _rows(tmp_path / "ds")
+    draw = np.random.default_rng(0)
+    for column in ("age", "subject_id"):
+        values = np.array([row[column] for row in rows])
+        shuffles = [_distinct(draw.permutation(values), run) for _ in range(200)]
+        assert _distinct(values, run) == pytest.approx(np.mean(shuffles), rel=0.05)
+
+
+def _distinct(values: np.ndarray, run: int) -> float:
+    """The mean number of distinct values in the runs of so many rows."""
+    return float(np.mean([len(set(values[start : start + run])) for start in range(0, len(values), run)]))
 
 
 def test_two_ages_of_one_face_are_told_and_the_first_is_taken(tmp_path: Path) -> None:
