@@ -135,12 +135,12 @@ def encode_crop(rgb: RgbImage, spec: CropSpec) -> bytes:
 
 def decode_crop(data: bytes) -> RgbImage:
     """A stored crop as RGB ``uint8 [S, S, 3]``; a damaged one is an ``InputError``."""
-    bgr = None
+    rgb = None
     if 0 < len(data) <= _MAX_CROP_BYTES:
-        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    if bgr is None:
+        rgb = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    if rgb is None:
         raise InputError("A crop of the dataset cannot be decoded: the dataset is damaged, ingest it again.")
-    return np.ascontiguousarray(np.asarray(bgr, np.uint8)[..., ::-1])
+    return np.asarray(rgb, np.uint8)
 
 
 def _square(face: Detection, spec: CropSpec) -> tuple[npt.NDArray[np.float64], float, float]:

@@ -18,8 +18,10 @@ import pyarrow as pa
 from agesearch.data.dataset.arrays import NUMBERS, numbers
 from agesearch.data.dataset.records import Part, Split, read_manifest
 from agesearch.data.dataset.shards import read_rows, row_batches, rows_of_shards
+from agesearch.data.reading.node_copies import node_copy
 from agesearch.data.reading.teacher_outputs import StoredAnswers, answered, data_key
 from agesearch.errors import InputError
+from agesearch.specs import digest_of
 from agesearch.storage import Location
 
 Columns = dict[str, npt.NDArray[Any]]
@@ -62,13 +64,17 @@ class EncodedFaces:
 
 @dataclass(frozen=True)
 class StoredFaces:
-    """The faces of ``part``: ``sizes[i]`` of them in ``shards[i]``, as crops of ``size`` pixels."""
+    """The faces of ``part``: ``sizes[i]`` of them in ``shards[i]``, as crops of ``size`` pixels.
+
+    ``key`` names the dataset's content: shards of an object store are read from this node's copies.
+    """
 
     folder: Location
     part: Part
     size: int
     shards: tuple[str, ...]
     sizes: tuple[int, ...]
+    key: str
     answers: tuple[Answers, ...] = ()
 
     @classmethod
@@ -84,7 +90,7 @@ class StoredFaces:
         as is a part without faces.
         """
         folder, rows = Location.of(dataset), Part.of(part)
-        size = read_manifest(folder).crop.size
+        manifest = read_manifest(folder)
         held = {name: count for name, count in rows_of_shards(folder, rows).items() if count}
         if not held:
             raise InputError(f"'{folder}' has no faces in {rows}.")
@@ -94,7 +100,8 @@ class StoredFaces:
             for name, stored, where in named
             if where is not None
         )
-        faces = cls(folder, rows, size, tuple(held), tuple(held.values()), answers)
+        key = digest_of([str(folder), data_key(manifest), manifest.created])
+        faces = cls(folder, rows, manifest.crop.size, tuple(held), tuple(held.values()), key, answers)
         for one in answers:
             faces._check(one)
         return faces
@@ -111,7 +118,8 @@ class StoredFaces:
         """The given faces of a shard (numbered among those of the part), encoded, in their order; a teacher's
         answers ``[n, W]`` for a view, or ``[n, V, W]`` for all.
         """
-        table = self._table(shard, ["sample_id", "image", *NUMBERS]).take(pa.array(rows))
+        near = node_copy(self.folder, self.shards[shard], self.key)
+        table = self._table(shard, ["sample_id", "image", *NUMBERS], near).take(pa.array(rows))
         ids = np.array(table.column("sample_id").to_pylist(), dtype=str)
         columns: Columns = {"sample_id": ids}
         columns |= {name: numbers(table.column(name)) for name in NUMBERS}
@@ -131,8 +139,8 @@ class StoredFaces:
         known = numbers(read_rows(self.folder, self.part, ["age"]).column("age"))
         return known[np.isfinite(known)]
 
-    def _table(self, shard: int, columns: list[str]) -> pa.Table:
-        batches = list(row_batches(self.folder, self.part, columns, shards=[self.shards[shard]]))
+    def _table(self, shard: int, columns: list[str], folder: Location | None = None) -> pa.Table:
+        batches = list(row_batches(folder or self.folder, self.part, columns, shards=[self.shards[shard]]))
         if sum(map(len, batches)) != self.sizes[shard]:
             raise InputError(
                 f"The shard '{self.shards[shard]}' of '{self.folder}' changed while it was read: run again."

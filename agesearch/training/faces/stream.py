@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agesearch.data.images.augment import Augmenter, augmenter_of
-from agesearch.models.prepare import Images, resized
+from agesearch.models.prepare import resized
 from agesearch.specs import TrainSpec
 from agesearch.training.faces.batches import Batch, Columns, changed, make_batch, refuse_other_views
 from agesearch.training.faces.plan import EpochPlan, Rows
@@ -73,19 +73,13 @@ class StreamSource:
         parts = [window.find(rows) for window in windows]
         images: Any = [None] * len(rows)
         for window, (wanted, places) in zip(windows, parts, strict=True):
-            for place, image in zip(wanted.tolist(), self._decoded(window, places), strict=True):
-                images[place] = image
+            for place, data in zip(wanted.tolist(), window.images(places), strict=True):
+                images[place] = stored_crop(data, self._shards.size)
         columns = _in_order(windows, parts, len(rows))
         if not self._spec.augment.fixed_views:
-            images = np.stack(images)
+            images = resized(images, self._spec.model.input_size)
         drawn = changed(images, columns["sample_id"], self._spec, self._augmenter, epoch)
         return make_batch(drawn, columns, self._spec, epoch, of_faces)
-
-    def _decoded(self, window: _Window, places: Rows) -> Iterator[Images]:
-        """Crops, resized right away where they are augmented at the network's size."""
-        for place in places.tolist():
-            crop = stored_crop(window.image(place), self._shards.size)
-            yield crop if self._spec.augment.fixed_views else resized([crop], self._spec.model.input_size)[0]
 
     @property
     def _augmenter(self) -> Augmenter:
@@ -115,11 +109,11 @@ class _Window:
         wanted = np.flatnonzero(self._rows[places] == rows)
         return wanted, places[wanted]
 
-    def image(self, place: int) -> bytes:
-        """The encoded crop of a face."""
-        part = int(np.searchsorted(self._starts, place, side="right")) - 1
-        data: bytes = self._images[part][place - self._starts[part]].as_py()
-        return data
+    def images(self, places: Rows) -> Iterator[bytes]:
+        """The encoded crops of these faces."""
+        parts = np.searchsorted(self._starts, places, side="right") - 1
+        for part, row in zip(parts.tolist(), (places - self._starts[parts]).tolist(), strict=True):
+            yield self._images[part][row].as_py()
 
 
 class _Windows:
