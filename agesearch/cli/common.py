@@ -17,7 +17,7 @@ from rich.console import Console, ConsoleDimensions
 from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
-from agesearch.cli.tables import PIPE_WIDTH, harmless, table
+from agesearch.cli.tables import PIPE_WIDTH, harmless, lines_table, table
 from agesearch.progress import Listener, Progress, spoken_every
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "JsonOption",
     "err",
     "harmless",
+    "lines_table",
     "out",
     "print_json",
     "say",

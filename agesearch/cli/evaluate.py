@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from itertools import accumulate
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from agesearch.cli.common import JsonOption, err, out, print_json, shown_progress, table
+from agesearch.cli.common import JsonOption, err, lines_table, out, print_json, shown_progress
 from agesearch.cli.publish import RegistryOption
-from agesearch.cli.tables import TextTable
 
 if TYPE_CHECKING:
     from agesearch.measure.evaluate import Evaluation
-    from agesearch.reporting.evaluations import Lines
 
 _EXAMPLE = "Example: agesearch evaluate teacher --data faces --protocol standard --split val"
 _PROTOCOLS = "standard, lap2016, adience, lfw+, lopo (leave one person out, FG-NET) or paplham."
@@ -79,7 +76,7 @@ def _show(record: Evaluation) -> None:
     from agesearch.reporting.evaluations import evaluation_tables, legend
 
     for lines in evaluation_tables(record):
-        out.print(_lines_table(lines))
+        out.print(lines_table(lines))
     for model in record.models:
         out.print(
             f"{model.name}: {model.arch} @ {model.input_size} px, model {model.model_digest}; "
@@ -94,13 +91,6 @@ def _show(record: Evaluation) -> None:
         for note in model.notes:
             _note(f"{model.name}: {note}" if len(record.models) > 1 else note)
     err.print(legend(record), highlight=False, markup=False)
-
-
-def _lines_table(lines: Lines) -> TextTable:
-    """A report's lines as a table, with a line free between its sections."""
-    rows = [row for section in lines.sections for row in section]
-    ends = list(accumulate(len(section) for section in lines.sections))
-    return table(lines.title, lines.columns, rows, sections=[end - 1 for end in ends])
 
 
 def _note(words: str) -> None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
@@ -17,6 +19,9 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from agesearch.reporting.evaluations import Lines
 
 #: Columns where there is no terminal to ask: wide enough that no table is cut in a pipe or a log.
 PIPE_WIDTH = 120
@@ -157,3 +162,10 @@ def _width(text: str) -> int:
 
 def _longest_word(text: str) -> int:
     return max(map(cell_len, text.split()), default=0)
+
+
+def lines_table(lines: Lines) -> TextTable:
+    """A report's lines as a table, with a line free between its sections."""
+    rows = [row for section in lines.sections for row in section]
+    ends = list(accumulate(len(section) for section in lines.sections))
+    return table(lines.title, lines.columns, rows, sections=[end - 1 for end in ends])

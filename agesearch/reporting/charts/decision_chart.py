@@ -1,0 +1,86 @@
+"""Challenge age against both rates, with the buffer that each target rate costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from agesearch.measure.decisions.buffers import Buffer
+from agesearch.measure.decisions.rates import Rate
+from agesearch.measure.decisions.records import CurvePoint, ModelDecisions
+from agesearch.reporting.charts.axes import Axis
+from agesearch.reporting.charts.plots import Chart, Mark, Polyline
+
+WIDTH, HEIGHT = 760, 440
+_LEFT, _RIGHT, _TOP, _BOTTOM = 60, 16, 66, 52
+_PASS, _REFUSED, _WORST, _LIMIT = "curve-3", "curve-4", "curve-2", "curve-1"
+
+
+def decision_chart(model: ModelDecisions, legal_age: float, max_fpr: float | None, number: int) -> Chart:
+    """The rates of minors who pass and of adults who are refused, with 95 % bands, and each target rate at
+    its challenge age. ``number`` tells the charts of one page apart.
+    """
+    points = model.curve
+    first, last = points[0].challenge_age, points[-1].challenge_age
+    x = Axis("challenge age, years", first, last, start=_LEFT, end=WIDTH - _RIGHT)
+    y = Axis("share of faces", 0.0, 1.0, start=HEIGHT - _BOTTOM, end=_TOP, written=_percent)
+    curves = [
+        _band(points, lambda point: point.fpr, "band-3"),
+        _band(points, lambda point: point.fnr, "band-4"),
+        _line(points, lambda point: point.worst_fpr, _WORST, "minors of the worst cell who pass"),
+        _line(points, lambda point: _value(point.fpr), _PASS, "minors who pass"),
+        _line(points, lambda point: _value(point.fnr), _REFUSED, "adults who are refused"),
+        Polyline([(legal_age, 0.0), (legal_age, 1.0)], _LIMIT, (f"legal age {legal_age:g}",)),
+    ]
+    return Chart(
+        title=f"Challenge age and both rates {number}",
+        x=x,
+        y=y,
+        curves=[curve for curve in curves if len(curve.points) > 1],
+        marks=[mark for one in model.buffers if (mark := _mark(one, x, max_fpr)) is not None],
+        legend=[
+            (_PASS, "minors who pass"),
+            (_WORST, "of the worst cell"),
+            (_REFUSED, "adults refused"),
+            (_LIMIT, f"legal age {legal_age:g}"),
+            ("front", "buffer for a target rate"),
+        ],
+    )
+
+
+def _percent(value: float) -> str:
+    return f"{value:.0%}"
+
+
+def _value(rate: Rate) -> float | None:
+    return None if rate.estimate is None else rate.estimate.value
+
+
+def _line(
+    points: Sequence[CurvePoint], value: Callable[[CurvePoint], float | None], kind: str, name: str
+) -> Polyline:
+    found = [(point.challenge_age, at) for point in points if (at := value(point)) is not None]
+    return Polyline(found, kind, (name,))
+
+
+def _band(points: Sequence[CurvePoint], rate: Callable[[CurvePoint], Rate], kind: str) -> Polyline:
+    known = [(point.challenge_age, found) for point in points if (found := rate(point).estimate) is not None]
+    low, high = (
+        [(age, end) for age, end in ends]
+        for ends in ([(age, one.low) for age, one in known], [(age, one.high) for age, one in known])
+    )
+    return Polyline([*low, *reversed(high)], kind)
+
+
+def _mark(one: Buffer, x: Axis, max_fpr: float | None) -> Mark | None:
+    """A target rate at its challenge age, where that is on the chart."""
+    if one.challenge_age is None or one.years is None or not x.holds(one.challenge_age):
+        return None
+    refused = _value(one.adults_refused)
+    details = (
+        f"at most {100 * one.max_fpr:g} % of the worst cell pass at {one.challenge_age:.2f} years",
+        f"buffer {one.years:+.2f} years; worst cell: {one.worst_cell}",
+        "" if refused is None else f"adults refused: {refused:.0%}",
+    )
+    wanted = one.max_fpr == max_fpr
+    label = f"{100 * one.max_fpr:g} %: {one.years:+.1f} years"
+    return Mark(one.challenge_age, one.max_fpr, "picked" if wanted else "front", details, label)
