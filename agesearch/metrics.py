@@ -18,6 +18,15 @@ LATENCY_MS_P95 = "latency_ms_p95"
 EPOCH = "epoch"
 EPOCH_SECONDS = "epoch_s"
 
+#: Where an epoch stands while it is trained: which one, its faces so far and in all, how fast, the mean loss
+#: so far, and the seconds spent on it. No name is that of a whole epoch's figure.
+WITHIN_EPOCH = "within_epoch"
+FACES_SO_FAR = "faces_so_far"
+FACES_OF_EPOCH = "faces_of_epoch"
+FACES_PER_S = "faces_per_s"
+LOSS_SO_FAR = "loss_so_far"
+SECONDS_SO_FAR = "so_far_s"
+
 MINIMISED = frozenset({VAL_MAE_YEARS, TRAIN_LOSS, LATENCY_MS_P50, LATENCY_MS_P95})
 
 #: What is measured on a split; ``on_split("test", MAE_YEARS)`` is ``test_mae_years``.
@@ -51,6 +60,11 @@ OUTSIDE_YEARS = "outside_years"
 
 #: Of the scores of faces (without a split's name), those where less is better; more is better of the others.
 SMALLER_IS_BETTER = frozenset({MAE_YEARS, EPS_ERROR, OUTSIDE_YEARS})
+
+
+def interval_of(name: str) -> tuple[str, str]:
+    """The names of the ends of a metric's 95 % interval."""
+    return f"{name}_low", f"{name}_high"
 
 
 def or_nan(value: float | None) -> float:

@@ -114,9 +114,12 @@ def tune(
     max_latency_ms: float | None = None,
     max_params: int | None = None,
     max_mae_years: float | None = None,
+    epoch_faces: int | None = None,
+    val_faces: int | None = None,
     rungs: bool | None = None,
     dashboard: bool = False,
     stall_minutes: float | None = None,
+    checkpoint_minutes: float | None = None,
     log: Sequence[str] = (),
     on_event: EventListener | None = None,
 ) -> Study:
@@ -126,7 +129,8 @@ def tune(
     >>> study.outcome, study.records.num_rows
     ('complete', 2)
 
-    Ctrl-C lets the running epochs end and returns the study as ``interrupted``; ``resume`` goes on.
+    Ctrl-C lets running trials write a checkpoint and returns the study as ``interrupted``; ``resume`` goes
+    on.
 
     Args:
         space: a YAML file (``search_spaces/README.md``), or what one holds as a mapping.
@@ -137,7 +141,10 @@ def tune(
         scale: train for this share of the epochs.
         max_latency_ms: train no network that takes longer a face on one thread; ``max_params``: none with
             more parameters; ``max_mae_years``: keep students of a larger error off the front.
+        epoch_faces: faces of an epoch, in place of all; ``val_faces``: of so many validation faces, the same
+            ones, each epoch is judged.
         rungs: whether hopeless trials are stopped early; None: as ``space`` says.
+        checkpoint_minutes: how much work a kill may cost; None: as ``space`` says, or ten.
         log: also write to ``mlflow=URI`` or ``tensorboard=FOLDER``.
         on_event: called with each event (``agesearch.search.store.events``).
 
@@ -156,6 +163,8 @@ def tune(
         max_latency_ms=max_latency_ms,
         max_params=max_params,
         max_mae_years=max_mae_years,
+        epoch_faces=epoch_faces,
+        val_faces=val_faces,
     )
     limits = _limits(
         minutes=minutes,
@@ -165,6 +174,7 @@ def tune(
         address=address,
         dashboard=dashboard,
         stall_minutes=stall_minutes,
+        checkpoint_minutes=checkpoint_minutes,
     )
     with _listening(log, on_event) as listener:
         result = run_study(
@@ -194,6 +204,7 @@ def resume(
     address: str | None = None,
     dashboard: bool = False,
     stall_minutes: float | None = None,
+    checkpoint_minutes: float | None = None,
     log: Sequence[str] = (),
     on_event: EventListener | None = None,
 ) -> Study:
@@ -219,6 +230,7 @@ def resume(
         address=address,
         dashboard=dashboard,
         stall_minutes=stall_minutes,
+        checkpoint_minutes=checkpoint_minutes,
     )
     with _listening(log, on_event) as listener:
         result = resume_study(
@@ -233,6 +245,10 @@ def resume(
     return _study_of(result)
 
 
+#: What may be asked for of the student, by its field.
+_FIELDS = {"epoch_faces": "student.optim.epoch_faces", "val_faces": "student.val_faces"}
+
+
 def asked_study(
     space: Place | Mapping[str, Any] | StudySpec,
     *,
@@ -245,7 +261,7 @@ def asked_study(
     from agesearch.specs import RungSpec
 
     study = _described(space)
-    given = {name: value for name, value in values.items() if value is not None}
+    given = {_FIELDS.get(name, name): value for name, value in values.items() if value is not None}
     if rungs is not None:
         given["rungs"] = (study.rungs or RungSpec()).model_dump() if rungs else None
     factor = 1.0 if scale is None else scale

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from agesearch.api.places import Kept, Place
+from agesearch.errors import InputError
 from agesearch.progress import Listener, silent
 from agesearch.session import set_environment
 
@@ -48,6 +49,9 @@ def teach(
     order_loss: str = "softsort",
     temperature: float = 1.0,
     workers: int = 1,
+    epoch_faces: int | None = None,
+    val_faces: int | None = None,
+    checkpoint_minutes: float | None = None,
     address: str | None = None,
     on_progress: Listener = silent,
 ) -> Teacher:
@@ -68,6 +72,9 @@ def teach(
             ages lie ``gap`` years apart at least, by ``order_loss`` (softsort, sinkhorn, listmle) at
             ``temperature``.
         workers: processes that train together, of an age teacher.
+        epoch_faces: faces of an epoch, in place of all; ``val_faces``: of so many validation faces, the same
+            ones, each epoch is judged.
+        checkpoint_minutes: how much work a kill may cost; None: ten.
 
     Raises:
         InputError: a dataset without training or validation faces; ``out`` holds something else.
@@ -80,18 +87,28 @@ def teach(
             "batch_size": batch_size,
             "learning_rate": learning_rate,
             "weight_decay": weight_decay,
+            "epoch_faces": epoch_faces,
         },
         "augment": {"strength": augment},
         "seed": seed,
     }
+    pace = {} if checkpoint_minutes is None else {"checkpoint_minutes": checkpoint_minutes}
     if kind == "order":
         order = {"length": length, "gap": gap, "loss": order_loss, "temperature": temperature}
-        return _teach_order({**document, "order": order}, data, out, workers, on_progress)
+        if val_faces is not None:
+            raise InputError(
+                "An order teacher is validated on all validation faces, but --val-faces is given."
+            )
+        return _teach_order({**document, **pace, "order": order}, data, out, workers, on_progress)
 
     from agesearch.specs import TrainSpec, parse_spec
     from agesearch.training.teach import teach as run_teach
 
-    spec = parse_spec(TrainSpec, {**document, "distill": {"label_sigma": label_sigma}}, "teach")
+    spec = parse_spec(
+        TrainSpec,
+        {**document, "compute": pace, "val_faces": val_faces, "distill": {"label_sigma": label_sigma}},
+        "teach",
+    )
     manifest = run_teach(
         spec, os.fspath(data), os.fspath(out), workers=workers, address=address, on_progress=on_progress
     )
@@ -101,7 +118,6 @@ def teach(
 def _teach_order(
     document: dict[str, Any], data: Place, out: Place, workers: int, on_progress: Listener
 ) -> Teacher:
-    from agesearch.errors import InputError
     from agesearch.machine import cores
     from agesearch.specs import OrderTrainSpec, parse_spec
     from agesearch.training.teach_order import teach_order

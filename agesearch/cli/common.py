@@ -22,7 +22,10 @@ from agesearch.progress import Listener, Progress, spoken_every
 
 __all__ = [
     "AddressOption",
+    "CheckpointOption",
+    "EpochFacesOption",
     "JsonOption",
+    "ValFacesOption",
     "err",
     "harmless",
     "lines_table",
@@ -59,6 +62,22 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 AddressOption = Annotated[
     str | None,
     typer.Option("--address", help="Join the Ray cluster at this address instead of starting one here."),
+]
+EpochFacesOption = Annotated[
+    int | None,
+    typer.Option("--epoch-faces", help="Faces of an epoch, in place of all: an epoch need be no whole pass."),
+]
+ValFacesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--val-faces", help="Judge epochs by so many validation faces, the same ones, with interval."
+    ),
+]
+CheckpointOption = Annotated[
+    float | None,
+    typer.Option(
+        "--checkpoint-minutes", help="Write a checkpoint so often, within an epoch too.  [default: 10]"
+    ),
 ]
 
 #: Seconds between plain progress lines of one stage where there is no terminal.

@@ -56,7 +56,7 @@ def compare(
     methods = load_methods(specs, reference=reference, scale=scale)
     tell_order(data)
     with (
-        stopped(lambda: goes_on("Finished trainings and whole epochs", out_folder)),
+        stopped(lambda: goes_on("Finished trainings and checkpoints", out_folder)),
         shown_progress() as on_progress,
     ):
         record = run_comparison(

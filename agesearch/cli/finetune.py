@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 
-from agesearch.cli.common import AddressOption, JsonOption, err, out, print_json, shown_progress, table
+from agesearch.cli.common import (
+    AddressOption,
+    CheckpointOption,
+    JsonOption,
+    err,
+    out,
+    print_json,
+    shown_progress,
+    table,
+)
 from agesearch.cli.dataset_notes import tell_order
 from agesearch.cli.publish import RegistryOption
 from agesearch.cli.stopping import goes_on, stopped
@@ -44,6 +53,7 @@ def finetune(
     ] = 1.0,
     changes: SetOption = None,
     concurrency: ConcurrencyOption = None,
+    checkpoint_minutes: CheckpointOption = None,
     registry: RegistryOption = "registry",
     address: AddressOption = None,
     as_json: JsonOption = False,
@@ -61,12 +71,14 @@ def finetune(
 
     chosen, recipe = protocol_named(protocol), recipe_for(protocol)
     start = model_folder(model, registry)
-    values = {} if epochs is None else {"optim.epochs": epochs}
+    values: dict[str, Any] = {} if epochs is None else {"optim.epochs": epochs}
+    if checkpoint_minutes is not None:
+        values["compute.checkpoint_minutes"] = checkpoint_minutes
     values |= parse_changes(changes or [])
     spec = finetune_spec(recipe, start, read_model_manifest(start), values, scale)
     tell_order(data)
     with (
-        stopped(lambda: goes_on("Finished turns and whole epochs", out_folder)),
+        stopped(lambda: goes_on("Finished turns and checkpoints", out_folder)),
         shown_progress() as on_progress,
     ):
         record = run_finetune(

@@ -59,7 +59,7 @@ def matrix(
     folders = [model_folder(model, registry) for model in models or []]
     tell_order(*data)
     with (
-        stopped(lambda: goes_on("Finished networks and whole epochs", out_folder)),
+        stopped(lambda: goes_on("Finished networks and checkpoints", out_folder)),
         shown_progress() as on_progress,
     ):
         record = train_matrix(

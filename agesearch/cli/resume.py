@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agesearch.cli.common import AddressOption, JsonOption
+from agesearch.cli.common import AddressOption, CheckpointOption, JsonOption
 from agesearch.cli.study_run import (
     ConcurrencyOption,
     DashboardOption,
@@ -47,11 +47,12 @@ def resume(
     address: AddressOption = None,
     dashboard: DashboardOption = True,
     stall_minutes: StallOption = STALL_MINUTES,
+    checkpoint_minutes: CheckpointOption = None,
     log: LogOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Go on with a study: no finished trial is repeated, and one that was cut short goes on from its last
-    epoch.
+    checkpoint.
     """
     from agesearch.search.run.study import RunLimits, resume_study
 
@@ -63,6 +64,7 @@ def resume(
         address=address,
         dashboard=dashboard,
         stall_minutes=stall_minutes,
+        checkpoint_minutes=checkpoint_minutes,
     )
 
     def run(listener: EventListener) -> StudyResult:

@@ -19,14 +19,14 @@ def add_to(app: typer.Typer) -> None:
 def stop(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="Study folder.")],
     at_once: Annotated[
-        bool, typer.Option("--now", help="Do not wait for running epochs: each costs what it has trained.")
+        bool, typer.Option("--now", help="Do not wait: each running trial goes on from its last checkpoint.")
     ] = False,
     wait: Annotated[
         float, typer.Option("--wait", min=0.0, help="Seconds to wait until it has stopped; 0: do not wait.")
     ] = 600.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask a running study to stop: running epochs end first, unfinished trials keep their checkpoints, and
+    """Ask a running study to stop: running trials write a checkpoint, in the middle of an epoch too, and
     'agesearch resume' takes them up.
 
     The request is a file in the study's folder, so it reaches the driver from any host that sees the folder.
@@ -38,7 +38,7 @@ def stop(
     folder = found.folder.root
     driver = ask_to_stop(folder, at_once=at_once)
     if driver is not None:
-        say(f"Asked {driver.words} to stop{' now' if at_once else ' after the running epochs'}.")
+        say(f"Asked {driver.words} to stop{' now' if at_once else ' with checkpoints of what runs'}.")
     stopped = driver is None
     if driver is not None and wait > 0:
         with shown_progress() as on_progress:

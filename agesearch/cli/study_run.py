@@ -37,7 +37,7 @@ StallOption = Annotated[
     float,
     typer.Option(
         "--stall-minutes",
-        help="Take a trial for hung that finishes no epoch for so long, and for 20 of its slowest epochs.",
+        help="Take a trial for hung that gives no sign of life for so long, or 20 of its slowest epochs.",
     ),
 ]
 LogOption = Annotated[

@@ -93,7 +93,9 @@ def draw(
     head += [Text(line) for text in summary(progress) for line in wrapped(text, width)]
     head = head[:height]
     room = 10_000 if height is None else height - len(head)
-    running = _running(progress.running, _running_rows(progress, room), width, ascii_only)
+    rows = _running_rows(progress, room)
+    running = _running(progress.running, rows, width, ascii_only)
+    running += _under_way(progress.running, rows, width)[: max(0, (room - len(running)) // 3)]
     room -= len(running)
     notes = _notes(progress, width)[: max(0, room - 4)]
     room -= len(notes)
@@ -271,7 +273,7 @@ def _running(trials: Sequence[RunningTrial], rows: int, width: int, ascii_only: 
         (
             trial.record,
             [
-                f"{trial.epoch}/{trial.epochs}",
+                f"{trial.epochs_done:.2f}".rstrip("0").rstrip(".") + f"/{trial.epochs}",
                 cell(trial.curve[-1] if trial.curve else None),
                 clock(trial.age),
             ],
@@ -287,6 +289,12 @@ def _running(trials: Sequence[RunningTrial], rows: int, width: int, ascii_only: 
             line.append(f"  {curve}", style="cyan")
             line.append(_quiet(trial), style="yellow")
     return lines
+
+
+def _under_way(trials: Sequence[RunningTrial], rows: int, width: int) -> list[Text]:
+    """Where the long epochs of the trials shown stand, in words."""
+    told = [trial.words for trial in trials[:rows] if trial.words]
+    return [Text(f"  {line}", style="dim") for words in told for line in wrapped(words, width - 2)]
 
 
 def _quiet(trial: RunningTrial) -> str:

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.markup import escape
 
-from agesearch.cli.common import AddressOption, JsonOption, err, out, print_json, shown_progress
+from agesearch.cli.common import (
+    AddressOption,
+    CheckpointOption,
+    EpochFacesOption,
+    JsonOption,
+    ValFacesOption,
+    err,
+    out,
+    print_json,
+    shown_progress,
+)
 from agesearch.cli.dataset_notes import tell_order
 from agesearch.cli.stopping import stopped
 from agesearch.metrics import (
@@ -62,6 +72,9 @@ def teach(
         float, typer.Option("--temperature", help="Of --kind order: that of the relaxed permutation.")
     ] = 1.0,
     workers: Annotated[int, typer.Option("--workers", help="Processes that train together.")] = 1,
+    epoch_faces: EpochFacesOption = None,
+    val_faces: ValFacesOption = None,
+    checkpoint_minutes: CheckpointOption = None,
     address: AddressOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -70,8 +83,8 @@ def teach(
     A teacher of the student's own architecture makes a born-again student (Furlanello 2018): give --arch its
     name.
 
-    The best epoch on the validation faces is kept. Run the same command again to go on with a killed run; a
-    finished one is left as it is.
+    The best epoch on the validation faces is kept. Ctrl-C writes a checkpoint, in the middle of an epoch too.
+    Run the same command again to go on after that or after a kill; a finished one is left as it is.
     """
     from agesearch.api.teach import teach as run_teach
 
@@ -96,6 +109,9 @@ def teach(
             order_loss=order_loss,
             temperature=temperature,
             workers=workers,
+            epoch_faces=epoch_faces,
+            val_faces=val_faces,
+            checkpoint_minutes=checkpoint_minutes,
             address=address,
             on_progress=on_progress,
         )
@@ -149,5 +165,5 @@ def _kept(folder: str, epochs: int) -> str:
 
     done = epochs_saved(Location.of(folder))
     if done is None:
-        return f"No epoch had ended, so '{folder}' holds nothing to go on from: the same command starts anew."
-    return f"{done} of {epochs} epochs are kept in '{folder}': the same command goes on after them."
+        return f"There is no checkpoint in '{folder}' yet: the same command starts anew."
+    return f"{done:g} of {epochs} epochs are kept in '{folder}': the same command goes on after them."

@@ -95,7 +95,7 @@ def _print(known: TrialDetails) -> None:
     if error is None and known.curve:
         error = known.curve[-1]
     facts = [
-        ["validation MAE", f"{cell(error)} years"],
+        ["validation MAE", f"{cell(error)} years{_interval(known)}"],
         ["validation CS@5", cs5],
         ["latency", f"{cell(record.latency_ms_p50)} ms, timed {_run_words(known)}"],
         ["epochs", f"{record.epochs or len(known.curve)} of {spec.optim.epochs}"],
@@ -108,6 +108,8 @@ def _print(known: TrialDetails) -> None:
     if known.age is not None:
         quiet = "" if known.quiet is None else f", last heard of {clock(known.quiet)} ago"
         facts.append(["running for", f"{clock(known.age)}{quiet}"])
+    if known.standing is not None:
+        facts.append(["under way", known.standing.words])
     _pairs("", facts)
     _pairs("Parameters", [[name, str(value)] for name, value in sorted(record.params.items())])
     if known.curve:
@@ -120,6 +122,14 @@ def _print(known: TrialDetails) -> None:
             out.print(f"  {start + 1:>4}  " + " ".join(f"{error:6.2f}" for error in part), highlight=False)
     _pairs(f"Files in {record.folder}", [[name, f"{size:,} bytes"] for name, size in known.files.items()])
     say(f"Train it anew and compare: {command('trial', known.folder.root, record.number, '--rerun')}")
+
+
+def _interval(known: TrialDetails) -> str:
+    """How sure its best error is, where it is of a subset."""
+    if known.interval is None:
+        return ""
+    low, high = known.interval
+    return f" at best (95 %: {low:.2f}-{high:.2f}, on {known.spec.val_faces:,} validation faces)"
 
 
 def _run_words(known: TrialDetails) -> str:

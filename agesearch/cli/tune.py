@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agesearch.cli.common import AddressOption, JsonOption
+from agesearch.cli.common import (
+    AddressOption,
+    CheckpointOption,
+    EpochFacesOption,
+    JsonOption,
+    ValFacesOption,
+)
 from agesearch.cli.dataset_notes import tell_order
 from agesearch.cli.study_run import (
     ConcurrencyOption,
@@ -71,21 +77,26 @@ def tune(
     max_mae_years: Annotated[
         float | None, typer.Option("--max-mae-years", help="Keep students of a larger error off the front.")
     ] = None,
+    epoch_faces: EpochFacesOption = None,
+    val_faces: ValFacesOption = None,
     rungs: Annotated[
         bool | None,
         typer.Option("--rungs/--no-rungs", help="Stop hopeless trials early (default: as SPACE.yaml says)."),
     ] = None,
     dashboard: DashboardOption = True,
     stall_minutes: StallOption = STALL_MINUTES,
+    checkpoint_minutes: CheckpointOption = None,
     log: LogOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Search for small students: train many under a spec, keep those that no other beats in error and
     latency.
 
+    On large sets: --epoch-faces, --val-faces and 'rungs: {unit: faces, first_faces: N}' in SPACE.yaml.
+
     Teachers that SPACE.yaml describes are trained first. Latency is measured before anything trains. Ctrl-C
-    lets the running epochs end, a second one stops at once; 'agesearch resume' goes on after that, or after
-    any kind of kill, and repeats no finished trial.
+    lets running trials write a checkpoint, a second one stops at once; 'agesearch resume' goes on after that,
+    or after any kind of kill, and repeats no finished trial.
     """
     from agesearch.api.study import asked_study
     from agesearch.search.run.study import RunLimits, run_study
@@ -98,6 +109,7 @@ def tune(
         address=address,
         dashboard=dashboard,
         stall_minutes=stall_minutes,
+        checkpoint_minutes=checkpoint_minutes,
     )
     if resume is not None:
         words = [("--data", data), ("--teacher", teacher), ("--order-teacher", order_teacher)]
@@ -112,6 +124,8 @@ def tune(
         max_latency_ms=max_latency_ms,
         max_params=max_params,
         max_mae_years=max_mae_years,
+        epoch_faces=epoch_faces,
+        val_faces=val_faces,
     )
 
     tell_order(dataset)

@@ -31,6 +31,9 @@ from agesearch.search.view.live_progress import LiveProgress, stopping_words
 #: The screen is drawn this often; each time costs a few milliseconds.
 _FRAMES_PER_S = 2
 
+#: Of so many running trials it is told how far they are in a long epoch.
+_TOLD = 3
+
 #: Without a terminal, how a study stands is told so often beside its trials.
 _STANDING_S = 60.0
 
@@ -120,6 +123,7 @@ class PlainStudy:
         if running:
             done = sum(trial.epoch for trial in running)
             line += f"; {len(running)} running, {done} of their {sum(t.epochs for t in running)} epochs done"
+            line += "".join(f"; {trial.words}" for trial in running[:_TOLD] if trial.words)
         return line
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from agesearch.documents import Spec
+from agesearch.documents import Spec, newer
 from agesearch.specs.seeds import Seed
 from agesearch.specs.training import OrderTrainSpec, TrainSpec
 
@@ -123,6 +123,9 @@ class RungSpec(Spec):
     trial gains no more than it is granted: near 1 few are stopped, and hardly ever a late bloomer. A trial
     that only passes ``margin``, not the smaller ``pause_margin``, is paused: it goes on once that is worth
     more than a new trial. ``off`` pauses none, as do samplers other than ``ehvi``: they cannot tell.
+
+    With ``unit: faces`` they are judged after ``first_faces``, ``first_faces * eta``... faces instead: at the
+    end of the epoch of ``optim.epoch_faces`` faces in which these are reached.
     """
 
     eta: float = Field(2.0, gt=1.0, le=10.0)
@@ -130,6 +133,18 @@ class RungSpec(Spec):
     margin: float = Field(0.95, ge=0.5, lt=1.0)
     evidence: int = Field(4, ge=2)
     pause_margin: Annotated[float | None, BeforeValidator(_off_as_none)] = Field(0.7, ge=0.5, lt=1.0)
+    unit: Literal["epochs", "faces"] = newer("epochs")
+    first_faces: int | None = newer(None, ge=1)
+
+    @model_validator(mode="after")
+    def _first_rung_in_its_unit(self) -> Self:
+        if self.unit == "faces" and self.first_faces is None:
+            raise ValueError(
+                "unit is faces, so first_faces must say after how many of them the first rung is"
+            )
+        if self.unit == "epochs" and self.first_faces is not None:
+            raise ValueError("first_faces is given, but counts with unit: faces only")
+        return self
 
 
 class StudySpec(Spec):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from agesearch.ages import ADIENCE_GROUPS, MAX_AGE
-from agesearch.documents import Spec
+from agesearch.documents import Spec, newer
 from agesearch.specs.seeds import Seed
+
+#: How much work a kill may cost, by default and in bounds: a week is never.
+CHECKPOINT_MINUTES = 10.0
+_MINUTES: dict[str, Any] = {"gt": 0.0, "le": 10_080.0}
 
 
 class ModelSpec(Spec):
@@ -137,6 +141,9 @@ class OptimSpec(Spec):
     ``optimiser`` and ``schedule`` are rows of the tables in ``agesearch.training.optim``. ``momentum`` is
     that of ``sgd``; ``decay_every`` and ``decay`` are those of ``steps``: the rate is ``learning_rate *
     decay ** floor(epoch / decay_every)``.
+
+    An epoch is a pass over the training faces, or with ``epoch_faces`` the next so many faces of the passes:
+    on millions of faces, reports, rungs, validation, schedule and warm-up then come every so many faces.
     """
 
     epochs: int = Field(20, ge=1, le=10_000)
@@ -149,6 +156,7 @@ class OptimSpec(Spec):
     schedule: Literal["cosine", "steps"] = "cosine"
     decay_every: int = Field(20, ge=1)
     decay: float = Field(0.2, gt=0.0, le=1.0)
+    epoch_faces: int | None = newer(None, ge=2)
 
 
 class OrderSpec(Spec):
@@ -168,8 +176,12 @@ class OrderSpec(Spec):
 class OrderTrainSpec(Spec):
     """All that decides how an order teacher is trained; ``optim.batch_size`` counts the faces of a step.
 
-    ``share_of_faces`` of the training faces are shown in an epoch.
+    ``share_of_faces`` of the training faces, or as many as ``optim.epoch_faces``, are shown in an epoch.
+    ``checkpoint_minutes`` is that of
+    ``ComputeSpec``.
     """
+
+    WITHOUT_EFFECT = frozenset({"checkpoint_minutes"})
 
     model: ModelSpec
     optim: OptimSpec = OptimSpec()
@@ -177,6 +189,7 @@ class OrderTrainSpec(Spec):
     order: OrderSpec = OrderSpec()
     share_of_faces: float = Field(1.0, gt=0.0, le=1.0)
     seed: Seed = 0
+    checkpoint_minutes: float = newer(CHECKPOINT_MINUTES, **_MINUTES)
 
 
 class ComputeSpec(Spec):
@@ -184,18 +197,23 @@ class ComputeSpec(Spec):
 
     ``precision``: ``bfloat16`` computes the network in it by autocast, its head and the losses in float32;
     ``auto`` does so on a GPU. ``compile`` runs the backbone through ``torch.compile``: worth its minute only
-    where an epoch takes long. Images are channels-last always.
+    where an epoch takes long. Images are channels-last always. A checkpoint is written after each epoch, and
+    within one every ``checkpoint_minutes``: what a kill costs at most, and no part of what is trained.
     """
+
+    WITHOUT_EFFECT = frozenset({"checkpoint_minutes"})
 
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: bool = False
+    checkpoint_minutes: float = newer(CHECKPOINT_MINUTES, **_MINUTES)
 
 
 class TrainSpec(Spec):
     """All that decides how one network is trained, teacher or student.
 
-    ``share_of_faces`` of the training faces are trained on, the same ones for a seed; validation has all of
-    its own.
+    ``share_of_faces`` of the training faces are trained on, the same ones for a seed. Each epoch is validated
+    on all validation faces, or on ``val_faces`` of them: the same ones for every trial and seed, with the 95
+    % interval of the error over their persons.
     """
 
     model: ModelSpec
@@ -205,3 +223,4 @@ class TrainSpec(Spec):
     compute: ComputeSpec = ComputeSpec()
     share_of_faces: float = Field(1.0, gt=0.0, le=1.0)
     seed: Seed = 0
+    val_faces: int | None = newer(None, ge=2)

@@ -1,6 +1,7 @@
-"""Where a training stands after an epoch, in one file: what a killed run needs to go on undisturbed.
+"""Where a training stands, after an epoch or within one, in one file: what a killed run needs to go on
+undisturbed.
 
-The state of the epoch before is kept beside it, for the day that a disk damages the last one. What could not
+The state before it is kept beside it, for the day that a disk damages the last one. What could not
 be used is said by this module's logger, and costs its epochs, never the run.
 """
 
@@ -8,10 +9,12 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import os
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -35,9 +38,9 @@ RandomStates = dict[str, Tensor]
 
 @dataclass
 class TrainState:
-    """After ``epochs`` whole epochs: the weights, what the task trains besides, the optimiser, the random
-    states of each worker by rank, the best epoch so far with its weights and metrics, and the learning
-    curve's rows.
+    """After ``epochs`` whole epochs, and ``step`` of the ``steps`` of the next one, on which ``seconds`` were
+    spent: the weights, what the task trains besides, the optimiser, the random states and the running means
+    of each worker by rank, the best epoch so far with its weights and metrics, and the learning curve's rows.
     """
 
     spec_digest: str
@@ -49,6 +52,55 @@ class TrainState:
     best: StateDict = field(default_factory=dict)
     best_metrics: dict[str, float] = field(default_factory=dict)
     curve: list[dict[str, float]] = field(default_factory=list)
+    step: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+    means: list[dict[str, Any]] = field(default_factory=list)
+
+    def after_epoch(self, epochs: int) -> None:
+        """So many epochs are over, and the next has not begun."""
+        self.within(epochs, 0, 0, 0.0)
+        self.means = []
+
+    def within(self, epochs: int, step: int, steps: int, seconds: float) -> None:
+        """So many epochs are over, and ``step`` of the ``steps`` of the next, after so many seconds."""
+        self.epochs, self.step, self.steps, self.seconds = epochs, step, steps, seconds
+
+
+@dataclass
+class RunningMeans:
+    """The mean loss a face, and its parts, over what one worker has trained on in an epoch so far: ``sums``
+    over ``faces`` of its own; all workers together have trained on ``shown``.
+    """
+
+    faces: int = 0
+    shown: int = 0
+    sums: dict[str, Tensor] = field(default_factory=dict)
+
+    def add(self, terms: Mapping[str, Tensor], faces: int, shown: int) -> None:
+        """The mean terms of a step over ``faces`` faces of this worker, ``shown`` of all."""
+        self.faces, self.shown = self.faces + faces, self.shown + shown
+        for name, value in terms.items():
+            self.sums[name] = self.sums.get(name, torch.zeros(())) + value.detach().cpu() * faces
+
+    @classmethod
+    def of(cls, means: Sequence[Mapping[str, Any]], rank: int, world: int) -> Self | None:
+        """One worker's from those that were kept, by rank; None where there are none. Where the workers were
+        others, the first has the sums of all.
+        """
+        if not means:
+            return None
+        if len(means) == world:
+            return cls(**means[rank])
+        known = [cls(**one) for one in means] if rank == 0 else []
+        names = means[0]["sums"]
+        sums = {name: sum((one.sums[name] for one in known), torch.zeros(())) for name in names}
+        return cls(sum(one.faces for one in known), means[0]["shown"], sums)
+
+    @property
+    def loss(self) -> float:
+        """The mean loss a face so far."""
+        return float(self.sums["loss"]) / self.faces if self.faces else math.nan
 
 
 def save_state(folder: Location, state: TrainState) -> None:
@@ -79,18 +131,22 @@ def load_state(folder: Location, spec_digest: str) -> TrainState | None:
         if state.spec_digest != spec_digest:
             return None
         if damaged:
-            _log.warning("its last checkpoint is damaged: going on after epoch %d", state.epochs)
+            within = f", step {state.step} of the next" if state.step else ""
+            _log.warning("its last checkpoint is damaged: going on after epoch %d%s", state.epochs, within)
         return state
     if damaged:
         _log.warning("its checkpoint is damaged: starting over")
     return None
 
 
-def epochs_saved(folder: Location) -> int | None:
-    """The epochs after which a training that was stopped would go on; None where it would start anew."""
+def epochs_saved(folder: Location) -> float | None:
+    """The epochs, and hundredths of one, after which a training that was stopped would go on; None where it
+    would start anew.
+    """
     for file in (folder / FILE, folder / BEFORE):
         with suppress(Exception):  # damaged, or not there: as in ``load_state``
-            return _read(file).epochs
+            state = _read(file)
+            return (100 * state.epochs + 100 * state.step // max(1, state.steps)) / 100
     return None
 
 

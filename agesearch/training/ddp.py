@@ -1,16 +1,14 @@
 """[ray] One training on several worker processes with Ray Train: DDP, one process a CPU core or a GPU.
 
-A worker that dies is restarted with its whole group, which goes on from the last epoch's checkpoint. One
+A worker that dies is restarted with its whole group, which goes on from the last checkpoint. One
 worker trains in the calling process (Ray Train's local mode): processes of its own take half a minute to
 start on a laptop.
 """
 
 from __future__ import annotations
 
-import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -22,6 +20,9 @@ from agesearch.training.loop import ALONE, Place
 MAX_RESTARTS = 2
 
 _FAULT = "fault.json"
+
+#: Seconds between two looks at whether the workers are done; signals are heard meanwhile.
+_WAIT_S = 0.5
 
 
 def fit_ddp(
@@ -36,7 +37,7 @@ def fit_ddp(
     """Run ``work`` on every worker, in a process group of torch's where there are several.
 
     ``scratch`` holds Ray Train's own records of the run ``name`` meanwhile, in a place that all nodes see.
-    Raises the workers' own ``AgeSearchError``, or one that says what failed; ``KeyboardInterrupt`` on Ctrl-C.
+    Raises the workers' own ``AgeSearchError``, or one that says what failed.
     """
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
@@ -59,12 +60,9 @@ def fit_ddp(
         ),
     )
     try:
-        with _sigint_restored():
-            trainer.fit()
+        _fit(trainer, local)
         if fault.exists():
             raise _restored(fault.read_json())
-    except SystemExit as stop:  # how Ray Train ends on Ctrl-C where there are several workers
-        raise KeyboardInterrupt from stop
     except TrainingFailedError as error:
         raise AgeSearchError(
             f"The training failed on its workers: {_cause(error)}. Run the same command to go on."
@@ -95,16 +93,28 @@ def worker_place() -> Place:
     return Place(context.get_world_rank(), world, get_device())
 
 
-@contextmanager
-def _sigint_restored() -> Iterator[None]:
-    """Ray Train leaves a handler of its own behind."""
-    main = threading.current_thread() is threading.main_thread()
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    finally:
-        if main:
-            signal.signal(signal.SIGINT, before)
+def _fit(trainer: Any, local: bool) -> None:
+    """Fit, and hear signals meanwhile. In the main thread Ray Train would take Ctrl-C for itself, and end the
+    workers without a checkpoint: so several workers are waited for in a thread of its own.
+    """
+    if local or threading.current_thread() is not threading.main_thread():
+        trainer.fit()
+        return
+    ended: list[BaseException | None] = []
+
+    def fit() -> None:
+        try:
+            trainer.fit()
+            ended.append(None)
+        except BaseException as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=fit, name="workers", daemon=True)
+    thread.start()
+    while not ended:
+        thread.join(_WAIT_S)
+    if ended[0] is not None:
+        raise ended[0]
 
 
 def _guarded(work: Callable[[Place], None], fault: Location) -> None:

@@ -1,7 +1,8 @@
 """The epoch loop: one process, or several with DDP when torch's process group is up. Pure torch.
 
-Each epoch trains, validates, keeps the best weights, writes a checkpoint and reports. A run that is started
-again with the same spec goes on from its last whole epoch, with the same result as an undisturbed one.
+Each epoch trains, validates, keeps the best weights, writes a checkpoint and reports; a long one writes
+checkpoints within, too. A run that is started again with the same spec goes on from the last of them, with
+the same result as an undisturbed one.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
@@ -24,10 +26,12 @@ from agesearch.ages import FloatArray
 from agesearch.distill.losses import Targets
 from agesearch.distill.task import DistillTask
 from agesearch.errors import AgeSearchError
+from agesearch.measure.intervals import Persons
 from agesearch.models.zoo import AgeNet
 from agesearch.specs import TrainSpec
 from agesearch.storage import Location
 from agesearch.training.checkpoint import (
+    RunningMeans,
     TrainState,
     delete_state,
     load_state,
@@ -37,19 +41,15 @@ from agesearch.training.checkpoint import (
 )
 from agesearch.training.curve import append_row, keep_epochs
 from agesearch.training.faces.batches import Batch, BatchSource, Faces
+from agesearch.training.lookout import Action, Lookout, look_seconds
 from agesearch.training.optim import MAX_GRADIENT_NORM, make_optimiser, rate_factor, set_rate
-from agesearch.training.validation import Target, validation_target
+from agesearch.training.standing import EpochProgress
+from agesearch.training.stopping import TrainingStopped, stop_requested
+from agesearch.training.validation import Target, interval, limited, validation_target
 
 VALIDATION_BATCH = 64
 
 Report = Callable[[dict[str, float]], None]
-
-#: Hears where an epoch (from 0) stands: faces trained on, and faces in all.
-Tell = Callable[[int, int, int], None]
-
-
-def unheard(_: int, __: int, ___: int) -> None:
-    """The ``Tell`` of callers that want to know of whole epochs only."""
 
 
 class TrainingDiverged(AgeSearchError):  # noqa: N818 - named for what happened
@@ -93,7 +93,10 @@ def use_threads(threads: int) -> None:
 
 
 class Trainer:
-    """Trains ``net`` on ``source`` and validates on ``val``; ``out`` holds the curve and the checkpoint."""
+    """Trains ``net`` on ``source`` and validates on ``val``; ``out`` holds the curve and the checkpoint.
+
+    ``subjects`` are the persons of the validation faces (None: not known), for the interval of their error.
+    """
 
     def __init__(
         self,
@@ -106,6 +109,7 @@ class Trainer:
         *,
         device: torch.device | None = None,
         resume: bool = True,
+        subjects: npt.NDArray[np.object_] | None = None,
     ) -> None:
         if dist.is_initialized() and (source.rank, source.world) != (_rank(), _world()):
             raise AgeSearchError(
@@ -117,50 +121,82 @@ class Trainer:
         self.spec = spec
         self.source = source
         self.val = val
+        self._subjects = subjects
         self.out = out
         self._own = task.to(self.device)
         self.optimiser = make_optimiser(task, spec.optim)
+        self._progress = EpochProgress(out)
+        asked = partial(stop_requested, out)
+        self._lookout = Lookout(spec.compute.checkpoint_minutes, asked, self.device, look_s=look_seconds(out))
+        self._validated_in = 0.0
+        #: Of the epoch that a resumed run is in the middle of.
+        self._means: RunningMeans | None = None
         self.state = self._restored() if resume else TrainState(spec.digest())
         if spec.compute.compile:
             self.net.backbone.compile()
         self.task: nn.Module = DistributedDataParallel(task) if dist.is_initialized() else task
 
-    def fit(self, report: Report, tell: Tell = unheard) -> Fitted:
-        """Train what is left of the epochs; ``report`` gets each epoch's metrics, as in ``curve.jsonl``, and
-        ``tell`` where an epoch stands (``train_epoch``); both of the first worker alone count.
+    def fit(self, report: Report) -> Fitted:
+        """Train what is left of the epochs; ``report`` gets each epoch's metrics, as in ``curve.jsonl``;
+        those of the first worker alone count.
 
-        Raises ``TrainingDiverged`` where the loss stops being a number.
+        Raises ``TrainingDiverged`` where the loss stops being a number, and ``TrainingStopped`` where the
+        training was asked to stop (``training.stopping``), after writing a checkpoint.
         """
         if is_first_worker():
-            self.state.curve = keep_epochs(self.out, self.state.epochs, self.state.curve)
+            shown = self._means.shown if self._means else 0
+            self.state.curve = keep_epochs(self.out, self.state.epochs, self.state.curve, shown)
+            self._progress.end()  # what a killed run left
+        self._lookout.saved()
         for epoch in range(self.state.epochs, self.spec.optim.epochs):
-            started = time.perf_counter()
-            losses = self.train_epoch(epoch, tell if is_first_worker() else unheard)
-            self._refuse_divergence(losses, epoch)
-            _share_buffers(self.net)
-            scores = self.validate()
-            row = {metrics.EPOCH: float(epoch + 1), **losses, **scores}
-            row[metrics.EPOCH_SECONDS] = round(time.perf_counter() - started, 3)
-            self.state.curve.append(row)
-            self._keep(epoch, scores)
+            row = self._whole_epoch(epoch)
             if is_first_worker():
                 append_row(self.out, row)
             report(row)
+        if is_first_worker():
+            self._progress.end()
         if not self.state.best:
             raise TrainingDiverged(f"No epoch of {self.spec.model.arch} has a finite {self.target.best_by}.")
         return Fitted(self.state.best, self.state.best_metrics)
 
+    def _whole_epoch(self, epoch: int) -> dict[str, float]:
+        """Train, validate and keep an epoch; its row of the curve."""
+        losses = self.train_epoch(epoch)
+        if not all(math.isfinite(value) for value in losses.values()):
+            raise self._diverged(epoch)
+        began = time.perf_counter()
+        _share_buffers(self.net)
+        scores = self.validate()
+        self._validated_in = time.perf_counter() - began
+        row = {metrics.EPOCH: float(epoch + 1), **losses, **scores}
+        row[metrics.EPOCH_SECONDS] = round(self._progress.seconds, 3)
+        self.state.curve.append(row)
+        self._keep(epoch, scores)
+        return row
+
     @cached_property
     def target(self) -> Target:
         """What the validation faces are judged by; an ``InputError`` where none has a label."""
-        return validation_target(self.val.columns, self.spec.model)
+        columns = self.val.columns
+        target = validation_target(columns, self.spec.model)
+        return limited(target, columns["sample_id"], self.spec.val_faces)
 
     def validate(self) -> dict[str, float]:
         """MAE in years and CS@5 on the validation faces that have an age; where only groups are known, the
-        share of right ones.
+        share of right ones. Of ``val_faces`` of them the first worker tells the interval, too.
         """
         answers, true = self._answers()
-        return self.target.scores(answers, true)
+        scores = self.target.scores(answers, true)
+        if self.spec.val_faces is not None and is_first_worker():
+            scores |= interval(self.target, answers, true, self._persons)
+        return scores
+
+    @cached_property
+    def _persons(self) -> Persons:
+        """Who the answers are of, in their order: worker by worker."""
+        rows = np.concatenate([self.target.rows[rank :: _world()] for rank in range(_world())])
+        ids = self.val.columns["sample_id"][rows]
+        return Persons.of(ids, [None] * len(rows) if self._subjects is None else self._subjects[rows])
 
     def variety(self, fitted: Fitted) -> tuple[float, float]:
         """The standard deviation of the best epoch's answers for the validation faces (years, where ages are
@@ -171,27 +207,50 @@ class Trainer:
         _, counts = np.unique(true, return_counts=True)
         return float(np.std(answers)), float(counts.max() / len(true))
 
-    def train_epoch(self, epoch: int, tell: Tell = unheard) -> dict[str, float]:
-        """One epoch over the source, without validation; the mean loss a face and its parts.
-
-        ``tell`` hears of each step how many faces of the epoch all workers have trained on, and of how many.
+    def train_epoch(self, epoch: int) -> dict[str, float]:
+        """One epoch over the source, or what is left of it, without validation; the mean loss a face and its
+        parts.
         """
         self.net.train()
+        first, means = (self.state.step, self._means) if self._means else (0, RunningMeans())
+        self._means = None
+        seconds = self.state.seconds if first else 0.0
+        self._progress.begin(epoch, self.source.faces, faces=means.shown, seconds=seconds)
+        self._lookout.begin()
         steps = self.source.steps
-        sums: dict[str, Tensor] = {}
-        faces, shown = 0, 0
-        for index, batch in enumerate(self.source.epoch(epoch)):
-            share = rate_factor(epoch * steps + index, steps, self.spec.optim)
+        for step, batch in enumerate(self.source.epoch(epoch, first), start=first):
+            share = rate_factor(epoch * steps + step, steps, self.spec.optim)
             set_rate(self.optimiser, share * self.spec.optim.learning_rate)
-            terms = self._step(batch)
-            faces += len(batch.sample_id)
-            shown += batch.of_faces
-            tell(epoch, shown, self.source.faces)
-            for name, value in terms.items():
-                sums[name] = sums.get(name, torch.zeros(())) + value.detach().cpu() * len(batch.sample_id)
-        means = _summed(torch.stack([*sums.values(), torch.tensor(float(faces))]).to(self.device))
-        named = dict(zip(sums, (means[:-1] / means[-1]).tolist(), strict=True))
+            means.add(self._step(batch), len(batch.sample_id), batch.of_faces)
+            self._after_step(epoch, step + 1, means)
+        faces = torch.tensor(float(means.faces))
+        summed = _summed(torch.stack([*means.sums.values(), faces]).to(self.device))
+        named = dict(zip(means.sums, (summed[:-1] / summed[-1]).tolist(), strict=True))
         return {metrics.TRAIN_LOSS: named.pop("loss"), **{f"train_{name}": v for name, v in named.items()}}
+
+    def _after_step(self, epoch: int, steps: int, means: RunningMeans) -> None:
+        """Tell where the epoch stands after so many steps; write a checkpoint, or stop, where it is time."""
+        if is_first_worker() and self._progress.is_due:
+            self._progress.now(means.shown, means.loss)
+        last = steps == self.source.steps
+        action = self._lookout.after_step(
+            last=last,
+            diverged=lambda: not math.isfinite(means.loss),
+            ahead_s=self._validated_in if last else 0.0,
+        )
+        if action is Action.GO_ON:
+            return
+        if action is Action.DIVERGED:
+            raise self._diverged(epoch)
+        self.state.within(epoch, steps, self.source.steps, self._progress.seconds)
+        self.state.means = _of_all_workers(vars(means))
+        self._save()
+        if is_first_worker():
+            self._progress.keep(means.shown, means.loss)
+        if action is Action.STOP:
+            if is_first_worker():
+                self._progress.end()
+            raise TrainingStopped.within(epoch)
 
     def _step(self, batch: Batch) -> dict[str, Tensor]:
         """One step towards the mean loss of the faces that all workers have: DDP takes the mean over workers,
@@ -240,6 +299,8 @@ class Trainer:
                 pixels = torch.from_numpy(self.val.images(mine[start : start + VALIDATION_BATCH]))
                 logits = self.net(pixels.to(self.device).permute(0, 3, 1, 2).float())
                 parts.append(self.target.answer(torch.softmax(logits.float(), dim=-1)).cpu().numpy())
+                if is_first_worker():
+                    self._progress.validating(min(1.0, (start + VALIDATION_BATCH) / len(mine)))
         answers = np.concatenate(parts) if parts else np.empty(0, dtype=np.float32)
         return _gathered(answers), _gathered(self.target.true[share])
 
@@ -247,19 +308,26 @@ class Trainer:
         name = self.target.best_by
         sign = 1.0 if name in metrics.MINIMISED else -1.0
         best = self.state.best_metrics.get(name, sign * math.inf)
-        weights = {name: tensor.detach().cpu().clone() for name, tensor in self.net.state_dict().items()}
         if sign * scores[name] < sign * best:
-            self.state.best = weights
+            self.state.best = self._weights()
             self.state.best_metrics = {**scores, metrics.EPOCH: float(epoch + 1)}
-        self.state.epochs = epoch + 1
-        if self.state.epochs == self.spec.optim.epochs:
-            return
+        self.state.after_epoch(epoch + 1)
+        if self.state.epochs < self.spec.optim.epochs:
+            self._save()
+
+    def _save(self) -> None:
+        """Write the checkpoint; all workers come here together, and the first one writes."""
+        began = time.monotonic()
         self.state.random = _of_all_workers(random_states())
         if is_first_worker():
-            self.state.student = weights
+            self.state.student = self._weights()
             self.state.task = self._own.own_state()
             self.state.optimiser = self.optimiser.state_dict()
             save_state(self.out, self.state)
+        self._lookout.saved(time.monotonic() - began)
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: tensor.detach().cpu().clone() for name, tensor in self.net.state_dict().items()}
 
     def _restored(self) -> TrainState:
         state = load_state(self.out, self.spec.digest())
@@ -270,15 +338,16 @@ class Trainer:
         self.optimiser.load_state_dict(state.optimiser)
         if state.random:  # fewer than workers where the run began with fewer
             restore_random(state.random[_rank() % len(state.random)])
+        if state.steps == self.source.steps:  # of tiny sets, more workers have fewer
+            self._means = RunningMeans.of(state.means, _rank(), _world())
         return state
 
-    def _refuse_divergence(self, losses: dict[str, float], epoch: int) -> None:
-        if not all(math.isfinite(value) for value in losses.values()):
-            delete_state(self.out)
-            raise TrainingDiverged(
-                f"The loss of {self.spec.model.arch} is not a number in epoch {epoch + 1}: "
-                f"lower the learning rate (it is {self.spec.optim.learning_rate:g})."
-            )
+    def _diverged(self, epoch: int) -> TrainingDiverged:
+        delete_state(self.out)
+        return TrainingDiverged(
+            f"The loss of {self.spec.model.arch} is not a number in epoch {epoch + 1}: "
+            f"lower the learning rate (it is {self.spec.optim.learning_rate:g})."
+        )
 
 
 def is_first_worker() -> bool:

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
+from agesearch.data.dataset.shards import read_rows
 from agesearch.data.reading.loading import SplitFaces, resident
 from agesearch.distill.task import DistillTask
 from agesearch.measure.leakage import seen_by
@@ -25,6 +27,7 @@ from agesearch.specs import CropSpec, TrainSpec
 from agesearch.storage import Location
 from agesearch.training.checkpoint import delete_state
 from agesearch.training.faces.batches import Faces, label_prior
+from agesearch.training.faces.passes import FaceEpochs
 from agesearch.training.faces.pool import FacePool, PoolSource
 from agesearch.training.faces.shards import ShardPool
 from agesearch.training.faces.stream import StreamSource
@@ -51,8 +54,8 @@ def train_student(
     ``train`` and ``val`` come from ``load_split`` (``trained_on`` says of which faces); with a
     ``teacher_pmf`` in ``train`` the student is distilled. ``report`` gets each epoch's metrics. With
     ``resume``, a finished run of the same spec is returned as it is, and a killed one goes on from its last
-    whole epoch. ``place`` says which of several workers this one is (see ``training.ddp``). Raises
-    ``TrainingDiverged``.
+    checkpoint. ``place`` says which of several workers this one is (see ``training.ddp``). Raises
+    ``TrainingDiverged`` and ``TrainingStopped``.
     """
     done = _finished(out, spec) if resume else None
     if done is not None:
@@ -92,7 +95,18 @@ def make_trainer(
     )
     if place.rank:  # the first one's dropout would hide the same features of every worker's faces
         torch.manual_seed(int(np.random.SeedSequence([spec.seed, place.rank]).generate_state(1)[0]))
-    return Trainer(net, task, source, _validation(val, spec), spec, out, device=place.device, resume=resume)
+    faces = spec.optim.epoch_faces
+    return Trainer(
+        net,
+        task,
+        source if faces is None else FaceEpochs(source, faces),
+        _validation(val, spec),
+        spec,
+        out,
+        device=place.device,
+        resume=resume,
+        subjects=None if spec.val_faces is None else _subjects(val),
+    )
 
 
 def started_from(net: AgeNet, spec: TrainSpec) -> dict[str, Any]:
@@ -151,6 +165,12 @@ def _source(train: SplitFaces, spec: TrainSpec, place: Place) -> PoolSource | St
         return StreamSource(train.stored, spec, rank=place.rank, world=place.world, threads=threads)
     pool, sizes = FacePool(resident(train), spec.model.input_size), train.stored.sizes
     return PoolSource(pool, spec, sizes=sizes, rank=place.rank, world=place.world)
+
+
+def _subjects(val: SplitFaces) -> npt.NDArray[np.object_]:
+    """The persons of a split's faces, in their order; None for one of nobody known."""
+    names = read_rows(val.stored.folder, val.stored.part, ["subject_id"]).column(0).to_pylist()
+    return np.array(names, dtype=object)
 
 
 def _validation(val: SplitFaces, spec: TrainSpec) -> Faces:

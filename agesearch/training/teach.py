@@ -24,10 +24,11 @@ from agesearch.progress import Listener, silent, waiting
 from agesearch.session import ray_session
 from agesearch.specs import CropSpec, TrainSpec
 from agesearch.storage import Location, exclusive
-from agesearch.training.curve import EpochProgress, followed
 from agesearch.training.ddp import check_workers, fit_ddp
 from agesearch.training.loop import Place, use_threads
 from agesearch.training.run import make_trainer, started_from, with_start, write_fitted
+from agesearch.training.standing import followed
+from agesearch.training.stopping import signals_stop
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,9 @@ def teach(
     """Train a teacher and leave a model folder in ``out``; returns its manifest.
 
     Run again with the same spec and data, it returns a finished teacher as it is, and goes on with a killed
-    one after its last whole epoch. A folder that holds anything else is a ``ConflictError``. Whether the
-    teacher learnt anything is said by ``training.collapse`` of its metrics.
+    one from its last checkpoint. Ctrl-C and SIGTERM write one first, within an epoch too, and raise
+    ``KeyboardInterrupt``. A folder that holds anything else is a ``ConflictError``. Whether the teacher
+    learnt anything is said by ``training.collapse`` of its metrics.
     """
     folder, target = Location.of(dataset), Location.of(out)
     manifest = read_manifest(folder)
@@ -86,7 +88,7 @@ def teach(
             }
             threads = max(1, cores // workers)
             teaching = Teaching(spec, train, val, target, manifest.crop, facts, threads, session.gpus)
-            with followed(target, spec.optim.epochs, on_progress):
+            with signals_stop(target), followed(target, spec.optim.epochs, on_progress):
                 _fit(teaching, workers)
             return read_model_manifest(target)
 
@@ -107,7 +109,7 @@ def train_worker(teaching: Teaching, place: Place) -> None:
     use_threads(teaching.threads)
     spec = teaching.spec
     trainer = make_trainer(spec, teaching.train, teaching.val, teaching.out, place=place)
-    fitted = trainer.fit(lambda _: None, EpochProgress(teaching.out))
+    fitted = trainer.fit(lambda _: None)
     spread, most_frequent = trainer.variety(fitted)
     if metrics.VAL_MAE_YEARS in fitted.metrics:  # with groups alone there is no median age
         fitted.metrics[metrics.VAL_MAE_MEDIAN_YEARS] = median_baseline(teaching.train, teaching.val)

@@ -1,12 +1,15 @@
 """Training an order teacher (Zhao 2020): sequences of faces, shuffled, whose order by age is to be recovered.
 
 The paper's network, loss and sequence length are not public; this is our own formulation. One process; run
-again with the same settings and data, a killed training goes on from its last whole epoch.
+again with the same settings and data, a killed training goes on from its last checkpoint, within an epoch
+too.
 """
 
 from __future__ import annotations
 
+import math
 import time
+from functools import partial
 
 import numpy as np
 import torch
@@ -32,10 +35,11 @@ from agesearch.models.order_net import (
 )
 from agesearch.models.prepare import resized
 from agesearch.models.weights import check_start, weights_digest
-from agesearch.progress import Listener, Progress, silent, waiting
+from agesearch.progress import Listener, silent, waiting
 from agesearch.specs import OrderTrainSpec
 from agesearch.storage import Location, exclusive
 from agesearch.training.checkpoint import (
+    RunningMeans,
     TrainState,
     delete_state,
     load_state,
@@ -43,9 +47,12 @@ from agesearch.training.checkpoint import (
     restore_random,
     save_state,
 )
-from agesearch.training.curve import TELL_S, append_row, keep_epochs
+from agesearch.training.curve import append_row, keep_epochs
+from agesearch.training.lookout import Action, Lookout, look_seconds
 from agesearch.training.loop import TrainingDiverged, pick_device, use_threads
 from agesearch.training.optim import MAX_GRADIENT_NORM, make_optimiser, rate_factor, set_rate
+from agesearch.training.standing import EpochProgress, followed
+from agesearch.training.stopping import TrainingStopped, signals_stop, stop_requested
 
 
 def teach_order(
@@ -60,7 +67,8 @@ def teach_order(
 
     The epoch with the best Kendall tau on the validation faces is kept. A finished teacher of the same run is
     returned as it is; a folder that holds anything else is a ``ConflictError``. Ages too close together for
-    the sequences asked for are an ``InputError``.
+    the sequences asked for are an ``InputError``. Ctrl-C and SIGTERM write a checkpoint first, within an
+    epoch too, and raise ``KeyboardInterrupt``.
     """
     folder, target = Location.of(dataset), Location.of(out)
     manifest = read_manifest(folder)
@@ -82,7 +90,8 @@ def teach_order(
         use_threads(threads)
         sorter = _Sorter(spec, train, val, target)
         begin_run(target, identity)
-        weights, best = sorter.fit(on_progress)
+        with signals_stop(target), followed(target, spec.optim.epochs, on_progress):
+            weights, best = sorter.fit()
         sorter.net.load_state_dict(weights)
         found = quality_of(
             sorter.seen(train), sorter.seen(val), folder.name, Split.VAL, spec.order.length, spec.order.gap
@@ -123,32 +132,35 @@ class _Sorter:
         torch.manual_seed(spec.seed)
         self.net: OrderNet = build_order(spec.model).to(self._device)
         self._optimiser = make_optimiser(self.net, spec.optim)
+        self._progress = EpochProgress(out)
+        asked = partial(stop_requested, out)
+        self._lookout = Lookout(spec.checkpoint_minutes, asked, look_s=look_seconds(out))
+        self._means: RunningMeans | None = None  # of the epoch that a resumed run is in the middle of
         self._state = self._restored()
         # A step's sequences hold the faces of a batch; an epoch shows as many faces as there are.
         self._count = max(1, spec.optim.batch_size // spec.order.length)
-        shown = round(self._sequences.faces * spec.share_of_faces)
+        shown = spec.optim.epoch_faces or round(self._sequences.faces * spec.share_of_faces)
         self._steps = max(1, shown // (self._count * spec.order.length))
 
-    def fit(self, on_progress: Listener) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
-        """Train what is left of the epochs; the best epoch's weights and metrics."""
-        self._state.curve = keep_epochs(self._out, self._state.epochs, self._state.curve)
-        total = self._spec.optim.epochs
-        note = ""
-        for epoch in range(self._state.epochs, total):
-            on_progress(Progress("training", epoch, total, note=note))
-            started = time.perf_counter()
-            loss = self._epoch(epoch, on_progress)
+    def fit(self) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+        """Train what is left of the epochs; the best epoch's weights and metrics.
+
+        Raises ``TrainingDiverged``, and ``TrainingStopped`` where it was asked to stop.
+        """
+        shown = self._means.shown if self._means else 0
+        self._state.curve = keep_epochs(self._out, self._state.epochs, self._state.curve, shown)
+        self._progress.end()  # what a killed run left
+        self._lookout.saved()
+        for epoch in range(self._state.epochs, self._spec.optim.epochs):
+            loss = self._epoch(epoch)
             tau, exact = self._sorted()
             scores = {metrics.VAL_KENDALL_TAU: tau, metrics.VAL_EXACT_MATCH: exact}
-            seconds = round(time.perf_counter() - started, 3)
             row = {metrics.EPOCH: float(epoch + 1), metrics.TRAIN_LOSS: loss, **scores}
-            row[metrics.EPOCH_SECONDS] = seconds
+            row[metrics.EPOCH_SECONDS] = round(self._progress.seconds, 3)
             self._state.curve.append(row)
             self._keep(epoch, scores)
             append_row(self._out, row)
-            best = self._state.best_metrics[metrics.VAL_KENDALL_TAU]
-            note = f"val Kendall tau {tau:.3f}, best {best:.3f}, {seconds * (total - epoch - 1):.0f} s left"
-        on_progress(Progress("training", total, total, note=note))
+        self._progress.end()
         return self._state.best, self._state.best_metrics
 
     def seen(self, faces: FaceArrays) -> Seen:
@@ -164,28 +176,53 @@ class _Sorter:
     def _sorted(self) -> tuple[float, float]:
         return sorting(self.seen(self._val), self._spec.order.length, self._spec.order.gap)
 
-    def _epoch(self, epoch: int, on_progress: Listener) -> float:
-        """The mean loss a sequence."""
-        epochs, reported = self._spec.optim.epochs, time.monotonic()
+    def _epoch(self, epoch: int) -> float:
+        """The mean loss a sequence, of an epoch or what is left of it."""
+        first, means = (self._state.step, self._means) if self._means else (0, RunningMeans())
+        self._means = None
+        length = self._spec.order.length
         generator = np.random.default_rng([self._spec.seed, epoch])
+        for _ in range(first):  # the draws of the steps before: cheap beside one step
+            self._sequences.draw(self._count, generator)
         self.net.train()
-        total = torch.zeros((), device=self._device)
-        for index in range(self._steps):
-            share = rate_factor(epoch * self._steps + index, self._steps, self._spec.optim)
+        faces, seconds = self._steps * self._count * length, self._state.seconds if first else 0.0
+        self._progress.begin(epoch, faces, faces=means.shown, seconds=seconds)
+        self._lookout.begin()
+        for step in range(first, self._steps):
+            share = rate_factor(epoch * self._steps + step, self._steps, self._spec.optim)
             set_rate(self._optimiser, share * self._spec.optim.learning_rate)
-            total += self._step(self._sequences.draw(self._count, generator), epoch)
-            if time.monotonic() - reported > TELL_S:
-                reported = time.monotonic()
-                note = f"epoch {epoch + 1}: {index + 1:,} of {self._steps:,} steps"
-                on_progress(Progress("training", epoch, epochs, note=note))
-        mean = float(total) / self._steps
-        if not np.isfinite(mean):
-            delete_state(self._out)
-            raise TrainingDiverged(
-                f"The loss of {self._spec.model.arch} is not a number in epoch {epoch + 1}: lower the "
-                f"learning rate (it is {self._spec.optim.learning_rate:g})."
-            )
-        return mean
+            loss = self._step(self._sequences.draw(self._count, generator), epoch)
+            means.add({"loss": loss}, 1, self._count * length)
+            self._after_step(epoch, step + 1, means)
+        if not math.isfinite(means.loss):
+            raise self._diverged(epoch)
+        return means.loss
+
+    def _after_step(self, epoch: int, steps: int, means: RunningMeans) -> None:
+        """Tell where the epoch stands after so many steps; write a checkpoint, or stop, where it is time."""
+        if self._progress.is_due:
+            self._progress.now(means.shown, means.loss)
+        action = self._lookout.after_step(
+            last=steps == self._steps, diverged=lambda: not math.isfinite(means.loss)
+        )
+        if action is Action.GO_ON:
+            return
+        if action is Action.DIVERGED:
+            raise self._diverged(epoch)
+        self._state.within(epoch, steps, self._steps, self._progress.seconds)
+        self._state.means = [vars(means)]
+        self._save()
+        self._progress.keep(means.shown, means.loss)
+        if action is Action.STOP:
+            self._progress.end()
+            raise TrainingStopped.within(epoch)
+
+    def _diverged(self, epoch: int) -> TrainingDiverged:
+        delete_state(self._out)
+        return TrainingDiverged(
+            f"The loss of {self._spec.model.arch} is not a number in epoch {epoch + 1}: lower the "
+            f"learning rate (it is {self._spec.optim.learning_rate:g})."
+        )
 
     def _step(self, rows: Rows, epoch: int) -> torch.Tensor:
         order = self._spec.order
@@ -202,15 +239,22 @@ class _Sorter:
         return loss.detach()
 
     def _keep(self, epoch: int, scores: dict[str, float]) -> None:
-        weights = {name: tensor.detach().cpu().clone() for name, tensor in self.net.state_dict().items()}
         if scores[metrics.VAL_KENDALL_TAU] > self._state.best_metrics.get(metrics.VAL_KENDALL_TAU, -2.0):
-            self._state.best = weights
+            self._state.best = self._weights()
             self._state.best_metrics = {**scores, metrics.EPOCH: float(epoch + 1)}
-        self._state.epochs = epoch + 1
-        self._state.student = weights
+        self._state.after_epoch(epoch + 1)
+        self._save()
+
+    def _save(self) -> None:
+        began = time.monotonic()
+        self._state.student = self._weights()
         self._state.optimiser = self._optimiser.state_dict()
         self._state.random = [random_states()]
         save_state(self._out, self._state)
+        self._lookout.saved(time.monotonic() - began)
+
+    def _weights(self) -> dict[str, torch.Tensor]:
+        return {name: tensor.detach().cpu().clone() for name, tensor in self.net.state_dict().items()}
 
     def _restored(self) -> TrainState:
         state = load_state(self._out, self._spec.digest())
@@ -220,4 +264,5 @@ class _Sorter:
         self._optimiser.load_state_dict(state.optimiser)
         if state.random:
             restore_random(state.random[0])
+        self._means = RunningMeans.of(state.means, 0, 1)
         return state

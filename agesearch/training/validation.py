@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -14,6 +15,7 @@ from agesearch import metrics
 from agesearch.ages import AGES, BINS, group_cells
 from agesearch.errors import InputError
 from agesearch.measure.accuracy import cs, mae
+from agesearch.measure.intervals import Persons, estimate
 from agesearch.specs import ModelSpec
 
 Groups = Sequence[tuple[float, float]]
@@ -30,6 +32,10 @@ class Target(Protocol):
 
     def answer(self, pmf: Tensor) -> Tensor:
         """PMFs ``[B, 101]`` -> what is compared with the true value ``[B]``."""
+        ...
+
+    def of_each(self, answers: Values, true: Values) -> Values:
+        """What the mean of is ``best_by``, of each face."""
         ...
 
     def scores(self, answers: Values, true: Values) -> dict[str, float]:
@@ -49,6 +55,11 @@ class AgeTarget:
     def answer(self, pmf: Tensor) -> Tensor:
         """The expected ages in years ``[B]``."""
         return pmf @ torch.from_numpy(AGES).to(pmf.device)
+
+    def of_each(self, answers: Values, true: Values) -> Values:
+        """Absolute errors in years."""
+        errors: Values = np.abs(answers - true)
+        return errors
 
     def scores(self, answers: Values, true: Values) -> dict[str, float]:
         """MAE in years and CS@5."""
@@ -71,9 +82,31 @@ class GroupTarget:
         """The index of the group with the most mass ``[B]``."""
         return (pmf @ self._one_hot.to(pmf.device)).argmax(dim=-1).float()
 
+    def of_each(self, answers: Values, true: Values) -> Values:
+        """1 for a right group, 0 for a wrong one."""
+        right: Values = (answers == true).astype(np.float32)
+        return right
+
     def scores(self, answers: Values, true: Values) -> dict[str, float]:
         """The share of right groups."""
         return {metrics.VAL_TOP1: float((answers == true).mean())}
+
+
+def limited(target: Target, sample_id: npt.NDArray[Any], count: int | None) -> Target:
+    """The target with at most ``count`` of its faces (None: with all): those whose names have the smallest
+    hashes. So they are the same ones in every training, and some of those that a larger count gives.
+    """
+    if count is not None and count < len(target.rows):
+        hashes = [hashlib.sha256(str(sample_id[row]).encode()).digest() for row in target.rows]
+        kept = np.sort(np.array(sorted(range(len(hashes)), key=hashes.__getitem__)[:count]))
+        target.rows, target.true = target.rows[kept], target.true[kept]
+    return target
+
+
+def interval(target: Target, answers: Values, true: Values, persons: Persons) -> dict[str, float]:
+    """The ends of the 95 % interval of ``best_by``, for other persons of the same kind."""
+    found = estimate(target.of_each(answers, true).astype(np.float64), persons)
+    return dict(zip(metrics.interval_of(target.best_by), (found.low, found.high), strict=True))
 
 
 def validation_target(columns: Mapping[str, npt.NDArray[Any]], model: ModelSpec) -> Target:

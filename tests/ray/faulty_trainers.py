@@ -26,7 +26,7 @@ FAULTS = {
     7: ("late", "COMPLETE", ""),
     8: ("killed", "FAIL", "worker died, twice after epoch 1"),
     9: ("quits", "FAIL", "worker died, twice before its first epoch"),
-    10: ("hangs", "FAIL", "hung: no epoch for "),
+    10: ("hangs", "FAIL", "hung: no progress for "),
     11: ("fine", "COMPLETE", ""),
 }
 

@@ -128,7 +128,7 @@ def test_a_silent_trial_is_killed_taken_up_and_given_up(
     assert sum(isinstance(event, TrialRetried) for event in run.events) == 1
     record = run.manager.records[0]
     assert (record.state, record.retries) == (State.FAIL, 1)
-    assert record.reason == "hung: no epoch for 4 s, twice before its first epoch"
+    assert record.reason == "hung: no progress for 4 s, twice before its first epoch"
 
 
 @pytest.mark.parametrize(

@@ -71,8 +71,13 @@ def test_the_command_prints_the_error_against_the_median(faces: Path, tmp_path: 
     app = typer.Typer()
     app.callback()(lambda: None)
     add_to(app)
-    options = ["--input-size", "32", "--epochs", "1", "--batch-size", "16", "--augment", "0"]
+    options = ["--input-size", "32", "--epochs", "3", "--batch-size", "16", "--augment", "0"]
+    options += ["--epoch-faces", "32", "--val-faces", "10"]
     where = ["--data", str(faces), "--out", str(tmp_path / "t")]
     result = CliRunner().invoke(app, ["teach", "--arch", "lcnet_035", *where, *options])
     assert result.exit_code == 0, result.output
     assert "always the median:" in result.output
+    rows = read_curve(Location.of(tmp_path / "t"))
+    assert len(rows) == 3
+    for row in rows:
+        assert row["val_mae_years_low"] <= row["val_mae_years"] <= row["val_mae_years_high"]

@@ -1,5 +1,6 @@
 """The epoch loop on a toy task: learning, the best epoch, resuming to the same end, divergence."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,19 @@ from agesearch.errors import InputError
 from agesearch.models.zoo import build
 from agesearch.specs import AugmentSpec, ModelSpec, OptimSpec, TrainSpec
 from agesearch.storage import Location
-from agesearch.training.checkpoint import FILE
+from agesearch.training.checkpoint import FILE, epochs_saved
 from agesearch.training.curve import read_curve
+from agesearch.training.faces.batches import Batch
+from agesearch.training.faces.passes import FaceEpochs
 from agesearch.training.faces.pool import FacePool, PoolSource
 from agesearch.training.loop import Fitted, Trainer, TrainingDiverged, use_threads
 from agesearch.training.optim import MAX_GRADIENT_NORM
+from agesearch.training.standing import standing
+from agesearch.training.stopping import (
+    TrainingStopped,
+    request_stop,
+    withdraw_stop,
+)
 
 
 def _faces(count: int, seed: int) -> FacePool:
@@ -53,7 +62,9 @@ def _trainer(spec: TrainSpec, out: Path, val: FacePool = VAL) -> Trainer:
     torch.manual_seed(spec.seed)
     net = build(spec.model)
     task = DistillTask(net, spec.distill)
-    return Trainer(net, task, PoolSource(TRAIN, spec), val, spec, Location.of(out))
+    whole, faces = PoolSource(TRAIN, spec), spec.optim.epoch_faces
+    source = whole if faces is None else FaceEpochs(whole, faces)
+    return Trainer(net, task, source, val, spec, Location.of(out))
 
 
 def test_it_learns_keeps_the_best_epoch_and_writes_the_curve(tmp_path: Path) -> None:
@@ -74,26 +85,85 @@ class _KilledError(Exception):
     pass
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.5])
-def test_a_killed_run_ends_as_an_undisturbed_one(tmp_path: Path, dropout: float) -> None:
-    """With dropout, too: its draws go on where they were, not where they began."""
-    spec = _spec(dropout)
-    whole = _trainer(spec, tmp_path / "whole").fit(lambda _: None)
+def _cut(trainer: Trainer, epoch: int, step: int) -> None:
+    """Kill a training before a step of an epoch (both from 0)."""
+    source, whole = trainer.source, trainer.source.epoch
 
-    def kill(row: dict[str, float]) -> None:
-        if row["epoch"] == 2:
-            raise _KilledError
+    def cut(index: int, start: int = 0) -> Iterator[Batch]:
+        for number, batch in enumerate(whole(index, start), start=start):
+            if (index, number) == (epoch, step):
+                raise _KilledError
+            yield batch
 
+    source.epoch = cut  # type: ignore[method-assign]
     with pytest.raises(_KilledError):
-        _trainer(spec, tmp_path / "killed").fit(kill)
+        trainer.fit(lambda _: None)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Fitted, list[dict[str, float]]]:
+    """A whole run with dropout, and its curve."""
+    out = tmp_path_factory.mktemp("whole")
+    return _trainer(_spec(0.5, epochs=2), out).fit(lambda _: None), read_curve(Location.of(out))
+
+
+@pytest.mark.parametrize(
+    ("step", "minutes", "kept"), [(0, 10.0, 1.0), (2, 10.0, 1.0), (1, 1e-9, 1.33), (2, 1e-9, 1.66)]
+)
+def test_a_killed_run_ends_as_an_undisturbed_one(
+    tmp_path: Path,
+    undisturbed: tuple[Fitted, list[dict[str, float]]],
+    step: int,
+    minutes: float,
+    kept: float,
+) -> None:
+    """Its dropout, too, goes on where it was and not where it began; what is lost are the steps since the
+    last checkpoint, and the curve says so.
+    """
+    spec = _spec(0.5, epochs=2).with_values({"compute.checkpoint_minutes": minutes})
+    _cut(_trainer(spec, tmp_path), 1, step)
+    assert epochs_saved(Location.of(tmp_path)) == kept
+    resumed = _trainer(spec, tmp_path)
     rest: list[dict[str, float]] = []
-    resumed = _trainer(spec, tmp_path / "killed").fit(rest.append)
-    assert [row["epoch"] for row in rest] == [3, 4]
+    fitted = resumed.fit(rest.append)
+    assert [row["epoch"] for row in rest] == [2]
+    whole, curve = undisturbed
+    assert fitted.metrics == whole.metrics
+    for name, tensor in whole.weights.items():
+        assert torch.equal(fitted.weights[name], tensor), name
+    rows = read_curve(Location.of(tmp_path))
+    assert [{**row, "epoch_s": 0} for row in rows] == [{**row, "epoch_s": 0} for row in curve]
+
+
+def test_a_training_that_is_asked_to_stop_does_so_within_its_epoch(
+    tmp_path: Path, undisturbed: tuple[Fitted, list[dict[str, float]]]
+) -> None:
+    out, spec = Location.of(tmp_path), _spec(0.5, epochs=2)
+    first = _trainer(spec, tmp_path)
+    request_stop(out)
+    with pytest.raises(TrainingStopped, match="in epoch 1; its checkpoint is kept"):
+        first.fit(lambda _: None)
+    stood = standing(out)
+    assert stood is not None
+    assert (stood.epoch, stood.faces, stood.total) == (1, 16, 48)
+    withdraw_stop(out)
+    assert _trainer(spec, tmp_path).fit(lambda _: None).metrics == undisturbed[0].metrics
+
+
+def test_a_kill_within_an_epoch_of_faces_changes_nothing(tmp_path: Path) -> None:
+    """Two epochs of two batches: the second goes on where the first pass of three was left."""
+    spec = _spec(epochs=2).with_values(
+        {"optim.epoch_faces": 32, "val_faces": 8, "compute.checkpoint_minutes": 1e-9}
+    )
+
+    whole = _trainer(spec, tmp_path / "whole").fit(lambda _: None)
+    _cut(_trainer(spec, tmp_path / "killed"), 1, 1)
+    assert epochs_saved(Location.of(tmp_path / "killed")) == 1.5
+    resumed = _trainer(spec, tmp_path / "killed").fit(lambda _: None)
     assert resumed.metrics == whole.metrics
     for name, tensor in whole.weights.items():
         assert torch.equal(resumed.weights[name], tensor), name
-    curves = [read_curve(Location.of(tmp_path / name)) for name in ("whole", "killed")]
-    assert [row["val_mae_years"] for row in curves[0]] == [row["val_mae_years"] for row in curves[1]]
+    assert {"val_mae_years_low", "val_mae_years_high"} < resumed.metrics.keys()
 
 
 def test_another_spec_or_a_damaged_checkpoint_starts_anew(tmp_path: Path) -> None:
@@ -143,13 +213,8 @@ def test_what_is_validated_is_what_the_first_worker_saves(
         trainer.fit(lambda _: None)
     finally:
         torch.distributed.destroy_process_group()
-    assert seen == [[buffer.data_ptr() for buffer in trainer.net.buffers()]]
-
-
-def test_where_an_epoch_stands_is_told_within_it(tmp_path: Path) -> None:
-    told: list[tuple[int, int, int]] = []
-    _trainer(_spec(epochs=2), tmp_path).fit(lambda _: None, lambda *where: told.append(where))
-    assert told == [(epoch, faces, 48) for epoch in (0, 1) for faces in (16, 32, 48)]
+    buffers = [buffer.data_ptr() for buffer in trainer.net.buffers()]
+    assert seen[0][-len(buffers) :] == buffers  # before them, what workers agree on between steps
 
 
 def test_how_far_the_answers_differ_is_that_of_the_best_epoch(tmp_path: Path) -> None:

@@ -11,15 +11,16 @@ import pytest
 from agesearch.errors import InputError
 from agesearch.metrics import VAL_CS5, VAL_MAE_YEARS
 from agesearch.models.architectures import Network
-from agesearch.search.run.reports import COMPLETED, CUT, FAILED, OUTCOME, REASON, SECONDS
+from agesearch.search.run.reports import COMPLETED, CUT, FAILED, OUTCOME, REASON, SECONDS, STOPPED
 from agesearch.search.run.suggester import Suggester
 from agesearch.search.run.trial_manager import TrialManager
 from agesearch.search.run.watchdog import Death
-from agesearch.search.store.events import StudyEvent, TrialFinished, TrialRetried
+from agesearch.search.store.events import StudyEvent, TrialFinished, TrialParked, TrialRetried
 from agesearch.search.store.history import STUDY_NAME, History, TrialCost
 from agesearch.search.store.records import State, StudyFolder, TrialRecord
 from agesearch.specs import Choices, ModelSpec, Range, StudySpec, TrainSpec
 from agesearch.storage import Location
+from agesearch.training.stopping import stop_requested
 
 SMALL, LARGE = "mobilenetv3_small_050", "mobilenetv2_100"
 LATENCIES: dict[Network, float | str] = {Network(SMALL, 96): 0.5, Network(LARGE, 96): 1.5}
@@ -227,6 +228,37 @@ def test_a_trial_cut_for_want_of_room_waits_for_a_later_run(tmp_path: Path) -> N
     assert books.states() == ["RUNNING"]
     assert books.manager.halted == "'state.pt' could not be written: no room."
     assert books.manager.live == 0
+
+
+def test_a_study_that_stops_asks_its_trials_for_checkpoints_and_the_next_run_asks_nobody(
+    tmp_path: Path,
+) -> None:
+    books = Books(tmp_path)
+    record = books.manager.next_trial()
+    assert record is not None
+    place = books.folder.trial_folder(record)
+    assert not stop_requested(place)
+    books.manager.wind_down("Ctrl-C")
+    assert stop_requested(place)
+    books.manager.ended(record.number, {"epoch": 0, OUTCOME: STOPPED})
+    assert books.states() == ["RUNNING"]
+    assert books.manager.exhausted
+    assert isinstance(books.events[-1], TrialParked)
+    books.manager.close()
+    again = Books(tmp_path).manager.next_trial()
+    assert again is not None
+    assert again.number == record.number
+    assert not stop_requested(place)
+
+
+def test_a_trial_that_stops_though_nobody_asked_it_to_goes_on(tmp_path: Path) -> None:
+    books = Books(tmp_path)
+    record = books.manager.next_trial()
+    assert record is not None
+    books.manager.ended(record.number, {"epoch": 0, OUTCOME: STOPPED})
+    again = books.manager.next_trial()
+    assert again is not None
+    assert again.number == record.number
 
 
 def test_time_that_is_up_prunes_and_starts_nothing(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,34 @@ from agesearch.cli.main import app
 from agesearch.cli.stopping import stopped
 from agesearch.storage import Location
 from agesearch.training.checkpoint import TrainState, save_state
+from agesearch.training.stopping import TrainingStopped, signals_stop, stop_requested
 
 
 def interrupt() -> None:
     raise KeyboardInterrupt
+
+
+def test_a_signal_asks_the_training_to_stop_and_a_second_one_does_what_it_did(tmp_path: Path) -> None:
+    out, before = Location.of(tmp_path), signal.getsignal(signal.SIGINT)
+
+    def trained() -> None:
+        with signals_stop(out):
+            signal.raise_signal(signal.SIGINT)
+            assert stop_requested(out)
+            raise TrainingStopped.within(0)
+
+    with pytest.raises(KeyboardInterrupt):
+        trained()
+    assert not stop_requested(out)
+
+    def twice() -> None:
+        with signals_stop(out):
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        twice()
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_what_is_kept_is_said() -> None:

@@ -1,11 +1,23 @@
 """The learning curve on disk, and following it."""
 
+import json
 import time
 from pathlib import Path
 
+import pytest
+
 from agesearch.progress import Progress
 from agesearch.storage import Location
-from agesearch.training.curve import CURVE, EpochProgress, append_row, followed, keep_epochs, read_curve
+from agesearch.training.curve import (
+    CURVE,
+    append_row,
+    epoch_errors,
+    keep_epochs,
+    read_curve,
+    read_within,
+    trained_seconds,
+)
+from agesearch.training.standing import EpochProgress, Standing, followed, standing
 
 
 def _row(epoch: int) -> dict[str, float]:
@@ -46,20 +58,67 @@ def test_a_listener_hears_where_an_epoch_stands(tmp_path: Path) -> None:
     append_row(folder, _row(1))
     seen: list[Progress] = []
     with followed(folder, 3, seen.append):
-        tell = EpochProgress(folder, every_s=0.0)
+        progress = EpochProgress(folder, every_s=0.0)
+        progress.begin(1, 1000)
         for faces in (64, 128):
-            tell(1, faces, 1000)
+            progress.now(faces, 2.5)
         deadline = time.monotonic() + 10
         while "epoch 2" not in seen[-1].note and time.monotonic() < deadline:
             time.sleep(0.02)
     assert "val MAE 9.00 years, best 9.00, epoch 2: 128 of 1,000 faces, " in seen[-2].note
-    assert seen[-2].note.endswith("faces/s, 4 s left")
+    assert seen[-2].note.endswith("faces/s, loss 2.5, 4 s left")
     assert [path.name for path in tmp_path.iterdir()] == [CURVE]  # what stands for the moment goes
 
 
 def test_an_epoch_is_written_down_now_and_then_only(tmp_path: Path) -> None:
-    tell = EpochProgress(Location.of(tmp_path), every_s=3600.0)
+    progress = EpochProgress(Location.of(tmp_path), every_s=3600.0)
     for faces in range(1, 100):
-        tell(0, faces, 100)
-    assert len(list(tmp_path.iterdir())) == 1
-    assert '"faces": 2' in next(tmp_path.iterdir()).read_text()
+        progress.now(faces, 1.0)
+    assert not progress.is_due
+    assert list(tmp_path.iterdir()) == []
+
+
+def _within(epoch: int, faces: int) -> dict[str, float]:
+    return Standing(epoch, faces, 1000, 50.0, 3.0, seconds=faces / 50).row()
+
+
+def test_rows_within_an_epoch_are_no_epochs(tmp_path: Path) -> None:
+    """Whoever reads the curve by its reader sees whole epochs, as without them."""
+    folder = Location.of(tmp_path)
+    for row in (_within(1, 300), _row(1), _within(2, 300), _within(2, 600)):
+        append_row(folder, row)
+    assert read_curve(folder) == [_row(1)]
+    assert epoch_errors(folder) == {1: 9.0}
+    assert trained_seconds(folder) == 2.0 + 12.0
+    assert standing(folder) == Standing.of(_within(2, 600))
+    assert [row["faces_so_far"] for row in read_within(folder)] == [300, 300, 600]
+    assert not {"epoch", "epoch_s", "train_loss"} & set(_within(2, 600))
+
+
+def test_what_was_trained_behind_the_checkpoint_is_forgotten(tmp_path: Path) -> None:
+    folder = Location.of(tmp_path)
+    rows = [_within(1, 300), _row(1), _within(2, 300), _within(2, 600), _row(2), _within(3, 300)]
+    for row in rows:
+        append_row(folder, row)
+    assert keep_epochs(folder, 1, [_row(1)], faces=300) == [_row(1)]
+    assert [json.loads(line) for line in (tmp_path / CURVE).read_text().splitlines()] == rows[:3]
+    keep_epochs(folder, 1)
+    assert [json.loads(line) for line in (tmp_path / CURVE).read_text().splitlines()] == rows[:2]
+
+
+def test_a_long_epoch_leaves_a_short_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten hours in steps of a second."""
+    now = [0.0]
+    monkeypatch.setattr("agesearch.training.standing.time.monotonic", lambda: now[0])
+    folder = Location.of(tmp_path)
+    progress = EpochProgress(folder, every_s=1e9)
+    progress.begin(0, 36_000)
+    for second in range(1, 36_001):
+        now[0] = float(second)
+        if progress.is_due:
+            progress.now(second, 1.0)
+    rows = read_within(folder)
+    assert 200 < len(rows) < 400
+    assert [row["so_far_s"] for row in rows[:3]] == [10, 20, 30]
+    assert rows[-1]["faces_per_s"] == 1.0
+    assert rows[-1]["so_far_s"] > 35_000

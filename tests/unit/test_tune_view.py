@@ -24,10 +24,12 @@ from agesearch.search.store.events import (
     TrialProgress,
     TrialRetried,
     TrialStarted,
+    TrialWithin,
 )
 from agesearch.search.store.records import State, StudyHeader, StudyInput, TrialRecord, front_of
 from agesearch.search.view.live_progress import LiveProgress
 from agesearch.specs import CropSpec, ModelSpec, Range, StudySpec, TrainSpec
+from agesearch.training.standing import Standing
 
 NAMES = ("lcnet_035", "mobilenetv4_conv_small_with_a_name_that_is_very_long_indeed_and_longer")
 SPEC = StudySpec(
@@ -208,7 +210,7 @@ def test_a_study_that_is_stopping_says_what_it_waits_for_and_what_was_cut() -> N
     for event in story(trials=2, running=2):
         found.take(event)
     found.take(StudyStopping("Ctrl-C", 2))
-    assert "once the epoch of 2 running trials is over; Ctrl-C stops now" in found.progress().stopping
+    assert "once 2 running trials wrote a checkpoint; Ctrl-C stops now" in found.progress().stopping
     found.take(TrialParked(record(2), 3))
     assert (found.progress().waiting, found.progress().epochs) == (1, 8 + 8 + 3 + 3)
     found.take(StudyStopping("Ctrl-C", 0, at_once=True))
@@ -227,7 +229,7 @@ def test_in_a_pipe_each_trial_is_one_line_and_controls_are_harmless(monkeypatch:
     assert lines[0] == "Study /studies/first: 30 trials, 1 at once"
     assert lines[-2:] == [
         "a note",
-        "Stopping (SIGTERM) once the epoch of 1 running trial is over; Ctrl-C stops now.",
+        "Stopping (SIGTERM) once 1 running trial wrote a checkpoint; Ctrl-C stops now.",
     ]
 
 
@@ -292,3 +294,29 @@ def test_a_quiet_stage_is_spoken_of(monkeypatch: pytest.MonkeyPatch) -> None:
         "Training: 2/10 val MAE 7.10 years",
         "Training: 2/10 val MAE 7.10 years (6 s)",
     ]
+
+
+def test_where_a_long_epoch_stands_is_shown_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    sink, clock = io.StringIO(), Clock()
+    shown_on(monkeypatch, Console(file=sink, width=120))
+    lines = tune_view.PlainStudy(clock)
+    events = story(trials=1, running=2)
+    running = [event for event in events if isinstance(event, TrialStarted)][-1]
+    for event in events:
+        lines.listen(event)
+    done = lines._events.progress().running[-1].epoch
+    stood = Standing(done + 1, 120_000, 3_000_000, 400.0, 2.31, seconds=300.0)
+    lines.listen(TrialWithin(running.record.number, stood))
+    clock.now = 60
+    lines.remind()
+    where = f"trial {running.record.number}, epoch {done + 1}"
+    words = f"{where}: 120,000 of 3,000,000 faces, 400 faces/s, loss 2.31, "
+    assert words in sink.getvalue()
+    progress = lines._events.progress()
+    assert progress.running[-1].epochs_done == pytest.approx(done + 0.04)
+    text = "\n".join(drawn([*events, TrialWithin(running.record.number, stood)], 140, 60))
+    assert f"{done}.04/{running.epochs}" in text
+    assert words in text
+    # once the epoch is over, nothing is said of it
+    lines.listen(TrialProgress(running.record.number, done + 1, running.epochs, 8.0))
+    assert lines._events.progress().running[-1].standing is None

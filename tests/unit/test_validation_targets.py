@@ -13,9 +13,9 @@ from agesearch.errors import InputError
 from agesearch.models.zoo import build
 from agesearch.specs import AugmentSpec, ModelSpec, OptimSpec, TrainSpec
 from agesearch.storage import Location
-from agesearch.training.curve import followed
 from agesearch.training.faces.pool import FacePool, PoolSource
 from agesearch.training.loop import Trainer, use_threads
+from agesearch.training.standing import followed
 from agesearch.training.validation import validation_target
 
 MODEL = ModelSpec(arch="lcnet_035", input_size=32)

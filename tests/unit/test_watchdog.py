@@ -79,7 +79,7 @@ def test_a_silent_trial_is_told_once_and_slow_epochs_are_borne() -> None:
         watchdog.heard(2)
     assert watchdog.limit_s == 20 * 14
     assert pass_by(watchdog, clock, 224) == {}
-    assert pass_by(watchdog, clock, 1) == {1: "hung: no epoch for 5 min"}
+    assert pass_by(watchdog, clock, 1) == {1: "hung: no progress for 5 min"}
     watchdog.over(2)
     assert pass_by(watchdog, clock, 1000) == {}
 
@@ -89,7 +89,7 @@ def test_before_any_epoch_is_over_a_trial_has_three_times_as_long() -> None:
     watchdog = Watchdog(10.0, clock)
     watchdog.began(1)
     assert pass_by(watchdog, clock, 30) == {}
-    assert pass_by(watchdog, clock, 1) == {1: "hung: no epoch for 31 s"}
+    assert pass_by(watchdog, clock, 1) == {1: "hung: no progress for 31 s"}
 
 
 def test_a_driver_that_stood_still_blames_nobody() -> None:
@@ -102,3 +102,17 @@ def test_a_driver_that_stood_still_blames_nobody() -> None:
     assert watchdog.hung() == {}
     assert pass_by(watchdog, clock, 10) == {}
     assert list(pass_by(watchdog, clock, 2)) == [1]
+
+
+def test_a_trial_that_gets_on_in_a_long_epoch_is_no_silent_one() -> None:
+    clock = Clock()
+    watchdog = Watchdog(10.0, clock)
+    watchdog.began(1)
+    for _ in range(60):  # ten minutes before its first epoch is over
+        assert pass_by(watchdog, clock, 10) == {}
+        watchdog.moved(1)
+    watchdog.heard(1)
+    assert watchdog.limit_s == 30.0
+    assert pass_by(watchdog, clock, 40) == {1: "hung: no progress for 31 s"}
+    watchdog.moved(1)  # of a process that is being killed
+    assert pass_by(watchdog, clock, 100) == {}

@@ -24,6 +24,7 @@ from agesearch.metrics import EPOCH, LATENCY_MS_P50, VAL_MAE_YEARS
 from agesearch.search.replay.curve_table import CurveRow, CurveTable
 from agesearch.search.space.conditions import Dimension, active, steps
 from agesearch.search.space.space import optuna_distributions
+from agesearch.search.stopping.rungs import rung_epochs
 from agesearch.search.store.optuna_database import without_warnings
 from agesearch.specs import Range, RungSpec
 
@@ -77,7 +78,7 @@ class Moasha:
         self._trials: dict[int, Any] = {}
         self._random = np.random.RandomState(seed).get_state()
         spec, longest = record.spec, max(len(row.errors) for row in record.rows)
-        ours = {"grace_period": rungs.first_epoch, "reduction_factor": rungs.eta} if rungs else {}
+        ours = {"grace_period": _first_rung(record, rungs), "reduction_factor": rungs.eta} if rungs else {}
         priority = {"multiobjective_priority": ranks()} if ranked else {}
         with self._own_luck():
             self._scheduler = moasha(
@@ -152,6 +153,12 @@ def _domain(dimension: Dimension) -> Any:
         whole = config_space.lograndint if dimension.log else config_space.randint
         return whole(int(dimension.low), int(dimension.high))
     return (config_space.loguniform if dimension.log else config_space.uniform)(dimension.low, dimension.high)
+
+
+def _first_rung(record: CurveTable, rungs: RungSpec) -> int:
+    """The epoch of the first rung; Syne Tune counts nothing else."""
+    longest = max(len(row.errors) for row in record.rows)
+    return next(iter(rung_epochs(longest, rungs, record.spec.student.optim.epoch_faces)), rungs.first_epoch)
 
 
 def _syne_tune() -> tuple[Any, Any, Any]:

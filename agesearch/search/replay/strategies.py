@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, Protocol
 
@@ -16,7 +16,9 @@ from agesearch.errors import unknown_name
 from agesearch.metrics import VAL_MAE_YEARS
 from agesearch.search.replay.curve_table import CurveRow, CurveTable
 from agesearch.search.run.suggester import Suggester
+from agesearch.search.space.conditions import setting
 from agesearch.search.space.space import network_of
+from agesearch.search.stopping.curves import EPOCH_FACES
 from agesearch.search.stopping.rungs import KEEP, Keep, LearningCurve, Pause, Stop, decide
 from agesearch.search.store.history import History, TrialCost
 from agesearch.search.store.records import State
@@ -95,7 +97,8 @@ class Own:
         """A trial under the row's own parameters, with the latency it is known to have."""
         number = self._history.begin(row.params).number
         self._history.knows_latency(number, row.latency_ms)
-        self._curves[number] = LearningCurve(number, row.latency_ms, len(row.errors), ())
+        faces = setting(self._spec, row.params, EPOCH_FACES)
+        self._curves[number] = LearningCurve(number, row.latency_ms, len(row.errors), (), epoch_faces=faces)
         self._rows[number] = row
         return number
 
@@ -134,7 +137,7 @@ class Own:
     def _longer(self, number: int, row: CurveRow, epoch: int) -> LearningCurve:
         before = self._curves[number]
         best = min(row.errors[epoch - 1], before.best[-1] if before.best else math.inf)
-        return LearningCurve(number, before.latency_ms, before.epochs, (*before.best, best))
+        return replace(before, best=(*before.best, best))
 
 
 @dataclass(frozen=True)
@@ -220,4 +223,4 @@ def made(name: str) -> Made:
 
 
 def _ended(curve: LearningCurve, state: State) -> LearningCurve:
-    return LearningCurve(curve.number, curve.latency_ms, curve.epochs, curve.best, state)
+    return replace(curve, state=state)

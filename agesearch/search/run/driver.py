@@ -84,7 +84,7 @@ class Driver(Spec):
 
 
 class StopRequest(Spec):
-    """Somebody asks the driver to stop: after the running epochs, or ``now``."""
+    """Somebody asks the driver to stop: with checkpoints of what runs, or ``now``."""
 
     now: bool = False
     asked: str
@@ -92,10 +92,12 @@ class StopRequest(Spec):
 
 
 class Urgency(IntEnum):
-    """How soon a run is to stop. Whichever it is, no finished epoch is lost."""
+    """How soon a run is to stop: once running trials wrote a checkpoint, or now. Whichever it is, no finished
+    epoch is lost.
+    """
 
     NOT = 0
-    AFTER_EPOCH = 1
+    WITH_CHECKPOINTS = 1
     NOW = 2
 
 
@@ -176,7 +178,7 @@ class DriverHeartbeat:
                 next_beat = time.monotonic() + _RENEW_S
 
     def _obey(self, request: StopRequest) -> None:
-        urgency = Urgency.NOW if request.now else Urgency.AFTER_EPOCH
+        urgency = Urgency.NOW if request.now else Urgency.WITH_CHECKPOINTS
         first = self.stopping.urgency is Urgency.NOT
         self.stopping.ask(urgency, request.by)
         if first and not self._searching and self._main is not None:
@@ -221,8 +223,8 @@ def _interruptible() -> Iterator[None]:
 
 @contextmanager
 def signals_ask(stopping: Stopping) -> Iterator[None]:
-    """Within the block the first Ctrl-C (or SIGTERM) asks to stop after the running epochs, the second to
-    stop now, and the third raises ``KeyboardInterrupt``. Outside the main thread nothing changes.
+    """Within the block the first Ctrl-C (or SIGTERM) asks to stop with checkpoints of what runs, the second
+    to stop now, and the third raises ``KeyboardInterrupt``. Outside the main thread nothing changes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

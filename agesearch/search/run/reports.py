@@ -12,7 +12,8 @@ from agesearch.metrics import EPOCH, EPOCH_SECONDS, VAL_MAE_YEARS
 
 #: Keys of a trial's last report besides its metrics.
 OUTCOME, REASON, SECONDS, NOTE = "outcome", "reason", "train_s", "note"
-COMPLETED, FAILED, CUT = "completed", "failed", "cut"
+#: How it ended; STOPPED: within an epoch, as it was asked to, with a checkpoint.
+COMPLETED, FAILED, CUT, STOPPED = "completed", "failed", "cut", "stopped"
 
 #: What the names of a report's figures begin with.
 _METRICS = ("train_", "val_", EPOCH_SECONDS)

@@ -26,12 +26,16 @@ from agesearch.search.run.trial_manager import TrialManager
 from agesearch.search.run.watchdog import Death, Watchdog
 from agesearch.search.store.records import StudyFolder
 from agesearch.search.store.repair import WRITE_ERRORS, write_fault
+from agesearch.training.standing import Standing, standing_now
 
 #: Words of Ray's where an actor went down with its whole node.
 _NODE_LOST = ("actor's node was terminated", "node it was running on is dead", "died by preemption")
 
 #: How often is looked for hung trials: at each of Tune's steps it would take a large study's driver long.
 _LOOK_EVERY_S = 0.2
+#: How often is looked where the epochs of running trials stand, in at most this share of the time.
+_STANDING_EVERY_S = 2.0
+_STANDING_SHARE = 0.02
 
 
 class NotPickled:
@@ -62,6 +66,7 @@ class StudySearcher(NotPickled, Searcher):
         super().__init__()
         self._watchdog = watchdog or Watchdog(math.inf)
         self._hung: dict[int, str] = {}
+        self._stood: dict[int, Standing] = {}
         self._stopping = stopping or Stopping()
         self._heeded = Urgency.NOT
         self._manager = manager
@@ -122,6 +127,7 @@ class StudySearcher(NotPickled, Searcher):
         number = self._numbers.pop(trial_id)
         self._handed_out.pop(trial_id, None)
         self._watchdog.over(number)
+        self._stood.pop(number, None)
         report = result or {}
         with self._halting():
             self._manager.ended(number, report)
@@ -164,6 +170,15 @@ class StudySearcher(NotPickled, Searcher):
                 with suppress(ray.exceptions.RayError):
                     ray.kill(actor)
 
+    def look_within(self) -> None:
+        """See where the epochs of running trials stand, by what these write into their folders."""
+        for number in self._numbers.values():
+            found = standing_now(self._folder.trial_folder(number))
+            if found is not None and found != self._stood.get(number):
+                self._stood[number] = found
+                self._watchdog.moved(number)
+                self._manager.stands(number, found)
+
     def heed(self) -> None:
         """Obey what the study was asked since the last time: to stop, or to stop now."""
         if self._stopping.urgency > self._heeded:
@@ -172,7 +187,7 @@ class StudySearcher(NotPickled, Searcher):
 
     @property
     def stops_now(self) -> bool:
-        """Whether the study is to end without waiting for the running epochs."""
+        """Whether the study is to end without waiting for what runs."""
         return self._stopping.urgency is Urgency.NOW
 
     def stop(self, reason: str) -> None:
@@ -187,7 +202,7 @@ class StudySearcher(NotPickled, Searcher):
         except WRITE_ERRORS as error:
             self._manager.halted = self._manager.halted or write_fault(error)
         if self._manager.halted:
-            self._stopping.ask(Urgency.AFTER_EPOCH, "a failed write")
+            self._stopping.ask(Urgency.WITH_CHECKPOINTS, "a failed write")
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
         """Nothing: the history is on disk already, and Tune's copy is never read."""
@@ -205,7 +220,7 @@ class Watcher(NotPickled, Callback):
 
     def __init__(self, searcher: StudySearcher) -> None:
         self._searcher = searcher
-        self._next_look = 0.0
+        self._next_look = self._next_standing = 0.0
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """An actor is ready for the trial."""
@@ -220,6 +235,10 @@ class Watcher(NotPickled, Callback):
         if now >= self._next_look:
             self._searcher.kill_hung(trials)
             self._next_look = now + _LOOK_EVERY_S
+        if now >= self._next_standing:
+            self._searcher.look_within()
+            took = time.monotonic() - now
+            self._next_standing = now + max(_STANDING_EVERY_S, took / _STANDING_SHARE)
         self._searcher.heed()
 
 

@@ -25,7 +25,7 @@ from agesearch.provenance import now
 from agesearch.search.run.teachers import AGE, ORDER, Teachers, own_teacher
 from agesearch.search.store.events import EventListener, Note
 from agesearch.search.store.records import StudyFolder, StudyHeader, StudyInput
-from agesearch.specs import ModelSpec, StudySpec
+from agesearch.specs import ModelSpec, OrderTrainSpec, StudySpec, TrainSpec
 from agesearch.storage import Location
 
 if TYPE_CHECKING:
@@ -77,6 +77,18 @@ def _default_inputs(header: StudyHeader, on_progress: Listener) -> TrialInputs:
     )
     val = load_split(dataset, Split.VAL, targets=targets, features=features)
     return TrialInputs(trainer, train, val, header.crop)
+
+
+def paced(spec: StudySpec, checkpoint_minutes: float | None) -> StudySpec:
+    """The study with the checkpoints of its trainings so many minutes apart (None: as it says)."""
+    if checkpoint_minutes is None:
+        return spec
+    asked = {"student.compute.checkpoint_minutes": checkpoint_minutes}
+    if isinstance(spec.teachers.age, TrainSpec):
+        asked["teachers.age.compute.checkpoint_minutes"] = checkpoint_minutes
+    if isinstance(spec.teachers.order, OrderTrainSpec):
+        asked["teachers.order.checkpoint_minutes"] = checkpoint_minutes
+    return spec.with_values(asked)
 
 
 def refuse_empty(dataset: Location, manifest: Manifest) -> None:

@@ -25,6 +25,7 @@ from agesearch.search.run.setup import (
     SetupFunctions,
     dataset_digest,
     default_functions,
+    paced,
     refuse_empty,
     same_source,
     same_teachers,
@@ -82,7 +83,7 @@ _TUNE_ENVIRONMENT = {
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
     "TUNE_FORCE_TRIAL_CLEANUP_S": "5",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours: Tune's would cut the running epochs
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours: Tune's would cut what runs
 }
 
 
@@ -92,7 +93,8 @@ class RunLimits:
 
     ``minutes`` counts from the start of the run, its preparation included. ``workers_per_trial`` processes
     train one student together; ``gpus_per_trial`` are a share of a GPU, or one for each worker.
-    ``stall_minutes`` without a finished epoch make a trial count as hung (see ``watchdog.Watchdog``).
+    ``stall_minutes`` without a sign of life make a trial count as hung (see ``watchdog.Watchdog``).
+    ``checkpoint_minutes`` is that of the spec's trainings, from now on.
     """
 
     minutes: float | None = None
@@ -102,6 +104,7 @@ class RunLimits:
     address: str | None = None
     dashboard: bool = True
     stall_minutes: float = STALL_MINUTES
+    checkpoint_minutes: float | None = None
 
 
 @dataclass(frozen=True)
@@ -135,8 +138,8 @@ def run_study(
     Raises ``InputError`` for anything wrong before a trial starts, and ``ConflictError`` where ``out`` holds
     a study already. Failed trials do not end the run; they are recorded with their reason.
     """
-    folder = StudyFolder(Location.of(out))
-    manifest = read_manifest(dataset)
+    folder, limits = StudyFolder(Location.of(out)), limits or RunLimits()
+    manifest, spec = read_manifest(dataset), paced(spec, limits.checkpoint_minutes)
     place, began = Location.of(dataset), time.monotonic()
     refuse_empty(place, manifest)
     teachers = chosen_teachers(check_space(spec), folder, teacher, order_teacher)
@@ -147,10 +150,10 @@ def run_study(
             raise taken(folder, spec, manifest, teachers)
         refuse_headless(folder)
         with registered_driver(folder.root) as heartbeat:
-            found = teachers.trained(place, on_event, limits.address if limits else None)
+            found = teachers.trained(place, on_event, limits.address)
             header = study_header(spec, place, manifest, found, scale)
             warn_of_other_crops(manifest, teachers.age, on_event)
-            return _run(folder, header, limits or RunLimits(), on_event, functions, heartbeat, began)
+            return _run(folder, header, limits, on_event, functions, heartbeat, began)
 
 
 def resume_study(
@@ -170,12 +173,13 @@ def resume_study(
 
     Raises ``InputError`` where either is no longer what the study was started with.
     """
-    folder = StudyFolder(Location.of(out))
+    folder, limits = StudyFolder(Location.of(out)), limits or RunLimits()
     if not (folder.root / DATABASE).exists():
         open_study(out)  # says what is wrong where there is no study at all
     with exclusive(folder.root, "the study"):
         header = mended_header(folder, on_event)
         spec = header.spec if trials is None else header.spec.with_values({"trials": trials})
+        spec = paced(spec, limits.checkpoint_minutes)
         header = header.model_copy(
             update={
                 "spec": spec,
@@ -185,7 +189,7 @@ def resume_study(
             }
         )
         with registered_driver(folder.root) as heartbeat:
-            return _run(folder, header, limits or RunLimits(), on_event, functions, heartbeat)
+            return _run(folder, header, limits, on_event, functions, heartbeat)
 
 
 def _run(

@@ -18,11 +18,12 @@ from ray import tune
 from agesearch.errors import ConflictError, StorageFullError
 from agesearch.metrics import EPOCH
 from agesearch.search.run.ddp import train_ddp
-from agesearch.search.run.reports import COMPLETED, CUT, FAILED, NOTE, OUTCOME, REASON, SECONDS
+from agesearch.search.run.reports import COMPLETED, CUT, FAILED, NOTE, OUTCOME, REASON, SECONDS, STOPPED
 from agesearch.search.run.trial_inputs import TrialInputs
-from agesearch.search.stopping.curves import trained_seconds
 from agesearch.specs import TrainSpec
 from agesearch.storage import Location, exclusive, is_full
+from agesearch.training.curve import trained_seconds
+from agesearch.training.stopping import TrainingStopped
 
 #: Seconds that a trial waits for the process of its earlier attempt to end.
 _ORPHAN_S = 120.0
@@ -81,6 +82,8 @@ def _trained(spec: TrainSpec, inputs: TrialInputs, out: Location, notes: list[st
         if stopped:
             raise
         last = {EPOCH: epoch, OUTCOME: FAILED, REASON: f"the training called sys.exit({error.code!r})"}
+    except TrainingStopped:
+        last = {EPOCH: epoch, OUTCOME: STOPPED}
     except Exception as error:
         outcome = CUT if _no_room(error) else FAILED
         last = {EPOCH: epoch, OUTCOME: outcome, REASON: _described(error, outcome)}

@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 
 from agesearch.metrics import VAL_CS5, VAL_MAE_YEARS
 from agesearch.models.architectures import Network
-from agesearch.search.run.reports import COMPLETED, CUT, FAILED, Report
+from agesearch.search.run.reports import COMPLETED, CUT, FAILED, STOPPED, Report
 from agesearch.search.run.suggester import Suggester
 from agesearch.search.run.watchdog import Death, Deaths
 from agesearch.search.space.limits import Fitting, Latencies
 from agesearch.search.space.space import trial_spec
-from agesearch.search.stopping.curves import StudyCurves, trained_seconds
-from agesearch.search.stopping.rungs import KEEP, Keep, Pause, Stop, decide, rung_epochs, rungs_of
+from agesearch.search.stopping.curves import StudyCurves
+from agesearch.search.stopping.rungs import KEEP, Keep, Pause, Stop, decide, is_at_rung, rungs_of
 from agesearch.search.store.events import (
     EventListener,
     Note,
@@ -32,10 +32,14 @@ from agesearch.search.store.events import (
     TrialProgress,
     TrialRetried,
     TrialStarted,
+    TrialWithin,
 )
 from agesearch.search.store.history import History, TrialCost
 from agesearch.search.store.records import State, StudyFolder, TrialRecord
 from agesearch.specs import StudySpec, TrainSpec
+from agesearch.training.curve import trained_seconds
+from agesearch.training.standing import Standing
+from agesearch.training.stopping import request_stop, withdraw_stop
 
 #: So many of the newest trials are what rungs compare with, so that a decision takes as long in any study.
 COMPARED = 300
@@ -125,6 +129,7 @@ class TrialManager:
             if not isinstance(latency, str):
                 record = self._history.knows_latency(record.number, latency)
                 self._live[record.number] = self._curves.epochs(record.number)
+                withdraw_stop(self._folder.trial_folder(record.number))
                 return record
             self._tell_end(self._history.fail(record.number, f"its latency is not known: {latency}"))
         return None
@@ -218,6 +223,10 @@ class TrialManager:
             if report.error is not None:
                 self._curves.hear(number, report.epoch, report.error)
 
+    def stands(self, number: int, standing: Standing) -> None:
+        """A running trial's epoch stands here."""
+        self._on_event(TrialWithin(number, standing))
+
     def _show(self, record: TrialRecord, report: Report, epochs: int) -> None:
         """Tell watchers of an epoch, and of what its training warned of."""
         if report.note:
@@ -247,7 +256,7 @@ class TrialManager:
     def _at_rung(self, record: TrialRecord) -> Keep | Pause | Stop:
         """What the rungs say of a trial, beside those that run, the front, and the newest others."""
         rungs, trial = self._rungs, self._curves.curve(record)
-        if rungs is None or len(trial.best) not in rung_epochs(trial.epochs, rungs):
+        if rungs is None or not is_at_rung(trial, rungs):
             return KEEP
         compared = {other.number: other for other in self._history.newest(COMPARED + self.live)}
         compared |= {other.number: other for other in self._front}
@@ -256,8 +265,8 @@ class TrialManager:
         return decide(trial, others, rungs, self._spec.max_mae_years)
 
     def ended(self, number: int, raw: Mapping[str, Any]) -> None:
-        """A trial is over or waits; ``raw`` is the last report it gave. Cut for want of room, it stays
-        RUNNING.
+        """A trial is over or waits; ``raw`` is the last report it gave. Cut for want of room, or stopped
+        within an epoch, it stays RUNNING.
         """
         report = Report.of(raw)
         if report.is_epoch and report.epoch > self._live.get(number, 0):
@@ -265,8 +274,11 @@ class TrialManager:
         verdict = self._verdicts.pop(number, None)
         if report.outcome == CUT:
             self.halted = self.halted or report.reason
-        if report.outcome == CUT or (report.outcome is None and verdict == Verdict(State.RUNNING)):
+        waits = report.outcome in (CUT, STOPPED)
+        if waits or (report.outcome is None and verdict == Verdict(State.RUNNING)):
             self.parked(number)
+            if report.outcome == STOPPED and not self.winding_down:  # nobody of this run asked it to
+                self._again.append(number)
             return
         self._live.pop(number, None)
         self._deaths.progressed(number)
@@ -312,8 +324,13 @@ class TrialManager:
             self._tell_end(self._history.fail(number, reason, TrialCost(epochs, curve=curve)))
 
     def wind_down(self, by: str, *, at_once: bool = False) -> None:
-        """Hand out no more trials: those that run are to be parked, for a later run to take up."""
+        """Hand out no more trials: those that run are asked for a checkpoint, within their epoch too, and
+        parked, for a later run to take up.
+        """
         self.winding_down = True
+        if not at_once:
+            for number in self._live:
+                request_stop(self._folder.trial_folder(number))
         self._on_event(StudyStopping(by, 0 if at_once else self.live, at_once))
 
     def parked(self, number: int) -> None:

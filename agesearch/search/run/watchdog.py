@@ -17,7 +17,8 @@ from dataclasses import dataclass
 MAX_DEATHS = 1
 MAX_LOST_NODES = 3
 
-#: By default a trial is hung that finishes no epoch for so long ...
+#: By default a trial is hung that gives no sign of life for so long: it finishes no epoch and gets no further
+#: in one ...
 STALL_MINUTES = 10.0
 #: ... or for so many times the slowest epoch of the run, where that is more;
 _SLOWEST = 20.0
@@ -77,6 +78,7 @@ class Watchdog:
         self._stall_s = stall_s
         self._clock = clock
         self._heard: dict[int, float] = {}
+        self._alive: dict[int, float] = {}  # when it got further in an epoch, which may take hours
         self._fresh: set[int] = set()
         self._slowest: float | None = None
         self._looked = clock()
@@ -101,9 +103,15 @@ class Watchdog:
         self._fresh.discard(number)
         self._heard[number] = now
 
+    def moved(self, number: int) -> None:
+        """The trial got further in its epoch."""
+        if number in self._heard:
+            self._alive[number] = self._clock()
+
     def over(self, number: int) -> None:
         """The trial's process works for it no more."""
         self._heard.pop(number, None)
+        self._alive.pop(number, None)
         self._fresh.discard(number)
 
     def hung(self) -> dict[int, str]:
@@ -112,11 +120,13 @@ class Watchdog:
         self._looked = now
         if now - since > _STOOD_STILL_S:
             self._heard = {number: heard + now - since for number, heard in self._heard.items()}
+            self._alive = {number: alive + now - since for number, alive in self._alive.items()}
         limit = self.limit_s
-        found = {number: now - heard for number, heard in self._heard.items() if now - heard > limit}
+        last = {number: max(heard, self._alive.get(number, heard)) for number, heard in self._heard.items()}
+        found = {number: now - heard for number, heard in last.items() if now - heard > limit}
         for number in found:
             self.over(number)
-        return {number: f"hung: no epoch for {_span(silent)}" for number, silent in found.items()}
+        return {number: f"hung: no progress for {_span(silent)}" for number, silent in found.items()}
 
 
 def _span(seconds: float) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from types import NoneType
+from typing import Any, get_args
 
 import numpy as np
 from pydantic import BaseModel
@@ -31,6 +32,7 @@ from agesearch.storage import Location
 
 ARCH = "model.arch"
 INPUT_SIZE = "model.input_size"
+_EPOCH_FACES = "optim.epoch_faces"
 
 #: The keys of a document that lead to a fault, and what is wrong there.
 Fault = tuple[tuple[str, ...], str]
@@ -43,12 +45,18 @@ def field_names(kind: type[BaseModel] = TrainSpec, prefix: str = "") -> dict[str
     """Dotted field -> its type, for every single-valued field of ``TrainSpec``: what a space may name."""
     names: dict[str, type] = {}
     for name, field in kind.model_fields.items():
-        annotation = field.annotation
+        annotation = _without_none(field.annotation)
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             names |= field_names(annotation, f"{prefix}{name}.")
         else:
             names[f"{prefix}{name}"] = annotation if isinstance(annotation, type) else str
     return names
+
+
+def _without_none(annotation: Any) -> Any:
+    """``int`` of ``int | None``: what a value of the field is."""
+    kinds = [kind for kind in get_args(annotation) if kind is not NoneType]
+    return kinds[0] if len(kinds) == 1 else annotation
 
 
 def faults(study: StudySpec) -> Iterator[Fault]:
@@ -60,6 +68,7 @@ def faults(study: StudySpec) -> Iterator[Fault]:
     yield from _grid_faults(study)
     yield from _size_faults(study)
     yield from _combination_faults(study)
+    yield from _rung_faults(study)
     yield from _teacher_faults(study)
     for arch, file in study.weights.items():
         if arch not in ARCHITECTURES:
@@ -252,6 +261,15 @@ def _drawn(dimension: Dimension, rng: np.random.Generator) -> Value:
         return float(rng.uniform(dimension.low, dimension.high))
     values = steps(dimension)
     return values[int(rng.integers(len(values)))]
+
+
+def _rung_faults(study: StudySpec) -> Iterator[Fault]:
+    if study.rungs is not None and study.rungs.unit == "faces" and None in possible(study, _EPOCH_FACES):
+        yield (
+            ("rungs", "unit"),
+            "rungs count faces, but no epoch has a set number of them: give student.optim.epoch_faces, or "
+            "count epochs.",
+        )
 
 
 def _teacher_faults(study: StudySpec) -> Iterator[Fault]:

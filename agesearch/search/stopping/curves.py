@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from agesearch.metrics import EPOCH_SECONDS
 from agesearch.search.space.conditions import setting
 from agesearch.search.stopping.rungs import LearningCurve
 from agesearch.search.store.records import State, StudyFolder, TrialRecord
 from agesearch.specs import StudySpec
 from agesearch.storage import Location
-from agesearch.training.curve import epoch_errors, read_curve
+from agesearch.training.curve import epoch_errors
 
 _EPOCHS = "optim.epochs"
+EPOCH_FACES = "optim.epoch_faces"
 
 
 class StudyCurves:
@@ -72,7 +72,8 @@ class StudyCurves:
             errors = errors_of(self._folder.trial_folder(record))
         latency = math.inf if record.latency_ms_p50 is None else record.latency_ms_p50
         epochs = int(setting(self._spec, record.params, _EPOCHS))
-        curve = LearningCurve.of(record.number, latency, epochs, errors, record.state)
+        faces = setting(self._spec, record.params, EPOCH_FACES)
+        curve = LearningCurve.of(record.number, latency, epochs, errors, record.state, faces)
         if record.latency_ms_p50 is not None:
             self._curves[record.number] = curve
         return curve
@@ -81,11 +82,6 @@ class StudyCurves:
 def errors_of(folder: Location) -> tuple[float, ...]:
     """The error after each epoch from the curve in a trial's folder, to the first epoch that has none."""
     return _dense(epoch_errors(folder))
-
-
-def trained_seconds(folder: Location) -> float:
-    """Seconds that were spent on the epochs a trial goes on from, by the curve in its folder."""
-    return sum(float(row.get(EPOCH_SECONDS) or 0.0) for row in read_curve(folder))
 
 
 def _dense(errors: dict[int, float]) -> tuple[float, ...]:

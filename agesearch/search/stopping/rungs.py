@@ -8,7 +8,9 @@ being slow or fast.
 
 A trial is stopped only where all of this holds:
 
-1. It stands at a rung: ``first_epoch * eta^k`` epochs, before the end of its budget.
+1. It stands at a rung: ``first_epoch * eta^k`` epochs, or ``first_faces * eta^k`` faces, before the end of
+its
+   budget.
 2. At least ``evidence`` trials are COMPLETE, so that their curves tell how much is still gained from there.
 3. It is dominated at this rung: its rank, the number of trials that are at most as slow and had no larger
    error at the same share of their budget (Fonseca & Fleming 1993), is not 0.
@@ -52,7 +54,8 @@ TINY = 1e-9
 class LearningCurve:
     """What the other trials see of one: ``best`` holds its smallest error after each epoch so far.
 
-    ``epochs`` is its whole budget, ``latency_ms`` its known latency.
+    ``epochs`` is its whole budget, ``latency_ms`` its known latency; ``epoch_faces`` are the faces of an
+    epoch where an epoch is no whole pass.
     """
 
     number: int
@@ -60,6 +63,7 @@ class LearningCurve:
     epochs: int
     best: tuple[float, ...]
     state: State = State.RUNNING
+    epoch_faces: int | None = None
 
     @classmethod
     def of(
@@ -69,9 +73,10 @@ class LearningCurve:
         epochs: int,
         errors: Iterable[float],
         state: State = State.RUNNING,
+        epoch_faces: int | None = None,
     ) -> LearningCurve:
         """A curve from the error after each epoch."""
-        return cls(number, latency_ms, epochs, tuple(accumulate(errors, min)), state)
+        return cls(number, latency_ms, epochs, tuple(accumulate(errors, min)), state, epoch_faces)
 
     def after(self, share: float) -> float | None:
         """The smallest error once ``share`` of the budget was trained; None where it was not."""
@@ -112,16 +117,31 @@ def rungs_of(study: StudySpec) -> RungSpec | None:
     return study.rungs.with_values({"pause_margin": None})
 
 
-def rung_epochs(epochs: int, spec: RungSpec) -> list[int]:
-    """The epochs after which a trial of this budget is judged, in rising order."""
+def rung_epochs(epochs: int, spec: RungSpec, epoch_faces: int | None = None) -> list[int]:
+    """The epochs after which a trial of this budget is judged, in rising order.
+
+    Where rungs count faces, ``epoch_faces`` are those of an epoch; without them there is no rung.
+    """
     found: list[int] = []
+    if spec.unit == "faces" and (spec.first_faces is None or epoch_faces is None):
+        return found
     for power in count():
-        epoch = math.floor(spec.first_epoch * spec.eta**power + 1e-9)
+        if spec.unit == "faces":
+            assert spec.first_faces is not None
+            assert epoch_faces is not None
+            epoch = math.ceil(spec.first_faces * spec.eta**power / epoch_faces - 1e-9)
+        else:
+            epoch = math.floor(spec.first_epoch * spec.eta**power + 1e-9)
         if epoch >= epochs:
             return found
         if epoch not in found:
             found.append(epoch)
     raise AssertionError
+
+
+def is_at_rung(trial: LearningCurve, spec: RungSpec) -> bool:
+    """Whether a trial is judged where it stands now."""
+    return len(trial.best) in rung_epochs(trial.epochs, spec, trial.epoch_faces)
 
 
 def decide(
@@ -133,7 +153,7 @@ def decide(
     front that takes no error above ``max_error`` is out of reach for trials that cannot get below it.
     """
     epoch = len(trial.best)
-    if epoch not in rung_epochs(trial.epochs, spec):
+    if not is_at_rung(trial, spec):
         return KEEP
     seen = [other for other in others if other.number != trial.number and other.state is not State.FAIL]
     rivals = [other for other in seen if other.latency_ms <= trial.latency_ms]

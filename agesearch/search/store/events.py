@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from agesearch.progress import Progress
 from agesearch.search.store.records import StudyHeader, TrialRecord
+from agesearch.training.standing import Standing
 
 
 class Outcome(StrEnum):
@@ -56,6 +57,14 @@ class TrialProgress:
 
 
 @dataclass(frozen=True)
+class TrialWithin:
+    """A trial's epoch is not over yet, and stands there."""
+
+    number: int
+    standing: Standing
+
+
+@dataclass(frozen=True)
 class TrialFinished:
     """A trial is over; ``front`` is the study's front now, by rising latency."""
 
@@ -92,8 +101,8 @@ class TrialPaused:
 
 @dataclass(frozen=True)
 class StudyStopping:
-    """The study was asked to stop: ``waiting`` trials finish their epoch first, or none where it is
-    ``at_once``.
+    """The study was asked to stop: ``waiting`` trials write a checkpoint first, within their epoch or behind
+    it, or none where it is ``at_once``.
     """
 
     by: str
@@ -120,6 +129,7 @@ StudyEvent = (
     | StudyStarted
     | TrialStarted
     | TrialProgress
+    | TrialWithin
     | TrialFinished
     | TrialRetried
     | TrialParked

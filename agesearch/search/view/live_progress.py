@@ -16,17 +16,21 @@ from agesearch.search.store.events import (
     TrialProgress,
     TrialRetried,
     TrialStarted,
+    TrialWithin,
 )
 from agesearch.search.store.records import State, TrialRecord
 from agesearch.search.view.progress import (
+    Ends,
     Pace,
     RunningTrial,
     StudyProgress,
     TrialCounts,
     budget_of,
+    interval_in,
     paused_trial,
     points_of,
 )
+from agesearch.training.standing import Standing
 
 #: Trials that ended last, for whoever shows them.
 _LAST = 3
@@ -47,6 +51,8 @@ class LiveProgress:
         self._running: dict[int, tuple[TrialRecord, int, float]] = {}
         self._curves: dict[int, dict[int, float]] = {}
         self._epochs: dict[int, int] = {}
+        self._standings: dict[int, Standing] = {}
+        self._intervals: dict[int, Ends | None] = {}
         self._waiting: set[int] = set()
         self._paused: dict[int, RunningTrial] = {}
         self._front: tuple[TrialRecord, ...] = ()
@@ -69,6 +75,9 @@ class LiveProgress:
             self._epochs[event.number] = event.epoch
             if event.val_mae_years is not None:
                 self._curves.setdefault(event.number, {})[event.epoch] = event.val_mae_years
+            self._intervals[event.number] = interval_in(event.metrics)
+        elif isinstance(event, TrialWithin):
+            self._standings[event.number] = event.standing
         elif isinstance(event, TrialRetried | TrialParked):
             self._running.pop(event.record.number, None)
             self._waiting.add(event.record.number)
@@ -120,13 +129,16 @@ class LiveProgress:
 
     def _runs(self, number: int) -> RunningTrial:
         record, epochs, began = self._running[number]
-        curve = self._curves.get(number, {})
+        curve, epoch = self._curves.get(number, {}), self._epochs.get(number, 0)
+        standing = self._standings.get(number)
         return RunningTrial(
             record=record,
-            epoch=self._epochs.get(number, 0),
+            epoch=epoch,
             epochs=epochs,
             curve=tuple(curve[epoch] for epoch in sorted(curve)),
             age=self._clock() - began,
+            standing=standing if standing is not None and standing.epoch == epoch + 1 else None,
+            interval=self._intervals.get(number),
         )
 
     def _end(self, event: TrialFinished) -> None:
@@ -136,6 +148,8 @@ class LiveProgress:
         _, epochs, _ = self._running.pop(record.number, (None, epochs, None))
         self._curves.pop(record.number, None)
         self._epochs.pop(record.number, None)
+        self._standings.pop(record.number, None)
+        self._intervals.pop(record.number, None)
         self._waiting.discard(record.number)
         self._counts.add(record, epochs)
         self._front = event.front
@@ -150,4 +164,4 @@ def stopping_words(event: StudyStopping) -> str:
     if not event.waiting:
         return f"Stopping ({event.by})."
     trials = f"{event.waiting} running trial{'' if event.waiting == 1 else 's'}"
-    return f"Stopping ({event.by}) once the epoch of {trials} is over; Ctrl-C stops now."
+    return f"Stopping ({event.by}) once {trials} wrote a checkpoint; Ctrl-C stops now."

@@ -8,13 +8,19 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
+from agesearch.metrics import VAL_MAE_YEARS, interval_of
 from agesearch.search.space.space import trial_spec
 from agesearch.search.stopping.rungs import OUT_OF_REACH
 from agesearch.search.store.records import State, TrialRecord
 from agesearch.specs import StudySpec
+from agesearch.training.standing import Standing, words_left
+
+#: The ends of a 95 % interval in years.
+Ends = tuple[float, float]
 
 #: What follows in a reason is about one trial; what stands before is shared by its group.
 _OF_ONE_TRIAL = re.compile(r" (?:after|at|in) epoch \d.*$")
@@ -76,7 +82,8 @@ class TrialCounts:
 @dataclass(frozen=True)
 class RunningTrial:
     """A trial that runs, or waits at a rung: epochs done of how many, its error in years after each, its age
-    in seconds, and seconds since it was last heard of.
+    in seconds, seconds since it was last heard of, and where the epoch under way stands; ``interval`` is that
+    of its last error, where it is validated on a subset.
     """
 
     record: TrialRecord
@@ -85,11 +92,32 @@ class RunningTrial:
     curve: tuple[float, ...] = ()
     age: float = 0.0
     quiet: float | None = None
+    standing: Standing | None = None
+    interval: Ends | None = None
 
     @property
     def share(self) -> float:
-        """The share of its epochs that is done."""
-        return min(1.0, self.epoch / max(1, self.epochs))
+        """The share of its epochs that is done, that of the one under way included."""
+        return min(1.0, self.epochs_done / max(1, self.epochs))
+
+    @property
+    def epochs_done(self) -> float:
+        """Its whole epochs, and the part of the one under way."""
+        return self.epoch + (self.standing.share if self.standing else 0.0)
+
+    @property
+    def words(self) -> str:
+        """Where a long epoch under way stands, and how sure the last error is; empty where there is
+        neither.
+        """
+        parts = []
+        if self.standing is not None and self.standing.is_long:
+            parts = [self.standing.words, words_left(self.standing.seconds_left(self.epochs))]
+        if self.interval is not None and self.curve:
+            parts.append(
+                f"val MAE {self.curve[-1]:.2f} (95 %: {self.interval[0]:.2f}-{self.interval[1]:.2f})"
+            )
+        return f"trial {self.record.number}, {', '.join(parts)}" if parts else ""
 
 
 @dataclass(frozen=True)
@@ -167,6 +195,12 @@ def reason_group(reason: str) -> str:
     if reason.startswith(OUT_OF_REACH):
         return OUT_OF_REACH
     return _OF_ONE_TRIAL.sub("", reason)
+
+
+def interval_in(row: Mapping[str, Any]) -> Ends | None:
+    """The interval of the error in an epoch's row or metrics; None where it has none."""
+    low, high = (row.get(name) for name in interval_of(VAL_MAE_YEARS))
+    return None if low is None or high is None else (float(low), float(high))
 
 
 def points_of(records: Iterable[TrialRecord]) -> tuple[tuple[float, float], ...]:

@@ -1,14 +1,15 @@
 """How a study stands, read from its folder by another process: while it runs and after; no Ray.
 
 The trials come from ``trials.parquet``, which the driver renews every few seconds; the epochs and curves of
-running ones from their own ``curve.jsonl``; who runs it from ``driver.json``.
+running ones, and where their epochs stand, from their own folders; who runs it from ``driver.json``.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from agesearch.artefacts import STUDY, not_one
@@ -24,11 +25,13 @@ from agesearch.search.view.progress import (
     StudyProgress,
     TrialCounts,
     budget_of,
+    interval_in,
     paused_trial,
     points_of,
 )
 from agesearch.storage import Location
 from agesearch.training.curve import CURVE, read_curve
+from agesearch.training.standing import WITHIN, standing
 
 _LAST = 3
 
@@ -141,17 +144,19 @@ def running_trial(folder: StudyFolder, header: StudyHeader, record: TrialRecord)
     """A trial that runs, as far as its curve on disk tells."""
     place = folder.trial_folder(record)
     rows = read_curve(place)
-    file = place / CURVE
-    quiet = None
-    if rows and file.is_local:
-        quiet = max(0.0, time.time() - file.local().stat().st_mtime)
+    files = [file.local() for file in (place / CURVE, place / WITHIN) if file.is_local and file.exists()]
+    signs: list[float] = []
+    with suppress(FileNotFoundError):  # gone in this very moment
+        signs = [time.time() - file.stat().st_mtime for file in files]
     return RunningTrial(
         record=record,
         epoch=len(rows),
         epochs=trial_spec(header.spec, record.params).optim.epochs,
         curve=errors_of(place),
         age=seconds_since(record.started) if record.started else 0.0,
-        quiet=quiet,
+        quiet=max(0.0, min(signs)) if signs else None,
+        standing=standing(place),
+        interval=interval_in(rows[-1]) if rows else None,
     )
 
 
@@ -166,7 +171,7 @@ def _limit(driver: Driver) -> float | None:
 
 
 def _stopping(driver: Driver) -> str:
-    return f"Stopping ({driver.stopping}): the running epochs end first." if driver.stopping else ""
+    return f"Stopping ({driver.stopping}): running trials write a checkpoint." if driver.stopping else ""
 
 
 def _as_json(trial: RunningTrial) -> dict[str, Any]:
@@ -179,4 +184,14 @@ def _as_json(trial: RunningTrial) -> dict[str, Any]:
         "latency_ms_p50": trial.record.latency_ms_p50,
         "age_s": round(trial.age, 1),
         "quiet_s": None if trial.quiet is None else round(trial.quiet, 1),
+        "val_mae_years_interval": trial.interval,
+        "within_epoch": _within_as_json(trial),
     }
+
+
+def _within_as_json(trial: RunningTrial) -> dict[str, Any] | None:
+    """Where the epoch under way stands; None where none has gone on for long enough to be told of."""
+    found = trial.standing
+    if found is None:
+        return None
+    return asdict(found) | {"seconds_left": round(found.seconds_left(trial.epochs), 1)}

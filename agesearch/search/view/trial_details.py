@@ -13,18 +13,21 @@ from agesearch.search.front.latencies import Latency, StudyLatencies, study_late
 from agesearch.search.run.driver import read_driver
 from agesearch.search.space.space import trial_spec
 from agesearch.search.store.records import State, StudyFolder, StudyHeader, TrialRecord, knee_of, open_study
+from agesearch.search.view.progress import Ends, interval_in
 from agesearch.search.view.status import running_trial
 from agesearch.specs import TrainSpec, parse_spec
 from agesearch.storage import Location
-from agesearch.training.curve import Row, read_curve
+from agesearch.training.curve import Row, read_curve, read_within
+from agesearch.training.standing import Standing, standing
 
 SPEC_FILE = "spec.json"
 
 
 @dataclass(frozen=True)
 class TrialDetails:
-    """A trial's record, as it was timed last, what it trained, its curve's rows, its model's manifest where
-    it has one, and its files with their sizes in bytes.
+    """A trial's record, as it was timed last, what it trained, its curve's rows, those ``within`` epochs and
+    where the one under way stands, its model's manifest where it has one, and its files with their sizes in
+    bytes.
 
     ``role`` says what it is to the study: on the front, its knee, or beaten by which trials.
     """
@@ -41,12 +44,23 @@ class TrialDetails:
     latency: Latency
     age: float | None
     quiet: float | None
+    within: tuple[Row, ...] = ()
+    standing: Standing | None = None
+
+    @property
+    def interval(self) -> Ends | None:
+        """The 95 % interval of its best error, where it is validated on a subset (``val_faces``)."""
+        judged = [row for row in self.rows if row.get(VAL_MAE_YEARS) is not None]
+        return interval_in(min(judged, key=lambda row: row[VAL_MAE_YEARS])) if judged else None
 
     @property
     def state(self) -> str:
         """How the trial stands, in words: a RUNNING one may be cut short."""
         if self.record.state is State.RUNNING and self.age is None:
-            return f"cut short after epoch {len(self.curve)}, to be taken up again by 'agesearch resume'"
+            part = f" and {self.standing.share:.0%} of the next" if self.standing else ""
+            return (
+                f"cut short after epoch {len(self.curve)}{part}, to be taken up again by 'agesearch resume'"
+            )
         return f"{self.record.state.value}: {self.record.reason}".removesuffix(": ")
 
     @property
@@ -79,6 +93,9 @@ class TrialDetails:
             "spec_digest": self.spec.digest(),
             "age_s": self.age,
             "quiet_s": self.quiet,
+            "within_epochs": list(self.within),
+            "val_faces": self.spec.val_faces,
+            "val_mae_years_interval": self.interval,
         }
 
 
@@ -105,6 +122,8 @@ def trial_details(where: str | os.PathLike[str] | Location, number: int) -> Tria
         latency=latencies.latency(record),
         age=running.age if running else None,
         quiet=running.quiet if running else None,
+        within=tuple(read_within(place)),
+        standing=None if record.state.ended else standing(place),
     )
 
 

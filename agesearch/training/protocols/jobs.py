@@ -8,7 +8,8 @@ is not done again; a job that fails says why, and the others go on.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ from agesearch.specs import CropSpec, TrainSpec, digest_of
 from agesearch.storage import Location
 from agesearch.training.curve import read_curve
 from agesearch.training.preflight import Plan
+from agesearch.training.standing import standing_now
+from agesearch.training.stopping import request_stop, withdraw_stop
 
 TESTS = "tests"
 
@@ -44,6 +47,8 @@ _SCHEMA = pa.schema(
 #: Where a Parquet file says which model and faces its rows are of.
 _KEY = b"agesearch.test"
 _POLL_S = 0.5
+#: Seconds that running trainings have to write their checkpoints after Ctrl-C; a second one does not wait.
+_STOP_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -137,7 +142,7 @@ def run_jobs(jobs: Sequence[ModelJob], slots: Plan, on_progress: Listener) -> di
 
     Ray must be running. A job's faces are decoded when a place is free for it, so that only those of running
     jobs are held; neighbours that train on the same faces share them. A job whose process dies is taken up
-    once more.
+    once more. On Ctrl-C running trainings write their checkpoints first.
     """
     import ray
 
@@ -147,28 +152,47 @@ def run_jobs(jobs: Sequence[ModelJob], slots: Plan, on_progress: Listener) -> di
     running: dict[Any, ModelJob] = {}
     died: set[str] = set()
     shared = _Faces()
-    while left or running:
-        while left and len(running) < slots.concurrency:
-            job = left.popleft()
-            try:
-                running[work.remote(job, *shared.of(job, running.values()))] = job
-            except AgeSearchError as error:
-                progress.over(job, first_line(error))
-        if running:
-            done, _ = ray.wait(list(running), timeout=_POLL_S)
-            for ref in done:
-                job = running.pop(ref)
+    with _stopped_in_order(running):
+        while left or running:
+            while left and len(running) < slots.concurrency:
+                job = left.popleft()
+                if job.training is not None:
+                    withdraw_stop(job.model)
                 try:
-                    progress.over(job, ray.get(ref))
-                except ray.exceptions.RayError as error:
-                    # Ray's own retries have no end where memory runs out
-                    if job.name in died:
-                        progress.over(job, f"its process died twice: {first_line(error)}")
-                    else:
-                        died.add(job.name)
-                        left.append(job)
-        progress.tell(running.values())
+                    running[work.remote(job, *shared.of(job, running.values()))] = job
+                except AgeSearchError as error:
+                    progress.over(job, first_line(error))
+            if running:
+                done, _ = ray.wait(list(running), timeout=_POLL_S)
+                for ref in done:
+                    job = running.pop(ref)
+                    try:
+                        progress.over(job, ray.get(ref))
+                    except ray.exceptions.RayError as error:
+                        # Ray's own retries have no end where memory runs out
+                        if job.name in died:
+                            progress.over(job, f"its process died twice: {first_line(error)}")
+                        else:
+                            died.add(job.name)
+                            left.append(job)
+            progress.tell(running.values())
     return progress.failures
+
+
+@contextmanager
+def _stopped_in_order(running: Mapping[Any, ModelJob]) -> Iterator[None]:
+    """Where Ctrl-C ends the block, running trainings write a checkpoint first."""
+    import ray
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        for job in running.values():
+            if job.training is not None and not job.trained:
+                request_stop(job.model)
+        if running:
+            ray.wait(list(running), num_returns=len(running), timeout=_STOP_S)
+        raise
 
 
 def check_shared(folder: Location, what: str, holding: str = ".lock") -> None:
@@ -285,7 +309,10 @@ class _JobsProgress:
 
     def tell(self, running: Iterable[ModelJob]) -> None:
         """Where the jobs that are running now stand, by their curves."""
-        epochs = (min(len(read_curve(job.model)), job.epochs) for job in running if job.training)
+        training = [job for job in running if job.training]
+        epochs = (min(len(read_curve(job.model)), job.epochs) for job in training)
         done = sum(self._over.values()) + sum(epochs)
-        note = f"{len(self._over)} of {self._jobs} over"
+        stands = {job.name: standing_now(job.model) for job in training}
+        long = [f"{name}: {found.words}" for name, found in stands.items() if found and found.is_long]
+        note = "; ".join([f"{len(self._over)} of {self._jobs} over", *long[:1]])
         self._on_progress(Progress("training", done, self._total, failed=len(self.failures), note=note))

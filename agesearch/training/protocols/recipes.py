@@ -127,9 +127,18 @@ def scaled(spec: Trained, scale: float) -> Trained:
 
 
 def smaller(spec: Trained, scale: float) -> Trained:
-    """The same training in ``scale`` times the epochs, one at least; then on fewer of the faces."""
-    share = spec.share_of_faces * min(1.0, spec.optim.epochs * scale)
-    return scaled(spec, scale).with_values({"share_of_faces": share})
+    """The same training in ``scale`` times the epochs, one at least; then with ``fewer_faces``."""
+    return fewer_faces(scaled(spec, scale), min(1.0, spec.optim.epochs * scale))
+
+
+def fewer_faces(spec: Trained, share: float) -> Trained:
+    """The same training with a share of the faces of an epoch: on fewer of them, or, where an epoch is no
+    whole pass, in shorter epochs.
+    """
+    faces = spec.optim.epoch_faces
+    if faces is None:
+        return spec.with_values({"share_of_faces": spec.share_of_faces * share})
+    return spec.with_values({"optim.epoch_faces": max(2, round(faces * share))})
 
 
 def check_scale(scale: float) -> None:
