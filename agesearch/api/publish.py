@@ -22,6 +22,7 @@ def publish(
     alias: str = "champion",
     data: Place | None = None,
     teacher: Place | None = None,
+    max_drop: float = 0.1,
     on_progress: Listener = silent,
 ) -> Published:
     """Publish a student of the study ``source``, or a model folder with its dataset ``data``, as the next
@@ -39,6 +40,7 @@ def publish(
         pick: ``knee``, ``best`` (smallest error), ``fastest`` or a trial's number.
         data: the dataset the export is checked on; None: the study's own. ``teacher``: where the study's
             teacher is now; None: where the study found it.
+        max_drop: years of MAE that int8 or bf16 may lose to be served; 0: fp32 alone.
 
     Raises:
         InputError: no study and no model; nothing to pick.
@@ -54,6 +56,7 @@ def publish(
         pick=str(pick),
         dataset=text_of(data),
         teacher=text_of(teacher),
+        max_drop=max_drop,
         alias=alias,
         on_progress=on_progress,
     )

@@ -51,6 +51,10 @@ def front(
     if is_mixed:
         extra.insert(0, "run")
     cells = [_cells(row, every, is_mixed) for row in rows]
+    if any(row.latency.engine != rows[0].latency.engine or row.latency.others for row in rows):
+        extra.insert(0, "on")
+        names = [str(row.latency.engine) for row in rows]
+        cells = [[*line[:4], name, *line[4:]] for line, name in zip(cells, names, strict=True)]
     out.print(table(title, ["trial", "network", "MAE", "ms", *extra], cells, optional=_OPTIONAL))
     for line in [_LEGEND, *([_RUNS] if is_mixed else []), *found.notes]:
         err.print(line, highlight=False, markup=False)

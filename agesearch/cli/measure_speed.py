@@ -10,7 +10,10 @@ from agesearch.cli.common import JsonOption, out, print_json, say, shown_progres
 from agesearch.cli.publish import RegistryOption
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from agesearch.measure.speed.comparison import SpeedComparison
+    from agesearch.measure.speed.gate import Gate
     from agesearch.measure.speed.rows import Setting
 
 _EXAMPLE = "Example: agesearch measure speed teacher lcnet_035@64 --threads 1"
@@ -48,6 +51,13 @@ def measure_speed(
             "--photo", metavar="FILE", help="Photograph to decode and crop; default: a made-up one."
         ),
     ] = None,
+    gate: Annotated[
+        bool, typer.Option("--gate", help="First judge each engine on the validation faces of --data.")
+    ] = False,
+    data: Annotated[str | None, typer.Option("--data", help="Dataset for --gate.")] = None,
+    max_drop: Annotated[
+        float, typer.Option("--max-drop", min=0.001, help="Years of MAE that --gate lets an engine lose.")
+    ] = 0.1,
     registry: RegistryOption = "registry",
     as_json: JsonOption = False,
 ) -> None:
@@ -55,10 +65,13 @@ def measure_speed(
 
     The network is timed alone; decoding, finding and cutting the face stand apart. What a runtime computed in
     another precision than it was asked to is said. int8 of a model that has no int8 file is made here for its
-    time alone: nothing is known of its error.
+    time alone, and nothing is known of its error, unless --gate makes and judges it.
     """
     from agesearch.deploy.speed import speed_of
+    from agesearch.errors import InputError
 
+    if gate != (data is not None):
+        raise InputError("--gate and --data go together: the engines are judged on the dataset's faces.")
     with shown_progress() as on_progress:
         found = speed_of(
             models,
@@ -68,6 +81,8 @@ def measure_speed(
             settings=_settings(threads, batch),
             calls=calls,
             photo=photo,
+            gate_on=data,
+            max_drop=max_drop,
             on_progress=on_progress,
         )
     if as_json:
@@ -87,6 +102,8 @@ def _show(found: SpeedComparison) -> None:
     out.print(_best_table(found))
     if found.ratios:
         out.print(_ratios_table(found))
+    for model, gates in found.gates.items():
+        out.print(_gates_table(model, gates))
     for model, steps in found.steps.items():
         rows = [[row.step, row.of, _ms(row.latency_ms_p50), _ms(row.latency_ms_p95)] for row in steps]
         out.print(table(f"Before the network of {model}, one thread, ms", ["step", "of", "p50", "p95"], rows))
@@ -124,6 +141,20 @@ def _best_table(found: SpeedComparison) -> object:
     ]
     columns = ["model", "setting", "best on", "ms", "fp32 ms", "answers"]
     return table("Each model on its best engine", columns, rows, optional=["answers", "fp32 ms"])
+
+
+def _gates_table(model: str, gates: Sequence[Gate]) -> object:
+    rows = [
+        [
+            str(gate.engine),
+            "-" if gate.drop_years is None else f"{gate.drop_years:+.3f}",
+            "-" if gate.drop_years is None else f"{gate.drop_low:+.3f} to {gate.drop_high:+.3f}",
+            "as good" if gate.holds else f"closed: {gate.reason}",
+        ]
+        for gate in gates
+    ]
+    columns = ["engine", "years lost", "95 % interval", "gate"]
+    return table(f"Answers of {model} beside fp32, allowed {gates[0].max_drop_years:g} years", columns, rows)
 
 
 def _ratios_table(found: SpeedComparison) -> object:

@@ -43,6 +43,10 @@ def publish(
         str | None,
         typer.Option("--teacher", help="Where the teacher is now; default: where the study found it."),
     ] = None,
+    max_drop: Annotated[
+        float,
+        typer.Option("--max-drop", min=0.0, help="Years of MAE that int8 or bf16 may lose; 0: fp32 alone."),
+    ] = 0.1,
     json_output: JsonOption = False,
 ) -> None:
     """Export a student to ONNX, prove that it answers as trained, and publish it as an immutable version.
@@ -63,6 +67,7 @@ def publish(
             dataset=data,
             teacher=teacher,
             alias=alias,
+            max_drop=max_drop,
             on_progress=on_progress,
         )
     if json_output:
@@ -104,6 +109,11 @@ def _tell(published: Published) -> None:
             f"  parity   ONNX against torch on {parity['faces']} faces: ages differ by at most "
             f"{parity['age_max_difference_years']:.2g} years (allowed: {parity['age_tolerance_years']:g})"
         )
+    for row in published.version.manifest().precisions:
+        words = (
+            f"as good as fp32 ({row['drop_years']:+.3f} years)" if row["holds"] else f"not: {row['reason']}"
+        )
+        _line(f"  {row['precision']:<8} {row['runtime']}: {words}")
     if published.comparison is not None:
         for line in comparison_lines(published.comparison):
             _line(f"  {line}")
@@ -147,6 +157,7 @@ def _published_json(published: Published) -> dict[str, Any]:
         "previous": published.previous.number if published.previous else None,
         "comparison": published.comparison.as_json() if published.comparison else None,
         "parity": published.parity,
+        "precisions": published.version.manifest().precisions,
     }
 
 

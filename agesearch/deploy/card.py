@@ -98,6 +98,8 @@ def _template(name: str) -> Template:
         "signed": _signed,
         "milliseconds": _milliseconds,
         "times_faster": _times_faster,
+        "layers": _layers,
+        "lost": _lost,
     }
     environment.finalize = _plain
     return environment.from_string((files("agesearch.deploy") / "templates" / name).read_text("utf-8"))
@@ -142,6 +144,16 @@ def _milliseconds(value: float | None) -> str:
 def _times_faster(row: dict[str, Any]) -> str:
     teacher = row.get(TEACHER_LATENCY)
     return "-" if teacher is None else f"{teacher / row['latency_ms_p50']:.1f}"
+
+
+def _layers(gate: dict[str, Any]) -> str:
+    return "-" if gate["layers"] is None else f"{gate['layers_as_asked']} of {gate['layers']}"
+
+
+def _lost(gate: dict[str, Any]) -> str:
+    if gate["drop_years"] is None:
+        return "-"
+    return f"{gate['drop_years']:+.3f} ({gate['drop_low']:+.3f} to {gate['drop_high']:+.3f})"
 
 
 def _count(parameters: int) -> str:

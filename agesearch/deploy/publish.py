@@ -14,6 +14,7 @@ from agesearch.deploy.card import render_card
 from agesearch.deploy.comparison import VersionComparison, compare_versions
 from agesearch.deploy.evidence import Evidence, folder_evidence, is_measured, study_evidence
 from agesearch.deploy.export import PARITY_FACES, Parity, export_checked
+from agesearch.deploy.precisions import precisions
 from agesearch.deploy.registry import (
     CARD,
     CHAMPION,
@@ -25,9 +26,11 @@ from agesearch.deploy.registry import (
     file_digest,
 )
 from agesearch.errors import AgeSearchError, InputError, first_line
+from agesearch.measure.speed.gate import MAX_DROP_YEARS
 from agesearch.models.calibration.record import CALIBRATION
 from agesearch.models.identity import model_digest, read_model_manifest
 from agesearch.models.manifest import (
+    INT8_ONNX,
     MANIFEST,
     ONNX,
     WEIGHTS,
@@ -36,6 +39,7 @@ from agesearch.models.manifest import (
     library_versions,
     read_checked,
 )
+from agesearch.models.scorers import OnnxScorer
 from agesearch.progress import Listener, Progress, silent
 from agesearch.provenance import now
 from agesearch.search.front.latencies import picked
@@ -72,13 +76,16 @@ def publish(
     dataset: str | Location | None = None,
     teacher: str | Location | None = None,
     alias: str = CHAMPION,
+    max_drop: float = MAX_DROP_YEARS,
     on_progress: Listener = silent,
 ) -> Published:
     """Publish the ``pick`` of a study, or a model folder with its ``dataset``, as the next version of
     ``name``.
 
     What the card says of a trial and nobody has measured yet is measured first, as ``agesearch report`` does;
-    ``dataset`` and ``teacher`` say where those lie now, if not where the study found them. Content that is in
+    ``dataset`` and ``teacher`` say where those lie now, if not where the study found them. The int8 network
+    goes with it where it loses at most ``max_drop`` years of MAE (see ``agesearch.deploy.precisions``; 0:
+    fp32 alone). Content that is in
     the registry already is not written again. Then the alias moves, and what it pointed to is compared with
     the new version. Raises ``InputError`` for what is no model, ``AgeSearchError`` where the ONNX export does
     not answer as the network does.
@@ -87,10 +94,10 @@ def publish(
     checked_name(name)
     checked_alias(alias)
     folder, data, evidence = _material(Location.of(source), pick, dataset, teacher, on_progress)
-    content_digest = _content_digest(folder, evidence)
+    content_digest = _content_digest(folder, evidence, max_drop)
     with store.locked(name):
         known = store.with_digest(name, content_digest)
-        version = known or _add(store, name, folder, data, evidence, content_digest, on_progress)
+        version = known or _add(store, name, folder, data, evidence, content_digest, max_drop, on_progress)
         previous = store.pointed(name, alias)
         moved = store.move_alias(version, alias)
     compared, why = _compared(previous, version, data, on_progress)
@@ -182,12 +189,15 @@ def _trial_folder(study: StudyFolder, trial: TrialRecord) -> Location:
     return folder
 
 
-def _content_digest(folder: Location, evidence: Evidence) -> str:
-    """What makes two versions the same: the model, and all that is known of it."""
+def _content_digest(folder: Location, evidence: Evidence, max_drop: float) -> str:
+    """What makes two versions the same: the model, all that is known of it, and what its precisions may lose
+    (0 is as before there were any).
+    """
     known = [evidence.metrics(), evidence.intervals(), evidence.speed, evidence.robustness]
     calibration = folder_calibration(folder)
-    calibrated = [] if calibration is None else [calibration.content_digest()]
-    return digest_of([model_digest(folder), *known, evidence.licences, evidence.provenance, *calibrated])
+    more: list[Any] = [] if calibration is None else [calibration.content_digest()]
+    more += [max_drop] if max_drop else []
+    return digest_of([model_digest(folder), *known, evidence.licences, evidence.provenance, *more])
 
 
 def _add(
@@ -197,6 +207,7 @@ def _add(
     data: Location,
     evidence: Evidence,
     content_digest: str,
+    max_drop: float,
     on_progress: Listener,
 ) -> Version:
     step = _steps(on_progress)
@@ -204,13 +215,20 @@ def _add(
     crops = parity_crops(data)
     step("exporting to ONNX and comparing with torch")
     onnx, parity = export_checked(folder, crops)
+    trained = read_model_manifest(folder)
+    scorer = OnnxScorer(onnx, trained.model.input_size)
+    found = precisions(scorer, trained.model.arch, data, max_drop, on_progress)
     step("writing the version")
     number = store.next_number(name)
     files = {ONNX: onnx, WEIGHTS: read_checked(folder, WEIGHTS)}
+    if found.int8 is not None:
+        files[INT8_ONNX] = found.int8
     calibration = folder_calibration(folder)
     if calibration is not None:
         files[CALIBRATION] = read_checked(folder, CALIBRATION)
-    manifest = _manifest(read_model_manifest(folder), evidence, name, number, parity, content_digest)
+    manifest = _manifest(trained, evidence, name, number, parity, content_digest).model_copy(
+        update={"precisions": [gate.model_dump(mode="json") for gate in found.gates]}
+    )
     files[CARD] = render_card(manifest, evidence, calibration).encode("utf-8")
     complete = manifest.model_copy(
         update={"files": {file: file_digest(content) for file, content in sorted(files.items())}}

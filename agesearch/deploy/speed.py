@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
+from agesearch.data.dataset.records import read_manifest
 from agesearch.data.images.decode import MAX_IMAGE_BYTES
 from agesearch.deploy.measured_models import measured_models
 from agesearch.deploy.registry import DEFAULT_REGISTRY
 from agesearch.errors import InputError
 from agesearch.measure.speed.comparison import SpeedComparison, compare_speed
+from agesearch.measure.speed.gate import MAX_DROP_YEARS, with_times
+from agesearch.measure.speed.judge import judge
 from agesearch.measure.speed.rows import Setting
+from agesearch.measure.speed.served_here import keep
 from agesearch.measure.speed.steps import StepRow, time_steps
 from agesearch.measure.speed.subjects import Subject, subject_at, untrained_subject
 from agesearch.measure.speed.timing import MIN_CALLS
-from agesearch.models.runtimes.engines import engines_here
+from agesearch.models.runtimes.engines import Engine, engines_here
 from agesearch.progress import Listener, Progress, silent
+from agesearch.specs import CropSpec
 from agesearch.storage import Location
 
 
@@ -27,31 +33,56 @@ def speed_of(
     precisions: Sequence[str] = (),
     calls: int = MIN_CALLS,
     photo: str | None = None,
+    gate_on: str | Location | None = None,
+    max_drop: float = MAX_DROP_YEARS,
     on_progress: Listener = silent,
 ) -> SpeedComparison:
     """Time models (as ``measured_models`` takes them, or ``ARCH@SIZE``: random weights) in turns on all
     engines of these runtimes and precisions that are here, and what comes before each network, on the
     photograph in the file ``photo``.
 
-    Raises ``InputError`` for what is no model or no image, and where none of the engines is here.
+    ``gate_on`` is a dataset on whose validation faces every engine is judged first: it may lose ``max_drop``
+    years of MAE. What comes of it for a version is kept for the service on this machine. Raises
+    ``InputError`` for what is no model or no image, and where none of the engines is here.
     """
     engines = engines_here(runtimes, precisions)
     content = None if photo is None else Location.of(photo).read_bytes(MAX_IMAGE_BYTES)
     subjects = []
-    for subject in _subjects(models, registry):
-        subjects.append(subject)
+    data = None if gate_on is None else Location.of(gate_on)
+    for subject in _subjects(models, registry, None if data is None else read_manifest(data).crop):
+        judged = subject if data is None else _judged(subject, data, engines, max_drop, on_progress)
+        subjects.append(judged)
         on_progress(Progress("Reading models", len(subjects), None, note=subject.name))
-    return compare_speed(
+    found = compare_speed(
         subjects,
         engines,
         settings,
+        gates={subject.name: subject.gates for subject in subjects if subject.gates},
         steps=_steps(subjects, content),
         calls=calls,
         on_progress=on_progress,
     )
+    if data is not None:
+        _keep(subjects, found)
+    return found
 
 
-def _subjects(models: Sequence[str], registry: str | Location) -> Iterator[Subject]:
+def _keep(subjects: Sequence[Subject], found: SpeedComparison) -> None:
+    """For the service on this machine."""
+    for subject in subjects:
+        if subject.manifest is not None:
+            rows = [row for row in found.rows if (row.model, row.threads) == (subject.name, 1)]
+            keep(subject.manifest, with_times(subject.gates, rows))
+
+
+def _judged(
+    subject: Subject, data: Location, engines: Sequence[Engine], max_drop: float, on_progress: Listener
+) -> Subject:
+    scorer, found = judge(subject.scorer, data, engines, max_drop, on_progress)
+    return replace(subject, scorer=scorer, gates=tuple(found))
+
+
+def _subjects(models: Sequence[str], registry: str | Location, crop: CropSpec | None) -> Iterator[Subject]:
     """The models in the order in which they were said; a study gives several."""
     if len(set(models)) < len(models):
         raise InputError(f"One model is named twice in: {', '.join(models)}. Name each model once.")
@@ -59,7 +90,7 @@ def _subjects(models: Sequence[str], registry: str | Location) -> Iterator[Subje
     others = [name for name in models if name not in untrained]
     yield from untrained.values()
     for name, place in (measured_models(others, registry) if others else {}).items():
-        yield subject_at(name, place)
+        yield subject_at(name, place, crop)
 
 
 def _steps(subjects: Sequence[Subject], photo: bytes | None) -> dict[str, list[StepRow]]:

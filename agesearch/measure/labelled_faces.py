@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
+import itertools
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -81,15 +83,25 @@ def labelled_faces(dataset: str | Location, split: Split, limit: int) -> Labelle
 def _first_ids(folder: Location, split: Split, limit: int) -> list[str]:
     """The ids of at most ``limit`` labelled faces, in the order of their hashes."""
     first: list[tuple[bytes, str]] = []
-    for batch in row_batches(
-        folder,
-        split,
-        ["sample_id", "age"],
-    ):
+    for batch in row_batches(folder, split, ["sample_id", "age"]):
         labelled = batch["sample_id"].filter(pa.array(~np.isnan(numbers(batch["age"]))))
-        hashed = [(hashlib.sha256(name.encode()).digest(), name) for name in labelled.to_pylist()]
+        hashed = [(_place(name), name) for name in labelled.to_pylist()]
         first = sorted([*first, *hashed])[:limit]
     return [sample_id for _, sample_id in first]
+
+
+def some_crops(dataset: str | Location, split: Split, limit: int) -> Pixels:
+    """At most ``limit`` crops ``uint8 [N, S, S, 3]`` of a split, labelled or not: the first in the order of
+    ``labelled_faces``. The split is streamed, so that memory does not grow with it.
+    """
+    folder = Location.of(dataset)
+    kept: list[tuple[bytes, bytes]] = []
+    for batch in row_batches(folder, split, ["sample_id", "image"], rows=1024):
+        ids, images = (batch.column(name).to_pylist() for name in ("sample_id", "image"))
+        found = ((_place(name), image) for name, image in zip(ids, images, strict=True))
+        kept = heapq.nsmallest(limit, itertools.chain(kept, found), key=lambda pair: pair[0])
+    encoded = pa.chunked_array([pa.array([image for _, image in kept], pa.binary())])
+    return decode_column(encoded, read_manifest(folder).crop.size)
 
 
 def median_error(dataset: str | Location, labels: Labels) -> Estimate:
@@ -109,3 +121,8 @@ def median_age(dataset: str | Location, split: Split = Split.TRAIN) -> float:
     if np.isnan(ages).all():
         raise InputError(f"'{folder}' has no true ages in its split '{split}', so they have no median.")
     return float(np.nanmedian(ages))
+
+
+def _place(sample_id: str) -> bytes:
+    """Where a face stands in the order that is random, but the same everywhere."""
+    return hashlib.sha256(sample_id.encode()).digest()

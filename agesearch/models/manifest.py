@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 from agesearch.artefacts import MODEL, MODEL_MARK, ORDER_MARK, not_one
 from agesearch.errors import InputError
 from agesearch.models.calibration.record import CALIBRATION, Calibration
+from agesearch.models.runtimes.engines import DEFAULT, INT8, Engine
 from agesearch.models.trained_on import TrainedOn
 from agesearch.provenance import installed
 from agesearch.specs import CropSpec, ModelSpec, SharedRecord, TrainSpec, digest_of, parse_spec
@@ -62,6 +63,9 @@ class ModelManifest(SharedRecord):
         default_factory=dict, description="95 % intervals of metrics"
     )
     speed: list[dict[str, Any]] = Field(default_factory=list, description="speed rows, as measured")
+    precisions: list[dict[str, Any]] = Field(
+        default_factory=list, description="how it answers on other engines than ONNX Runtime in fp32"
+    )
     robustness: list[dict[str, Any]] = Field(default_factory=list)
     licences: dict[str, str] = Field(default_factory=dict)
     provenance: dict[str, Any] = Field(default_factory=dict)
@@ -81,6 +85,24 @@ class ModelManifest(SharedRecord):
             if (row.get("threads"), row.get("batch")) == (1, 1):
                 return float(row["latency_ms_p50"])
         return None
+
+    @property
+    def allowed(self) -> set[Engine]:
+        """The engines on which the model is known to answer as well as it was trained to, and can run."""
+        held = (Engine(row["runtime"], row["precision"]) for row in self.precisions if row["holds"])
+        return {DEFAULT, *(each for each in held if each.precision != INT8 or INT8_ONNX in self.files)}
+
+    def best_engine(self, hardware: str, threads: int = 1) -> Engine:
+        """The fastest of them for one face on this hardware, all timed in one run; the usual one where they
+        were not timed there with so many threads.
+        """
+        timed = {
+            engine: row["latency_ms_p50"]
+            for row in self.precisions
+            if (row["threads"], row["hardware"]) == (threads, hardware)
+            and (engine := Engine(row["runtime"], row["precision"])) in self.allowed
+        }
+        return min(timed, key=lambda engine: timed[engine], default=DEFAULT)
 
 
 def read_folder_manifest(folder: str | Location) -> ModelManifest:

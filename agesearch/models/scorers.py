@@ -232,6 +232,20 @@ def session_call(session: Any, input_size: int, batch: int) -> Call:
     return partial(session.run, None, {INPUT_NAME: images})
 
 
+def has_int8(scorer: Scorer) -> bool:
+    """Whether a model, or each member of an ensemble, has an int8 network."""
+    if isinstance(scorer, EnsembleScorer):
+        return all(map(has_int8, scorer.members))
+    return int8_of(scorer) is not None
+
+
+def int8_of(scorer: Scorer) -> bytes | None:
+    """The int8 network of a model; None where it has none, or is an ensemble."""
+    if isinstance(scorer, CorrectedScorer):
+        return int8_of(scorer.scorer)
+    return scorer.int8 if isinstance(scorer, OnnxScorer | ForeignScorer) else None
+
+
 def _content(scorer: OnnxScorer | ForeignScorer, engine: Engine) -> bytes:
     """The network that an engine runs."""
     content = scorer.int8 if engine.precision == INT8 else scorer.onnx

@@ -73,7 +73,7 @@ def _trial_mark(findings: Findings, record: TrialRecord) -> Mark:
     details = [
         record.title,
         f"MAE {tables.years(record.val_mae_years)} years{bounds}",
-        _latency_words(findings, record),
+        *_latency_words(findings, record),
         f"{tables.millions(findings.parameters(record))} parameters, {record.epochs} epochs",
     ]
     if record.state is State.PRUNED:
@@ -91,12 +91,14 @@ def _trial_mark(findings: Findings, record: TrialRecord) -> Mark:
     )
 
 
-def _latency_words(findings: Findings, record: TrialRecord) -> str:
+def _latency_words(findings: Findings, record: TrialRecord) -> list[str]:
     found = findings.latencies.latency(record)
-    words = f"{tables.milliseconds(found.ms)} ms a face"
-    if found.times_teacher is None:
-        return f"{words}, timed by the search"
-    return f"{words}, {tables.ratio(found.times_teacher)} the teacher's speed"
+    run = "timed by the search"
+    if found.times_teacher is not None:
+        run = f"{tables.ratio(found.times_teacher)} the teacher's speed"
+    words = [f"{tables.milliseconds(found.ms)} ms a face{tables.on_engine(found.engine)}, {run}"]
+    words += [f"{tables.milliseconds(other.latency_ms_p50)} ms on {other.engine}" for other in found.others]
+    return words
 
 
 def _kind(findings: Findings, record: TrialRecord) -> tuple[Kind, str]:

@@ -29,13 +29,16 @@ class FrontRow:
         return self.latency.times_teacher
 
     def as_json(self) -> dict[str, Any]:
-        """The trial's record with the other figures; ``latency_run`` says where its latency is from."""
+        """The trial's record with the other figures; ``latency_run`` says where its latency is from,
+        ``runtime`` and ``precision`` what it ran on.
+        """
         extra = {
             "role": self.role,
             "parameters": self.parameters,
             "times_teacher": self.times_teacher,
             "latency_run": self.latency.run.value,
             "search_latency_ms_p50": self.searched_ms,
+            **self.latency.engines_json(),
         }
         return self.trial.as_json() | extra
 

@@ -9,6 +9,7 @@ from agesearch.measure.accuracy import AgeBin
 from agesearch.measure.corruptions import CLEAN, RobustnessRow
 from agesearch.measure.intervals import Estimate
 from agesearch.measure.speed.rows import SpeedRow
+from agesearch.models.runtimes.engines import DEFAULT, Engine
 from agesearch.search.front.measurements import MeasuredPredictions
 from agesearch.search.store.records import State, TrialRecord, title_of
 from agesearch.search.view.progress import reason_group
@@ -213,6 +214,11 @@ def mean_corrupted(rows: Sequence[RobustnessRow], model: str) -> float:
     return sum(errors) / len(errors)
 
 
+def on_engine(engine: Engine) -> str:
+    """`` on openvino int8``, to follow a time; nothing for the usual engine."""
+    return "" if engine == DEFAULT else f" on {engine}"
+
+
 def speed_table(rows: Sequence[SpeedRow], reference: str) -> TextTable:
     """The side-by-side timings, with the ratio to the reference model under the same setting."""
     base = {(row.threads, row.batch): row.latency_ms_p50 for row in rows if row.model == reference}
@@ -225,7 +231,7 @@ def speed_table(rows: Sequence[SpeedRow], reference: str) -> TextTable:
         )
         table.append(
             [
-                Cell(title_of(row.model)),
+                Cell(f"{title_of(row.model)}{on_engine(row.engine)}"),
                 Cell(str(row.threads), row.threads),
                 Cell(str(row.batch), row.batch),
                 Cell(milliseconds(row.latency_ms_p50), row.latency_ms_p50),

@@ -15,6 +15,7 @@ from agesearch.data.images.crop import Detection, Detector, crop_face, in_file_p
 from agesearch.data.images.decode import Photograph, RgbImage
 from agesearch.data.images.recipe import open_recorded
 from agesearch.measure.decisions.rules import decide, told
+from agesearch.measure.speed.served_here import engine_here
 from agesearch.models.calibration.record import Calibration, own_interval
 from agesearch.models.identity import calibration_of, read_model_manifest
 from agesearch.models.manifest import ModelManifest
@@ -87,10 +88,12 @@ class AgeEstimator:
 
 
 def open_estimator(folder: str | Location, threads: int = 1) -> AgeEstimator:
-    """The estimator of a model folder (its files checked) or of a teacher's document."""
+    """The estimator of a model folder (its files checked) or of a teacher's document, on the fastest engine
+    that is known to answer as well as the one it was trained for.
+    """
     manifest = read_model_manifest(folder)
     detector, note = open_recorded(manifest.crop)
-    predictor = open_predictor(folder, threads=threads)
+    predictor = open_predictor(folder, threads=threads, engine=engine_here(manifest, threads))
     return AgeEstimator(manifest, predictor, detector, note, calibration_of(folder))
 
 

@@ -147,6 +147,21 @@ class RungSpec(Spec):
         return self
 
 
+class LatencySpec(Spec):
+    """What latencies are measured on: ``runtime`` and ``precision`` are one or several, and a network's
+    latency is that of its fastest pair (``agesearch.models.runtimes.engines``), for one face on ``threads``
+    threads. Pairs that the machine does not have are left out.
+    """
+
+    runtime: Annotated[tuple[Literal["onnxruntime", "openvino", "cuda"], ...], BeforeValidator(_listed)] = (
+        Field(("onnxruntime",), min_length=1)
+    )
+    precision: Annotated[tuple[Literal["fp32", "bf16", "int8"], ...], BeforeValidator(_listed)] = Field(
+        ("fp32",), min_length=1
+    )
+    threads: int = Field(1, ge=1, le=256)
+
+
 class StudySpec(Spec):
     """A search: the student every trial starts from, and the fields of it that are searched.
 
@@ -158,7 +173,9 @@ class StudySpec(Spec):
     of the file.
 
     Networks above ``max_latency_ms`` or ``max_params`` are known before they train, and never do. Above
-    ``max_mae_years`` a trial is not on the front, and the sampler is told.
+    ``max_mae_years`` a trial is not on the front, and the sampler is told. ``latency`` says on which runtimes
+    and in which precisions; what is faster than fp32 only by answering worse is put back when the front is
+    measured.
     """
 
     description: str = ""
@@ -167,6 +184,7 @@ class StudySpec(Spec):
     startup_trials: int = Field(8, ge=1)
     sampler: Literal["ehvi", "tpe", "random", "grid"] = "ehvi"
     rungs: Annotated[RungSpec | None, BeforeValidator(_on_or_off)] = None
+    latency: LatencySpec = newer(LatencySpec())
     max_latency_ms: float | None = Field(None, gt=0.0)
     max_params: int | None = Field(None, gt=0)
     max_mae_years: float | None = Field(None, gt=0.0)

@@ -14,7 +14,8 @@ from test_speed_rows import Clock, tiny_onnx
 from agesearch.deploy.measured_models import measured_models
 from agesearch.errors import AgeSearchError, InputError
 from agesearch.measure.speed import timing
-from agesearch.measure.speed.comparison import UNKNOWN, WORSE, compare_speed, times_as_fast
+from agesearch.measure.speed.comparison import UNKNOWN, compare_speed, times_as_fast
+from agesearch.measure.speed.gate import closed
 from agesearch.measure.speed.rows import Setting
 from agesearch.measure.speed.subjects import Subject, untrained_subject
 from agesearch.models.runtimes import engines
@@ -80,7 +81,7 @@ def test_each_model_stands_on_its_fastest_engine_that_is_not_known_to_answer_wor
         ("small", "large", 1, 20.0),
         ("small", "large", 8, 20.0),
     ]
-    refused = compare_speed(subjects, [ORT, OV, OV8], plan, answers={("small", OV8): WORSE})
+    refused = compare_speed(subjects, [ORT, OV, OV8], plan, gates={"small": [closed(OV8, 0.1, "it loses")]})
     small = next(row for row in refused.best if row.model == "small")
     assert (small.runtime, small.precision, small.answers) == (ONNX_RUNTIME, FP32, "as good")
     assert refused.ratios[0].times == 10.0

@@ -15,6 +15,7 @@ import numpy as np
 
 from agesearch.errors import AgeSearchError, InputError, first_line
 from agesearch.measure.intervals import Estimate, Persons, estimate
+from agesearch.measure.speed.gate import Gate
 from agesearch.measure.speed.hardware import hardware_name
 from agesearch.measure.speed.rows import Setting, SpeedRow
 from agesearch.measure.speed.steps import StepRow
@@ -79,6 +80,7 @@ class SpeedComparison(SharedRecord):
     best: tuple[Best, ...]
     ratios: tuple[Ratio, ...]
     steps: dict[str, tuple[StepRow, ...]]
+    gates: dict[str, tuple[Gate, ...]]
     left_out: tuple[LeftOut, ...]
     notes: tuple[str, ...]
     created: str
@@ -89,7 +91,7 @@ def compare_speed(
     engines: Sequence[Engine],
     settings: Sequence[Setting],
     *,
-    answers: Mapping[tuple[str, Engine], str] | None = None,
+    gates: Mapping[str, Sequence[Gate]] | None = None,
     steps: Mapping[str, Sequence[StepRow]] | None = None,
     notes: Sequence[str] = (),
     calls: int = MIN_CALLS,
@@ -98,10 +100,15 @@ def compare_speed(
 ) -> SpeedComparison:
     """Time all models on all engines under all settings, in turns.
 
-    ``answers`` says of a model's name and an engine what is known of its answers there; ``steps`` and
-    ``notes`` go into the record as they are. Raises ``InputError`` where nothing could be timed.
+    ``gates`` are those of each model that are known, by its name; they, ``steps`` and ``notes`` go into the
+    record as they are. Raises ``InputError`` where nothing could be timed.
     """
-    known = dict(answers or {})
+    judged = {name: tuple(found) for name, found in (gates or {}).items()}
+    known = {
+        (name, gate.engine): AS_GOOD if gate.holds else WORSE
+        for name, found in judged.items()
+        for gate in found
+    }
     timed, layers, left_out = _timed_models(subjects, engines, on_progress)
     if not timed:
         raise InputError("; ".join(f"{out.model}: {out.reason}" for out in left_out))
@@ -115,6 +122,7 @@ def compare_speed(
         best=tuple(_best_row(found, timing, known) for timing in chosen),
         ratios=tuple(_ratios(chosen)),
         steps={name: tuple(found) for name, found in (steps or {}).items()},
+        gates=judged,
         left_out=tuple(left_out),
         notes=tuple(notes),
         created=now(),

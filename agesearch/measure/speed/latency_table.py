@@ -8,25 +8,35 @@ there is none, and all is timed anew.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
+
+from agesearch.data.dataset.arrays import Pixels
 from agesearch.errors import AgeSearchError, InputError
 from agesearch.measure.speed.hardware import hardware_name, runtime_versions
-from agesearch.measure.speed.rows import Setting, SpeedRow
-from agesearch.measure.speed.timing import MIN_CALLS, measure_onnx
+from agesearch.measure.speed.rows import Setting, SpeedRow, on_best_engine
+from agesearch.measure.speed.timing import MIN_CALLS, TimedModel, measure_onnx, side_by_side
 from agesearch.models.architectures import Network
-from agesearch.models.runtimes.engines import DEFAULT
+from agesearch.models.runtimes.engines import DEFAULT, INT8, Engine
+from agesearch.models.runtimes.int8 import quantised
+from agesearch.models.scorers import ForeignScorer, OnnxScorer
 from agesearch.provenance import VERSION
 from agesearch.specs import ModelSpec, digest_of, parse_spec
 from agesearch.storage import Location
+
+#: Faces of noise that ranges are taken from where a network is quantised for its time alone.
+_NOISE_FACES = 8
 
 #: Raise it where this protocol or the exported graph changes: older timings are then no longer read.
 _PROTOCOL = 2
 
 
 class LatencyTable:
-    """Latency of networks, one thread, one image: measured once, then read from the ``cache`` folder.
+    """Latency of networks, one image, on the fastest of ``engines`` (the others stand in the row): measured
+    once, then read from the ``cache`` folder.
 
     Each entry is one JSON file named by the digest of its key: the network, the protocol, the runtime, its
     threads, the hardware and the versions of all that makes or runs the graph. So a cache may be shared by
@@ -34,11 +44,18 @@ class LatencyTable:
     is measured again; one that cannot be written is kept in memory only.
     """
 
-    def __init__(self, cache: Location | None, *, threads: int = 1, calls: int = MIN_CALLS) -> None:
+    def __init__(
+        self,
+        cache: Location | None,
+        *,
+        threads: int = 1,
+        calls: int = MIN_CALLS,
+        engines: Sequence[Engine] = (DEFAULT,),
+    ) -> None:
         if calls < MIN_CALLS:
             raise InputError(f"Latency takes at least {MIN_CALLS} timed calls, but calls is {calls}.")
         self._cache = cache
-        self._setting = Setting(threads, 1)
+        self._setting, self._engines = Setting(threads, 1), tuple(engines)
         self._calls = calls
         self._rows: dict[str, SpeedRow] = {}
 
@@ -50,16 +67,20 @@ class LatencyTable:
         return self._rows[name]
 
     def _key(self, network: Network) -> dict[str, Any]:
-        return {
+        usual = self._engines == (DEFAULT,)  # the one there was at first: its entries keep their names
+        first = self._engines[0]
+        versions = {name: text for engine in self._engines for name, text in runtime_versions(engine).items()}
+        key = {
             "network": network._asdict(),
             "protocol": _PROTOCOL,
-            "runtime": DEFAULT.runtime,
-            "precision": DEFAULT.precision,
+            "runtime": first.runtime,
+            "precision": first.precision,
             "threads": self._setting.threads,
             "calls": self._calls,
             "hardware": hardware_name(),
-            "versions": {**runtime_versions(), "onnx": version("onnx"), "agesearch": VERSION},
+            "versions": {**versions, "onnx": version("onnx"), "agesearch": VERSION},
         }
+        return key if usual else key | {"engines": sorted(map(str, self._engines))}
 
     def _read(self, name: str) -> SpeedRow | None:
         if self._cache is None:
@@ -71,13 +92,7 @@ class LatencyTable:
             return None
 
     def _measure(self, model: ModelSpec, name: str) -> SpeedRow:
-        row = measure_onnx(
-            untrained_onnx(model),
-            arch=model.arch,
-            input_size=model.input_size,
-            setting=self._setting,
-            calls=self._calls,
-        )
+        row = self._timed(model)
         if self._cache is not None:
             try:
                 (self._cache / f"{name}.json").write_json(row.model_dump(mode="json"))
@@ -85,12 +100,44 @@ class LatencyTable:
                 self._cache = None
         return row
 
+    def _timed(self, model: ModelSpec) -> SpeedRow:
+        content, size = untrained_onnx(model), model.input_size
+        if self._engines == (DEFAULT,):
+            return measure_onnx(
+                content, arch=model.arch, input_size=size, setting=self._setting, calls=self._calls
+            )
+        scorer, engines = OnnxScorer(content, size), self._engines
+        if any(engine.precision == INT8 for engine in engines):
+            try:
+                scorer = scorer.with_int8(int8_for_time_alone)
+            except AgeSearchError:  # then the other engines decide
+                engines = tuple(engine for engine in engines if engine.precision != INT8) or (DEFAULT,)
+        models = [TimedModel("", scorer, model.arch, size, engine) for engine in engines]
+        return on_best_engine(side_by_side(models, [self._setting], calls=self._calls))
 
-def machine_cache() -> Location | None:
-    """Where timings are kept for all studies of this user; None where the user has no home."""
+
+def machine_cache(of: str = "latency") -> Location | None:
+    """Where what was found on this machine is kept for all studies of this user; None where the user has no
+    home.
+    """
     root = os.environ.get("XDG_CACHE_HOME", "")  # counts where it is absolute, as its specification has it
     folder = root if os.path.isabs(root) else os.path.expanduser("~/.cache")
-    return Location.of(folder) / "agesearch" / "latency" if os.path.isabs(folder) else None
+    return Location.of(folder) / "agesearch" / of if os.path.isabs(folder) else None
+
+
+def noise(count: int, side: int) -> Pixels:
+    """Faces of noise: RGB ``uint8 [count, side, side, 3]``."""
+    return np.random.default_rng(0).integers(0, 256, size=(count, side, side, 3), dtype=np.uint8)
+
+
+def int8_for_time_alone(scorer: OnnxScorer | ForeignScorer) -> bytes:
+    """A network in int8 by ranges of noise: good for its time and for nothing else.
+
+    Raises ``AgeSearchError`` where it cannot be quantised.
+    """
+    opened = scorer.open()
+    faces = noise(_NOISE_FACES, scorer.input_size)
+    return quantised(scorer.onnx, [opened.feed(face[None]) for face in faces])
 
 
 def untrained_onnx(model: ModelSpec) -> bytes:

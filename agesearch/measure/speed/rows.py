@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from pydantic import Field
@@ -23,11 +23,26 @@ class Setting:
     batch: int = 1
 
 
+class EngineTime(Spec):
+    """The same on another engine: ms a call."""
+
+    runtime: str
+    precision: str
+    latency_ms_p50: float
+    latency_ms_p95: float
+
+    @property
+    def engine(self) -> Engine:
+        """The runtime and the precision."""
+        return Engine(self.runtime, self.precision)
+
+
 class SpeedRow(Spec):
     """One timing: what ran, where, how often, and the result. Latency in ms a call of ``batch`` images.
 
     ``precision`` is what the runtime was asked for; ``layers_as_asked`` of the ``layers`` that multiply
-    really ran in it, where that was looked at.
+    really ran in it, where that was looked at. Where a model was timed on several engines and one of them is
+    chosen, ``others`` are the rest, the fastest first.
     """
 
     model: str = ""
@@ -45,6 +60,7 @@ class SpeedRow(Spec):
     versions: dict[str, str]
     layers: int | None = Field(None, exclude_if=lambda value: value is None)
     layers_as_asked: int | None = Field(None, exclude_if=lambda value: value is None)
+    others: tuple[EngineTime, ...] = Field((), exclude_if=lambda value: not value)
 
     @property
     def engine(self) -> Engine:
@@ -61,6 +77,18 @@ def settings(batches: Sequence[int] = (1, 32), threads: Sequence[int] = ()) -> l
     """These batches, each with these numbers of threads: one and all cores, where none is given."""
     counts = sorted(set(threads) or {1, cores()})
     return [Setting(count, batch) for batch in sorted(set(batches)) for count in counts]
+
+
+def on_best_engine(rows: Sequence[SpeedRow], closed: Collection[Engine] = ()) -> SpeedRow:
+    """The fastest of a model's rows under one setting, with the other engines beside it; an engine that is
+    ``closed`` is not chosen, as long as another is there.
+    """
+    ranked = sorted(rows, key=lambda row: (row.engine in closed, row.latency_ms_p50))
+    others = sorted(ranked[1:], key=lambda row: row.latency_ms_p50)
+    told = tuple(
+        EngineTime(**{name: getattr(row, name) for name in EngineTime.model_fields}) for row in others
+    )
+    return ranked[0].model_copy(update={"others": told})
 
 
 def beyond_noise(one: tuple[float, float], other: tuple[float, float]) -> bool:

@@ -30,5 +30,5 @@ class KeyedTable:
 
     def write(self, tables: Sequence[pa.Table]) -> None:
         """Replace the file by these rows, with the settings that they hold under."""
-        table = pa.concat_tables(tables)
+        table = pa.concat_tables(tables, promote_options="default")
         self.place.write_table(table.replace_schema_metadata({_SETTINGS: self.key}))

@@ -16,9 +16,11 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from shlex import quote
+from typing import Any
 
 from agesearch.errors import InputError
-from agesearch.measure.speed.rows import SpeedRow, beyond_noise
+from agesearch.measure.speed.rows import EngineTime, Setting, SpeedRow, beyond_noise
+from agesearch.models.runtimes.engines import DEFAULT, Engine
 from agesearch.search.front.measurements import TEACHER, read_speed
 from agesearch.search.run.latencies import StudyTimings
 from agesearch.search.space.space import network_of
@@ -37,11 +39,22 @@ class Run(StrEnum):
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds a face of one trial, and how many times faster than the teacher it is in the same run."""
+    """Milliseconds a face of one trial, how many times faster than the teacher it is in the same run, and on
+    which engine that is; ``others`` are the rest of those it was timed on, the fastest first.
+    """
 
     ms: float | None
     run: Run
     times_teacher: float | None = None
+    engine: Engine = DEFAULT
+    others: tuple[EngineTime, ...] = ()
+
+    def engines_json(self) -> dict[str, Any]:
+        """The engine and the others, for a program."""
+        return {
+            **self.engine._asdict(),
+            "other_engines": [other.model_dump(mode="json") for other in self.others],
+        }
 
 
 @dataclass(frozen=True)
@@ -84,9 +97,21 @@ class StudyLatencies:
         row = self.rows.get(trial.number)
         if row is None:
             ms = next((one.latency_ms_p50 for one in self.searched if one.number == trial.number), None)
-            return Latency(ms, Run.SEARCH)
+            timed = self._searched_row(trial)
+            engines = (timed.engine, timed.others) if timed else (DEFAULT, ())
+            return Latency(ms, Run.SEARCH, None, *engines)
         times = self.teacher.latency_ms_p50 / row.latency_ms_p50 if self.teacher else None
-        return Latency(row.latency_ms_p50, Run.SIDE_BY_SIDE, times)
+        return Latency(row.latency_ms_p50, Run.SIDE_BY_SIDE, times, row.engine, row.others)
+
+    def _searched_row(self, trial: TrialRecord) -> SpeedRow | None:
+        """The search's timing of a trial's network, where the study has kept it."""
+        if not trial.params or not self.study.exists():
+            return None
+        return self._searched_rows.known(network_of(self.study.header().spec, trial.params))
+
+    @cached_property
+    def _searched_rows(self) -> StudyTimings:
+        return StudyTimings(self.study)
 
     def pick(self, pick: str = "knee") -> TrialRecord:
         """The COMPLETE trial that ``knee``, ``best`` (smallest error), ``fastest`` or a number names."""
@@ -134,14 +159,13 @@ class StudyLatencies:
         """Trials of the front whose two timings differ by more than noise: the trial, its side-by-side ms and
         the search's.
         """
-        kept, spec = StudyTimings(self.study), self.study.header().spec
         before = {trial.number: trial for trial in self.searched}
         found = []
         for trial in self.front:
             row, ms = self.rows[trial.number], before[trial.number].latency_ms_p50
             if ms is None:
                 continue
-            searched = kept.known(network_of(spec, trial.params)) if trial.params else None
+            searched = self._searched_row(trial)
             slowest = searched.latency_ms_p95 if searched else ms
             if beyond_noise((row.latency_ms_p50, row.latency_ms_p95), (ms, slowest)):
                 found.append((trial, row.latency_ms_p50, ms))
@@ -170,7 +194,8 @@ class StudyLatencies:
 def study_latencies(study: StudyFolder) -> StudyLatencies:
     """The latencies of a study that hold now; nothing is measured."""
     searched = study.trials()
-    side = {row.model: row for row in read_speed(study) if (row.threads, row.batch) == (1, 1)}
+    threads = study.header().spec.latency.threads if study.exists() else 1
+    side = {row.model: row for row in read_speed(study) if row.setting == Setting(threads)}
     teacher, limit = side.get(TEACHER), _limit(study)
     front = front_of(searched, limit)
     complete = [trial for trial in searched if trial.state is State.COMPLETE]

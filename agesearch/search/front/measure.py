@@ -7,7 +7,7 @@ measured anew when trials, the hardware or a version have changed (``agesearch.s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -170,11 +170,30 @@ def _job(
     }
     speeds = SpeedRun(study, StudyModel(TEACHER, Location.of(teacher_folder), crop), list(complete.values()))
     speeds.bring_up_to_date(on_progress)
+    if speeds.engines.need_gates:
+        _judge_front(speeds, complete, Location.of(data), on_progress)
     latencies = study_latencies(study)
     trial, front = latencies.pick(pick), [record.number for record in latencies.front]
     numbers = front if trial.number in front else [*front, trial.number]
     models = [speeds.teacher, *(complete[number] for number in numbers)]
     return _Job(study, spec, Location.of(data), trial, models, speeds)
+
+
+def _judge_front(
+    speeds: SpeedRun, complete: Mapping[int, StudyModel], dataset: Location, on_progress: Listener
+) -> None:
+    """Judge the front on the engines that the study names, and time it anew, until all of it is judged: a
+    trial that answers worse on its fastest engine stands on another, and may leave the front to others.
+    """
+    while True:
+        front = [complete[record.number] for record in study_latencies(speeds.study).front]
+        engines = speeds.engines
+        new = [model for model in front if engines.gates(model.digest) is None]
+        if not new:
+            return
+        for model in new:
+            engines.judge(model.digest, model.scorer, dataset, on_progress)
+        speeds.bring_up_to_date(on_progress)
 
 
 def _write_scores(job: _Job, wanted: Sequence[str], on_progress: Listener) -> None:

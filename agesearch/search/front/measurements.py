@@ -33,6 +33,9 @@ ROBUSTNESS_FILE = "robustness.parquet"
 FACES_FILE = "faces.parquet"
 SUMMARY_FILE = "measured.json"
 
+#: Fields of rows that are kept as JSON.
+_NESTED = frozenset({"versions", "others"})
+
 #: Models that are no trial. A trial goes by its name.
 TEACHER = "teacher"
 MEDIAN = "median"
@@ -175,12 +178,13 @@ def read_speed(study: StudyFolder) -> list[SpeedRow]:
 
 
 def spec_rows(rows: Iterable[Spec], digests: dict[str, str]) -> pa.Table:
-    """Rows of one spec as a table, mappings as JSON, with the digest of each row's ``model``."""
+    """Rows of one spec as a table, mappings and lists as JSON, with the digest of each row's ``model``."""
     documents = []
     for row in rows:
         document = row.model_dump(mode="json")
         for name, value in document.items():
-            document[name] = json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
+            is_nested = isinstance(value, dict | list)
+            document[name] = json.dumps(value, sort_keys=True) if is_nested else value
         documents.append(document | {"digest": digests[document["model"]]})
     return pa.Table.from_pylist(documents)
 
@@ -189,8 +193,8 @@ def _rows(study: StudyFolder, file: str) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = (study.root / FOLDER / file).read_table().to_pylist()
     for row in rows:
         row.pop("digest", None)
-        if "versions" in row:
-            row["versions"] = json.loads(row["versions"])
+        for name in _NESTED & row.keys():
+            row[name] = json.loads(row[name] or "[]")
     return rows
 
 

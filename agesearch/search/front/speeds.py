@@ -1,9 +1,10 @@
 """Times a study's teacher and students side by side, in one run, and keeps the rows.
 
-Under the setting that the search times by (one thread, one face) it is the teacher and every network of a
-COMPLETE trial, once each: trials of one network share its figures. So the front can be drawn by them, and no
-two trials differ by the noise of two timings alone. Under the other settings it is the teacher and the picked
-trial. A run holds while trials, teacher, hardware and versions stay.
+Under the setting that the search times by (one face, one thread unless the spec says otherwise) it is the
+teacher and every network of a COMPLETE trial, once each, on every engine of the study: trials of one network
+share its figures, until one was judged by itself. So the front can be drawn by them, and no two trials
+differ by the noise of two timings alone. Under the other settings it is the teacher and the picked trial. A
+run holds while trials, teacher, engines, hardware and versions stay.
 """
 
 from __future__ import annotations
@@ -16,21 +17,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from agesearch.measure.speed.hardware import hardware_name, runtime_versions
-from agesearch.measure.speed.rows import Setting, SpeedRow, settings
+from agesearch.measure.speed.rows import SpeedRow, on_best_engine, settings
 from agesearch.measure.speed.timing import TimedModel, side_by_side
 from agesearch.models.architectures import Network
 from agesearch.models.identity import model_digest, read_model_manifest
 from agesearch.models.manifest import ModelManifest
-from agesearch.models.scorers import Scorer, scorer_of
+from agesearch.models.runtimes.engines import DEFAULT, INT8, Engine
+from agesearch.models.scorers import Scorer, has_int8, scorer_of
 from agesearch.progress import Listener, Progress
+from agesearch.search.front.engines import StudyEngines
 from agesearch.search.front.keyed_table import KeyedTable
-from agesearch.search.front.measurements import FOLDER, SPEED_FILE, spec_rows
+from agesearch.search.front.measurements import FOLDER, SPEED_FILE, read_speed, spec_rows
 from agesearch.search.store.records import StudyFolder
 from agesearch.specs import CropSpec, digest_of
 from agesearch.storage import Location
-
-#: How the search times networks.
-_SEARCH = Setting()
 
 #: Raise it where rows of earlier versions shall be measured anew.
 _PROTOCOL = 2
@@ -60,8 +60,9 @@ class StudyModel:
     def network(self) -> Network:
         return Network.of(self.manifest.model)
 
-    def timed(self) -> TimedModel:
-        return TimedModel(self.name, self.scorer, self.manifest.model.arch, self.manifest.model.input_size)
+    def timed(self, scorer: Scorer, engine: Engine) -> TimedModel:
+        """The model on an engine; ``scorer`` has what that runs."""
+        return TimedModel(self.name, scorer, self.manifest.model.arch, self.manifest.model.input_size, engine)
 
 
 @dataclass(frozen=True)
@@ -72,11 +73,16 @@ class SpeedRun:
     teacher: StudyModel
     trials: Sequence[StudyModel]
 
-    @cached_property
+    @property
+    def engines(self) -> StudyEngines:
+        """The study's engines, with what is known of them now."""
+        return StudyEngines(self.study)
+
+    @property
     def table(self) -> KeyedTable:
         """Where the rows are kept."""
         models = [[model.name, model.digest] for model in (self.teacher, *self.trials)]
-        key = digest_of([_PROTOCOL, models, hardware_name(), runtime_versions()])
+        key = digest_of([_PROTOCOL, models, hardware_name(), runtime_versions(), *self.engines.key])
         return KeyedTable(self.study.root / FOLDER / SPEED_FILE, key)
 
     def lacks(self, pick: str) -> bool:
@@ -88,19 +94,39 @@ class SpeedRun:
         """Time the teacher and every network as the search does, where that is not done."""
         if self.table.rows() is not None:
             return
-        first = {model.network: model for model in reversed(self.trials)}
-        models = _opened([self.teacher, *first.values()], on_progress)
-        found = {row.model: row for row in side_by_side(models, [_SEARCH], on_progress=on_progress)}
-        shared = [(model.name, found[first[model.network].name]) for model in self.trials]
-        rows = [row.with_values({"model": name}) for name, row in shared]
-        self.table.write([self._rows([found[self.teacher.name], *rows])])
+        engines = self.engines
+        first = {self._alike(model, engines): model for model in reversed(self.trials)}
+        models = [self.teacher, *first.values()]
+        timed = _opened(models, engines, on_progress)
+        rows: dict[str, list[SpeedRow]] = {}
+        for row in side_by_side(timed, [engines.setting], on_progress=on_progress):
+            rows.setdefault(row.model, []).append(row)
+        # The teacher's answers are not judged: it stands on the fastest it has, which flatters no student.
+        closed = {model.name: engines.closed(model.digest) for model in first.values()}
+        found = {name: on_best_engine(of_one, closed.get(name, ())) for name, of_one in rows.items()}
+        shared = [(model.name, found[first[self._alike(model, engines)].name]) for model in self.trials]
+        students = [row.with_values({"model": name}) for name, row in shared]
+        self.table.write([self._rows([found[self.teacher.name], *students])])
 
     def time_pick(self, pick: StudyModel, on_progress: Listener) -> None:
-        """Time the teacher and the picked trial under the other settings; rows of another pick go."""
-        others = [setting for setting in settings() if setting != _SEARCH]
-        rows = side_by_side(_opened([self.teacher, pick], on_progress), others, on_progress=on_progress)
+        """Time the teacher and the picked trial under the other settings, each on its engine; rows of another
+        pick go.
+        """
+        engines = self.engines
+        others = [setting for setting in settings() if setting != engines.setting]
+        rows = [row for row in read_speed(self.study) if row.setting == engines.setting]
+        stands_on = {row.model: row.engine for row in rows}
+        models = [
+            model.timed(engines.scorer(model.digest, model.scorer), stands_on.get(model.name, DEFAULT))
+            for model in (self.teacher, pick)
+        ]
+        timed = side_by_side(models, others, on_progress=on_progress)
         kept = self._kept(False)
-        self.table.write([*([] if kept is None else [kept]), self._rows(rows)])
+        self.table.write([*([] if kept is None else [kept]), self._rows(timed)])
+
+    def _alike(self, model: StudyModel, engines: StudyEngines) -> tuple[Network, str]:
+        """Models that are timed as one: of one network, as long as none of them was judged by itself."""
+        return model.network, "" if engines.gates(model.digest) is None else model.digest
 
     def _rows(self, rows: Iterable[SpeedRow]) -> pa.Table:
         return spec_rows(rows, {model.name: model.digest for model in (self.teacher, *self.trials)})
@@ -110,15 +136,18 @@ class SpeedRun:
         rows = self.table.rows()
         if rows is None:
             return None
-        searched = (pc.field("threads") == _SEARCH.threads) & (pc.field("batch") == _SEARCH.batch)
+        setting = self.engines.setting
+        searched = (pc.field("threads") == setting.threads) & (pc.field("batch") == setting.batch)
         return rows.filter(~searched if others else searched)
 
 
-def _opened(models: Sequence[StudyModel], on_progress: Listener) -> list[TimedModel]:
-    """The models as ONNX, which takes the better part of a second each."""
+def _opened(models: Sequence[StudyModel], engines: StudyEngines, on_progress: Listener) -> list[TimedModel]:
+    """The models as ONNX, which takes the better part of a second each, on every engine that runs them."""
     opened = []
     for done, model in enumerate(models):
         on_progress(Progress("Exporting", done, len(models), note=model.name))
-        opened.append(model.timed())
+        scorer = engines.scorer(model.digest, model.scorer)
+        runs = [engine for engine in engines.engines if engine.precision != INT8 or has_int8(scorer)]
+        opened += [model.timed(scorer, engine) for engine in runs or (DEFAULT,)]
     on_progress(Progress("Exporting", len(models), len(models)))
     return opened

@@ -19,13 +19,14 @@ from agesearch.measure.speed.rows import SpeedRow
 from agesearch.models.foreign.document import is_teacher_file
 from agesearch.models.identity import crop_notes, model_digest
 from agesearch.models.manifest import library_versions
+from agesearch.models.runtimes.engines import engines_here
 from agesearch.models.scorers import scorer_of
 from agesearch.progress import Listener
 from agesearch.provenance import now
 from agesearch.search.run.teachers import AGE, ORDER, Teachers, own_teacher
 from agesearch.search.store.events import EventListener, Note
 from agesearch.search.store.records import StudyFolder, StudyHeader, StudyInput
-from agesearch.specs import ModelSpec, OrderTrainSpec, StudySpec, TrainSpec
+from agesearch.specs import LatencySpec, ModelSpec, OrderTrainSpec, StudySpec, TrainSpec
 from agesearch.storage import Location
 
 if TYPE_CHECKING:
@@ -49,9 +50,15 @@ class SetupFunctions:
     parameters: Callable[[ModelSpec], int] = _parameter_count
 
 
-def default_functions() -> SetupFunctions:
-    """What a real study uses: measured latencies, cached on this machine, and real training."""
-    return SetupFunctions(LatencyTable(machine_cache()).latency, _default_inputs)
+def default_functions(latency: LatencySpec | None = None) -> SetupFunctions:
+    """What a real study uses: latencies measured as its spec says, cached on this machine, and real training.
+
+    Raises ``InputError`` where none of the engines that it names is here.
+    """
+    wanted = latency or LatencySpec()
+    engines = engines_here(wanted.runtime, wanted.precision)
+    table = LatencyTable(machine_cache(), threads=wanted.threads, engines=engines)
+    return SetupFunctions(table.latency, _default_inputs)
 
 
 def _default_inputs(header: StudyHeader, on_progress: Listener) -> TrialInputs:

@@ -208,7 +208,7 @@ def _run(
     if history.finished >= header.spec.trials:
         heartbeat.outcome = Outcome.COMPLETE.value
         return _nothing_left(folder, history, header.spec.trials)
-    functions = functions or default_functions()
+    functions = functions or default_functions(header.spec.latency)
     with ExitStack() as stack:
         # A cluster is joined first, since its address may be wrong; a Ray of our own starts only when the
         # networks have been timed, on a machine that does nothing else.

@@ -1,0 +1,224 @@
+"""int8 and bf16: an engine is used only where the model answers on it as well as it was trained to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, load_model_from_string, numpy_helper
+from test_export_card import manifest
+from test_export_parity import dataset, model
+from test_study_latencies import row
+
+from agesearch.deploy import publish as publishing
+from agesearch.deploy.card import render_card
+from agesearch.deploy.evidence import Evidence
+from agesearch.deploy.precisions import Precisions
+from agesearch.deploy.publish import publish
+from agesearch.deploy.registry import verify
+from agesearch.errors import AgeSearchError, InputError
+from agesearch.measure.intervals import Persons
+from agesearch.measure.speed import judge as judging
+from agesearch.measure.speed import served_here
+from agesearch.measure.speed.gate import Gate, closed, gate_of, too_few, with_times
+from agesearch.measure.speed.hardware import hardware_name
+from agesearch.measure.speed.judge import judge
+from agesearch.models.manifest import INT8_ONNX, ONNX
+from agesearch.models.predict import open_predictor
+from agesearch.models.runtimes.engines import BF16, DEFAULT, INT8, OPENVINO, Engine
+from agesearch.models.runtimes.int8 import quantised_within
+from agesearch.models.scorers import EnsembleScorer
+from agesearch.storage import Location
+
+__all__ = ["dataset", "model"]
+
+OV8, OV16 = Engine(OPENVINO, INT8), Engine(OPENVINO, BF16)
+DRAW = np.random.default_rng(0)
+USUAL = DRAW.uniform(0.0, 12.0, 200)
+
+
+def gate(lost: Any, persons: Persons | None = None, max_drop: float = 0.1) -> Gate:
+    return gate_of(OV8, USUAL, USUAL + lost, persons or Persons.each(200), max_drop)
+
+
+def test_a_gate_holds_where_even_the_upper_end_of_the_loss_is_allowed() -> None:
+    found = gate(DRAW.normal(0.02, 0.1, 200))
+    assert found.holds
+    assert found.reason == ""
+    assert found.drop_low < 0.02 < found.drop_high < 0.1  # type: ignore[operator]
+    assert found.mae_years - found.fp32_mae_years == pytest.approx(found.drop_years)  # type: ignore[operator]
+
+
+def test_a_gate_says_whether_it_is_the_loss_or_the_few_faces() -> None:
+    assert "it loses 0.300 years of MAE on 200 faces (allowed: 0.1)" in gate(0.3).reason
+    unsure = gate(DRAW.normal(0.0, 3.0, 200))
+    assert not unsure.holds
+    assert unsure.drop_years < 0.1  # type: ignore[operator]
+    assert "too few faces to tell" in unsure.reason
+    assert gate(-0.5).holds, "a gain is no loss"
+
+
+def test_times_go_to_the_gates_of_one_run_and_the_usual_engine_comes_first() -> None:
+    shut = closed(OV16, 0.1, "it loses too much")
+    rows = [row("a", 2.0), row("a", 1.0).with_values(OV8._asdict())]
+    found = with_times([gate(0.0), shut], rows)
+    assert [(one.engine, one.latency_ms_p50) for one in found] == [(DEFAULT, 2.0), (OV8, 1.0), (OV16, None)]
+    assert found[0].holds
+    assert with_times([shut], rows[1:]) == [shut], "without the usual engine in the run there is no measure"
+
+
+def test_the_interval_is_over_persons() -> None:
+    """Twenty persons whose ten faces err alike say as much as twenty faces."""
+    alike = np.repeat(np.linspace(-0.3, 0.36, 20), 10)
+    owners = Persons.of([str(i) for i in range(200)], [str(i // 10) for i in range(200)])
+    by_face, by_person = gate(alike), gate(alike, owners)
+    assert by_face.holds
+    assert not by_person.holds
+    assert by_person.persons == 20
+
+
+def test_a_handful_of_persons_judges_nothing() -> None:
+    assert too_few(Persons.each(10)) is None
+    assert "9 persons" in str(too_few(Persons.each(9)))
+    assert "2 persons" in str(too_few(Persons.of(["a", "b", "c"] * 5, ["x", "y", "y"] * 5)))
+
+
+def timed(found: Gate, ms: float, hardware: str = "this") -> Gate:
+    return found.with_values({"latency_ms_p50": ms, "threads": 1, "hardware": hardware})
+
+
+def gates_found(hardware: str = "this", lost: float = 0.0) -> list[Gate]:
+    usual = gate(0.0).with_values(DEFAULT._asdict())
+    slow = closed(OV16, 0.1, "it loses too much")
+    return [timed(one, ms, hardware) for one, ms in ((usual, 2.0), (gate(lost), 1.0), (slow, 0.5))]
+
+
+def judged(**fields: Any) -> Any:
+    known = {
+        "precisions": [one.model_dump(mode="json") for one in gates_found()],
+        "files": {ONNX: "0" * 64, INT8_ONNX: "1" * 64},
+    }
+    return manifest(**(known | fields))
+
+
+def test_a_model_is_served_on_its_fastest_engine_that_answers_as_well() -> None:
+    assert judged().allowed == {DEFAULT, OV8}
+    assert judged().best_engine("this") == OV8
+    assert judged(files={ONNX: "0" * 64}).best_engine("this") == DEFAULT, "it has no int8 file"
+    assert judged().best_engine("another CPU") == DEFAULT
+    assert judged().best_engine("this", threads=2) == DEFAULT
+    assert judged(precisions=[]).best_engine("this") == DEFAULT
+
+
+def test_what_was_found_on_this_machine_goes_before_what_the_version_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    here, version = hardware_name(), judged()
+    assert served_here.engine_here(version) == DEFAULT, "it was timed on another machine"
+    served_here.keep(version, gates_found(here))
+    assert served_here.engine_here(version) == OV8
+    assert served_here.engine_here(judged(files={ONNX: "2" * 64, INT8_ONNX: "3" * 64})) == DEFAULT
+    served_here.keep(version, gates_found(here, lost=0.4))
+    assert served_here.engine_here(version) == DEFAULT
+    for damaged in ("", "{}", '{"hardware": 1}'):
+        next((tmp_path / "agesearch" / "engines").iterdir()).write_text(damaged)
+        assert served_here.engine_here(version) == DEFAULT
+
+
+def test_a_version_holds_its_int8_network_and_the_card_its_gates(
+    model: Location, dataset: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found(scorer: Any, *_: Any) -> Precisions:
+        return Precisions(scorer.onnx, [timed(gate(0.0), 1.0), closed(OV16, 0.1, "it loses 0.3 years")])
+
+    monkeypatch.setattr(publishing, "precisions", found)
+    published = publish(model, "ages", tmp_path / "registry", dataset=dataset).version
+    verify(published.folder)
+    assert published.manifest().best_engine("this") == OV8
+    assert INT8_ONNX in (published.folder / "SHA256SUMS").read_text()
+    open_predictor(published.folder, engine=OV8)
+    card = (published.folder / "card.md").read_text()
+    assert "| openvino | int8 | - | 200 | +0.000 (+0.000 to +0.000) | 1 | yes |" in card
+    assert "| openvino | bf16 | - | 0 | - | - | no: it loses 0.3 years |" in card
+    assert "`model.int8.onnx` is the same in int8" in card
+    again = publish(model, "ages", tmp_path / "registry", dataset=dataset, max_drop=0.0)
+    assert again.is_new, "what its precisions may lose is part of what a version is"
+
+
+def test_few_faces_leave_a_version_in_fp32_and_say_why(
+    model: Location, dataset: Location, tmp_path: Path
+) -> None:
+    version = publish(model, "ages", tmp_path / "registry", dataset=dataset).version
+    assert INT8_ONNX not in version.manifest().files
+    assert {row["holds"] for row in version.manifest().precisions} == {False}
+    assert "no: the validation faces show 6 persons" in (version.folder / "card.md").read_text()
+    with pytest.raises(InputError, match="no int8 network"):
+        open_predictor(version.folder, engine=OV8)
+
+
+def test_a_card_without_gates_is_as_before() -> None:
+    assert "other precisions" not in render_card(manifest(), Evidence())
+
+
+def test_what_has_no_int8_has_a_closed_gate_with_the_reason(
+    dataset: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judging, "too_few", lambda persons: None)
+    scorer = EnsembleScorer((), ())
+    _, found = judge(scorer, dataset, [DEFAULT, OV8], 0.1, lambda _: None)
+    assert [(one.engine, one.holds) for one in found] == [(OV8, False)]
+    assert "ensemble" in found[0].reason
+
+
+def convolutions() -> bytes:
+    """Two convolutions, then their mean: ``images`` [n, 3, 8, 8] -> ``pmf`` [n, 4]."""
+    draw = np.random.default_rng(1)
+    shapes = {"w0": (8, 3, 3, 3), "w1": (4, 8, 3, 3)}
+    weights = [
+        numpy_helper.from_array(draw.normal(size=shape).astype(np.float32), name)
+        for name, shape in shapes.items()
+    ]
+    nodes = [
+        helper.make_node("Conv", ["images", "w0"], ["a"], name="first"),
+        helper.make_node("Conv", ["a", "w1"], ["b"], name="second"),
+        helper.make_node("GlobalAveragePool", ["b"], ["c"], name="mean"),
+        helper.make_node("Flatten", ["c"], ["pmf"], name="flat"),
+    ]
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in (("images", ["n", 3, 8, 8]), ("pmf", ["n", 4]))
+    ]
+    graph = helper.make_graph(nodes, "tiny", ends[:1], ends[1:], weights)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    return bytes(made.SerializeToString())
+
+
+def quantisers(content: bytes) -> int:
+    return sum(node.op_type == "QuantizeLinear" for node in load_model_from_string(content).graph.node)
+
+
+def test_layers_that_hurt_go_back_into_floats_until_the_loss_is_allowed() -> None:
+    """The loss is made up: half a year for each quantiser of the network."""
+    feeds = [{"images": DRAW.random((1, 3, 8, 8), dtype=np.float32)} for _ in range(4)]
+
+    def drop(content: bytes, where: Any) -> tuple[float, list[float]]:
+        return 0.5 * quantisers(content), [0.5 * quantisers(content)] * len(where)
+
+    whole, part = (quantised_within(convolutions(), feeds, 3, drop, most) for most in (9.0, 1.2))
+    assert quantisers(whole) > quantisers(part) > 0
+    assert 0.5 * quantisers(part) <= 1.2
+
+    def failing(content: bytes, where: Any) -> tuple[float, list[float]]:
+        raise AgeSearchError("no answer")
+
+    with pytest.raises(AgeSearchError):
+        quantised_within(convolutions(), feeds, 3, failing, 1.0)
+
+
+def test_a_gate_closed_by_hand_is_kept_as_it_is() -> None:
+    shut = closed(OV8, 0.1, "it cannot be run.")
+    assert Gate(**shut.model_dump(mode="json")) == shut
+    assert (shut.holds, shut.reason, shut.drop_years) == (False, "it cannot be run", None)
