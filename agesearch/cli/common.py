@@ -76,7 +76,7 @@ ValFacesOption = Annotated[
 CheckpointOption = Annotated[
     float | None,
     typer.Option(
-        "--checkpoint-minutes", help="Write a checkpoint so often, within an epoch too.  [default: 10]"
+        "--checkpoint-minutes", help="Write a checkpoint so often, within an epoch too (default: 10)."
     ),
 ]
 

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 TrialsOption = Annotated[int | None, typer.Option("--trials", help="Finished trials to reach.")]
 MinutesOption = Annotated[
-    float | None, typer.Option("--minutes", help="Stop after this time; running trials end PRUNED.")
+    float | None,
+    typer.Option(
+        "--minutes",
+        help="Stop after this time; running trials end PRUNED after their epoch, or keep a checkpoint.",
+    ),
 ]
 ConcurrencyOption = Annotated[
     int | None, typer.Option("--concurrency", help="Trials at once (default: one a CPU).")

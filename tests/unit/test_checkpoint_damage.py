@@ -15,6 +15,7 @@ from agesearch.storage import Location
 from agesearch.training.checkpoint import (
     BEFORE,
     FILE,
+    RunningMeans,
     TrainState,
     epochs_saved,
     load_state,
@@ -152,3 +153,30 @@ def test_a_curve_is_made_whole_from_the_checkpoint(tmp_path: Path) -> None:
 def test_figures_that_are_no_numbers_are_null_in_the_curve(tmp_path: Path) -> None:
     append_row(Location.of(tmp_path), {"epoch": 1.0, "val_mae_years": float("nan"), "loss": float("inf")})
     assert json.loads((tmp_path / CURVE).read_text()) == {"epoch": 1.0, "loss": None, "val_mae_years": None}
+
+
+def test_running_means_go_on_with_as_many_workers_or_with_others() -> None:
+    kept = [vars(RunningMeans(4 + rank, 9, {"loss": torch.tensor(8.0 + rank)})) for rank in range(2)]
+    assert RunningMeans.of([], 0, 1) is None
+    assert RunningMeans.of(kept, 1, 2) == RunningMeans(5, 9, {"loss": torch.tensor(9.0)})
+    alone = RunningMeans.of(kept, 0, 1)
+    assert alone == RunningMeans(9, 9, {"loss": torch.tensor(17.0)})
+    assert alone.loss == pytest.approx(17 / 9)
+    third = RunningMeans.of(kept, 2, 3)
+    assert third == RunningMeans(0, 9, {"loss": torch.tensor(0.0)})
+
+
+def test_a_checkpoint_within_an_epoch_is_told_of_where_the_last_is_damaged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = saved(tmp_path, epochs=1)
+    within = state(1)
+    within.within(1, 30, 120, 5.0)
+    for _ in range(2):
+        save_state(place, within)
+    assert epochs_saved(place) == 1.25
+    tear(tmp_path / FILE)
+    found = load_state(place, SPEC)
+    assert found is not None
+    assert (found.epochs, found.step, found.seconds) == (1, 30, 5.0)
+    assert caplog.messages == ["its last checkpoint is damaged: going on after epoch 1, step 30 of the next"]

@@ -20,6 +20,7 @@ from agesearch.search.store.history import STUDY_NAME, History, TrialCost
 from agesearch.search.store.records import State, StudyFolder, TrialRecord
 from agesearch.specs import Choices, ModelSpec, Range, StudySpec, TrainSpec
 from agesearch.storage import Location
+from agesearch.training.standing import Standing
 from agesearch.training.stopping import stop_requested
 
 SMALL, LARGE = "mobilenetv3_small_050", "mobilenetv2_100"
@@ -259,6 +260,23 @@ def test_a_trial_that_stops_though_nobody_asked_it_to_goes_on(tmp_path: Path) ->
     again = books.manager.next_trial()
     assert again is not None
     assert again.number == record.number
+
+
+def test_once_the_time_is_up_a_long_epoch_is_not_waited_for(tmp_path: Path) -> None:
+    books = Books(tmp_path)
+    short, long = books.manager.next_trial(), books.manager.next_trial()
+    assert short is not None
+    assert long is not None
+    far = Standing(1, 1_000, 1_000_000, 100.0, 2.0, seconds=10.0)
+    books.manager.stands(long.number, far)
+    assert not stop_requested(books.folder.trial_folder(long))
+    books.manager.stop_reason = "time is up"
+    books.manager.stands(short.number, Standing(1, 999_000, 1_000_000, 100.0, 2.0, seconds=9_990.0))
+    books.manager.stands(long.number, far)
+    assert [stop_requested(books.folder.trial_folder(trial)) for trial in (short, long)] == [False, True]
+    books.manager.ended(long.number, {"epoch": 0, OUTCOME: STOPPED})
+    assert books.states() == ["RUNNING", "RUNNING"]
+    assert books.manager.live == 1
 
 
 def test_time_that_is_up_prunes_and_starts_nothing(tmp_path: Path) -> None:

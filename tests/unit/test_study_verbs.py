@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -14,7 +15,10 @@ from agesearch.errors import InputError
 from agesearch.search.run.driver import registered_driver
 from agesearch.search.store.records import State, StudyFolder
 from agesearch.search.view.status import study_status
+from agesearch.search.view.trial_details import trial_details
 from agesearch.storage import Location
+from agesearch.training.curve import append_row, keep_epochs
+from agesearch.training.standing import WITHIN, Standing
 
 
 @pytest.fixture
@@ -76,6 +80,35 @@ def test_status_of_a_running_study_shows_who_holds_it_and_the_curves(study: Stud
         text = call("status", str(study.root)).stdout
         assert "Runs in process" in text
         assert "2/20" in text
+
+
+def test_status_and_trial_tell_where_a_long_epoch_stands(study: StudyFolder) -> None:
+    """While it runs by what the trial wrote last, and of one that was cut by its curve."""
+    cut(study)
+    place = study.trial_folder(23)
+    keep_epochs(place, 2)  # what a resumed run does first: the last line is torn
+    stood = Standing(3, 60_000, 100_000, 200.0, 2.5, seconds=300.0)
+    append_row(place, stood.row())
+    append_row(place, dataclasses.replace(stood, epoch=9).row())
+    (place / WITHIN).write_json(dataclasses.replace(stood, faces=70_000).row())
+    with registered_driver(study.root) as heartbeat:
+        heartbeat.search_began(finished=20, concurrency=2, dashboard=None)
+        (trial,) = json.loads(call("status", str(study.root), "--json").stdout)["running_trials"]
+        assert trial["epoch"] == 2
+        within = trial["within_epoch"]
+        assert (within["epoch"], within["faces"], within["total"]) == (3, 70_000, 100_000)
+        assert within["seconds_left"] == (100_000 * 18 - 70_000) / 200
+        text = call("status", str(study.root)).stdout
+        assert "2.7/20" in text
+        assert "epoch 3: 70,000 of 100,000 faces, 200 faces/s, loss 2.5, 2.4 h left" in " ".join(text.split())
+    (place / WITHIN).delete()
+    known = trial_details(study.root, 23)
+    assert len(known.rows) == len(known.curve) == 2
+    assert known.standing is None  # the last row is of another epoch
+    assert "cut short after epoch 2, to be taken up" in known.state
+    keep_epochs(place, 2, faces=60_000)
+    assert "cut short after epoch 2 and 60% of the next" in trial_details(study.root, 23).state
+    assert len(json.loads(call("trial", str(study.root), "23", "--json").stdout)["within_epochs"]) == 1
 
 
 def test_status_of_a_study_that_is_being_prepared(tmp_path: Path) -> None:

@@ -44,6 +44,9 @@ from agesearch.training.stopping import request_stop, withdraw_stop
 #: So many of the newest trials are what rungs compare with, so that a decision takes as long in any study.
 COMPARED = 300
 
+#: Once the time is up, an epoch that takes longer than so many seconds is not waited for.
+_PATIENCE_S = 60.0
+
 #: ``trials.parquet`` is rewritten at most this often while trials run, in at most this share of the time.
 _WRITE_INTERVAL_S = 2.0
 _WRITE_SHARE = 0.02
@@ -224,8 +227,12 @@ class TrialManager:
                 self._curves.hear(number, report.epoch, report.error)
 
     def stands(self, number: int, standing: Standing) -> None:
-        """A running trial's epoch stands here."""
+        """A running trial's epoch stands here. Once the time is up, one that would go on for long is asked
+        for a checkpoint, and is parked.
+        """
         self._on_event(TrialWithin(number, standing))
+        if self.stop_reason is not None and standing.seconds_left(standing.epoch) > _PATIENCE_S:
+            request_stop(self._folder.trial_folder(number))
 
     def _show(self, record: TrialRecord, report: Report, epochs: int) -> None:
         """Tell watchers of an epoch, and of what its training warned of."""
@@ -277,7 +284,8 @@ class TrialManager:
         waits = report.outcome in (CUT, STOPPED)
         if waits or (report.outcome is None and verdict == Verdict(State.RUNNING)):
             self.parked(number)
-            if report.outcome == STOPPED and not self.winding_down:  # nobody of this run asked it to
+            if report.outcome == STOPPED and not self.winding_down and self.stop_reason is None:
+                # nobody of this run asked it to
                 self._again.append(number)
             return
         self._live.pop(number, None)
