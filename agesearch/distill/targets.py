@@ -155,6 +155,8 @@ def compute(
         return Computed(files, faces, 0, 0.0)
     job = _Job(folder, manifest.crop.size, augment, data)
     with _held(files[0].parent, teacher.stage, on_progress):
+        if stored_key(read_manifest(folder)) != data:
+            raise ConflictError(f"'{folder}' was changed by another run meanwhile: the same command goes on.")
         for file in files:
             if grouped_otherwise(file, manifest):
                 regroup(file, manifest, file, file.parent)

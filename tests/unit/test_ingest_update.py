@@ -190,7 +190,8 @@ def test_the_order_of_the_source_decides_between_twins(tmp_path: Path, worked: l
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_any_change_equals_a_fresh_ingest(tmp_path: Path, seed: int) -> None:
+def test_any_change_equals_a_fresh_ingest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    monkeypatch.setattr(layout, "ROWS_PER_SHARD", 3)
     draw = random.Random(seed)
     source = Source(tmp_path)
     for _ in range(20):

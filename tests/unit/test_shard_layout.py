@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from agesearch.data.dataset import layout
 from agesearch.data.dataset.layout import Partition, row_keys, shard_count, shard_numbers
+from agesearch.errors import StorageFullError
 from agesearch.storage import Location
 
 
@@ -60,6 +62,16 @@ def test_any_order_in_any_portions_from_disk_or_memory_gives_the_same(
     parts = [shuffled.slice(a, b - a) for a, b in zip([0, *cuts], [*cuts, faces], strict=True)]
     assert _shards(parts, count, tmp_path) == wanted
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(layout._Spilled, "write", full)
+    monkeypatch.setattr(layout, "_WAITING_BYTES", 10)
+    with pytest.raises(StorageFullError, match="No space left"):
+        Partition(Location.of(tmp_path)).add(_faces(3))
 
 
 def test_equal_keys_are_told_apart_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
