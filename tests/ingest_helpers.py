@@ -95,7 +95,7 @@ def content(dataset: Path | str | Location) -> dict[str, Any]:
     }
 
 
-def lay_in_order(dataset: Path, rows_per_shard: int = 5) -> None:
+def lay_in_order(dataset: Path | Location, rows_per_shard: int = 5) -> None:
     """Make a dataset what one was before rows were mixed: shards in the order of the source, by number."""
     folder = Location.of(dataset)
     rows = (folder / "shards").read_table().sort_by([("age", "ascending"), ("sample_id", "ascending")])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.fs as pafs
 import pytest
 from conftest import S3_CREDENTIALS
-from ingest_helpers import Source, content, small_source
+from ingest_helpers import Source, content, lay_in_order, small_source
 
 from agesearch import claims
 from agesearch.data.audit.card_data import inspect_dataset
@@ -19,6 +19,7 @@ from agesearch.data.ingest import workers
 from agesearch.data.ingest.record_index import Changes
 from agesearch.data.ingest.run import IngestSpec, ingest
 from agesearch.data.reading.loading import load_split
+from agesearch.data.reshard import reshard
 from agesearch.errors import ConflictError, InputError
 from agesearch.specs import CropSpec, SplitSpec
 from agesearch.storage import Location, exclusive
@@ -103,6 +104,9 @@ def test_from_a_bucket_into_a_bucket_grown_resumed_and_read(
     ingest(spec_of(place), fresh)
     assert content(out) == content(fresh)
     assert inspect_dataset(out).manifest.faces == 53
+    lay_in_order(out)
+    assert reshard(out)[1]
+    assert content(out) == content(fresh)
     assert load_split(out, Split.TRAIN).count() == done.manifest.counts["train"]
 
 
