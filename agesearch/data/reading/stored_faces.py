@@ -19,7 +19,7 @@ from agesearch.data.dataset.arrays import NUMBERS, numbers
 from agesearch.data.dataset.records import Part, Split, read_manifest
 from agesearch.data.dataset.shards import read_rows, row_batches, rows_of_shards
 from agesearch.data.reading.node_copies import node_copy
-from agesearch.data.reading.teacher_outputs import StoredAnswers, answered, data_key
+from agesearch.data.reading.teacher_outputs import StoredAnswers, answered, stored_key
 from agesearch.errors import InputError
 from agesearch.specs import digest_of
 from agesearch.storage import Location
@@ -100,7 +100,7 @@ class StoredFaces:
             for name, stored, where in named
             if where is not None
         )
-        key = digest_of([str(folder), data_key(manifest), manifest.created])
+        key = digest_of([str(folder), stored_key(manifest), manifest.created])
         faces = cls(folder, rows, manifest.crop.size, tuple(held), tuple(held.values()), key, answers)
         for one in answers:
             faces._check(one)
@@ -152,7 +152,7 @@ class StoredFaces:
         that they are for all faces of this very dataset.
         """
         manifest = read_manifest(self.folder)
-        if all(answered(file, data_key(manifest), manifest.faces) for file in answers.files):
+        if all(answered(file, stored_key(manifest), manifest.faces) for file in answers.files):
             return
         first, *others = answers.open
         fits = all(
