@@ -136,7 +136,7 @@ def measure_epochs(
         spec = TrainSpec(model=STUDENT, augment=AugmentSpec(views=views), optim=OptimSpec(epochs=10_000))
         quick = write_untrained(place / "quick", _QUICK, read_manifest(small))
         files = compute(age_teacher(quick, small), small, spec.augment, on_progress).files
-        kinds = _kinds(spec, _columns(small, files), teachers[runtime], place)
+        kinds = _kinds(spec, decoded_faces(small, files), teachers[runtime], place)
         drawing = _draw_views(kinds, spec.augment.views)
         seconds = _take_turns(kinds, turns, online_turns, on_progress)
     return Epochs(faces, views, threads, runtime, speed, 1e3 * drawing / faces, seconds)
@@ -220,18 +220,19 @@ def _kinds(
         ONLINE: online,
     }
     return {
-        kind: _trainer(spec, source, bare, kind in (CACHED, ONLINE), place / kind)
+        kind: trainer_on(spec, source, bare, kind in (CACHED, ONLINE), place / kind)
         for kind, source in sources.items()
     }
 
 
-def _trainer(
+def trainer_on(
     spec: TrainSpec,
     source: BatchSource,
     columns: Mapping[str, npt.NDArray[Any]],
     has_teacher: bool,
     out: Location,
 ) -> Trainer:
+    """A trainer on batches of ``source``, which validates on the faces ``columns``."""
     net = build(spec.model)
     task = DistillTask(net, spec.distill, has_labels=True, has_teacher=has_teacher)
     return Trainer(net, task, source, FacePool([columns], spec.model.input_size), spec, out, resume=False)
@@ -287,20 +288,28 @@ def _ms_a_face(teacher: Predictor, faces: int = 32) -> float:
     return 1e3 * (time.perf_counter() - began) / faces
 
 
-def _columns(dataset: Location, files: list[Location]) -> dict[str, npt.NDArray[Any]]:
-    """A dataset's faces with their answers, as one block in memory."""
-    size = read_manifest(dataset).crop.size
+def decoded_faces(
+    dataset: Location, files: list[Location], part: Split | None = None, most: int | None = None
+) -> dict[str, npt.NDArray[Any]]:
+    """The first ``most`` faces of a dataset's part (None: all), decoded, with their answers of ``files``, one
+    a view, as one block in memory.
+    """
+    size, faces = read_manifest(dataset).crop.size, 0
     parts: list[dict[str, npt.NDArray[Any]]] = []
     stored = [StoredAnswers(file, "pmf") for file in files]
     for shard in shard_names(dataset):
-        for batch in row_batches(dataset, None, ["sample_id", "image", *NUMBERS], shards=[shard]):
-            table = pa.Table.from_batches([batch])
+        if most is not None and faces >= most:
+            break
+        for batch in row_batches(dataset, part, ["sample_id", "image", *NUMBERS], shards=[shard]):
+            table = pa.Table.from_batches([batch]).slice(0, None if most is None else max(0, most - faces))
+            faces += len(table)
             ids = np.array(table["sample_id"].to_pylist(), dtype=str)
-            part: dict[str, npt.NDArray[Any]] = {"sample_id": ids}
-            part |= {"image": decode_column(table["image"], size)}
-            part |= {name: numbers(table[name]) for name in NUMBERS}
-            part["teacher_pmf"] = np.stack([answers.of(shard, ids) for answers in stored], axis=1)
-            parts.append(part)
+            found: dict[str, npt.NDArray[Any]] = {"sample_id": ids}
+            found |= {"image": decode_column(table["image"], size)}
+            found |= {name: numbers(table[name]) for name in NUMBERS}
+            found["teacher_pmf"] = np.stack([answers.of(shard, ids) for answers in stored], axis=1)
+            if len(table):
+                parts.append(found)
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 

@@ -17,10 +17,13 @@ import psutil
 
 @dataclass
 class TreePeak:
-    """The most bytes a process tree had at once, and in how many processes."""
+    """The most bytes a process tree had at once, and in how many processes; and the most of them, at another
+    time perhaps, that are shared memory: Ray's object store.
+    """
 
     bytes: int = 0
     processes: int = 0
+    shared_bytes: int = 0
 
     @property
     def mib(self) -> float:
@@ -48,8 +51,8 @@ def tree_pss(pid: int) -> TreePeak:
         tree = [root, *root.children(recursive=True)]
     except psutil.Error:
         return TreePeak()
-    sizes = [_pss(process.pid) for process in tree]
-    return TreePeak(sum(sizes), sum(size > 0 for size in sizes))
+    sizes, shared = zip(*(_pss(process.pid) for process in tree), strict=True)
+    return TreePeak(sum(sizes), sum(size > 0 for size in sizes), sum(shared))
 
 
 def _sample(pid: int, interval_s: float, peak: TreePeak, ended: threading.Event) -> None:
@@ -57,14 +60,15 @@ def _sample(pid: int, interval_s: float, peak: TreePeak, ended: threading.Event)
         now = tree_pss(pid)
         if now.bytes > peak.bytes:
             peak.bytes, peak.processes = now.bytes, now.processes
+        peak.shared_bytes = max(peak.shared_bytes, now.shared_bytes)
         ended.wait(interval_s)
 
 
-def _pss(pid: int) -> int:
+def _pss(pid: int) -> tuple[int, int]:
+    """The proportional set size of a process in bytes, and how much of it is shared memory."""
     try:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
     except OSError:  # the process has ended, or there is no such file on this system
-        return 0
-    return 0
+        return 0, 0
+    found = {line.split()[0]: int(line.split()[1]) * 1024 for line in lines[1:]}
+    return found.get("Pss:", 0), found.get("Pss_Shmem:", 0)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from agesearch.cli.bench_scale import EPILOG, scale
 from agesearch.cli.common import JsonOption, out, print_json, shown_progress, table
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def add_to(app: typer.Typer) -> None:
     group.command("cluster", epilog="Example: agesearch bench cluster --slots 1000 --trials 10000")(cluster)
     group.command("chaos", epilog="Example: agesearch bench chaos --kills 20 --trials 30")(chaos)
     group.command("distill", epilog="Example: agesearch bench distill --faces 256")(distill)
+    group.command("scale", epilog=EPILOG)(scale)
     app.add_typer(group, name="bench", rich_help_panel="agesearch itself")
 
 

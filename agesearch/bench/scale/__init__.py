@@ -1,0 +1,1 @@
+"""``agesearch bench scale``: faces by the hundred thousand, from shards to an evaluated student."""
