@@ -177,9 +177,9 @@ class Trainer:
     @cached_property
     def target(self) -> Target:
         """What the validation faces are judged by; an ``InputError`` where none has a label."""
-        columns = self.val.columns
-        target = validation_target(columns, self.spec.model)
-        return limited(target, columns["sample_id"], self.spec.val_faces)
+        target = validation_target(self.val.columns, self.spec.model)
+        count = self.spec.val_faces
+        return target if count is None else limited(target, self.val.ids, count)
 
     def validate(self) -> dict[str, float]:
         """MAE in years and CS@5 on the validation faces that have an age; where only groups are known, the
@@ -195,7 +195,7 @@ class Trainer:
     def _persons(self) -> Persons:
         """Who the answers are of, in their order: worker by worker."""
         rows = np.concatenate([self.target.rows[rank :: _world()] for rank in range(_world())])
-        ids = self.val.columns["sample_id"][rows]
+        ids = self.val.ids[rows]
         return Persons.of(ids, [None] * len(rows) if self._subjects is None else self._subjects[rows])
 
     def variety(self, fitted: Fitted) -> tuple[float, float]:

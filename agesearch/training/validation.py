@@ -92,11 +92,11 @@ class GroupTarget:
         return {metrics.VAL_TOP1: float((answers == true).mean())}
 
 
-def limited(target: Target, sample_id: npt.NDArray[Any], count: int | None) -> Target:
-    """The target with at most ``count`` of its faces (None: with all): those whose names have the smallest
-    hashes. So they are the same ones in every training, and some of those that a larger count gives.
+def limited(target: Target, sample_id: npt.NDArray[Any], count: int) -> Target:
+    """The target with at most ``count`` of its faces: those whose names have the smallest hashes. So they are
+    the same ones in every training, and some of those that a larger count gives.
     """
-    if count is not None and count < len(target.rows):
+    if count < len(target.rows):
         hashes = [hashlib.sha256(str(sample_id[row]).encode()).digest() for row in target.rows]
         kept = np.sort(np.array(sorted(range(len(hashes)), key=hashes.__getitem__)[:count]))
         target.rows, target.true = target.rows[kept], target.true[kept]

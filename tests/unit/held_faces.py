@@ -66,6 +66,9 @@ class HeldShards:
     def numbers(self, shard: int) -> Block:
         return {name: self._blocks[shard][name] for name in LABELS}
 
+    def ids(self, shard: int) -> npt.NDArray[Any]:
+        return self._blocks[shard]["sample_id"]
+
     def ages(self) -> npt.NDArray[np.float32]:
         ages: npt.NDArray[np.float32] = np.concatenate([block["age"] for block in self._blocks])
         return ages[np.isfinite(ages)]

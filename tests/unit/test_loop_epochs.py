@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from held_faces import HeldShards, faces
 
 from agesearch.distill.task import DistillTask
 from agesearch.errors import InputError
@@ -15,9 +16,10 @@ from agesearch.specs import AugmentSpec, ModelSpec, OptimSpec, TrainSpec
 from agesearch.storage import Location
 from agesearch.training.checkpoint import FILE, epochs_saved
 from agesearch.training.curve import read_curve
-from agesearch.training.faces.batches import Batch
+from agesearch.training.faces.batches import Batch, Faces
 from agesearch.training.faces.passes import FaceEpochs
 from agesearch.training.faces.pool import FacePool, PoolSource
+from agesearch.training.faces.shards import ShardPool
 from agesearch.training.loop import Fitted, Trainer, TrainingDiverged, use_threads
 from agesearch.training.optim import MAX_GRADIENT_NORM
 from agesearch.training.standing import standing
@@ -57,13 +59,13 @@ def _spec(dropout: float = 0.0, **optim: Any) -> TrainSpec:
     )
 
 
-def _trainer(spec: TrainSpec, out: Path, val: FacePool = VAL) -> Trainer:
+def _trainer(spec: TrainSpec, out: Path, val: Faces = VAL) -> Trainer:
     use_threads(1)
     torch.manual_seed(spec.seed)
     net = build(spec.model)
     task = DistillTask(net, spec.distill)
-    whole, faces = PoolSource(TRAIN, spec), spec.optim.epoch_faces
-    source = whole if faces is None else FaceEpochs(whole, faces)
+    whole, count = PoolSource(TRAIN, spec), spec.optim.epoch_faces
+    source = whole if count is None else FaceEpochs(whole, count)
     return Trainer(net, task, source, val, spec, Location.of(out))
 
 
@@ -232,3 +234,14 @@ def test_validation_needs_a_face_with_an_age(tmp_path: Path) -> None:
     blind.columns["age"] = np.full(4, np.nan, dtype=np.float32)
     with pytest.raises(InputError, match="No validation face has an age"):
         _trainer(_spec(), tmp_path, blind).validate()
+
+
+@pytest.mark.parametrize("count", [None, 8])
+def test_validation_faces_that_stay_in_their_shards_give_the_same_scores(
+    tmp_path: Path, count: int | None
+) -> None:
+    blocks = [faces(10, 12), faces(40, 9)]
+    spec = _spec().with_values({"val_faces": count})
+    held = _trainer(spec, tmp_path / "held", FacePool(blocks, 32)).validate()
+    stored = _trainer(spec, tmp_path / "stored", ShardPool(HeldShards(blocks), 32)).validate()
+    assert stored == held

@@ -134,6 +134,10 @@ class StoredFaces:
         table = self._table(shard, list(names))
         return {name: numbers(table.column(name)) for name in table.column_names}
 
+    def ids(self, shard: int) -> npt.NDArray[Any]:
+        """The ``sample_id`` of all faces of a shard."""
+        return np.array(self._table(shard, ["sample_id"]).column(0).to_pylist(), dtype=str)
+
     def ages(self) -> npt.NDArray[np.float32]:
         """The exact ages in years of the faces that have one."""
         known = numbers(read_rows(self.folder, self.part, ["age"]).column("age"))
@@ -155,10 +159,7 @@ class StoredFaces:
         if all(answered(file, stored_key(manifest), manifest.faces) for file in answers.files):
             return
         first, *others = answers.open
-        fits = all(
-            first.has(name, np.array(self._table(index, ["sample_id"]).column(0).to_pylist(), dtype=str))
-            for index, name in enumerate(self.shards)
-        )
+        fits = all(first.has(name, self.ids(index)) for index, name in enumerate(self.shards))
         if not fits or any(other.rows != first.rows for other in others):
             raise InputError(
                 f"The teacher targets '{answers.files[0]}' lack faces of '{self.folder}': remove them, and "

@@ -43,10 +43,13 @@ class Batch:
 
 
 class Faces(Protocol):
-    """Faces by their row: ``columns`` of labels ``[N]``, and images of the network's size."""
+    """Faces by their row: ``columns`` of labels ``[N]``, their ``ids``, and images of the network's size."""
 
     @property
     def columns(self) -> Columns: ...
+
+    @property
+    def ids(self) -> npt.NDArray[Any]: ...
 
     def __len__(self) -> int: ...
 

@@ -49,6 +49,11 @@ class FacePool:
         return int(self._starts[-1])
 
     @property
+    def ids(self) -> npt.NDArray[Any]:
+        """The ``sample_id`` of each face [N]."""
+        return self.columns["sample_id"]
+
+    @property
     def age(self) -> FloatArray:
         """Years [N], NaN where no exact age is known."""
         return self.columns["age"].astype(np.float32)

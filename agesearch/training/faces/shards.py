@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from agesearch.data.images.crop import decode_crop
 from agesearch.errors import InputError
@@ -48,6 +49,10 @@ class Shards(Protocol):
         """The label columns of all faces of a shard."""
         ...
 
+    def ids(self, shard: int) -> npt.NDArray[Any]:
+        """The ``sample_id`` of all faces of a shard."""
+        ...
+
 
 class ShardPool:
     """Faces that are decoded each time they are asked for, in place of a ``pool.FacePool``: validation faces
@@ -69,6 +74,11 @@ class ShardPool:
         """The label columns of all faces ``[N]``; no image is read."""
         parts = [self._shards.numbers(shard) for shard in range(len(self._shards.sizes))]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    @cached_property
+    def ids(self) -> npt.NDArray[Any]:
+        """The ``sample_id`` of each face ``[N]``, read where it is asked for."""
+        return np.concatenate([self._shards.ids(shard) for shard in range(len(self._shards.sizes))])
 
     def images(self, rows: Rows) -> Images:
         """Resized faces ``uint8 [B, S, S, 3]`` of these rows."""
