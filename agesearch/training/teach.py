@@ -12,7 +12,7 @@ from agesearch import metrics
 from agesearch.artefacts import begin_run, own_run, with_weights
 from agesearch.data.dataset.records import Manifest, Split, read_manifest
 from agesearch.data.dataset.shards import labelled
-from agesearch.data.reading.loading import SplitFaces, load_split
+from agesearch.data.reading.loading import SplitFaces, known_ages, load_split
 from agesearch.errors import InputError
 from agesearch.measure.accuracy import mae
 from agesearch.models.architectures import architecture
@@ -122,7 +122,7 @@ def train_worker(teaching: Teaching, place: Place) -> None:
 
 def median_baseline(train: SplitFaces, val: SplitFaces) -> float:
     """The validation MAE in years of always answering the median age of the training faces."""
-    trained, true = train.stored.ages(), val.stored.ages()
+    trained, true = known_ages(train), known_ages(val)
     if len(trained) == 0 or len(true) == 0:
         raise InputError("The training or the validation faces have no exact ages.")
     return mae(np.full(len(true), np.median(trained)), true)

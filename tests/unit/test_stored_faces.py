@@ -113,6 +113,16 @@ def test_a_shard_that_changed_meanwhile_is_told(dataset: Location) -> None:
         faces.read(1, np.arange(2))
 
 
+def test_a_node_without_the_dataset_says_so(dataset: Location) -> None:
+    faces = StoredFaces.of(dataset, Split.TRAIN, targets=_answers(dataset, 0))
+    dataset.delete()
+    assert faces.widths == {"teacher_pmf": (1, 101)}  # asked for on nodes that get decoded faces
+    with pytest.raises(
+        InputError, match="This node does not see .*faces': put the dataset into a folder that"
+    ):
+        faces.read(0, np.arange(1))
+
+
 def test_answers_for_this_very_dataset_are_taken_at_their_word(
     dataset: Location, monkeypatch: pytest.MonkeyPatch
 ) -> None:

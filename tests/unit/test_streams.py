@@ -55,7 +55,7 @@ def test_a_stream_has_the_batches_of_faces_in_memory(
     wanted, held = spec(share, views), blocks(views)
     pool = FacePool(held, 32)
     for rank in range(world):
-        stream = StreamSource(HeldShards(held), wanted, rank=rank, world=world, threads=2)
+        stream = StreamSource(HeldShards(held), wanted, rank=rank, world=world, threads=rank)
         memory = PoolSource(pool, wanted, sizes=SIZES, rank=rank, world=world)
         assert (stream.faces, stream.steps) == (memory.faces, memory.steps)
         pairs = list(zip(stream.epoch(1, start), memory.epoch(1, start), strict=True))

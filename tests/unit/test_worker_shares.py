@@ -11,7 +11,7 @@ import torch
 from held_faces import faces, held_split
 from torch import distributed as dist
 
-from agesearch.data.reading.loading import SplitFaces
+from agesearch.data.reading.loading import SplitFaces, known_ages
 from agesearch.errors import AgeSearchError
 from agesearch.specs import CropSpec, TrainSpec
 from agesearch.storage import Location
@@ -40,6 +40,11 @@ def test_two_workers_share_the_faces(tmp_path: Path, decoded: bool) -> None:
     first, second = (shown(trainer(tmp_path, Place(rank, 2), train).source) for rank in range(2))
     assert (len(first), len(second)) == (20, 20)
     assert not first & second
+
+
+def test_the_ages_of_held_and_of_stored_faces_are_the_same() -> None:
+    for decoded in (True, False):
+        assert known_ages(held_split(BLOCKS, decoded=decoded)).tolist() == list(range(40))
 
 
 class _AskedError(Exception):

@@ -79,6 +79,15 @@ def resident(faces: SplitFaces) -> list[RawBatch]:
     return [block for table in tables for block in _arrays(table)]
 
 
+def known_ages(faces: SplitFaces) -> npt.NDArray[np.float32]:
+    """The exact ages in years of a split's faces that have one; no image is copied or decoded."""
+    if faces.held is None:
+        return faces.stored.ages()
+    ages = np.concatenate([block["age"] for block in resident(faces)])
+    known: npt.NDArray[np.float32] = ages[np.isfinite(ages)]
+    return known
+
+
 def _decoded_here(stored: StoredFaces) -> Any:
     import ray.data
     from ray.data.extensions import ArrowTensorArray

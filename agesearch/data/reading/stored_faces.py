@@ -33,11 +33,20 @@ LABELS = ("age", "age_std", "age_low", "age_high")
 
 @dataclass(frozen=True)
 class Answers:
-    """Answers that become the column ``name``: ``files`` has one file a view, ``stored`` is their column."""
+    """Answers of ``width`` values that become the column ``name``: ``files`` has one file a view, ``stored``
+    is their column.
+    """
 
     name: str
     stored: str
     files: tuple[Location, ...]
+    width: int
+
+    @classmethod
+    def of(cls, name: str, stored: str, where: Location | Sequence[Location]) -> Answers:
+        """The answers of these files."""
+        files = (where,) if isinstance(where, Location) else tuple(where)
+        return cls(name, stored, files, StoredAnswers(files[0], stored).width)
 
     @cached_property
     def open(self) -> list[StoredAnswers]:
@@ -95,11 +104,7 @@ class StoredFaces:
         if not held:
             raise InputError(f"'{folder}' has no faces in {rows}.")
         named = (("teacher_pmf", "pmf", targets), ("teacher_features", "features", features))
-        answers = tuple(
-            Answers(name, stored, (where,) if isinstance(where, Location) else tuple(where))
-            for name, stored, where in named
-            if where is not None
-        )
+        answers = tuple(Answers.of(name, stored, where) for name, stored, where in named if where)
         key = digest_of([str(folder), stored_key(manifest), manifest.created])
         faces = cls(folder, rows, manifest.crop.size, tuple(held), tuple(held.values()), key, answers)
         for one in answers:
@@ -112,7 +117,7 @@ class StoredFaces:
     @property
     def widths(self) -> dict[str, tuple[int, int]]:
         """The columns of a teacher's answers: how many views each has, and how many values a view."""
-        return {one.name: (len(one.files), one.open[0].width) for one in self.answers}
+        return {one.name: (len(one.files), one.width) for one in self.answers}
 
     def read(self, shard: int, rows: Rows, view: int | None = None) -> EncodedFaces:
         """The given faces of a shard (numbered among those of the part), encoded, in their order; a teacher's
@@ -144,6 +149,11 @@ class StoredFaces:
         return known[np.isfinite(known)]
 
     def _table(self, shard: int, columns: list[str], folder: Location | None = None) -> pa.Table:
+        if self.folder.is_local and not self.folder.exists():
+            raise InputError(
+                f"This node does not see '{self.folder}': put the dataset into a folder that all nodes "
+                "share, or on an object store."
+            )
         batches = list(row_batches(folder or self.folder, self.part, columns, shards=[self.shards[shard]]))
         if sum(map(len, batches)) != self.sizes[shard]:
             raise InputError(

@@ -28,7 +28,11 @@ AHEAD = 2
 
 
 class StreamSource:
-    """Epochs over the faces of ``shards``, as ``EpochPlan`` plans them; ``threads`` make the batches."""
+    """Epochs over the faces of ``shards``, as ``EpochPlan`` plans them; ``threads`` make the batches ahead.
+
+    With none of them a batch is made when it is asked for: where every core has a training of its own,
+    threads only get into its way.
+    """
 
     def __init__(
         self, shards: Shards, spec: TrainSpec, *, rank: int = 0, world: int = 1, threads: int = 1
@@ -45,11 +49,14 @@ class StreamSource:
         """The batches of epoch ``index`` from step ``start`` on."""
         making: deque[Future[Batch]] = deque()
         readers = ThreadPoolExecutor(1, "agesearch-read")
-        makers = ThreadPoolExecutor(self._threads, "agesearch-batch")
+        makers = ThreadPoolExecutor(max(1, self._threads), "agesearch-batch")
         try:
             windows = _Windows(self._plan, self._shards, self._view(index), index, self.rank, readers)
             for step in self._plan.batches(index, start, self.rank):
                 faces = windows.between(step.first, step.last)
+                if not self._threads:
+                    yield self._batch(faces, step.rows, index, step.faces)
+                    continue
                 making.append(makers.submit(self._batch, faces, step.rows, index, step.faces))
                 if len(making) > self._threads + AHEAD:
                     yield making.popleft().result()
