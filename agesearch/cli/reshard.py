@@ -44,4 +44,5 @@ def reshard(
         print_json({"out": place, "is_new": is_new, "manifest": manifest.model_dump(mode="json")})
         return
     state = "is mixed now" if is_new else "is mixed already, nothing to do"
-    err.print(f"{place} {state}: {manifest.faces} faces in {manifest.hash_shards} shards.", **_PLAIN)
+    shards = "1 shard" if manifest.hash_shards == 1 else f"{manifest.hash_shards} shards"
+    err.print(f"{place} {state}: {manifest.faces} faces in {shards}.", **_PLAIN)
