@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from agesearch.measure.corruptions import CLEAN, REPORT_CORRUPTIONS, REPORT_SEVERITIES, RobustnessRow
+from agesearch.measure.robustness.corruptions import CLEAN, REPORT_CORRUPTIONS, REPORT_SEVERITIES
+from agesearch.measure.robustness.scores import RobustnessRow
 from agesearch.measure.speed.rows import SpeedRow
 from agesearch.models.manifest import MANIFEST, ModelManifest
 from agesearch.search.front.latencies import picked

@@ -28,6 +28,7 @@ def add_to(app: typer.Typer) -> None:
     group.command("ingest", epilog="Example: agesearch bench ingest --records 1200")(ingest)
     group.command("cluster", epilog="Example: agesearch bench cluster --slots 1000 --trials 10000")(cluster)
     group.command("chaos", epilog="Example: agesearch bench chaos --kills 20 --trials 30")(chaos)
+    group.command("robustness", epilog="Example: agesearch bench robustness --models 8")(robustness)
     group.command("distill", epilog="Example: agesearch bench distill --faces 256")(distill)
     group.command("scale", epilog=EPILOG)(scale)
     app.add_typer(group, name="bench", rich_help_panel="agesearch itself")
@@ -339,3 +340,34 @@ def _tell_memory(prints: list[Footprint]) -> None:
     ]
     columns = ["records", "peak of the process tree, MiB (PSS)", "processes", "seconds"]
     out.print(table("ingest of tiny images, no detector", columns, rows))
+
+
+def robustness(
+    faces: Annotated[int, typer.Option("--faces", min=1, help="Faces of the demo.")] = 128,
+    models: Annotated[int, typer.Option("--models", min=2, help="Models that share a pass.")] = 8,
+    turns: Annotated[int, typer.Option("--turns", min=1, help="Turns that are timed.")] = 3,
+    corruption_set: Annotated[
+        str, typer.Option("--set", metavar="hendrycks|lfwc", help="The corruptions, at severity 3.")
+    ] = "hendrycks",
+    as_json: JsonOption = False,
+) -> None:
+    """How fast `measure robustness` is beside a bare loop, and what eight models cost beside one."""
+    from agesearch.bench.robustness import bench_robustness
+    from agesearch.session import set_environment
+
+    set_environment()
+    with shown_progress() as on_progress:
+        found = bench_robustness(
+            faces=faces, models=models, turns=turns, set_name=corruption_set, on_progress=on_progress
+        )
+    ratios = {"of_the_cores": found.of_the_cores, "many_over_one": found.many_over_one}
+    if as_json:
+        print_json(asdict(found) | ratios)
+        return
+    rows = [
+        ["bare loop, one core, faces/s", f"{found.bare_per_s:.0f}"],
+        [f"measure robustness, {found.cores} cores, one model, faces/s", f"{found.one_per_s:.0f}"],
+        [f"the same over {found.cores} x the bare loop", f"{found.of_the_cores:.2f}"],
+        [f"time of {found.models} models over that of one", f"{found.many_over_one:.2f}"],
+    ]
+    out.print(table(f"{found.faces} faces x {found.levels} corruptions", ["", "measured"], rows))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import typer
 
-from agesearch.cli import measure_decisions, measure_speed
+from agesearch.cli import measure_decisions, measure_robustness, measure_speed
 
 
 def add_to(app: typer.Typer) -> None:
     """Register the ``measure`` group."""
-    group = typer.Typer(no_args_is_help=True, help="Measure models: speed on every runtime, decisions.")
-    for verb in (measure_speed, measure_decisions):
+    about = "Measure models: speed on every runtime, robustness, decisions."
+    group = typer.Typer(no_args_is_help=True, help=about)
+    for verb in (measure_speed, measure_robustness, measure_decisions):
         verb.add_to(group)
     app.add_typer(group, name="measure", rich_help_panel="Results")

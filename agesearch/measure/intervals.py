@@ -77,7 +77,7 @@ class Persons:
     @cached_property
     def faces(self) -> Codes:
         """How many faces each person has."""
-        return np.bincount(self._places).astype(np.int64)
+        return np.bincount(self.numbers).astype(np.int64)
 
     @property
     def drawn(self) -> Literal["faces", "persons"]:
@@ -88,11 +88,11 @@ class Persons:
         """The sum of ``values`` ``[N]`` over each person's faces."""
         if len(values) != len(self):
             raise InputError(f"{len(values)} values of {len(self)} faces: there must be one a face.")
-        found: Values = np.bincount(self._places, values).astype(np.float64)
+        found: Values = np.bincount(self.numbers, values).astype(np.float64)
         return found
 
     @cached_property
-    def _places(self) -> npt.NDArray[np.int32]:
+    def numbers(self) -> npt.NDArray[np.int32]:
         """The persons numbered without gaps."""
         return np.unique(self.codes, return_inverse=True)[1].astype(np.int32)
 
@@ -175,7 +175,11 @@ def bootstrap_interval(
     """Interval of the mean of ``values`` ``[N]``; one person alone leaves it no width."""
     if not 0.0 < level < 1.0:
         raise InputError(f"The interval level is {level:g}, but must lie between 0 and 1.")
-    means = bootstrap_means(values, persons, resamples=resamples, seed=seed)
+    return interval_of(bootstrap_means(values, persons, resamples=resamples, seed=seed), persons, level)
+
+
+def interval_of(means: Values, persons: Persons, level: float = 0.95) -> tuple[float, float]:
+    """The ends of an interval from a figure over persons drawn with replacement ``[resamples]``."""
     tail = _expanded_tail(_effective(persons.faces), level)
     low, high = np.quantile(means, [tail, 1.0 - tail])
     return float(low), float(high)
@@ -202,6 +206,20 @@ def bootstrap_means(
     means = np.concatenate(list(_resampled(sums, faces, resamples, generator)))
     found: Values = centre + math.sqrt(share) * (means - sums.sum() / faces.sum())
     return found
+
+
+def bootstrap_table(sums: Values, faces: Codes, *, resamples: int = 1000, seed: int = 0) -> Values:
+    """Means over persons drawn with replacement, ``[resamples, ...]``, of many values a face at once, from
+    their sums over each person's faces ``[persons, ...]``; the draws are those of ``bootstrap_means``.
+    """
+    generator, count = np.random.default_rng(seed), len(faces)
+    table = sums.reshape(count, -1)
+    rows, parts = max(1, _BLOCK // count), []
+    for start in range(0, resamples, rows):
+        draws = generator.integers(0, count, size=(min(rows, resamples - start), count))
+        weights = np.stack([np.bincount(row, minlength=count) for row in draws]).astype(np.float64)
+        parts.append(weights @ table / (weights @ faces)[:, None])
+    return np.concatenate(parts).reshape(resamples, *sums.shape[1:])
 
 
 def _resampled(

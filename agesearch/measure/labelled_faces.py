@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import itertools
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,7 +20,7 @@ from agesearch.data.dataset.shards import read_rows, row_batches
 from agesearch.errors import InputError
 from agesearch.measure.accuracy import mae_estimate
 from agesearch.measure.intervals import Estimate, Persons
-from agesearch.measure.predictions import Labels
+from agesearch.measure.predictions import Labels, read_labels
 from agesearch.storage import Location
 
 _COLUMNS = ["sample_id", "subject_id", "source", "age", "image"]
@@ -63,7 +64,7 @@ def labelled_faces(dataset: str | Location, split: Split, limit: int) -> Labelle
     faces. A split without labelled faces gives none.
     """
     folder = Location.of(dataset)
-    ids = _first_ids(folder, split, limit)
+    ids = first_labelled(folder, split, limit)
     place = {sample_id: index for index, sample_id in enumerate(ids)}
     parts = [pa.schema([SCHEMA.field(name) for name in _COLUMNS]).empty_table()]
     for batch in row_batches(folder, split, _COLUMNS):
@@ -80,7 +81,27 @@ def labelled_faces(dataset: str | Location, split: Split, limit: int) -> Labelle
     )
 
 
-def _first_ids(folder: Location, split: Split, limit: int) -> list[str]:
+def with_an_age(dataset: str | Location, split: Split) -> tuple[Labels, list[str]]:
+    """The faces of a split that have an age, of the kind of label that most of them have, and what is to be
+    said of the others. An ``InputError`` where none has an age.
+    """
+    labels = read_labels(dataset, split)
+    known = np.isfinite(labels.age)
+    if not known.any():
+        raise InputError(
+            f"None of the {len(labels):,} faces in the split '{split}' of '{dataset}' has an exact age, and "
+            "models are compared by their error in years: choose a --split that has ages, or mix some in "
+            "('agesearch data mix')."
+        )
+    kind = Counter(labels.label_kind[known].counts()).most_common(1)[0][0]
+    chosen = known & (labels.label_kind == kind)
+    if chosen.all():
+        return labels, []
+    left = len(labels) - int(chosen.sum())
+    return labels.take(chosen), [f"{left} of {len(labels)} faces have no age of the label kind '{kind}'."]
+
+
+def first_labelled(folder: Location, split: Split, limit: int) -> list[str]:
     """The ids of at most ``limit`` labelled faces, in the order of their hashes."""
     first: list[tuple[bytes, str]] = []
     for batch in row_batches(folder, split, ["sample_id", "age"]):

@@ -184,17 +184,27 @@ def crop_batches(
     """The crops of the faces of ``labels`` in the order of the shards, some hundred at a time: their indices
     ``[n]`` in ``labels``, and as many RGB crops. A face that is not in the part is an ``InputError``.
     """
+    with ThreadPoolExecutor(threads) as pool:
+        for at, crops in encoded_batches(dataset, labels, part=part):
+            yield at, list(pool.map(decode_crop, crops))
+
+
+def encoded_batches(
+    dataset: str | Location,
+    labels: Labels,
+    *,
+    part: Split | Part | None = None,
+    rows: int = _BATCH_FACES,
+) -> Iterator[tuple[Indices, list[bytes]]]:
+    """The same, as the bytes of the crops, at most ``rows`` at a time."""
     place = np.full(len(labels.sample_id.names) + 1, -1, dtype=np.int32)
     place[labels.sample_id.numbers] = np.arange(len(labels))
     done = 0
-    with ThreadPoolExecutor(threads) as pool:
-        for batch in row_batches(dataset, part, ["sample_id", "image"], rows=_BATCH_FACES):
-            at = place[labels.sample_id.places(batch["sample_id"])]
-            wanted = np.flatnonzero(at >= 0)
-            if not len(wanted):
-                continue
-            crops = batch.column("image").take(pa.array(wanted)).to_pylist()
-            yield at[wanted].astype(np.int64), list(pool.map(decode_crop, crops))
+    for batch in row_batches(dataset, part, ["sample_id", "image"], rows=rows):
+        at = place[labels.sample_id.places(batch["sample_id"])]
+        wanted = np.flatnonzero(at >= 0)
+        if len(wanted):
+            yield at[wanted].astype(np.int64), batch["image"].take(pa.array(wanted)).to_pylist()
             done += len(wanted)
     if done < len(labels):
         raise InputError(f"'{dataset}' lacks {len(labels) - done} of {len(labels)} faces: ingest it again.")

@@ -6,8 +6,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from agesearch.measure.accuracy import AgeBin
-from agesearch.measure.corruptions import CLEAN, RobustnessRow
 from agesearch.measure.intervals import Estimate
+from agesearch.measure.robustness.corruptions import CLEAN
+from agesearch.measure.robustness.scores import RobustnessRow
 from agesearch.measure.speed.rows import SpeedRow
 from agesearch.models.runtimes.engines import DEFAULT, Engine
 from agesearch.search.front.measurements import MeasuredPredictions

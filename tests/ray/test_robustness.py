@@ -20,11 +20,12 @@ from agesearch.data.images.crop import encode_crop
 from agesearch.deploy.evidence import study_evidence
 from agesearch.deploy.publish import publish
 from agesearch.errors import InputError
-from agesearch.measure.corruptions import CLEAN, CORRUPTIONS, corrupt
 from agesearch.measure.evaluate import evaluate
 from agesearch.measure.labelled_faces import labelled_faces, median_age
 from agesearch.measure.protocols import protocol_named
-from agesearch.measure.robustness import CorruptionLevel, robustness, score
+from agesearch.measure.robustness.corruptions import CLEAN, CORRUPTIONS, corrupt
+from agesearch.measure.robustness.protocol import CorruptionLevel
+from agesearch.measure.robustness.run import robustness, score
 from agesearch.measure.speed.latency_table import LatencyTable
 from agesearch.measure.teachers import teacher_accuracy
 from agesearch.metrics import MAE_YEARS
@@ -62,7 +63,7 @@ FACES = 30
 _SCRIPT = """
 import hashlib, json, sys
 import numpy as np
-from agesearch.measure.corruptions import CORRUPTIONS, corrupt
+from agesearch.measure.robustness.corruptions import CORRUPTIONS, corrupt
 rgb = np.random.default_rng(3).integers(0, 256, (48, 48, 3), dtype=np.uint8)
 names = list(CORRUPTIONS)
 if sys.argv[1] == "backwards":
@@ -165,7 +166,7 @@ def test_faces_are_the_same_sample_every_time(dataset: Location) -> None:
 def test_every_model_scores_the_same_corrupted_pixels(
     study: StudyFolder, dataset: Location, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agesearch.measure.robustness._TASK_FACES", 4)  # several tasks a cell
+    monkeypatch.setattr("agesearch.measure.robustness.run._TASK_FACES", 4)  # several tasks a cell
     faces = labelled_faces(dataset, Split.VAL, 10)
     folder = study.trial_folder(study.front()[0])
     model = OnnxScorer(folder_onnx(folder), 32)

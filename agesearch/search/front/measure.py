@@ -18,9 +18,9 @@ import pyarrow.compute as pc
 from agesearch.data.dataset.records import Split, read_manifest
 from agesearch.data.images.crop import encode_crop
 from agesearch.errors import InputError
-from agesearch.measure.corruptions import CLEAN
 from agesearch.measure.labelled_faces import LabelledFaces, labelled_faces, median_age
-from agesearch.measure.robustness import CorruptionLevel, PredictedAges, robustness, score
+from agesearch.measure.robustness.protocol import CLEAN_LEVEL
+from agesearch.measure.robustness.run import PredictedAges, robustness, score
 from agesearch.measure.speed.hardware import hardware_name, runtime_versions
 from agesearch.models.identity import model_digest
 from agesearch.progress import Listener, silent
@@ -55,7 +55,6 @@ from agesearch.storage import Location
 _SHOWN_FACES = 8
 _SHOWN_SOURCES = 8
 
-_CLEAN = CorruptionLevel(CLEAN, 0)
 
 #: Among the settings of rows whose faces' persons are known: older rows' intervals were drawn over faces.
 _PERSONS = "persons"
@@ -216,7 +215,7 @@ def _write_predictions(job: _Job, on_progress: Listener) -> None:
             continue
         stage = f"Predictions, {split}"
         models = {model.name: model.scorer for model in lacking}
-        found = score(models, faces, [_CLEAN], on_progress, stage=stage)[_CLEAN] if models else {}
+        found = score(models, faces, [CLEAN_LEVEL], on_progress, stage=stage)[CLEAN_LEVEL] if models else {}
         tables += [_prediction_rows(m.name, m.digest, split, faces, found[m.name]) for m in lacking]
         constant = np.full(len(faces), median, dtype=np.float32)
         guess = PredictedAges(constant, np.full_like(constant, np.nan))

@@ -20,8 +20,9 @@ from pydantic import Field
 
 from agesearch.errors import InputError, command
 from agesearch.measure.accuracy import AgeBin, accuracy_by_decade, mae_estimate
-from agesearch.measure.corruptions import REPORT_CORRUPTIONS, REPORT_SEVERITIES, RobustnessRow
 from agesearch.measure.intervals import Estimate, Persons
+from agesearch.measure.robustness.corruptions import REPORT_CORRUPTIONS, REPORT_SEVERITIES
+from agesearch.measure.robustness.scores import RobustnessRow
 from agesearch.measure.speed.rows import SpeedRow
 from agesearch.search.store.records import StudyFolder
 from agesearch.specs import SharedRecord, Spec, parse_spec

@@ -8,7 +8,6 @@ that a killed comparison goes on where it was, and more seeds or methods add to 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -21,9 +20,9 @@ from agesearch.errors import AgeSearchError, InputError, first_line
 from agesearch.machine import cores
 from agesearch.measure.accuracy import errors
 from agesearch.measure.intervals import estimate
-from agesearch.measure.labelled_faces import median_error
+from agesearch.measure.labelled_faces import median_error, with_an_age
 from agesearch.measure.leakage import leak_notes
-from agesearch.measure.predictions import Labels, read_labels
+from agesearch.measure.predictions import Labels
 from agesearch.measure.speed.hardware import hardware_name
 from agesearch.models.foreign.document import is_teacher_file
 from agesearch.models.identity import model_digest, read_model_manifest
@@ -148,7 +147,7 @@ def _asked(
     for part in (Split.TRAIN, Split.VAL, split):
         if not data.counts.get(part):
             raise InputError(f"'{folder}' has no faces in its split '{part}', which a comparison needs.")
-    labels, notes = _tested(folder, split)
+    labels, notes = with_an_age(folder, split)
     if split == Split.VAL:
         notes.append("The validation faces chose each training's best epoch: these figures are no test.")
     if seeds < 3:
@@ -156,24 +155,6 @@ def _asked(
             f"{seeds} seed{'s say' if seeds > 1 else ' says'} little of how trainings differ: take three."
         )
     return _Asked(methods, seeds, folder.name, folder, data, Location.of(out), split, labels, tuple(notes))
-
-
-def _tested(dataset: Location, split: Split) -> tuple[Labels, list[str]]:
-    """The faces of a split that have an age, of the kind of label that most of them have."""
-    labels = read_labels(dataset, split)
-    known = np.isfinite(labels.age)
-    if not known.any():
-        raise InputError(
-            f"None of the {len(labels):,} faces in the split '{split}' of '{dataset}' has an exact age, and "
-            "methods are compared by their error in years: choose a --split that has ages, or mix some in "
-            "('agesearch data mix')."
-        )
-    kind = Counter(labels.label_kind[known].counts()).most_common(1)[0][0]
-    chosen = known & (labels.label_kind == kind)
-    if chosen.all():
-        return labels, []
-    left = len(labels) - int(chosen.sum())
-    return labels.take(chosen), [f"{left} of {len(labels)} faces have no age of the label kind '{kind}'."]
 
 
 def _planned(asked: _Asked, on_progress: Listener) -> _Work:

@@ -4,6 +4,10 @@ The package ``imagecorruptions-imaug`` takes no seed: it draws from NumPy's glob
 own (impulse noise) and numba's (glass blur). Here each corrupted face has one seed, made from its sample id,
 the corruption and the severity, so neither the order of the faces nor the process they run in matters; and
 NumPy's global state is put back afterwards.
+
+Strengths are in pixels. On small faces some of them break (motion leaves the picture, which turns dark; snow
+does not cover it): a face of a side under 64 px is enlarged to 64, corrupted, and made small again, so that a
+severity means there what it means at 64 px.
 """
 
 from __future__ import annotations
@@ -14,11 +18,11 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
 from agesearch.errors import InputError, unknown_name
-from agesearch.specs import Spec
 
 Image = npt.NDArray[np.uint8]
 
@@ -53,7 +57,9 @@ REPORT_SEVERITIES = (1, 3, 5)
 CLEAN = "clean"
 
 SEVERITIES = (1, 2, 3, 4, 5)
-MIN_SIDE = 32
+MIN_SIDE = 8
+#: From this side on the strengths work as they are meant to.
+WHOLE_SIDE = 64
 
 #: These draw from generators of their own, and take their seed as an argument.
 _SEEDED_BY_ARGUMENT = frozenset({"impulse_noise", "glass_blur"})
@@ -62,46 +68,45 @@ _SEEDED_BY_ARGUMENT = frozenset({"impulse_noise", "glass_blur"})
 _GLOBAL_STATE = Lock()
 
 
-class RobustnessRow(Spec):
-    """MAE in years of one model under one corruption, with its 95 % interval over ``persons`` (None: nobody
-    is known, and faces were drawn).
-    """
-
-    model: str
-    corruption: str
-    severity: int
-    mae_years: float
-    mae_low: float
-    mae_high: float
-    faces: int
-    persons: int | None = None
-
-
 def corrupt(rgb: Image, name: str, severity: int, sample_id: str) -> Image:
     """The face ``rgb`` uint8 ``[H, W, 3]`` corrupted, same shape; bit-identical for the same arguments.
 
-    An unknown corruption, a severity outside 1..5, another image type, and a side under 32 px are an
+    An unknown corruption, a severity outside 1..5, another image type, and a side under 8 px are an
     ``InputError``.
     """
     check_corruption(name, severity)
+    check_face(rgb)
+    height, width = rgb.shape[:2]
+    small = min(height, width) < WHOLE_SIDE
+    seed = corruption_seed(sample_id, name, severity)
+    if not small:
+        return by_package(rgb, name, severity, seed)
+    scale = WHOLE_SIDE / min(height, width)
+    size = (max(WHOLE_SIDE, round(width * scale)), max(WHOLE_SIDE, round(height * scale)))
+    corrupted = by_package(
+        cv2.resize(rgb, size, interpolation=cv2.INTER_LINEAR_EXACT).astype(np.uint8), name, severity, seed
+    )
+    return cv2.resize(corrupted, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8)
+
+
+def check_face(rgb: Image) -> None:
+    """An ``InputError`` for an image that cannot be corrupted."""
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or min(rgb.shape[:2]) < MIN_SIDE:
         raise InputError(
             f"A face to corrupt must be uint8 [H, W, 3] of at least {MIN_SIDE} px a side, but is "
             f"{rgb.dtype} {list(rgb.shape)}."
         )
-    import imagecorruptions
-
-    seed = corruption_seed(sample_id, name, severity)
-    options: dict[str, Any] = {"seed": seed} if name in _SEEDED_BY_ARGUMENT else {}
-    with _seeded_globally(seed):
-        corrupted = imagecorruptions.corrupt(rgb, severity, name, **options)
-    return np.ascontiguousarray(corrupted, dtype=np.uint8)
 
 
 def check_corruption(name: str, severity: int) -> None:
     """An ``InputError`` for a corruption or severity that does not exist."""
     if name not in CORRUPTIONS:
         raise unknown_name("corruption", name, CORRUPTIONS)
+    check_severity(severity)
+
+
+def check_severity(severity: int) -> None:
+    """An ``InputError`` for a severity that does not exist."""
     if severity not in SEVERITIES:
         raise InputError(f"The corruption severity is {severity}, but must be one of 1, 2, 3, 4, 5.")
 
@@ -110,6 +115,25 @@ def corruption_seed(sample_id: str, name: str, severity: int) -> int:
     """The seed of one corrupted face: 32 bits of a hash, since NumPy's legacy seeding takes no more."""
     digest = hashlib.sha256(f"{sample_id}\n{name}\n{severity}".encode()).digest()
     return int.from_bytes(digest[:4], "big")
+
+
+def by_package(rgb: Image, name: str, severity: int, seed: int) -> Image:
+    """A corruption of the package on a face of at least 64 px, drawn with a seed.
+
+    Where its formula has no value the face stays as it is: spatter without a single drop divides nothing by
+    nothing, and would leave a black picture.
+    """
+    import imagecorruptions
+    from PIL import Image as PillowImage
+
+    options: dict[str, Any] = {"seed": seed} if name in _SEEDED_BY_ARGUMENT else {}
+    with _seeded_globally(seed), np.errstate(invalid="ignore"):
+        found = np.asarray(
+            imagecorruptions.corruption_dict[name](PillowImage.fromarray(rgb), severity, **options)
+        )
+    if found.dtype != np.uint8:
+        found = np.where(np.isnan(found), rgb, found)
+    return np.ascontiguousarray(found, dtype=np.uint8)
 
 
 @contextmanager

@@ -1,0 +1,121 @@
+"""How fast robustness is measured beside a bare loop, and what more models cost.
+
+The bare loop corrupts the same faces and asks one network, in one process and on one core. Everything runs in
+turns, after a turn that is not counted: processes start, and glass blur is compiled in each.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from agesearch.data.dataset.records import Split
+from agesearch.data.reading.demo_pack import demo_pack
+from agesearch.errors import InputError
+from agesearch.measure.labelled_faces import with_an_age
+from agesearch.measure.predictions import Labels, crop_batches
+from agesearch.measure.robustness.protocol import CorruptionLevel, corrupted, set_named
+from agesearch.measure.robustness.run import answers, tally_errors
+from agesearch.measure.speed.latency_table import untrained_onnx
+from agesearch.models.scorers import OnnxScorer
+from agesearch.progress import Listener, Progress, silent
+from agesearch.session import ray_session
+from agesearch.specs import ModelSpec
+from agesearch.storage import Location
+
+_MODEL = ModelSpec(arch="lcnet_035", input_size=64)
+_STAGE = "Robustness bench"
+
+
+@dataclass(frozen=True)
+class RobustnessSpeed:
+    """Corrupted and scored faces a second, medians over the turns: of the bare loop on one core, and of
+    ``measure robustness`` on all ``cores`` with one model and with ``models``.
+    """
+
+    faces: int
+    levels: int
+    cores: int
+    models: int
+    turns: int
+    bare_per_s: float
+    one_per_s: float
+    many_per_s: float
+
+    @property
+    def of_the_cores(self) -> float:
+        """The rate with one model over that of the bare loop on as many cores."""
+        return self.one_per_s / (self.cores * self.bare_per_s)
+
+    @property
+    def many_over_one(self) -> float:
+        """The time with all models over that with one."""
+        return self.one_per_s / self.many_per_s
+
+
+def bench_robustness(
+    *,
+    faces: int = 128,
+    models: int = 8,
+    turns: int = 3,
+    set_name: str = "hendrycks",
+    on_progress: Listener = silent,
+) -> RobustnessSpeed:
+    """Time both ways on faces of the demo under every corruption of a set at severity 3.
+
+    Starts Ray. More faces than the demo's test split has are an ``InputError``.
+    """
+    data = demo_pack()
+    labels, _ = with_an_age(data, Split.TEST)
+    if faces > len(labels):
+        raise InputError(f"--faces is {faces}, but the demo's test split has {len(labels)}.")
+    labels = labels.take(np.arange(faces))
+    levels = set_named(set_name).levels(severities=(3,))[1:]
+    network = untrained_onnx(_MODEL)
+    one, many = (
+        {f"model {number}": OnnxScorer(network, _MODEL.input_size) for number in range(count)}
+        for count in (1, models)
+    )
+    seconds: dict[str, list[float]] = {"bare": [], "one": [], "many": []}
+    with ray_session(on_progress=on_progress) as session:
+        for turn in range(turns + 1):
+            on_progress(Progress(_STAGE, turn, turns + 1, note="turns"))
+            timed = {
+                "bare": _bare_s(one["model 0"], data, labels, levels),
+                "one": _whole_s(one, data, labels, levels),
+                "many": _whole_s(many, data, labels, levels),
+            }
+            if turn:
+                for way, took in timed.items():
+                    seconds[way].append(took)
+    work = faces * len(levels)
+    rates = {way: work / statistics.median(took) for way, took in seconds.items()}
+    cores = int(session.cpus)
+    return RobustnessSpeed(
+        faces, len(levels), cores, models, turns, rates["bare"], rates["one"], rates["many"]
+    )
+
+
+def _whole_s(
+    models: dict[str, OnnxScorer], data: Location, labels: Labels, levels: Sequence[CorruptionLevel]
+) -> float:
+    began = time.perf_counter()
+    tally_errors(models, data, labels, levels, part=Split.TEST)
+    return time.perf_counter() - began
+
+
+def _bare_s(model: OnnxScorer, data: Location, labels: Labels, levels: Sequence[CorruptionLevel]) -> float:
+    began, threads = time.perf_counter(), cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    predictor = model.open()
+    for at, images in crop_batches(data, labels, part=Split.TEST):
+        named = list(zip(images, labels.sample_id[at], strict=True))
+        for level in levels:
+            answers([predictor], [corrupted(image, level, str(name)) for image, name in named])
+    cv2.setNumThreads(threads)
+    return time.perf_counter() - began

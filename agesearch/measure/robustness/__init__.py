@@ -1,0 +1,1 @@
+"""How models fare on corrupted faces."""
