@@ -167,7 +167,8 @@ def test_a_task_corrupts_once_for_all_models(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(run, "_opened", models.__getitem__)
     faces = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
     levels = [CLEAN_LEVEL, CorruptionLevel("pixelate", 3)]
-    answers = run._score_part(run.Chunk(np.arange(2), ["x", "y"], faces), levels, list(models))
+    monkeypatch.setattr(run, "_decoded", lambda sent: list(zip(faces, sent, strict=True)))
+    answers = run._score_part(["xy"], levels, list(models))
     assert answers.shape == (2, 2, 2, 2)
     assert made == ["x clean", "y clean", "x pixelate 3", "y pixelate 3"]
     first, second = (model.seen for model in models.values())  # type: ignore[attr-defined]

@@ -168,7 +168,7 @@ def _in_flight(
     groups = [list(group) for _, group in groupby(levels, key=lambda level: level.corruption)]
     waiting: deque[tuple[Any, Chunk, list[CorruptionLevel]]] = deque()
     for chunk in chunks:
-        sent = ray.put(chunk)
+        sent = [ray.put(chunk)]  # in a list, so that a process fetches and decodes it once for many tasks
         for group in groups:
             if len(waiting) >= most:
                 yield _next(waiting)
@@ -185,17 +185,26 @@ def _next(waiting: deque[tuple[Any, Chunk, list[CorruptionLevel]]]) -> Scored:
 
 
 def _score_part(
-    chunk: Chunk, levels: Sequence[CorruptionLevel], models: Sequence[Any]
+    sent: Sequence[Any], levels: Sequence[CorruptionLevel], models: Sequence[Any]
 ) -> npt.NDArray[np.float32]:
-    """One task: corrupt each face once a level, then let every model score it."""
+    """One task: corrupt each face of a chunk once a level, then let every model score it."""
     cv2.setNumThreads(1)
     predictors = [_opened(model) for model in models]
-    faces = [decode_crop(crop) if isinstance(crop, bytes) else crop for crop in chunk.crops]
+    (faces,) = map(_decoded, sent)
     found = np.empty((2, len(levels), len(models), len(faces)), dtype=np.float32)
     for row, level in enumerate(levels):
-        pairs = zip(faces, chunk.sample_id, strict=True)
-        found[:, row] = answers(predictors, [corrupted(face, level, name) for face, name in pairs])
+        found[:, row] = answers(predictors, [corrupted(face, level, name) for face, name in faces])
     return found
+
+
+@lru_cache(maxsize=2)
+def _decoded(chunk: Any) -> list[tuple[Image, str]]:
+    """The pixels and ids of a chunk in the object store."""
+    import ray
+
+    found: Chunk = ray.get(chunk)
+    faces = [decode_crop(crop) if isinstance(crop, bytes) else crop for crop in found.crops]
+    return list(zip(faces, found.sample_id, strict=True))
 
 
 @lru_cache(maxsize=64)
