@@ -26,7 +26,7 @@ from agesearch.data.dataset.texts import Texts
 from agesearch.errors import InputError
 
 Values = npt.NDArray[np.float64]
-Codes = npt.NDArray[np.int64]
+Codes = npt.NDArray[np.signedinteger[Any]]
 Names = Texts | npt.NDArray[np.object_] | Sequence[str | None]
 
 #: Bootstrap draws are made in blocks of about this many numbers, so that memory does not grow with the faces.
@@ -54,7 +54,8 @@ class Persons:
             raise InputError(f"{len(faces)} faces need as many persons, but got {len(persons)}.")
         named = persons.numbers >= 0
         # Numbers rise as names do; who is known comes after those who stand alone.
-        codes = np.where(named, persons.numbers.astype(np.int64) + len(faces.names), faces.numbers)
+        codes = faces.numbers.astype(np.int32)
+        codes[named] = persons.numbers[named].astype(np.int32) + len(faces.names)
         return cls(codes, named)
 
     @classmethod

@@ -1,7 +1,7 @@
 """The faces that a protocol scores: their labels as arrays, and what a model predicts for them.
 
-Crops are streamed batch by batch, and of each face stay some 65 bytes of labels and 9 a model: its age, the
-spread of its PMF and its group of Adience, never the PMF.
+Crops are streamed batch by batch. Of each face stay some 65 bytes of labels, thrice that while they are read
+and scored, and 9 bytes a model: its age, the spread of its PMF and its group of Adience, never the PMF.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from agesearch.ages import BINS, FloatArray, adience_mass, age_spread, expected_
 from agesearch.data.dataset.arrays import numbers
 from agesearch.data.dataset.records import Part, Split, read_manifest
 from agesearch.data.dataset.shards import row_batches
-from agesearch.data.dataset.texts import IdsMaker, Texts, TextsMaker
+from agesearch.data.dataset.texts import Growing, IdsMaker, Texts, TextsMaker
 from agesearch.data.images.crop import decode_crop
 from agesearch.errors import InputError
 from agesearch.measure.intervals import Persons
@@ -138,18 +138,18 @@ def read_labels(dataset: str | Location, part: Split | Part | None = None) -> La
     """The labels of the faces of a part (None: of all), in order of their sample ids; it may be empty."""
     folder = Location.of(dataset)
     ids, texts = IdsMaker(), {name: TextsMaker() for name in _TEXTS}
-    values: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in (*_NUMBERS, "fold")}
+    values = {name: Growing() for name in (*_NUMBERS, "fold")}
     for batch in row_batches(folder, part, ["sample_id", *_TEXTS, *_NUMBERS, "fold"]):
         ids.add(batch["sample_id"])
         for name, maker in texts.items():
             maker.add(batch[name])
         for name in _NUMBERS:
-            values[name].append(numbers(batch[name]))
-        values["fold"].append(batch["fold"].cast(pa.int16()).fill_null(-1).to_numpy(zero_copy_only=False))
+            values[name].add(numbers(batch[name]))
+        values["fold"].add(batch["fold"].fill_null(-1).to_numpy(zero_copy_only=False))
     sample_id = ids.made()
     order = np.argsort(sample_id.numbers, kind="stable")
     columns: dict[str, Any] = {name: maker.made()[order] for name, maker in texts.items()}
-    columns |= {name: _concatenated(values.pop(name), order) for name in list(values)}
+    columns |= {name: column.made(np.float32)[order] for name, column in values.items()}
     columns["label_kind"] = _kinds(columns, read_manifest(folder).label_kind)
     return Labels(sample_id=sample_id[order], **columns)
 
@@ -237,10 +237,6 @@ class Picker:
         ends = np.searchsorted(self._sorted, numbers, side="right")
         parts = [self._order[start:end] for start, end in zip(starts, ends, strict=True)]
         return np.sort(np.concatenate(parts)) if parts else np.empty(0, dtype=np.int64)
-
-
-def _concatenated(parts: list[npt.NDArray[Any]], order: Indices) -> npt.NDArray[Any]:
-    return np.concatenate(parts)[order] if parts else np.empty(0, dtype=np.float32)
 
 
 def _kinds(columns: Mapping[str, Any], default: str) -> Texts:

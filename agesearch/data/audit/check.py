@@ -36,7 +36,7 @@ from agesearch.data.audit.near_duplicates import PARAMETERS, Fingerprints, Match
 from agesearch.data.dataset.arrays import Pixels, decode_column, numbers
 from agesearch.data.dataset.records import OLDER_PHOTOGRAPHS, Manifest, photographs_of, read_manifest
 from agesearch.data.dataset.shards import row_batches
-from agesearch.data.dataset.texts import IdsMaker, TextsMaker
+from agesearch.data.dataset.texts import Growing, IdsMaker, TextsMaker
 from agesearch.errors import InputError
 from agesearch.progress import Listener, Progress, silent
 from agesearch.provenance import now
@@ -150,7 +150,7 @@ class _Columns:
     def __init__(self) -> None:
         self._ids, self._photographs = IdsMaker(), IdsMaker()
         self._texts = {name: TextsMaker() for name in ("subject_id", "source", "split")}
-        self._numbers: dict[str, list[npt.NDArray[Any]]] = {"fold": [], "age": [], "age_or_middle": []}
+        self._numbers = {name: Growing() for name in ("fold", "age", "age_or_middle")}
         self._unnamed = 0
 
     def add(self, batch: pa.RecordBatch) -> None:
@@ -160,9 +160,9 @@ class _Columns:
         for name, maker in self._texts.items():
             maker.add(batch[name])
         low, high, age = (numbers(batch[name]) for name in ("age_low", "age_high", "age"))
-        self._numbers["fold"].append(batch["fold"].fill_null(-1).to_numpy())
-        self._numbers["age"].append(age.copy())
-        self._numbers["age_or_middle"].append(np.where(np.isnan(age), (low + high) / 2, age))
+        self._numbers["fold"].add(batch["fold"].fill_null(-1).to_numpy())
+        self._numbers["age"].add(age)
+        self._numbers["age_or_middle"].add(np.where(np.isnan(age), (low + high) / 2, age))
 
     def made(self, manifest: Manifest) -> Faces:
         texts = {name: maker.made() for name, maker in self._texts.items()}
@@ -174,7 +174,7 @@ class _Columns:
             source=texts["source"],
             split=texts["split"],
             turns=manifest.turns,
-            **{name: np.concatenate(parts) for name, parts in self._numbers.items()},
+            **{name: column.made(np.float32) for name, column in self._numbers.items()},
         )
 
 

@@ -141,47 +141,72 @@ class Texts:
         return [None if number < 0 else text for number, text in zip(part.tolist(), texts, strict=True)]
 
 
+class Growing:
+    """A list of numbers or bytes in one array: thousands of small ones would leave holes in the memory."""
+
+    def __init__(self) -> None:
+        self._room: npt.NDArray[Any] | None = None
+        self._size = 0
+
+    def add(self, values: npt.NDArray[Any]) -> None:
+        """The next ones; they may be wider than those before."""
+        end = self._size + len(values)
+        if self._room is None:
+            self._room = np.empty(max(1024, end), values.dtype)
+        dtype = np.promote_types(self._room.dtype, values.dtype)
+        if end > len(self._room) or dtype != self._room.dtype:
+            grown = np.empty(max(2 * len(self._room), end), dtype)
+            grown[: self._size] = self._room[: self._size]
+            self._room = grown
+        self._room[self._size : end] = values
+        self._size = end
+
+    def made(self, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """All of them, as ``dtype`` where there are none; the list is empty from now on."""
+        room, self._room = self._room, None
+        found = np.empty(0, dtype) if room is None else room[: self._size]
+        self._size = 0
+        return found
+
+
 class TextsMaker:
     """Makes a column from batches: each text is kept once, each face as a number."""
 
     def __init__(self) -> None:
         self._known: dict[str, int] = {}
-        self._numbers: list[npt.NDArray[np.int32]] = []
+        self._numbers = Growing()
 
     def add(self, texts: pa.Array) -> Self:
         """The next texts."""
         encoded = texts.dictionary_encode()
         known = [self._known.setdefault(name, len(self._known)) for name in encoded.dictionary.to_pylist()]
         table = np.array([*known, -1], dtype=np.int32)
-        self._numbers.append(table[encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)])
+        self._numbers.add(table[encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)])
         return self
 
     def made(self) -> Texts:
         """The column of all that was added."""
         names = _encoded(pa.array(list(self._known), pa.string()))
-        return _sorted(names, np.concatenate(self._numbers) if self._numbers else np.empty(0, np.int32))
+        return _sorted(names, self._numbers.made(np.int32))
 
 
 class IdsMaker:
     """Makes a column of which nearly every text is another, such as sample ids."""
 
     def __init__(self) -> None:
-        self._names: list[Names] = []
+        self._names = Growing()
 
     def add(self, texts: pa.Array) -> Self:
         """The next ids; none may be unknown."""
-        self._names.append(_encoded(texts))
+        self._names.add(_encoded(texts))
         return self
 
     def made(self) -> Texts:
         """The column of all that was added."""
-        if not self._names:
-            return Texts(np.empty(0, dtype="S1"), np.empty(0, np.int32))
-        every = np.concatenate(self._names)
-        self._names.clear()
+        every = self._names.made(np.dtype("S1"))
         order = np.argsort(every, kind="stable")
         names = every[order]
-        new = np.append(True, names[1:] != names[:-1])
+        new = np.append(np.ones(min(1, len(names)), dtype=bool), names[1:] != names[:-1])
         numbers = np.empty(len(every), np.int32)
         numbers[order] = np.cumsum(new, dtype=np.int32) - 1
         return Texts(names if new.all() else names[new], numbers)
