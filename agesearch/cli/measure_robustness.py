@@ -150,7 +150,7 @@ def _corruptions_table(found: Robustness) -> object:
         for row in [one.corruptions[place]]
     ]
     steps = [f"severity {severity}" for severity in found.severities]
-    ends = range(len(found.scores) - 1, len(rows), len(found.scores))
+    ends = range(len(found.scores) - 1, len(rows), len(found.scores)) if len(found.scores) > 1 else ()
     return table("MAE in years by severity", ["corruption", "model", *steps, "CE"], rows, sections=list(ends))
 
 
