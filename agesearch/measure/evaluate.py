@@ -15,13 +15,13 @@ from agesearch.data.dataset.records import Manifest, Part, read_manifest
 from agesearch.data.images.recipe import crop_differences
 from agesearch.errors import InputError
 from agesearch.machine import cores
-from agesearch.measure.leakage import leak_notes
+from agesearch.measure.leakage import calibration_notes, leak_notes
 from agesearch.measure.predictions import Indices, Labels, Picker, Predictions, predict_faces, read_labels
 from agesearch.measure.protocols import Protocol
 from agesearch.measure.scores import Difference, KindScores, differences, scored
 from agesearch.measure.speed.hardware import hardware_name
 from agesearch.models.foreign.document import is_teacher_file
-from agesearch.models.identity import model_digest, read_model_manifest
+from agesearch.models.identity import calibrations_in, model_digest, read_model_manifest
 from agesearch.models.manifest import ModelManifest, library_versions
 from agesearch.models.predict import Runtime, open_predictor
 from agesearch.progress import Listener, Progress, silent
@@ -201,7 +201,11 @@ def _model_scores(
         input_size=manifest.model.input_size,
         parameters=manifest.parameters,
         kinds=tuple(scored(protocol, turns)),
-        notes=tuple([*recipe, *leak_notes(manifest, data, predictions)]),
+        notes=(
+            *recipe,
+            *leak_notes(manifest, data, predictions),
+            *calibration_notes(calibrations_in(folder), data, predictions),
+        ),
     )
 
 

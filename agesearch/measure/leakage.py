@@ -13,6 +13,7 @@ import numpy as np
 
 from agesearch.data.dataset.records import Manifest, Part
 from agesearch.measure.predictions import Indices, Labels, Picker
+from agesearch.models.calibration.record import Calibration
 from agesearch.models.manifest import ModelManifest
 from agesearch.models.trained_on import TrainedOn
 
@@ -38,9 +39,7 @@ class Leak:
 
 def leaks(model: ModelManifest, data: Manifest, labels: Labels) -> list[Leak]:
     """The faces of ``labels``, of the dataset ``data``, that a model has seen; training before validation."""
-    digests = {data.content_digest}
-    if data.annotation is not None:
-        digests.add(data.annotation.data_digest)
+    digests = _digests(data)
     picker = Picker(labels)
     found: dict[tuple[bool, bool, Part], Indices] = {}
     for seen in seen_by(model):
@@ -62,10 +61,35 @@ def leak_notes(
     return tuple(leak.message(len(labels), whose) for leak in leaks(model, data, labels))
 
 
+def calibration_notes(
+    found: Sequence[Calibration], data: Manifest, labels: Labels, whose: str = "The model"
+) -> tuple[str, ...]:
+    """Where faces of a test taught one of a model's calibrations; see ``leak_notes``. Intervals alone change
+    no age, so that errors are a test all the same.
+    """
+    digests = _digests(data)
+    notes = []
+    for one in found:
+        count = len(Picker(labels).indices(one.faces.part)) if one.faces.data_digest in digests else 0
+        if count:
+            what, why = ("age correction and intervals", "these figures are no test")
+            if one.correction is None:
+                what, why = "intervals", "what these hold here is no test"
+            notes.append(
+                f"{whose} learnt its {what} from {count:,} of the {len(labels):,} faces tested: {why}."
+            )
+    return tuple(notes)
+
+
 def seen_count(found: Sequence[Leak], *, trained: bool) -> int:
     """How many different faces of a test trained a model, or (not ``trained``) chose its best epoch."""
     at = [leak.indices for leak in found if leak.trained == trained]
     return len(np.unique(np.concatenate(at))) if at else 0
+
+
+def _digests(data: Manifest) -> set[str]:
+    """What a record of these faces may call their dataset: itself, or the one that was annotated."""
+    return {data.content_digest} | ({data.annotation.data_digest} if data.annotation else set())
 
 
 def seen_by(model: ModelManifest) -> tuple[TrainedOn, ...]:

@@ -9,7 +9,7 @@ from agesearch.errors import InputError
 from agesearch.machine import cores
 from agesearch.measure.accuracy import AgeBin, accuracy_by_decade, errors, within
 from agesearch.measure.intervals import Estimate, estimate
-from agesearch.measure.leakage import leak_notes
+from agesearch.measure.leakage import calibration_notes, leak_notes
 from agesearch.measure.predictions import predict_faces, read_labels
 from agesearch.measure.speed.rows import Setting, SpeedRow
 from agesearch.measure.speed.timing import measure_onnx
@@ -21,7 +21,7 @@ from agesearch.models.foreign.document import (
     read_teacher_file,
 )
 from agesearch.models.foreign.network import parameters_of, read_onnx
-from agesearch.models.identity import crop_notes, model_digest, read_model_manifest
+from agesearch.models.identity import calibrations_in, crop_notes, model_digest, read_model_manifest
 from agesearch.models.manifest import WEIGHTS, read_checked
 from agesearch.models.scorers import scorer_of
 from agesearch.progress import Listener, Progress, silent
@@ -119,6 +119,7 @@ def teacher_accuracy(
         decades=tuple(accuracy_by_decade(found.predicted, found.age, found.persons)),
         notes=(
             *leak_notes(read_model_manifest(where), manifest, labels, "This teacher"),
+            *calibration_notes(calibrations_in(where), manifest, labels, "This teacher"),
             *crop_notes(where, manifest.crop, "its error is of that, too"),
         ),
     )

@@ -51,6 +51,18 @@ def calibration_of(where: str | Location) -> Calibration | None:
     return spec.calibration if isinstance(spec, CalibratedTeacher) else None
 
 
+def calibrations_in(where: str | Location, depth: int = 0) -> list[Calibration]:
+    """All calibrations that have a say in a model's answers: its own, and those of the models inside it."""
+    if not is_teacher_file(where):
+        own = folder_calibration(where)
+        return [] if own is None else [own]
+    spec = read_teacher_file(where)
+    if isinstance(spec, OnnxTeacher):
+        return []
+    inner = [one for member in members_of(where, spec, depth) for one in calibrations_in(member, depth + 1)]
+    return [spec.calibration, *inner] if isinstance(spec, CalibratedTeacher) else inner
+
+
 def calibrated_teacher(teacher: str | Location, calibration: str | Location | None) -> Location:
     """The place of a teacher with its calibration: the document that ``agesearch calibrate --out`` wrote,
     once it is sure that it is this ``teacher``'s; without a ``calibration``, the teacher itself.

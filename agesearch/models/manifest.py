@@ -143,7 +143,10 @@ def folder_calibration(folder: str | Location, manifest: ModelManifest | None = 
         document = json.loads(read_checked(where, CALIBRATION, manifest=known))
     except ValueError as error:
         raise InputError(f"{place} is not JSON: {error}.") from error
-    return parse_spec(Calibration, document, place)
+    found = parse_spec(Calibration, document, place)
+    if found.model_digest != _network_digest(known):
+        raise InputError(f"{place} is of another network than the folder's: calibrate this one again.")
+    return found
 
 
 def folder_digest(folder: str | Location, *, corrected: bool = True) -> str:
@@ -151,6 +154,11 @@ def folder_digest(folder: str | Location, *, corrected: bool = True) -> str:
     and the age correction of its calibration (not ``corrected``: without that).
     """
     manifest = read_folder_manifest(folder)
+    own = _network_digest(manifest)
+    return corrected_digest(own, folder_calibration(folder, manifest) if corrected else None)
+
+
+def _network_digest(manifest: ModelManifest) -> str:
     model: dict[str, Any] = {"arch": manifest.model.arch, "input_size": manifest.model.input_size}
     if manifest.model.head != "softmax":  # the one head there was at first: its models keep their names
         model |= {"head": manifest.model.head, "groups": manifest.model.groups}
@@ -158,8 +166,7 @@ def folder_digest(folder: str | Location, *, corrected: bool = True) -> str:
         model["head_sigma"] = manifest.model.head_sigma
     if manifest.model.pixels != "imagenet":
         model["pixels"] = manifest.model.pixels
-    own = digest_of([model, manifest.crop.model_dump(mode="json"), manifest.files.get(WEIGHTS, "")])
-    return corrected_digest(own, folder_calibration(folder, manifest) if corrected else None)
+    return digest_of([model, manifest.crop.model_dump(mode="json"), manifest.files.get(WEIGHTS, "")])
 
 
 def corrected_digest(model: str, calibration: Calibration | None) -> str:

@@ -27,7 +27,9 @@ from agesearch.measure.calibration.corrections import choose_correction, fit_aff
 from agesearch.measure.calibration.coverage import coverage_of, inside
 from agesearch.measure.calibration.folds import person_folds
 from agesearch.measure.calibration.run import CalibrationSpec, evidence_of
+from agesearch.measure.evaluate import evaluate
 from agesearch.measure.intervals import Persons
+from agesearch.measure.protocols import protocol_named
 from agesearch.models.calibration.correction import AgeCorrection, moved_to
 from agesearch.models.calibration.record import CALIBRATION, IntervalCell, Intervals
 from agesearch.models.identity import calibrated_teacher, calibration_of, model_digest, read_model_manifest
@@ -215,7 +217,7 @@ def test_a_foreign_teacher_is_calibrated_beside_it_and_then_teaches(young: tuple
     )
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)["calibration"]
-    assert found["faces"]["part"] == "split 'train'"
+    assert found["faces"]["part"]["split"] == "train"
     assert found["correction"]["kind"] == "affine"
     assert "/" not in json.loads(where.read_text())["teacher"]
     images = np.full((1, 32, 32, 3), 80, np.uint8)
@@ -299,7 +301,7 @@ def test_it_becomes_a_file_of_a_folder_and_takes_the_place_of_the_one_before(
     folder, faces = own
     digest = model_digest(folder)
     first = calibrate_model(folder, str(faces), CalibrationSpec())
-    assert first.calibration.faces.part == "split 'test'"
+    assert str(first.calibration.faces.part) == "split 'test'"
     assert first.calibration.evidence["corrections"] == []
     assert model_digest(folder) == digest  # intervals alone change no answer
     second = calibrate_model(folder, str(faces), CalibrationSpec(level=0.9, correct="affine"))
@@ -354,3 +356,26 @@ def test_a_published_version_stays_and_becomes_the_next_one(
     assert again.version is not None
     recalibrated = calibrated_card(card, made.version.manifest(), again.version.manifest(), again.calibration)
     assert recalibrated.count("## How sure it is") == 1
+
+
+def test_a_test_on_calibration_faces_says_so(young: tuple[Path, Path]) -> None:
+    teacher, faces = young
+    where = str(teacher.parent / "calibrated.json")
+    calibrate_model(Location.of(teacher), str(faces), CalibrationSpec(), out=where)
+    both = teacher.parent / "both.yaml"
+    members = [{"teacher": "mean.yaml"}, {"teacher": "calibrated.json"}]
+    both.write_text(json.dumps({"kind": "ensemble", "name": "both", "members": members}))
+    notes = {
+        (name, split): evaluate(
+            {name: Location.of(place)}, str(faces), protocol_named("standard", split=Split(split))
+        )
+        .record.models[0]
+        .notes
+        for name, place in (("calibrated", where), ("ensemble", both))
+        for split in ("train", "test")
+    }
+    said = (
+        "The model learnt its age correction and intervals from 60 of the 60 faces tested: these figures are "
+        "no test."
+    )
+    assert [said in notes[key] for key in notes] == [True, False, True, False]

@@ -14,6 +14,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from agesearch.ages import FloatArray, gaussian_pmf
+from agesearch.data.dataset.records import Part
 from agesearch.data.images.crop import Detection
 from agesearch.models.calibration.record import Calibration, CalibrationFaces, IntervalCell, Intervals
 from agesearch.models.manifest import ModelManifest
@@ -280,7 +281,7 @@ def test_a_challenge_age_gets_a_decision_by_the_calibrated_interval(photo: bytes
     calibration = Calibration(
         model_digest="m",
         intervals=Intervals(level=0.9, cells=(cell,)),
-        faces=CalibrationFaces(data="d", data_digest="d", part="p", label_kind="real", faces=60),
+        faces=CalibrationFaces(data="d", data_digest="d", part=Part(), label_kind="real", faces=60),
     )
     manifest = ModelManifest(
         kind="version", model=ModelSpec(arch="lcnet_035"), crop=CropSpec(size=32, scale=0.5)

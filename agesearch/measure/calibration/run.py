@@ -142,7 +142,7 @@ def calibrate(
         faces=CalibrationFaces(
             data=data.name,
             data_digest=data.content_digest,
-            part=str(part),
+            part=part,
             label_kind=data.label_kind,
             faces=len(labels),
             persons=faces.persons.count,

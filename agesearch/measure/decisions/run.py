@@ -27,11 +27,17 @@ from agesearch.measure.decisions.records import (
 )
 from agesearch.measure.decisions.rules import Mask, decisions, passes
 from agesearch.measure.intervals import Values
-from agesearch.measure.leakage import leak_notes
+from agesearch.measure.leakage import calibration_notes, leak_notes
 from agesearch.measure.predictions import Labels, read_labels
 from agesearch.measure.speed.hardware import hardware_name
 from agesearch.models.calibration.record import Calibration
-from agesearch.models.identity import calibration_of, crop_notes, model_digest, read_model_manifest
+from agesearch.models.identity import (
+    calibration_of,
+    calibrations_in,
+    crop_notes,
+    model_digest,
+    read_model_manifest,
+)
 from agesearch.models.manifest import library_versions
 from agesearch.models.predict import open_predictor
 from agesearch.progress import Listener, Progress, silent
@@ -175,7 +181,7 @@ def _of_model(
         false_adults=tuple(_false_adults(faces, counting)),
         child_safety=_child_safety(faces, counting),
         accuracy=accuracy_of(faces, spec.legal_age, at, counting),
-        notes=tuple(_notes(place, calibration, labels, data, spec)),
+        notes=tuple(_notes(place, calibration, labels, data)),
     )
 
 
@@ -238,9 +244,7 @@ def _child_safety(faces: DecisionFaces, counting: Counting) -> ChildSafety:
     return ChildSafety(right=right, younger=younger, older=older)
 
 
-def _notes(
-    place: Location, calibration: Calibration | None, labels: Labels, data: Manifest, spec: DecisionSpec
-) -> Iterator[str]:
+def _notes(place: Location, calibration: Calibration | None, labels: Labels, data: Manifest) -> Iterator[str]:
     yield from leak_notes(read_model_manifest(place), data, labels)
     yield from crop_notes(place, data.crop, "its answers may be poor", "The model")
     if calibration is None:
@@ -248,7 +252,4 @@ def _notes(
             f"Its intervals are the middle {OWN_SHARE:.0%} of its own belief, which nobody has checked: its "
             "three answers promise nothing until it is calibrated."
         )
-    elif calibration.faces.data_digest == data.content_digest:
-        learnt = calibration.faces.part
-        if learnt == str(spec.part) or spec.part == Part():
-            yield f"It was calibrated on faces of {learnt} of this dataset: these figures flatter it."
+    yield from calibration_notes(calibrations_in(place), data, labels)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from agesearch.ages import MAX_AGE, FloatArray, age_quantile, expected_age
+from agesearch.data.dataset.records import Part
 from agesearch.models.calibration.correction import AgeCorrection
 from agesearch.specs import SharedRecord, Spec, digest_of
 
@@ -105,7 +106,7 @@ class CalibrationFaces(Spec):
 
     data: str
     data_digest: str
-    part: str
+    part: Part
     label_kind: str
     faces: int
     persons: int | None = None
