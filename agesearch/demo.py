@@ -104,7 +104,7 @@ def run_demo(out: str | Path, view: DemoView) -> DemoResult:
             _teach(folder, view)
         with _stage(view, seconds, "search", f"small students learn from the teacher, two at a time{note}"):
             _search(folder, view)
-        with _stage(view, seconds, "report", "speed side by side, accuracy, robustness"):
+        with _stage(view, seconds, "report", "speed side by side, accuracy, robustness, honest intervals"):
             findings = _report(folder, view)
         with _stage(view, seconds, "service", "the picked student is published and answers over HTTP"):
             answers = _ask(folder, view)
@@ -169,29 +169,28 @@ def _search(folder: Location, view: DemoView) -> None:
 def _report(folder: Location, view: DemoView) -> Findings:
     from agesearch.reporting.findings import read_findings
     from agesearch.reporting.report import build_report
+    from agesearch.search.front.latencies import picked
     from agesearch.search.front.measure import measure_study
 
     study = StudyFolder(folder / "study")
     with view.progress() as on_progress:
         measure_study(study, on_progress=on_progress)
+        _calibrate(study.trial_folder(picked(study)), folder / _FACES, on_progress)
     build_report(study, folder / "report.html")
     return read_findings(study)
 
 
 def _ask(folder: Location, view: DemoView) -> list[Answer]:
     from agesearch.deploy.publish import publish
-    from agesearch.search.front.latencies import picked
     from agesearch.serving.app import ServiceOptions, serving
     from agesearch.serving.client import Client
 
-    study = StudyFolder(folder / "study")
     token = secrets.token_urlsafe(32)
     options = ServiceOptions(port=0)
     answers = []
     with ExitStack() as stack:
         with view.progress() as on_progress:
-            _calibrate(study.trial_folder(picked(study)), folder / _FACES, on_progress)
-            published = publish(study.root, MODEL_NAME, folder / "registry", on_progress=on_progress)
+            published = publish(folder / "study", MODEL_NAME, folder / "registry", on_progress=on_progress)
             on_progress(Progress("Starting the service", 0, 1))
             service = stack.enter_context(serving(published.version.folder, token, options))
             on_progress(Progress("Starting the service", 1, 1))

@@ -16,8 +16,11 @@ import yaml
 from agesearch.errors import command
 from agesearch.measure.intervals import basis
 from agesearch.measure.speed.rows import SpeedRow
+from agesearch.models.calibration.record import Calibration
+from agesearch.models.manifest import MANIFEST, folder_calibration
 from agesearch.provenance import VERSION, name_of, now, without_places
 from agesearch.reporting import tables
+from agesearch.reporting.decisions.coverage import coverage_table
 from agesearch.reporting.figures import curves_figure, front_figure
 from agesearch.reporting.findings import Findings, read_findings
 from agesearch.reporting.fronts import role_of
@@ -53,6 +56,7 @@ def build_report(
 
 def _context(findings: Findings) -> dict[str, Any]:
     measured, student = findings.measured, findings.picked.name
+    calibration = _calibration(findings)
     roles = {
         record.number: role_of(record, findings.latencies, findings.picked.number)
         for record in findings.records
@@ -73,6 +77,8 @@ def _context(findings: Findings) -> dict[str, Any]:
         "decades": tables.decades_table(
             measured.predictions["val", TEACHER], measured.predictions["val", student]
         ),
+        "calibration": calibration,
+        "coverage": None if calibration is None else coverage_table(calibration),
         "speed": tables.speed_table(_shown_speeds(findings), TEACHER),
         "robustness": tables.robustness_table(measured.robustness, TEACHER, student),
         "corrupted": [tables.mean_corrupted(measured.robustness, model) for model in (TEACHER, student)],
@@ -83,6 +89,12 @@ def _context(findings: Findings) -> dict[str, Any]:
         "facts": _facts(findings),
         "spec_yaml": yaml.safe_dump(without_places(findings.header.model_dump(mode="json")), sort_keys=False),
     }
+
+
+def _calibration(findings: Findings) -> Calibration | None:
+    """The picked student's calibration; None where it has none, or its folder was cleared away."""
+    folder = findings.study.trial_folder(findings.picked)
+    return folder_calibration(folder) if (folder / MANIFEST).exists() else None
 
 
 def _shown_speeds(findings: Findings) -> list[SpeedRow]:

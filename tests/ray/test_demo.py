@@ -72,6 +72,7 @@ def test_the_demo_goes_the_whole_way_and_repeats_nothing(
     result = run_demo(tmp_path / "run", view)
     assert view.stages == ["faces", "teacher", "search", "report", "service"]
     assert result.report.read_text().startswith("<!")
+    assert "calibrated, 80%" in result.report.read_text()
     assert len(result.answers) == QUERIES
     assert all(answer.interval[0] <= answer.interval[1] for answer in result.answers)
     assert all(answer.interval_level == 0.8 for answer in result.answers)
