@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, Self
 
@@ -33,6 +33,7 @@ Names = Texts | npt.NDArray[np.object_] | Sequence[str | None]
 _BLOCK = 4_000_000
 #: So many persons are resampled at most: a thousand draws of them take seconds.
 MOST_PERSONS = 100_000
+_RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -157,21 +158,35 @@ def subsampled(persons: Persons) -> int | None:
 
 
 def rate_estimate(values: Values, persons: Persons, level: float = 0.95) -> Estimate:
-    """The share of ones among ``values`` ``[N]`` of zeros and ones, with its interval.
+    """The share of ones among ``values`` ``[N]`` of zeros and ones, with its interval over persons.
 
-    Where all are alike no draw differs, and a bootstrap would be sure: of 30 faces without a hit the share
-    may be one in nine. The end is then the exact binomial one (Clopper & Pearson 1934) for as many persons.
+    Persons with as many ones of as many faces are alike, so that a draw of all persons is one of a few
+    counts: the bootstrap of ``estimate``, at once for any number of persons. Where all values are alike no
+    draw differs, and a bootstrap would be sure: of 30 faces without a hit the share may be one in nine. The
+    end is then the exact binomial one (Clopper & Pearson 1934) for as many persons.
     """
-    found = estimate(values, persons, level)
-    if values.min() != values.max():
-        return found
-    reach = 1.0 - ((1.0 - level) / 2.0) ** (1.0 / _effective(persons.faces))
-    ends = {"high": reach} if found.value < 0.5 else {"low": 1.0 - reach}
-    return replace(found, **ends)
+    share, faces = float(values.mean()), persons.faces
+    if values.min() == values.max():
+        reach = 1.0 - ((1.0 - level) / 2.0) ** (1.0 / _effective(faces))
+        low, high = (0.0, reach) if share < 0.5 else (1.0 - reach, 1.0)
+        return Estimate(share, low, high, int(values.size), persons.count)
+    base = int(faces.max()) + 1
+    kinds, counts = np.unique(faces * base + persons.sums(values).astype(np.int64), return_counts=True)
+    generator = np.random.default_rng(0)
+    draws = generator.multinomial(len(faces), counts / len(faces), size=_RESAMPLES)
+    means = (draws @ (kinds % base)) / (draws @ (kinds // base))
+    tail = _expanded_tail(_effective(faces), level)
+    low, high = (float(end) for end in np.quantile(means, [tail, 1.0 - tail]))
+    return Estimate(share, low, high, int(values.size), persons.count)
 
 
 def bootstrap_interval(
-    values: npt.ArrayLike, persons: Persons, *, level: float = 0.95, resamples: int = 1000, seed: int = 0
+    values: npt.ArrayLike,
+    persons: Persons,
+    *,
+    level: float = 0.95,
+    resamples: int = _RESAMPLES,
+    seed: int = 0,
 ) -> tuple[float, float]:
     """Interval of the mean of ``values`` ``[N]``; one person alone leaves it no width."""
     if not 0.0 < level < 1.0:
@@ -187,7 +202,7 @@ def interval_of(means: Values, persons: Persons, level: float = 0.95) -> tuple[f
 
 
 def bootstrap_means(
-    values: npt.ArrayLike, persons: Persons, *, resamples: int = 1000, seed: int = 0
+    values: npt.ArrayLike, persons: Persons, *, resamples: int = _RESAMPLES, seed: int = 0
 ) -> Values:
     """Means ``[resamples]`` of ``values`` ``[N]`` over persons drawn with replacement.
 

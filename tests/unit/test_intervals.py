@@ -171,5 +171,17 @@ def test_a_rate_that_no_draw_changes_has_an_exact_end() -> None:
     assert rate_estimate(none, people(3, 10)).high == pytest.approx(
         stats.binomtest(0, 3).proportion_ci(method="exact").high
     )
-    mixed = np.array([0.0, 1.0] * 15)
-    assert rate_estimate(mixed, Persons.each(30)) == estimate(mixed, Persons.each(30))
+
+
+@pytest.mark.parametrize(("persons", "faces"), [(200, 1), (60, 7)])
+def test_a_rate_is_the_bootstrap_over_persons(persons: int, faces: int) -> None:
+    generator = np.random.default_rng(3)
+    own = np.repeat(generator.uniform(0, 1, persons), faces)
+    hits = (generator.uniform(0, 1, persons * faces) < own).astype(np.float64)
+    who = people(persons, faces)
+    plain, quick = estimate(hits, who), rate_estimate(hits, who)
+    assert (quick.value, quick.faces, quick.persons) == (plain.value, plain.faces, plain.persons)
+    assert (quick.low, quick.high) == (
+        pytest.approx(plain.low, abs=0.01),
+        pytest.approx(plain.high, abs=0.01),
+    )
