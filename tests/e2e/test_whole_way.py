@@ -16,7 +16,7 @@ import yaml
 
 from agesearch.data.reading.demo_pack import demo_pack
 
-FACES = 90
+FACES = 120
 SPACE = {
     "trials": 3,
     "startup_trials": 2,
@@ -89,9 +89,17 @@ def test_from_files_to_an_answer(house: House) -> None:
 
     front = house.json("front", "study")
     assert front
+    calibrated = house.json("calibrate", "study", "--pick", "best", "--data", "faces", "--level", "0.6")
+    assert calibrated["file"].endswith("calibration.json")
     house.run("publish", "study", "--pick", "best", "--name", "ages")
     answer = _served_answer(house)
     assert 0 <= answer["faces"][0]["age"] <= 100
+    assert (answer["interval_kind"], answer["interval_level"]) == ("calibrated", 0.6)
+    assert answer["faces"][0]["decision"] in ("pass", "refuse", "unsure")
+    decided = house.json(
+        "measure", "decisions", "ages", "--data", "faces", "--legal-age", "30", "--split", "all"
+    )
+    assert decided["models"][0]["interval_level"] == 0.6
     assert answer["model"]["name"] == "ages"
 
 
@@ -106,7 +114,7 @@ def _served_answer(house: House) -> Any:
         assert service.stdout is not None
         assert "answers at" in service.stdout.readline()
         reach = ["--url", f"http://127.0.0.1:{port}", "--token-file", "token"]
-        answers = house.json("query", "photos/0.jpg", "--whole", *reach)
+        answers = house.json("query", "photos/0.jpg", "--whole", "--challenge", "30", *reach)
         busy = house.run("serve", "ages", "--port", str(port), "--token-file", "token", code=2)
         assert str(port) in busy
         assert len(busy.strip().splitlines()) == 1, busy
