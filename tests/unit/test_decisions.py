@@ -20,7 +20,7 @@ from agesearch.errors import InputError
 from agesearch.measure.decisions.accuracy import accuracy_of
 from agesearch.measure.decisions.buffers import buffers, challenge_age_of
 from agesearch.measure.decisions.faces import DecisionFaces, eye_distances
-from agesearch.measure.decisions.rates import Counting, ages_of, cells, named_cells
+from agesearch.measure.decisions.rates import Counting, ages_of, cells, decades_of, named_cells
 from agesearch.measure.decisions.records import Decisions
 from agesearch.measure.decisions.rules import decide, decisions, passes
 from agesearch.measure.decisions.run import DecisionSpec, measure_decisions
@@ -91,6 +91,12 @@ def test_a_person_of_exactly_the_legal_age_is_an_adult() -> None:
 def test_no_cell_of_age_holds_both_sides_of_the_limit() -> None:
     names = [cell.name for cell in ages_of(np.array([3.0, 17.9, 18.0, 29.0, 30.0, 38.0, 40.0, 93.0]), 18.0)]
     assert names == ["3", "17", "18", "29", "30-39", "40-49", "90-99"]
+    assert [cell.name for cell in decades_of(np.array([3.0, 12.0, 18.0, 21.0]), 18.0)] == [
+        "0-9",
+        "10-17",
+        "18-19",
+        "20-29",
+    ]
     split = list(ages_of(np.array([18.2, 18.5, 18.9]), 18.5))
     assert [(cell.name, cell.faces.tolist()) for cell in split] == [
         ("18 to under 18.5", [True, False, False]),
@@ -102,8 +108,14 @@ def test_cells_are_by_age_sex_group_and_all_of_them() -> None:
     sex, group = ["female", "female", "male", "male"], ["x", "y", "x", "x"]
     faces = judged([16, 20, 16, 16], [19, 17, 10, 30], sex=sex, group=group)
     found = {(cell.by, cell.name): cell for cell in cells(faces, 18.0, 18.0, ONE)}
-    assert [by for by, _ in found][::1] == (
-        ["all"] + ["age"] * 2 + ["sex"] * 2 + ["group"] * 2 + ["sex x group"] * 3 + ["sex x group x age"] * 3
+    assert [by for by, _ in found] == (
+        ["all"]
+        + ["age"] * 2
+        + ["decade"] * 2
+        + ["sex"] * 2
+        + ["group"] * 2
+        + ["sex x group"] * 3
+        + ["sex x group x age"] * 3
     )
     male = found["sex x group", "male, x"]
     assert (male.fpr.faces, male.fnr.faces, male.fnr.estimate) == (2, 0, None)
@@ -113,7 +125,7 @@ def test_cells_are_by_age_sex_group_and_all_of_them() -> None:
     assert male.bias_years.estimate.value == pytest.approx((-6 + 14) / 2)
     few = cells(faces, 18.0, 18.0, Counting(3))
     assert [cell.fpr.estimate is not None for cell in few][:2] == [True, True]
-    assert (few[3].name, few[3].fpr.faces, few[3].fpr.estimate) == ("female", 1, None)
+    assert (few[5].name, few[5].fpr.faces, few[5].fpr.estimate) == ("female", 1, None)
     assert {cell.by for cell in named_cells(judged([16, 20], [1, 2], sex=["male"] * 2), 18.0)} == {
         "all",
         "age",

@@ -1,8 +1,9 @@
 """The buffer that a target rate costs: T*(a), the smallest challenge age whose worst cell lets at most a
 share a of its minors pass.
 
-Cells are all minors, each year of age, and each sex and group (and both): of those with faces enough. Ages
-are told in hundredths, so T* is exact: a hundredth lower, and some cell lets more pass.
+Cells are all minors, each year and decade of age, each sex and group, and all of these together: of those
+with faces enough. Ages are told in hundredths, so T* is exact: a hundredth lower, and some cell lets more
+pass.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ def _buffer(
         challenge_age=age,
         low=None if age is None or ends[0] is None else min(ends[0], age),
         high=None if age is None or ends[1] is None else max(ends[1], age),
-        worst_cell=worst.name if worst.by in ("all", "age") else f"{worst.by}: {worst.name}",
+        worst_cell=worst.name if worst.by == "all" else f"{worst.by}: {worst.name}",
         worst_faces=int(worst.faces.sum()),
         years=None if age is None else round(age - legal_age, 2),
         adults_refused=counting.share(~passing, ~minors, faces.persons),

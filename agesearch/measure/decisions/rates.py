@@ -1,4 +1,5 @@
-"""Rates with intervals, and the cells of faces that they are told of: by age, sex, group, and all three.
+"""Rates with intervals, and the cells of faces that they are told of: by year and decade of age, by sex, by
+group, and by all of them.
 
 Notation: L the legal age, T the challenge age, FPR_T the share of those below L that pass at T, FNR_T the
 share of those of L or more that are refused at T. Ages count by their whole years.
@@ -72,7 +73,7 @@ class Named:
 
 
 def cells(faces: DecisionFaces, legal_age: float, challenge_age: float, counting: Counting) -> list[Cell]:
-    """FPR, FNR and bias at a challenge age: of all, by age, by sex, by group, by both, and by all three."""
+    """FPR, FNR and bias at a challenge age: of all, by age, by sex, by group, by both, and by all of them."""
     minors = faces.age < legal_age
     passing = passes(faces.predicted, challenge_age)
     error = faces.predicted - faces.age
@@ -93,6 +94,7 @@ def named_cells(faces: DecisionFaces, legal_age: float) -> Iterator[Named]:
     yield Named("all", "all", np.ones(len(faces), dtype=bool))
     ages, groups = list(ages_of(faces.age, legal_age)), list(_groups(faces))
     yield from ages
+    yield from decades_of(faces.age, legal_age)
     yield from groups
     finest = groups[-1].by if groups else ""
     for group in groups:
@@ -106,11 +108,20 @@ def ages_of(age: Values, legal_age: float) -> Iterator[Named]:
     """Whole years near the legal age, decades beyond; no cell holds ages on both sides of it."""
     alone = math.ceil(legal_age) + _ALONE_YEARS
     decades = range(_DECADE * (alone // _DECADE + 1), _OLDEST + 1, _DECADE)
-    edges = sorted({*map(float, range(alone + 1)), *map(float, decades), float(legal_age)})
+    yield from _between("age", age, {*map(float, range(alone + 1)), *map(float, decades), float(legal_age)})
+
+
+def decades_of(age: Values, legal_age: float) -> Iterator[Named]:
+    """Decades, the one of the legal age cut in two there: for sets with few faces of each year."""
+    yield from _between("decade", age, {*map(float, range(0, _OLDEST + 1, _DECADE)), float(legal_age)})
+
+
+def _between(by: str, age: Values, limits: set[float]) -> Iterator[Named]:
+    edges = sorted(limits)
     for first, end in zip(edges[:-1], edges[1:], strict=True):
         inside = (age >= first) & (age < end)
         if inside.any():
-            yield Named("age", _years(first, end), inside)
+            yield Named(by, _years(first, end), inside)
 
 
 def _years(first: float, end: float) -> str:

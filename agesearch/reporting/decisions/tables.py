@@ -28,19 +28,19 @@ def decision_tables(record: Decisions, model: ModelDecisions) -> Iterator[Lines]
 
 
 def cells_table(at: AtAge) -> Lines:
-    """Both rates and the bias of each cell that has a face, at a challenge age; of the finest cells only
-    those with faces enough.
+    """Both rates and the bias of each cell that has a face, at a challenge age; of single years only those
+    with faces enough.
     """
     sections: dict[str, list[list[str]]] = {}
     thin: Counter[str] = Counter()
     for cell in at.cells:
-        if cell.by.endswith("x age") and cell.bias_years.estimate is None:
+        if cell.by.endswith("age") and cell.bias_years.estimate is None:
             thin[cell.by] += 1
             continue
         row = [cell.name, *_share(cell.fpr), *_share(cell.fnr), _years(cell.bias_years)]
         sections.setdefault(cell.by, []).append(row)
     for by, count in thin.items():
-        sections.setdefault(by, []).append([f"{count} more cells of {by}", "", "too few", "", "", ""])
+        sections.setdefault(by, []).append([f"{count} more of {by}", "", "too few", "", "", ""])
     columns = ["faces", "minors", "who pass", "adults", "refused", "bias, years"]
     return Lines(
         f"Cells at a challenge age of {at.challenge_age:g} ({at.why})", columns, list(sections.values())
@@ -132,11 +132,15 @@ def _false_adults(record: Decisions, model: ModelDecisions) -> Lines:
         ["17-22 taken for 13-16", *_share(safety.older)],
     ]
     natural = next(at for at in model.at if at.challenge_age == record.legal_age)
+    young = [cell for cell in natural.cells if cell.by in ("age", "decade") and cell.fpr.faces]
     by_age = [
         [f"aged {cell.name} taken for {natural.challenge_age:g} or older", *_share(cell.fpr)]
-        for cell in natural.cells
-        if cell.by == "age" and cell.fpr.faces
+        for cell in young
+        if cell.fpr.estimate is not None or cell.by == "decade"
     ]
+    thin = sum(cell.fpr.estimate is None and cell.by == "age" for cell in young)
+    if thin:
+        by_age.append([f"{thin} more ages in years", NONE, "too few"])
     sections = [section for section in (limits, by_age, teens) if section]
     return Lines("False adults, and teenagers", ["who", "faces", "share"], sections)
 
