@@ -129,6 +129,7 @@ def test_cells_are_by_age_sex_group_and_all_of_them() -> None:
     assert {cell.by for cell in named_cells(judged([16, 20], [1, 2], sex=["male"] * 2), 18.0)} == {
         "all",
         "age",
+        "decade",
     }
 
 

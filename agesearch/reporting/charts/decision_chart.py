@@ -42,7 +42,7 @@ def decision_chart(model: ModelDecisions, legal_age: float, max_fpr: float | Non
             (_WORST, "of the worst cell"),
             (_REFUSED, "adults refused"),
             (_LIMIT, f"legal age {legal_age:g}"),
-            ("front", "buffer for a target rate"),
+            ("front", "target rate: buffer, years"),
         ],
     )
 
@@ -82,5 +82,5 @@ def _mark(one: Buffer, x: Axis, max_fpr: float | None) -> Mark | None:
         "" if refused is None else f"adults refused: {refused:.0%}",
     )
     wanted = one.max_fpr == max_fpr
-    label = f"{100 * one.max_fpr:g} %: {one.years:+.1f} years"
+    label = f"{100 * one.max_fpr:g} %: {one.years:+.1f}"
     return Mark(one.challenge_age, one.max_fpr, "picked" if wanted else "front", details, label)
