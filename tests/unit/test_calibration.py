@@ -10,15 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fake_study import write_measured, write_study
 from foreign_graphs import write_teacher
 from published_sets import tiny_model, write_set
 from typer.testing import CliRunner
 
 from agesearch.ages import age_spread, expected_age, gaussian_pmf
 from agesearch.cli.main import app
-from agesearch.data.dataset.records import Split
+from agesearch.data.dataset.records import Split, read_manifest
 from agesearch.deploy.calibration import calibrate_model
 from agesearch.deploy.card import calibrated_card
+from agesearch.deploy.places import model_place
 from agesearch.deploy.registry import SUMS, Registry, verify
 from agesearch.distill.targets import teacher_targets
 from agesearch.errors import AgeSearchError, InputError
@@ -27,15 +29,23 @@ from agesearch.measure.calibration.corrections import choose_correction, fit_aff
 from agesearch.measure.calibration.coverage import coverage_of, inside
 from agesearch.measure.calibration.folds import person_folds
 from agesearch.measure.calibration.run import CalibrationSpec, evidence_of
-from agesearch.measure.evaluate import evaluate
 from agesearch.measure.intervals import Persons
-from agesearch.measure.protocols import protocol_named
+from agesearch.measure.leakage import calibration_notes
+from agesearch.measure.predictions import read_labels
 from agesearch.models.calibration.correction import AgeCorrection, moved_to
 from agesearch.models.calibration.record import CALIBRATION, IntervalCell, Intervals
-from agesearch.models.identity import calibrated_teacher, calibration_of, model_digest, read_model_manifest
+from agesearch.models.identity import (
+    calibrated_teacher,
+    calibration_of,
+    calibrations_in,
+    model_digest,
+    read_model_manifest,
+)
 from agesearch.models.manifest import MANIFEST, ModelManifest, folder_calibration
 from agesearch.models.predict import open_predictor
 from agesearch.models.trained_on import trained_on
+from agesearch.reporting.report import build_report
+from agesearch.search.front.latencies import picked
 from agesearch.search.run.teachers import chosen_teachers
 from agesearch.search.store.records import StudyFolder
 from agesearch.specs import ModelSpec, StudySpec, TeacherPlace, TeachersSpec, TrainSpec
@@ -365,17 +375,29 @@ def test_a_test_on_calibration_faces_says_so(young: tuple[Path, Path]) -> None:
     both = teacher.parent / "both.yaml"
     members = [{"teacher": "mean.yaml"}, {"teacher": "calibrated.json"}]
     both.write_text(json.dumps({"kind": "ensemble", "name": "both", "members": members}))
-    notes = {
-        (name, split): evaluate(
-            {name: Location.of(place)}, str(faces), protocol_named("standard", split=Split(split))
-        )
-        .record.models[0]
-        .notes
-        for name, place in (("calibrated", where), ("ensemble", both))
-        for split in ("train", "test")
-    }
+    data = read_manifest(str(faces))
     said = (
         "The model learnt its age correction and intervals from 60 of the 60 faces tested: these figures are "
         "no test."
     )
-    assert [said in notes[key] for key in notes] == [True, False, True, False]
+    for place in (where, both):
+        found = calibrations_in(str(place))
+        notes = [calibration_notes(found, data, read_labels(str(faces), split)) for split in Split]
+        assert notes == [(said,), (), ()]
+    intervals = [calibration_of(where).model_copy(update={"correction": None})]  # type: ignore[union-attr]
+    (note,) = calibration_notes(intervals, data, read_labels(str(faces), Split.TRAIN))
+    assert note.endswith("what these hold here is no test.")
+
+
+def test_a_study_is_calibrated_in_its_pick_and_its_report_tells(tmp_path: Path) -> None:
+    study = write_study(Location.of(tmp_path / "study"), 6)
+    place = model_place(str(tmp_path / "study"))
+    assert place == study.trial_folder(picked(study))
+    tiny_model(place.local())
+    write_set(tmp_path / "faces", [{"age": 10.0 + i % 60} for i in range(40)], "real")
+    calibrate_model(place, str(tmp_path / "faces"), CalibrationSpec(split=Split.TEST))
+    write_measured(study)
+    build_report(study, Location.of(tmp_path / "report.html"), faces_from=[])
+    page = (tmp_path / "report.html").read_text()
+    assert "calibrated, 80%" in page
+    assert "five folds over 40 faces, split &#39;test&#39;" in page
