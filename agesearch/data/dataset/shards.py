@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as pads
 
 from agesearch.data.dataset.records import SCHEMA, SHARDS, Part, Split
 from agesearch.errors import InputError, first_line
 from agesearch.storage import Location
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as pads
 
 #: Rows held at once by ``row_batches``: some 10 MB of 112-pixel crops.
 BATCH_ROWS = 2048
@@ -82,6 +85,8 @@ def row_batches(
 
 def open_shards(dataset: Location, names: list[str] | None = None) -> pads.Dataset:
     """All shards (or those named) as one Arrow dataset; columns that an older version lacks are null."""
+    import pyarrow.dataset as pads  # loads pandas, which the service does without
+
     shards = dataset / SHARDS
     if not shards.exists():
         raise InputError(f"'{dataset}' is damaged: its folder '{SHARDS}' is missing. Ingest it again.")
