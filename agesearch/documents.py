@@ -89,9 +89,10 @@ def newer(default: Any, **rules: Any) -> Any:
 def _identity(spec: Spec, document: dict[str, Any]) -> dict[str, Any]:
     found = {}
     for name, value in document.items():
-        if name not in spec.WITHOUT_EFFECT:
-            part = getattr(spec, name, None)
-            found[name] = _identity(part, value) if isinstance(part, Spec) else value
+        part = getattr(spec, name, None)
+        if name in spec.WITHOUT_EFFECT:
+            continue
+        found[name] = _identity(part, value) if isinstance(part, Spec) and isinstance(value, dict) else value
     return found
 
 
