@@ -14,6 +14,7 @@ import pytest
 from agesearch.errors import ConflictError, StorageFullError
 from agesearch.search.run import trial
 from agesearch.specs import CropSpec, ModelSpec, TrainSpec
+from agesearch.training.stopping import TrainingStopped
 
 Body = Callable[[Callable[[dict[str, Any]], None]], Any]
 
@@ -58,6 +59,14 @@ def test_an_error_ends_the_trial_with_its_reason(
     first, last = reports_of(tmp_path, raising(error), monkeypatch)
     assert first["epoch"] == 1
     assert (last["outcome"], last["reason"], last["epoch"]) == (outcome, reason, 1)
+
+
+def test_a_training_that_was_asked_to_stop_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, last = reports_of(tmp_path, raising(TrainingStopped.within(1)), monkeypatch)
+    assert (last["outcome"], last["epoch"]) == ("stopped", 1)
+    assert "reason" not in last
 
 
 def test_a_full_disk_before_the_first_epoch_cuts_the_trial(
