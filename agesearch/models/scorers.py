@@ -14,7 +14,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from agesearch.ages import FloatArray
-from agesearch.errors import InputError
+from agesearch.errors import InputError, first_line
 from agesearch.models.calibration.correction import AgeCorrection
 from agesearch.models.calibration.record import Calibration
 from agesearch.models.foreign.document import (
@@ -232,11 +232,15 @@ def session_call(session: Any, input_size: int, batch: int) -> Call:
     return partial(session.run, None, {INPUT_NAME: images})
 
 
-def has_int8(scorer: Scorer) -> bool:
-    """Whether a model, or each member of an ensemble, has an int8 network."""
-    if isinstance(scorer, EnsembleScorer):
-        return all(map(has_int8, scorer.members))
-    return int8_of(scorer) is not None
+def fault(scorer: Scorer, engine: Engine) -> str | None:
+    """Why a model does not run on an engine; None where it does. Some networks are opened, and fail once they
+    are run.
+    """
+    try:
+        scorer.call(1, 1, engine)()
+    except Exception as error:  # the kinds of the runtimes share no base
+        return first_line(error).rstrip(".")
+    return None
 
 
 def int8_of(scorer: Scorer) -> bytes | None:

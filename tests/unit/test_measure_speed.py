@@ -92,6 +92,21 @@ def test_a_row_says_how_many_layers_ran_as_asked(clock: Clock) -> None:
     assert [(row.layers_as_asked, row.layers) for row in found.rows] == [(10, 10), (7, 10)]
 
 
+def test_what_fails_once_it_is_run_is_left_out_too(clock: Clock) -> None:
+    class Failing(PretendedScorer):
+        def call(self, threads: int, batch: int, engine: Engine) -> Callable[[], None]:
+            def run() -> None:
+                raise RuntimeError("zero point must be a scalar")
+
+            return run if engine == OV else super().call(threads, batch, engine)
+
+    scorer: Any = Failing(clock, {ORT: 2.0, OV: 1.0, OV8: 3.0})
+    found = compare_speed([Subject("a", "fake", scorer, CropSpec())], [ORT, OV, OV8], [Setting()])
+    assert [row.engine for row in found.rows] == [ORT, OV8]
+    assert [left.reason for left in found.left_out] == ["zero point must be a scalar"]
+    assert found.best[0].latency_ms_p50 == 2.0
+
+
 def test_what_cannot_be_quantised_is_left_out_with_its_reason(clock: Clock) -> None:
     found = compare_speed([pretended(clock, "odd", 2.0, 3.0)], [OV, OV8], [Setting()])
     assert [row.precision for row in found.rows] == [FP32]

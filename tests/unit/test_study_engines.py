@@ -109,7 +109,7 @@ class Run:
         self.holds, self.judged = True, list[str]()
         patch.setattr(of_study, "engines_here", lambda *_: list(SHARE))
         patch.setattr(of_study, "judge", self._judge)
-        patch.setattr(of_study, "int8_for_time_alone", lambda scorer: scorer.onnx)
+        patch.setattr(of_study, "runnable", lambda scorer, engines: (scorer, engines))
         patch.setattr(speeds, "side_by_side", self._timed)
         patch.setattr(StudyModel, "digest", property(lambda model: f"digest of {model.name}"))
         patch.setattr(StudyModel, "scorer", property(lambda model: OnnxScorer(model.name.encode(), 32)))

@@ -22,6 +22,7 @@ from agesearch.measure.speed.steps import StepRow
 from agesearch.measure.speed.subjects import Subject
 from agesearch.measure.speed.timing import MIN_CALLS, TimedModel, Timing, in_turns
 from agesearch.models.runtimes.engines import FP32, INT8, Engine
+from agesearch.models.scorers import fault
 from agesearch.progress import Listener, Progress, silent
 from agesearch.provenance import now
 from agesearch.specs import SharedRecord, Spec
@@ -140,20 +141,27 @@ def _timed_models(
     for place, subject in enumerate(subjects):
         for done, engine in enumerate(engines, place * len(engines)):
             on_progress(Progress("Opening", done, total, note=f"{subject.name} on {engine}"))
-            try:
-                if engine.precision == INT8:
-                    subject = subject.with_int8()
-                found = subject.scorer.layers(engine)
-            except AgeSearchError as error:
-                left_out.append(
-                    LeftOut(model=subject.name, **engine._asdict(), reason=first_line(error).rstrip("."))
-                )
+            reason = None
+            if engine.precision == INT8:
+                subject, reason = _quantised(subject)
+            reason = reason or fault(subject.scorer, engine)
+            if reason is not None:
+                left_out.append(LeftOut(model=subject.name, **engine._asdict(), reason=reason))
                 continue
+            found = subject.scorer.layers(engine)
             layers[subject.name, engine] = {"layers": found.count, "layers_as_asked": found.as_asked}
             size = subject.scorer.input_size
             timed.append(TimedModel(subject.name, subject.scorer, subject.arch, size, engine))
     on_progress(Progress("Opening", total, total))
     return timed, layers, left_out
+
+
+def _quantised(subject: Subject) -> tuple[Subject, str | None]:
+    """The model with an int8 network, or why it has none."""
+    try:
+        return subject.with_int8(), None
+    except AgeSearchError as error:
+        return subject, first_line(error).rstrip(".")
 
 
 def _best(found: Sequence[Timing], setting: Setting, known: Mapping[tuple[str, Engine], str]) -> list[Timing]:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from agesearch.ages import expected_age
 from agesearch.data.dataset.arrays import Pixels
-from agesearch.errors import AgeSearchError, first_line
+from agesearch.errors import AgeSearchError
 from agesearch.machine import cores
 from agesearch.measure.intervals import Persons, estimate
 from agesearch.measure.labelled_faces import LabelledFaces
@@ -28,7 +28,7 @@ from agesearch.measure.speed.hardware import hardware_name, runtime_versions
 from agesearch.measure.speed.rows import SpeedRow
 from agesearch.models.runtimes.engines import DEFAULT, INT8, OPENVINO, Engine
 from agesearch.models.runtimes.int8 import quantised_within
-from agesearch.models.scorers import ForeignScorer, OnnxScorer, Scorer
+from agesearch.models.scorers import ForeignScorer, OnnxScorer, Scorer, fault
 from agesearch.progress import Listener, Progress, silent
 from agesearch.specs import Spec
 
@@ -129,12 +129,13 @@ def gates(
     found = []
     for done, engine in enumerate(engines):
         on_progress(Progress(_STAGE, done, len(engines), note=f"gate, {engine}"))
-        try:
-            layers = scorer.layers(engine)
-            gate = gate_of(engine, usual, _errors(scorer, engine, faces), faces.persons, max_drop)
-            found.append(gate.with_values({"layers": layers.count, "layers_as_asked": layers.as_asked}))
-        except AgeSearchError as error:
-            found.append(closed(engine, max_drop, first_line(error)))
+        reason = fault(scorer, engine)
+        if reason is not None:
+            found.append(closed(engine, max_drop, reason))
+            continue
+        layers = scorer.layers(engine)
+        gate = gate_of(engine, usual, _errors(scorer, engine, faces), faces.persons, max_drop)
+        found.append(gate.with_values({"layers": layers.count, "layers_as_asked": layers.as_asked}))
     on_progress(Progress(_STAGE, len(engines), len(engines)))
     return found
 
@@ -188,6 +189,7 @@ def int8_within(
         whole = len(chosen) == len(faces)
         return (estimate(lost, faces.persons).high if whole else float(lost.mean())), errors.tolist()
 
+    on_progress(Progress(_STAGE, 0, None, note=f"int8, ranges of {len(calibration)} faces"))
     opened = scorer.open()
     feeds = [opened.feed(face[None]) for face in calibration]
     made = quantised_within(scorer.onnx, feeds, len(faces), drop, max_drop)

@@ -22,13 +22,13 @@ from agesearch.measure.speed.timing import MIN_CALLS, TimedModel, measure_onnx, 
 from agesearch.models.architectures import Network
 from agesearch.models.runtimes.engines import DEFAULT, INT8, Engine
 from agesearch.models.runtimes.int8 import quantised
-from agesearch.models.scorers import ForeignScorer, OnnxScorer
+from agesearch.models.scorers import ForeignScorer, OnnxScorer, Scorer, fault
 from agesearch.provenance import VERSION
 from agesearch.specs import ModelSpec, digest_of, parse_spec
 from agesearch.storage import Location
 
 #: Faces of noise that ranges are taken from where a network is quantised for its time alone.
-_NOISE_FACES = 8
+_NOISE_FACES = 2
 
 #: Raise it where this protocol or the exported graph changes: older timings are then no longer read.
 _PROTOCOL = 2
@@ -106,12 +106,7 @@ class LatencyTable:
             return measure_onnx(
                 content, arch=model.arch, input_size=size, setting=self._setting, calls=self._calls
             )
-        scorer, engines = OnnxScorer(content, size), self._engines
-        if any(engine.precision == INT8 for engine in engines):
-            try:
-                scorer = scorer.with_int8(int8_for_time_alone)
-            except AgeSearchError:  # then the other engines decide
-                engines = tuple(engine for engine in engines if engine.precision != INT8) or (DEFAULT,)
+        scorer, engines = runnable(OnnxScorer(content, size), self._engines)
         models = [TimedModel("", scorer, model.arch, size, engine) for engine in engines]
         return on_best_engine(side_by_side(models, [self._setting], calls=self._calls))
 
@@ -138,6 +133,18 @@ def int8_for_time_alone(scorer: OnnxScorer | ForeignScorer) -> bytes:
     opened = scorer.open()
     faces = noise(_NOISE_FACES, scorer.input_size)
     return quantised(scorer.onnx, [opened.feed(face[None]) for face in faces])
+
+
+def runnable(scorer: Scorer, engines: Sequence[Engine]) -> tuple[Scorer, list[Engine]]:
+    """The model and those of the engines that run it, for timing: with an int8 network where one of them asks
+    for it and it has none. Where none runs it, the usual engine has to.
+    """
+    if any(engine.precision == INT8 for engine in engines):
+        try:
+            scorer = scorer.with_int8(int8_for_time_alone)
+        except AgeSearchError:  # then the other engines decide
+            engines = [engine for engine in engines if engine.precision != INT8]
+    return scorer, [engine for engine in engines if fault(scorer, engine) is None] or [DEFAULT]
 
 
 def untrained_onnx(model: ModelSpec) -> bytes:

@@ -10,6 +10,7 @@ import io
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from importlib import import_module
 from typing import Any
 
 import numpy.typing as npt
@@ -19,12 +20,14 @@ from agesearch.errors import AgeSearchError, first_line
 Feed = dict[str, npt.NDArray[Any]]
 
 
-#: Layers of which at most so many are tried in floats again: each costs a pass over some faces.
-_RANKED_FACES = 100
+#: Layers are ranked by what they cost on so many faces, and at most so many go back into floats: where more
+#: had to, little would be won.
+_RANKED_FACES, _MOST_LAYERS = 100, 15
 
 
 def quantised(content: bytes, calibration: Sequence[Feed]) -> bytes:
-    """An ONNX model in int8; ``calibration`` are inputs of one batch each, from which ranges are taken.
+    """An ONNX model in int8, for its time: ``calibration`` are inputs of one batch each, from which ranges
+    are taken, and biases are left as they are.
 
     Raises ``AgeSearchError`` where NNCF cannot quantise it.
     """
@@ -34,6 +37,7 @@ def quantised(content: bytes, calibration: Sequence[Feed]) -> bytes:
             nncf.Dataset(list(calibration)),
             subset_size=len(calibration),
             ignored_scope=_ignored(nncf, content),
+            advanced_parameters=_per_tensor(nncf, disable_bias_correction=True),
         )
         return bytes(made.SerializeToString())
 
@@ -66,11 +70,22 @@ def quantised_within(
             max_drop=max_drop,
             subset_size=len(calibration),
             ignored_scope=_ignored(nncf, content),
+            advanced_quantization_parameters=_per_tensor(nncf),
             advanced_accuracy_restorer_parameters=nncf.AdvancedAccuracyRestorerParameters(
-                ranking_subset_size=_RANKED_FACES, num_ranking_workers=1
+                ranking_subset_size=_RANKED_FACES, num_ranking_workers=1, max_num_iterations=_MOST_LAYERS
             ),
         )
         return bytes(made.SerializeToString())
+
+
+def _per_tensor(nncf: Any, **more: Any) -> Any:
+    """One range for each activation. Ranges by channel, NNCF's choice for depthwise convolutions, are run by
+    OpenVINO alone: ONNX Runtime refuses some such networks and takes ten times as long for others.
+    """
+    parameters = import_module("nncf.quantization.advanced_parameters")
+    return nncf.AdvancedQuantizationParameters(
+        activations_quantization_params=parameters.QuantizationParameters(per_channel=False), **more
+    )
 
 
 def _parsed(content: bytes) -> Any:

@@ -10,13 +10,12 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
-from agesearch.errors import AgeSearchError
 from agesearch.measure.speed.gate import MAX_DROP_YEARS, Gate
 from agesearch.measure.speed.hardware import hardware_name
 from agesearch.measure.speed.judge import judge
-from agesearch.measure.speed.latency_table import int8_for_time_alone
+from agesearch.measure.speed.latency_table import runnable
 from agesearch.measure.speed.rows import Setting
-from agesearch.models.runtimes.engines import DEFAULT, INT8, Engine, engines_here
+from agesearch.models.runtimes.engines import DEFAULT, Engine, engines_here
 from agesearch.models.scorers import Scorer, int8_of
 from agesearch.progress import Listener
 from agesearch.search.front.measurements import FOLDER
@@ -69,18 +68,17 @@ class StudyEngines:
             return []
         return [list(map(str, self.engines)), self.setting.threads, digest_of(self._known)]
 
-    def scorer(self, digest: str, scorer: Scorer) -> Scorer:
-        """The model as it is timed: with the int8 network that was judged, or one for its time alone."""
-        if all(engine.precision != INT8 for engine in self.engines):
-            return scorer
+    def scorer(self, digest: str, scorer: Scorer) -> tuple[Scorer, list[Engine]]:
+        """The model as it is timed, with the int8 network that was judged or one for its time alone, and the
+        engines that run it.
+        """
+        if self.are_usual:
+            return scorer, self.engines
         place = self._int8(digest)
         if place.exists():
             content = place.read_bytes()
-            return scorer.with_int8(lambda _: content)
-        try:
-            return scorer.with_int8(int8_for_time_alone)
-        except AgeSearchError:  # then it stands on its other engines
-            return scorer
+            scorer = scorer.with_int8(lambda _: content)
+        return runnable(scorer, self.engines)
 
     def judge(self, digest: str, scorer: Scorer, dataset: Location, on_progress: Listener) -> None:
         """Judge a model on the validation faces of the study's dataset, and keep what is found."""

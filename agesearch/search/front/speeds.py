@@ -22,8 +22,8 @@ from agesearch.measure.speed.timing import TimedModel, side_by_side
 from agesearch.models.architectures import Network
 from agesearch.models.identity import model_digest, read_model_manifest
 from agesearch.models.manifest import ModelManifest
-from agesearch.models.runtimes.engines import DEFAULT, INT8, Engine
-from agesearch.models.scorers import Scorer, has_int8, scorer_of
+from agesearch.models.runtimes.engines import DEFAULT, Engine
+from agesearch.models.scorers import Scorer, scorer_of
 from agesearch.progress import Listener, Progress
 from agesearch.search.front.engines import StudyEngines
 from agesearch.search.front.keyed_table import KeyedTable
@@ -117,7 +117,7 @@ class SpeedRun:
         rows = [row for row in read_speed(self.study) if row.setting == engines.setting]
         stands_on = {row.model: row.engine for row in rows}
         models = [
-            model.timed(engines.scorer(model.digest, model.scorer), stands_on.get(model.name, DEFAULT))
+            model.timed(engines.scorer(model.digest, model.scorer)[0], stands_on.get(model.name, DEFAULT))
             for model in (self.teacher, pick)
         ]
         timed = side_by_side(models, others, on_progress=on_progress)
@@ -146,8 +146,7 @@ def _opened(models: Sequence[StudyModel], engines: StudyEngines, on_progress: Li
     opened = []
     for done, model in enumerate(models):
         on_progress(Progress("Exporting", done, len(models), note=model.name))
-        scorer = engines.scorer(model.digest, model.scorer)
-        runs = [engine for engine in engines.engines if engine.precision != INT8 or has_int8(scorer)]
-        opened += [model.timed(scorer, engine) for engine in runs or (DEFAULT,)]
+        scorer, runs = engines.scorer(model.digest, model.scorer)
+        opened += [model.timed(scorer, engine) for engine in runs]
     on_progress(Progress("Exporting", len(models), len(models)))
     return opened
