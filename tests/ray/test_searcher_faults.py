@@ -81,7 +81,7 @@ def test_a_trial_that_cannot_be_begun_ends_the_study(
     first = run.started("a")
     monkeypatch.setattr(run.history, "begin", fault)
     assert run.searcher.suggest("b") is None  # one trial still runs
-    assert (run.manager.halted, run.stopping.urgency) == (told, Urgency.AFTER_EPOCH)
+    assert (run.manager.halted, run.stopping.urgency) == (told, Urgency.WITH_CHECKPOINTS)
     run.searcher.heed()
     assert run.searcher.report(first.trial_id, {"epoch": 1, "val_mae_years": 7.0})
     run.searcher.on_trial_complete(first.trial_id, {"epoch": 1, "val_mae_years": 7.0})

@@ -82,7 +82,7 @@ def test_a_request_in_the_folder_reaches_the_driver_and_is_gone_after(tmp_path: 
     with registered_driver(folder) as heartbeat:
         heartbeat.search_began(finished=0, concurrency=1, dashboard=None)
         assert ask_to_stop(folder) is not None
-        until(heartbeat.stopping, Urgency.AFTER_EPOCH)
+        until(heartbeat.stopping, Urgency.WITH_CHECKPOINTS)
         assert "agesearch stop on" in heartbeat.stopping.by
         for _ in range(500):
             if (read_driver(folder) or heartbeat._driver).stopping:
@@ -132,7 +132,7 @@ def test_ctrl_c_once_asks_twice_hurries_and_the_third_interrupts() -> None:
     before = signal.getsignal(signal.SIGINT)
     with signals_ask(stopping):
         signal.raise_signal(signal.SIGINT)
-        assert (stopping.urgency, stopping.by) == (Urgency.AFTER_EPOCH, "Ctrl-C")
+        assert (stopping.urgency, stopping.by) == (Urgency.WITH_CHECKPOINTS, "Ctrl-C")
         signal.raise_signal(signal.SIGTERM)
         assert (stopping.urgency, stopping.by) == (Urgency.NOW, "SIGTERM")
         with pytest.raises(KeyboardInterrupt):
