@@ -28,15 +28,16 @@ _COLUMNS = ["sample_id", "subject_id", "source", "age", "image"]
 
 @dataclass(frozen=True)
 class LabelledFaces:
-    """N faces with true ages in years: ``images`` uint8 ``[N, S, S, 3]`` RGB, everything else ``[N]``;
-    ``subject_id`` is None for a face of nobody known.
+    """N faces with true ages in years: ``crops`` as they are stored, ``subject_id`` None for a face of nobody
+    known, everything ``[N]``; all crops have ``size`` px a side.
     """
 
     sample_id: list[str]
     subject_id: list[str | None]
     source: list[str]
     age: FloatArray
-    images: Pixels
+    crops: list[bytes]
+    size: int
 
     def __len__(self) -> int:
         return len(self.sample_id)
@@ -48,8 +49,14 @@ class LabelledFaces:
             self.subject_id[:count],
             self.source[:count],
             self.age[:count],
-            self.images[:count],
+            self.crops[:count],
+            self.size,
         )
+
+    @cached_property
+    def images(self) -> Pixels:
+        """RGB pixels, uint8 ``[N, size, size, 3]``: ten times what the crops take."""
+        return decode_column(pa.chunked_array([pa.array(self.crops, pa.binary())]), self.size)
 
     @cached_property
     def persons(self) -> Persons:
@@ -77,7 +84,8 @@ def labelled_faces(dataset: str | Location, split: Split, limit: int) -> Labelle
         subject_id=chosen.column("subject_id").to_pylist(),
         source=chosen.column("source").to_pylist(),
         age=numbers(chosen.column("age")),
-        images=decode_column(chosen.column("image"), read_manifest(folder).crop.size),
+        crops=chosen.column("image").to_pylist(),
+        size=read_manifest(folder).crop.size,
     )
 
 

@@ -99,7 +99,8 @@ def legend(record: MethodComparison) -> str:
         else f"one training each; intervals hold for other {record.resampled}, not for other seeds"
     )
     return (
-        f"MAE in years on {basis(record.faces, record.persons)} ({record.split}), {over}. p: "
+        f"MAE in years on {basis(record.faces, record.persons)} ({record.split}), "
+        f"{over}{record.median.of_subsample}. p: "
         f"sign flips over {record.resampled}, Holm-corrected. A tie: faces, seeds and the number of methods "
         f"cannot tell it from luck. Always answering the training median: {record.median.value:.2f} years."
     )

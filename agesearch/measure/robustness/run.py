@@ -43,11 +43,11 @@ _STAGE = "Robustness"
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some faces: their indices ``[n]``, ids, and crops, encoded or as pixels."""
+    """Some faces: their indices ``[n]``, ids, and crops as they are stored."""
 
     at: npt.NDArray[np.int64]
     sample_id: list[str]
-    crops: Sequence[bytes] | Image
+    crops: Sequence[bytes]
 
 
 class PredictedAges(NamedTuple):
@@ -137,7 +137,7 @@ def tally_errors(
 def _held(faces: LabelledFaces) -> Iterator[Chunk]:
     for start in range(0, len(faces), _TASK_FACES):
         part = slice(start, min(start + _TASK_FACES, len(faces)))
-        yield Chunk(np.arange(part.start, part.stop), faces.sample_id[part], faces.images[part])
+        yield Chunk(np.arange(part.start, part.stop), faces.sample_id[part], faces.crops[part])
 
 
 def _scored(
@@ -203,8 +203,7 @@ def _decoded(chunk: Any) -> list[tuple[Image, str]]:
     import ray
 
     found: Chunk = ray.get(chunk)
-    faces = [decode_crop(crop) if isinstance(crop, bytes) else crop for crop in found.crops]
-    return list(zip(faces, found.sample_id, strict=True))
+    return list(zip(map(decode_crop, found.crops), found.sample_id, strict=True))
 
 
 @lru_cache(maxsize=64)

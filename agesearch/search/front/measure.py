@@ -16,7 +16,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from agesearch.data.dataset.records import Split, read_manifest
-from agesearch.data.images.crop import encode_crop
 from agesearch.errors import InputError
 from agesearch.measure.labelled_faces import LabelledFaces, labelled_faces, median_age
 from agesearch.measure.robustness.protocol import CLEAN_LEVEL
@@ -249,11 +248,10 @@ def _write_faces(job: _Job, faces: LabelledFaces, predictions: pa.Table) -> None
         (pc.field("digest") == job.picked.digest) & (pc.field("split") == Split.VAL.value)
     )
     found = {row["sample_id"]: row for row in own.to_pylist()}
-    crop = read_manifest(job.dataset).crop
     rows = []
     for kind, index in _shown(faces, [found[name]["predicted_age"] for name in faces.sample_id]):
         row = {name: found[faces.sample_id[index]][name] for name in FACES_SCHEMA.names[1:-1]}
-        rows.append(row | {"kind": kind, "image": encode_crop(faces.images[index], crop)})
+        rows.append(row | {"kind": kind, "image": faces.crops[index]})
     job.table(FACES_FILE).write([pa.Table.from_pylist(rows, schema=FACES_SCHEMA)])
 
 
