@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -181,3 +185,36 @@ def test_a_model_that_is_not_there_is_told_before_anything_else() -> None:
         deployed.robustness_of(["absent"], "absent", corruptions=("fogg",))
     with pytest.raises(InputError, match="absent"):
         deployed.robustness_of(["absent"], "absent")
+
+
+class _SerialRay:
+    """As much of Ray as cutting the work needs; a task is done when its answer is asked for."""
+
+    def put(self, value: object) -> object:
+        return value
+
+    def remote(self, **_: object) -> object:
+        return lambda work: SimpleNamespace(remote=lambda *given: lambda: work(*given))
+
+    def get(self, task: Callable[[], object]) -> object:
+        return task()
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": 2.0}
+
+
+def test_a_few_chunks_are_under_way_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", _SerialRay())
+    monkeypatch.setattr(run, "_score_part", lambda sent, levels, models: (sent[0].at[0], len(levels)))
+    read: list[int] = []
+
+    def chunks() -> Iterator[run.Chunk]:
+        for index in range(1000):
+            read.append(index)
+            yield run.Chunk(np.array([index]), [f"{index}"], [b""])
+
+    levels = HENDRYCKS.levels(("fog", "snow"), (1, 5))
+    found = run._in_flight(chunks(), {}, levels)
+    first = [next(found) for _ in range(7)]
+    assert len(read) <= 6  # three tasks a core, three tasks a chunk
+    assert [done.answers for done in first] == [(0, 1), (0, 2), (0, 2), (1, 1), (1, 2), (1, 2), (2, 1)]
