@@ -22,11 +22,12 @@ from agesearch.progress import Listener, Progress
 _CALL = "from agesearch.bench.scale.stages import stage_process; stage_process()"
 #: Seconds that a process has to take down what it started.
 _GRACE_S = 20.0
-_SAMPLE_S = 0.5
 
 
-def run_stage(order: Mapping[str, Any], on_progress: Listener) -> tuple[dict[str, Any], TreePeak]:
-    """Run a stage; its answer and the peak of its process tree.
+def run_stage(
+    order: Mapping[str, Any], on_progress: Listener, interval_s: float = 0.5
+) -> tuple[dict[str, Any], TreePeak]:
+    """Run a stage; its answer and the peak of its process tree, looked at every ``interval_s``.
 
     Where this process is interrupted, or the stage fails (an ``AgeSearchError``), nothing of it goes on.
     """
@@ -40,7 +41,7 @@ def run_stage(order: Mapping[str, Any], on_progress: Listener) -> tuple[dict[str
             start_new_session=True,  # Ctrl-C comes here alone, and is passed on once
         )
         try:
-            with tree_peak(child.pid, _SAMPLE_S) as peak:
+            with tree_peak(child.pid, interval_s) as peak:
                 answer = _heard(child, order, on_progress)
             if child.wait() or answer is None:
                 words.seek(0)

@@ -138,6 +138,8 @@ def _all_stages(
 ) -> tuple[list[StageCost], Answers]:
     """What each stage took, beside a ``base`` where one is known, and what each answered."""
     rows, answers = list[StageCost](), dict[str, dict[str, Any]]()
+    # Reading a process's memory map takes time from it: long stages, whose peaks last, are looked at seldom.
+    look_s = 0.5 if wanted.faces <= 20 * BASE_FACES else 2.0
     faces = ("photos", "ingest") if wanted.with_ingest else ("shards",)
     for stage in (*faces, "targets", "epoch", _BESIDE, "evaluation", "mixing"):
         if stage == _BESIDE and (not wanted.turns or answers["epoch"]["resident"]):
@@ -147,7 +149,7 @@ def _all_stages(
         def named(update: Progress) -> None:
             on_progress(replace(update, stage=f"{wanted.faces:,} faces: {update.stage}"))
 
-        answers[stage], peak = run_stage(asdict(order), named)
+        answers[stage], peak = run_stage(asdict(order), named, look_s)
         rows.append(_cost(stage, answers[stage], peak, base.get(stage)))
     return rows, answers
 
