@@ -7,7 +7,6 @@ batches, however many faces there are.
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from agesearch.data.images.augment import Augmenter, augmenter_of
+from agesearch.data.images.augment import augmenter_of
 from agesearch.models.prepare import resized
 from agesearch.specs import TrainSpec
 from agesearch.training.faces.batches import Batch, Columns, changed, make_batch, refuse_other_views
@@ -41,7 +40,7 @@ class StreamSource:
         self.faces, self.steps = self._plan.faces, self._plan.steps
         self.rank, self.world = rank, world
         self._shards, self._spec, self._threads = shards, spec, threads
-        self._own = threading.local()
+        self._augment = augmenter_of(spec.augment, spec.seed)
         for views, _ in shards.widths.values():
             refuse_other_views(spec.augment, views)
 
@@ -85,16 +84,8 @@ class StreamSource:
         columns = _in_order(windows, parts, len(rows))
         if not self._spec.augment.fixed_views:
             images = resized(images, self._spec.model.input_size)
-        drawn = changed(images, columns["sample_id"], self._spec, self._augmenter, epoch)
+        drawn = changed(images, columns["sample_id"], self._spec, self._augment, epoch)
         return make_batch(drawn, columns, self._spec, epoch, of_faces)
-
-    @property
-    def _augmenter(self) -> Augmenter:
-        """This thread's own: one draws for a face at a time."""
-        if not hasattr(self._own, "augmenter"):
-            self._own.augmenter = augmenter_of(self._spec.augment, self._spec.seed)
-        augmenter: Augmenter = self._own.augmenter
-        return augmenter
 
 
 class _Window:
