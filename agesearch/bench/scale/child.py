@@ -18,6 +18,7 @@ import psutil
 from agesearch.bench.process_tree import TreePeak, tree_peak
 from agesearch.errors import AgeSearchError
 from agesearch.progress import Listener, Progress
+from agesearch.session import set_environment
 
 _CALL = "from agesearch.bench.scale.stages import stage_process; stage_process()"
 #: Seconds that a process has to take down what it started.
@@ -31,6 +32,7 @@ def run_stage(
 
     Where this process is interrupted, or the stage fails (an ``AgeSearchError``), nothing of it goes on.
     """
+    set_environment()  # of the child, too, before it imports torch, whose threads would spin
     with tempfile.TemporaryFile("w+", encoding="utf-8") as words:
         child = subprocess.Popen(
             [sys.executable, "-c", _CALL],

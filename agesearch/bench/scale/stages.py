@@ -25,7 +25,7 @@ from agesearch.measure.evaluate import evaluate
 from agesearch.measure.protocols import protocol_named
 from agesearch.models.trained_on import trained_on
 from agesearch.progress import Listener, Progress
-from agesearch.session import ray_session, set_environment
+from agesearch.session import ray_session
 from agesearch.specs import CropSpec, ModelSpec, OptimSpec, TrainSpec
 from agesearch.storage import Location
 from agesearch.training.faces.batches import Batch, BatchSource
@@ -77,7 +77,6 @@ Answer = dict[str, Any]
 
 def stage_process() -> None:
     """A stage, in a process of its own: the order comes on standard input, progress and answer go out."""
-    set_environment()
     order = Order(**json.load(sys.stdin))
     answer_parent(STAGES[order.stage](order, tell_parent))
 
