@@ -11,9 +11,9 @@ from markupsafe import Markup
 from agesearch.deploy.evidence import TEACHER_LATENCY, Evidence
 from agesearch.deploy.registry import version_of
 from agesearch.measure.calibration.run import evidence_of
-from agesearch.measure.intervals import Estimate, of_persons
+from agesearch.measure.intervals import Estimate, basis
 from agesearch.models.architectures import ARCHITECTURES
-from agesearch.models.calibration.record import Calibration
+from agesearch.models.calibration.record import Calibration, CalibrationFaces
 from agesearch.models.manifest import ModelManifest
 
 _TEMPLATE, _SECTION = "card.md.j2", "calibration.md.j2"
@@ -94,7 +94,7 @@ def _template(name: str) -> Template:
         "estimate": _estimate,
         "over": _over,
         "percent": _percent,
-        "persons": of_persons,
+        "faces": _basis,
         "signed": _signed,
         "milliseconds": _milliseconds,
         "times_faster": _times_faster,
@@ -127,6 +127,10 @@ def _estimate(value: Estimate | None) -> str:
 
 def _over(value: Estimate) -> str:
     return f"{value.faces}{value.of_persons}"
+
+
+def _basis(learnt: CalibrationFaces) -> str:
+    return basis(learnt.faces, learnt.persons)
 
 
 def _percent(share: float) -> str:
