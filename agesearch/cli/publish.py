@@ -110,15 +110,20 @@ def _tell(published: Published) -> None:
             f"{parity['age_max_difference_years']:.2g} years (allowed: {parity['age_tolerance_years']:g})"
         )
     for row in published.version.manifest().precisions:
-        words = (
-            f"as good as fp32 ({row['drop_years']:+.3f} years)" if row["holds"] else f"not: {row['reason']}"
-        )
-        _line(f"  {row['precision']:<8} {row['runtime']}: {words}")
+        _line(f"  {row['precision']:<8} {row['runtime']}: {_gate_words(row)}")
     if published.comparison is not None:
         for line in comparison_lines(published.comparison):
             _line(f"  {line}")
     elif published.uncompared:
         _line(f"  not compared with the one before: {published.uncompared}")
+
+
+def _gate_words(row: dict[str, Any]) -> str:
+    """What the gate of an engine found; the first one is what all others are measured against."""
+    if not row["holds"]:
+        return f"not: {row['reason']}"
+    lost = row["drop_years"]
+    return "what the others are measured against" if lost is None else f"as good as fp32 ({lost:+.3f} years)"
 
 
 def comparison_lines(found: VersionComparison) -> list[str]:

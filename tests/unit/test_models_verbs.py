@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 
 from agesearch.cli import models as models_verbs
 from agesearch.cli.main import app
+from agesearch.cli.publish import _gate_words
 from agesearch.deploy.comparison import Error, VersionComparison
 from agesearch.deploy.registry import Registry, checked_alias
 from agesearch.errors import InputError
@@ -211,3 +212,10 @@ def test_a_model_may_be_called_as_a_verb(run: Callable[..., Any], house: Path) -
     run("publish", str(house / "right"), "--name", "move", "--data", str(house / "faces"))
     assert "Versions of move" in run("models", "show", "move").output
     assert Location.of("my registry/move").exists()
+
+
+def test_an_engine_is_told_by_what_its_gate_found() -> None:
+    found = {"holds": True, "reason": "", "drop_years": None}
+    assert _gate_words(found) == "what the others are measured against"
+    assert _gate_words(found | {"drop_years": -0.003}) == "as good as fp32 (-0.003 years)"
+    assert _gate_words(found | {"holds": False, "reason": "too few faces"}) == "not: too few faces"
