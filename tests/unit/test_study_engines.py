@@ -106,7 +106,7 @@ class Run:
     """A study that names all engines, timed by a clock of ours; trials are judged by ``holds``."""
 
     def __init__(self, root: Path, patch: pytest.MonkeyPatch) -> None:
-        self.holds, self.judged = True, list[str]()
+        self.holds, self.judged, self.slow = True, list[str](), dict[Engine, float]()
         patch.setattr(of_study, "engines_here", lambda *_: list(SHARE))
         patch.setattr(of_study, "judge", self._judge)
         patch.setattr(of_study, "runnable", lambda scorer, engines: (scorer, engines))
@@ -130,7 +130,11 @@ class Run:
         return StudyModel(name, folder, CropSpec())
 
     def _timed(self, models: Sequence[TimedModel], plan: Sequence[Setting], **_: Any) -> list[SpeedRow]:
-        return [timed(model, self.ms[model.name], setting) for setting in plan for model in models]
+        return [
+            timed(model, self.ms[model.name] * self.slow.get(model.engine, 1.0), setting)
+            for setting in plan
+            for model in models
+        ]
 
     def _judge(self, scorer: OnnxScorer, *_: Any) -> tuple[OnnxScorer, list[Gate]]:
         self.judged.append(scorer.onnx.decode())
@@ -172,6 +176,13 @@ def test_a_student_that_answers_worse_in_int8_stands_on_another_engine(run: Run)
     run.run.time_pick(run.models[latencies.front[0].number], lambda _: None)
     assert not run.run.lacks(latencies.front[0].name)
     assert engines_of(run.study) == {OV}
+
+
+def test_only_engines_faster_than_fp32_are_judged(run: Run) -> None:
+    run.slow = {OV8: 3.0}
+    run.bring_up_to_date()
+    assert engines_of(run.study) == {OV}
+    assert run.judged == []
 
 
 def test_programs_and_the_chart_see_the_engine_and_the_others(run: Run) -> None:

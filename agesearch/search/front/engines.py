@@ -7,6 +7,8 @@ are trained, those of the front are judged (``agesearch.measure.speed.gate``). W
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +16,7 @@ from agesearch.measure.speed.gate import MAX_DROP_YEARS, Gate
 from agesearch.measure.speed.hardware import hardware_name
 from agesearch.measure.speed.judge import judge
 from agesearch.measure.speed.latency_table import runnable
-from agesearch.measure.speed.rows import Setting
+from agesearch.measure.speed.rows import Setting, SpeedRow
 from agesearch.models.runtimes.engines import DEFAULT, Engine, engines_here
 from agesearch.models.scorers import Scorer, int8_of
 from agesearch.progress import Listener
@@ -80,13 +82,33 @@ class StudyEngines:
             scorer = scorer.with_int8(lambda _: content)
         return runnable(scorer, self.engines)
 
-    def judge(self, digest: str, scorer: Scorer, dataset: Location, on_progress: Listener) -> None:
-        """Judge a model on the validation faces of the study's dataset, and keep what is found."""
-        judged, found = judge(scorer, dataset, self.engines, MAX_DROP_YEARS, on_progress)
+    def unjudged(self, digest: str, row: SpeedRow) -> list[Engine]:
+        """The engines that a model has to be judged on for its row: none where it stands in fp32, or holds on
+        its engine; else those that are faster than fp32.
+        """
+        known = {gate.engine for gate in self.gates(digest) or ()}
+        if row.precision == DEFAULT.precision or row.engine in known:
+            return []
+        floats = [other.latency_ms_p50 for other in row.others if other.precision == DEFAULT.precision]
+        limit = min(floats, default=math.inf)
+        faster = [other.engine for other in row.others if other.latency_ms_p50 < limit]
+        return [engine for engine in (row.engine, *faster) if engine not in known]
+
+    def judge(
+        self,
+        digest: str,
+        scorer: Scorer,
+        dataset: Location,
+        engines: Sequence[Engine],
+        on_progress: Listener,
+    ) -> None:
+        """Judge a model on engines, by the validation faces of the dataset, and keep what is found."""
+        judged, found = judge(scorer, dataset, engines, MAX_DROP_YEARS, on_progress)
         int8 = int8_of(judged)
         if int8 is not None:
             self._int8(digest).write_bytes(int8)
-        self._known[digest] = [gate.model_dump(mode="json") for gate in found]
+        rows = [gate.model_dump(mode="json") for gate in found]
+        self._known[digest] = [*self._known.get(digest, ()), *rows]
         (self._folder / GATES_FILE).write_json(self._known)
 
     def _int8(self, digest: str) -> Location:

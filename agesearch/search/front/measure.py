@@ -180,17 +180,19 @@ def _job(
 def _judge_front(
     speeds: SpeedRun, complete: Mapping[int, StudyModel], dataset: Location, on_progress: Listener
 ) -> None:
-    """Judge the front on the engines that the study names, and time it anew, until all of it is judged: a
-    trial that answers worse on its fastest engine stands on another, and may leave the front to others.
+    """Judge the front on the engines that are faster than fp32, and time it anew, until all of it stands on
+    engines that hold: a trial that answers worse on its fastest stands on another, and may leave the front.
     """
     while True:
-        front = [complete[record.number] for record in study_latencies(speeds.study).front]
-        engines = speeds.engines
-        new = [model for model in front if engines.gates(model.digest) is None]
-        if not new:
+        latencies, engines, judged = study_latencies(speeds.study), speeds.engines, False
+        for record in latencies.front:
+            model = complete[record.number]
+            unknown = engines.unjudged(model.digest, latencies.rows[record.number])
+            if unknown:
+                judged = True
+                engines.judge(model.digest, model.scorer, dataset, unknown, on_progress)
+        if not judged:
             return
-        for model in new:
-            engines.judge(model.digest, model.scorer, dataset, on_progress)
         speeds.bring_up_to_date(on_progress)
 
 
