@@ -6,9 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from agesearch.data.dataset.arrays import decode_column
 from agesearch.data.dataset.records import Split, read_manifest
-from agesearch.data.dataset.shards import read_rows
+from agesearch.data.dataset.shards import read_rows, row_batches
 from agesearch.data.images.decode import RgbImage
 from agesearch.deploy.card import render_card
 from agesearch.deploy.comparison import VersionComparison, compare_versions
@@ -118,12 +121,19 @@ def _compared(
 
 
 def parity_crops(dataset: Location, limit: int = PARITY_FACES) -> RgbImage:
-    """Up to ``limit`` real crops ``uint8 [N, S, S, 3]`` of the first split that has any, validation first."""
+    """Up to ``limit`` real crops ``uint8 [N, S, S, 3]`` of the first split that has any, validation first.
+
+    They are those with the smallest ids; only these are held, however large the split.
+    """
     size = read_manifest(dataset).crop.size
     for split in (Split.VAL, Split.TEST, Split.TRAIN):
-        rows = read_rows(dataset, split, ["sample_id", "image"])
-        if rows.num_rows:
-            return decode_column(rows.sort_by("sample_id").slice(0, limit).column("image"), size)
+        ids = read_rows(dataset, split, ["sample_id"])["sample_id"]
+        if not len(ids):
+            continue
+        first = pc.take(ids, pc.select_k_unstable(ids, k=min(limit, len(ids)), sort_keys=[("", "ascending")]))
+        batches = row_batches(dataset, split, ["sample_id", "image"])
+        wanted = [batch.filter(pc.is_in(batch["sample_id"], first.combine_chunks())) for batch in batches]
+        return decode_column(pa.Table.from_batches(wanted).sort_by("sample_id")["image"], size)
     raise InputError(f"The dataset '{dataset}' has no faces to compare the runtimes on.")
 
 
