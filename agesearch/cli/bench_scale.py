@@ -64,14 +64,18 @@ def _tell(found: Scale) -> None:
 
 
 def _lines(found: Scale) -> list[list[str]]:
+    from agesearch.bench.scale.run import median
+
     lines = []
-    if found.ratio is None:
-        lines.append(["training from shards / from memory", "not measured: all fit in memory, or no turns"])
-    else:
-        low, high = min(found.streamed_over_resident), max(found.streamed_over_resident)
-        turns = len(found.streamed_over_resident)
-        spread = f"{found.ratio:.3f}  ({low:.3f} to {high:.3f}, {turns} turns)"
-        lines.append(["training from shards / from memory, throughput", spread])
+    for memory, turns in (
+        ("encoded faces in memory", found.streamed_over_resident),
+        ("faces decoded and resized before", found.streamed_over_decoded),
+    ):
+        measured = "not measured: all fit in memory, or no turns"
+        if turns:
+            spread = f"{min(turns):.3f} to {max(turns):.3f}, {len(turns)} turns"
+            measured = f"{median(turns):.3f}  ({spread})"
+        lines.append([f"throughput of training from shards / from {memory}", measured])
     for epoch in found.mixing:
         persons = f"persons in {epoch.faces:,} faces of epoch {epoch.epoch + 1} / of a perfect shuffle"
         lines.append([persons, f"{epoch.persons:,.0f} / {epoch.shuffled:,.0f} = {epoch.ratio:.3f}"])

@@ -175,7 +175,7 @@ def _source(train: SplitFaces, spec: TrainSpec, place: Place) -> PoolSource | St
     """A worker's share of the training faces."""
     if train.held is None:
         return StreamSource(
-            train.stored, spec, rank=place.rank, world=place.world, threads=_making_threads(place)
+            train.stored, spec, rank=place.rank, world=place.world, threads=making_threads(place)
         )
     pool, sizes = FacePool(resident(train), spec.model.input_size), train.stored.sizes
     return PoolSource(pool, spec, sizes=sizes, rank=place.rank, world=place.world)
@@ -187,7 +187,7 @@ def _subjects(val: SplitFaces) -> npt.NDArray[np.object_]:
     return np.array(names, dtype=object)
 
 
-def _making_threads(place: Place) -> int:
+def making_threads(place: Place) -> int:
     """How many threads make batches ahead: a few for a GPU, which waits, else half as many as compute.
 
     None beside a single one: a trial has one core, and its neighbours the others.

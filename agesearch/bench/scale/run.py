@@ -12,7 +12,7 @@ import shutil
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -59,7 +59,8 @@ class StageCost:
 @dataclass(frozen=True)
 class Scale:
     """The outcome. ``streamed_over_resident`` is the throughput of training from shards over that of the same
-    training from memory, turn by turn (empty: the set is small enough to be kept in memory).
+    training on encoded faces in memory, turn by turn; ``streamed_over_decoded``, over that on faces which
+    were decoded and resized before (both empty: the set is small enough to be kept so).
     """
 
     faces: int
@@ -69,14 +70,14 @@ class Scale:
     load_before: float
     stages: list[StageCost]
     streamed_over_resident: list[float]
+    streamed_over_decoded: list[float]
     mixing: list[Mixing]
     disk_mib: dict[str, float]
 
     @property
     def ratio(self) -> float | None:
-        """The median of the turns."""
-        values = self.streamed_over_resident
-        return statistics.median(values) if values else None
+        """``streamed_over_resident``, the median of the turns."""
+        return median(self.streamed_over_resident)
 
 
 def measure_scale(
@@ -109,7 +110,7 @@ def measure_scale(
         disk = {name: _mib(folder / name) for name in ("photos", "faces", "student")}
     targets = answers["targets"]["bytes"] / 2**20
     disk |= {"faces": disk["faces"] - targets, "targets": targets}
-    beside = answers.get(_BESIDE, {"streamed": [], "resident": []})
+    beside = answers.get(_BESIDE, {"streamed": [], "resident": [], "decoded": []})
     return Scale(
         faces=faces,
         share=share,
@@ -117,10 +118,20 @@ def measure_scale(
         cores=cores(),
         load_before=load,
         stages=stages,
-        streamed_over_resident=[r / s for r, s in zip(beside["resident"], beside["streamed"], strict=True)],
+        streamed_over_resident=_quotients(beside["resident"], beside["streamed"]),
+        streamed_over_decoded=_quotients(beside["decoded"], beside["streamed"]),
         mixing=[Mixing(**epoch) for epoch in answers["mixing"]["epochs"]],
         disk_mib={name: size for name, size in disk.items() if size},
     )
+
+
+def median(values: Sequence[float]) -> float | None:
+    """The median; None without a value."""
+    return statistics.median(values) if values else None
+
+
+def _quotients(above: Sequence[float], below: Sequence[float]) -> list[float]:
+    return [first / second for first, second in zip(above, below, strict=True)]
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,12 @@ from typing import Any
 from agesearch.bench.distill import decoded_faces, trainer_on, write_untrained
 from agesearch.bench.scale.child import answer_parent, tell_parent
 from agesearch.bench.scale.faces import write_dataset, write_photos
+from agesearch.bench.scale.held import HeldShards
 from agesearch.bench.scale.mixing import epoch_mixing
 from agesearch.data.dataset.records import Split, read_manifest
 from agesearch.data.ingest.run import IngestSpec, ingest
 from agesearch.data.reading.loading import load_split
+from agesearch.data.reading.stored_faces import StoredFaces
 from agesearch.distill.stored_answers import age_teacher
 from agesearch.distill.targets import compute
 from agesearch.machine import cores
@@ -30,16 +32,17 @@ from agesearch.specs import CropSpec, ModelSpec, OptimSpec, TrainSpec
 from agesearch.storage import Location
 from agesearch.training.faces.batches import Batch, BatchSource
 from agesearch.training.faces.pool import FacePool, PoolSource
-from agesearch.training.loop import Trainer, use_threads
-from agesearch.training.run import make_trainer, write_fitted
+from agesearch.training.faces.stream import StreamSource
+from agesearch.training.loop import ALONE, Trainer, use_threads
+from agesearch.training.run import make_trainer, making_threads, write_fitted
 from agesearch.training.standing import followed
 
 TEACHER = ModelSpec(arch="lcnet_035", input_size=48)
 STUDENT = ModelSpec(arch="lcnet_050", input_size=96)
 BATCH_SIZE = 64
 
-#: Faces that the streamed epoch is compared with, decoded in memory.
-RESIDENT_FACES = 4096
+#: Faces in memory that the streamed epoch is compared with: as they are stored, and decoded.
+RESIDENT_FACES, DECODED_FACES = 24_576, 4096
 #: Steps of a turn before the clock starts: what lies ready from the other's turn is used up.
 _UNTIMED = 8
 _TIMED = 40
@@ -129,26 +132,22 @@ def train_epoch(order: Order, tell: Listener) -> Answer:
 
 
 def side_by_side(order: Order, tell: Listener) -> Answer:
-    """Steps on faces from the shards and on faces in memory, in turns: seconds a step of each."""
+    """Steps on faces from the shards, on encoded faces in memory (the same work but for the reading), and on
+    faces in memory that were decoded and resized before, in turns: seconds a step of each.
+    """
     use_threads(cores())
     with ray_session(on_progress=tell):
-        streamed, _ = _trainer(order)
-        files = _target_files(order)
-        columns = decoded_faces(order.data, files, Split.TRAIN, RESIDENT_FACES)
-        spec = order.spec.with_values({"share_of_faces": 1.0})
-        pool = FacePool([columns], spec.model.input_size)
-        resident = trainer_on(spec, PoolSource(pool, spec), columns, True, Location.of(order.folder) / "side")
+        trainers = {"streamed": _trainer(order)[0], **_in_memory(order)}
         began = time.perf_counter()
-        seconds: dict[str, list[float]] = {"streamed": [], "resident": []}
-        trainers = {"streamed": streamed, "resident": resident}
+        seconds: dict[str, list[float]] = {name: [] for name in trainers}
         parts = {name: _Turns(trainer.source) for name, trainer in trainers.items()}
         for turn in range(order.turns):
-            for name in sorted(trainers, reverse=bool(turn % 2)):
+            for name in sorted(trainers)[:: -1 if turn % 2 else 1]:
                 trainers[name].source = parts[name]
                 trainers[name].train_epoch(turn)
                 seconds[name].append(parts[name].seconds / parts[name].timed)
             tell(Progress("streamed beside resident", turn + 1, order.turns))
-        return _done(2 * order.turns * (_UNTIMED + _TIMED) * BATCH_SIZE, began) | seconds
+        return _done(len(trainers) * order.turns * (_UNTIMED + _TIMED) * BATCH_SIZE, began) | seconds
 
 
 def evaluate_student(order: Order, tell: Listener) -> Answer:
@@ -228,6 +227,21 @@ def _teacher(order: Order) -> Location:
 
 def _target_files(order: Order) -> list[Location]:
     return compute(age_teacher(_teacher(order), order.data), order.data, None).files
+
+
+def _in_memory(order: Order) -> dict[str, Trainer]:
+    """Trainers on faces in memory: ``resident`` as they are stored, ``decoded`` as the network takes them."""
+    files, spec = _target_files(order), order.spec.with_values({"share_of_faces": 1.0})
+    columns = decoded_faces(order.data, files, Split.TRAIN, DECODED_FACES)
+    held = HeldShards(StoredFaces.of(order.data, Split.TRAIN, targets=files), RESIDENT_FACES)
+    sources: dict[str, BatchSource] = {
+        "resident": StreamSource(held, spec, threads=making_threads(ALONE)),
+        "decoded": PoolSource(FacePool([columns], spec.model.input_size), spec),
+    }
+    return {
+        name: trainer_on(spec, source, columns, True, Location.of(order.folder) / name)
+        for name, source in sources.items()
+    }
 
 
 def _trainer(order: Order) -> tuple[Trainer, bool]:
