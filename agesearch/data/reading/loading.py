@@ -25,6 +25,8 @@ RawBatch = dict[str, npt.NDArray[Any]]
 
 #: Faces whose pixels take more are not decoded into the object store (20,000 faces of 112 px fit).
 RESIDENT_BYTES = 768 * 1024**2
+#: The same for a validation split, whose faces are asked for once an epoch: decoding them anew costs little.
+RESIDENT_VAL_BYTES = 256 * 1024**2
 
 #: Up to so many faces the driver decodes them itself: 2,048 take 1 s, starting Ray Data's workers 3 to 9 s.
 FACES_DECODED_HERE = 8192
@@ -56,14 +58,15 @@ def load_split(
     targets: Location | Sequence[Location] | None = None,
     features: Location | Sequence[Location] | None = None,
 ) -> SplitFaces:
-    """The faces of a split or another part (None: of every split), decoded where ``RESIDENT_BYTES`` hold
-    them.
+    """The faces of a split or another part (None: of every split), decoded where ``RESIDENT_BYTES`` (of
+    those for validation, ``RESIDENT_VAL_BYTES``) hold them.
 
     ``targets`` and ``features`` are files of ``agesearch.distill.targets``, one a view; a face that one does
     not hold is an ``InputError``, as is a part without faces. Answers are read shard by shard.
     """
     stored = StoredFaces.of(dataset, part, targets=targets, features=features)
-    if len(stored) * stored.size**2 * 3 > RESIDENT_BYTES:
+    limit = min(RESIDENT_BYTES, RESIDENT_VAL_BYTES) if stored.part.split == Split.VAL else RESIDENT_BYTES
+    if len(stored) * stored.size**2 * 3 > limit:
         return SplitFaces(stored)
     decoded = _decoded_here if len(stored) <= FACES_DECODED_HERE else _decoded_by_workers
     return SplitFaces(stored, decoded(stored))
