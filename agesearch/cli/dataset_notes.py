@@ -29,16 +29,20 @@ def tell_notes(notes: Iterable[str]) -> None:
 
 
 def tell_order(*places: str) -> None:
-    """Tell of each dataset whose rows lie in the order of its source; what is no dataset is not spoken of."""
+    """Tell of each dataset whose rows lie in the order of its source; not of what is no dataset, nor of one
+    with a single shard, which is always read whole.
+    """
     from agesearch.data.dataset.records import read_manifest
+    from agesearch.data.dataset.shards import shard_names
     from agesearch.errors import InputError
+    from agesearch.storage import Location
 
     for place in dict.fromkeys(places):
         try:
             is_mixed = read_manifest(place).is_mixed
         except InputError:
             continue  # the verb itself says what is wrong
-        if not is_mixed:
+        if not is_mixed and len(shard_names(Location.of(place))) > 1:
             remedy = command("data", "reshard", place)
             tell_notes([f"the rows of '{place}' lie in the order of its source. Mix them with: {remedy}"])
 
