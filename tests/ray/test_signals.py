@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+import pytest
 
 from agesearch.search.run.driver import read_driver
 from agesearch.search.store.records import State, open_study
@@ -82,10 +83,11 @@ def said(child: subprocess.Popen[str]) -> str:
     return child.stdout.readline().strip()
 
 
-def test_a_signal_to_the_group_ends_a_study_as_ctrl_c_does_and_a_rerun_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "by"), [(signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "Ctrl-C")])
+def test_a_signal_to_the_group_ends_a_study_after_the_epoch(tmp_path: Path, number: int, by: str) -> None:
     with run(tmp_path, _STUDY) as child:
         assert said(child) == "epoch"
-        os.killpg(child.pid, signal.SIGTERM)
+        os.killpg(child.pid, number)
         assert said(child) == "interrupted"
         assert child.wait(60) == 0
     study = open_study(tmp_path / "study")
@@ -94,8 +96,15 @@ def test_a_signal_to_the_group_ends_a_study_as_ctrl_c_does_and_a_rerun_too(tmp_p
     assert [json.loads(line)["epoch"] for line in curve] == [1, 2]  # the epoch that ran was not lost
     driver = read_driver(Location.of(tmp_path / "study"))
     assert driver is not None
-    assert (driver.outcome, driver.stopping) == ("interrupted", "SIGTERM")
+    assert (driver.outcome, driver.stopping) == ("interrupted", by)
 
+
+def test_a_signal_to_the_group_ends_a_rerun(tmp_path: Path) -> None:
+    with run(tmp_path, _STUDY) as child:
+        assert said(child) == "epoch"
+        os.killpg(child.pid, signal.SIGTERM)
+        assert said(child) == "interrupted"
+        assert child.wait(60) == 0
     with run(tmp_path, _RERUN) as child:
         assert said(child) == "training"
         family = psutil.Process(child.pid).children(recursive=True)

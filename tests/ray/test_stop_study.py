@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import threading
 from pathlib import Path
 
@@ -56,12 +55,14 @@ def run_until(root: Path, ask: object, events: list[StudyEvent], epoch_s: float)
     )
 
 
-def test_ctrl_c_lets_the_running_epoch_end_and_parks_the_trial(tmp_path: Path) -> None:
+def test_a_request_lets_the_running_epoch_end_and_parks_the_trial(tmp_path: Path) -> None:
+    """As Ctrl-C does, which ``test_signals`` sends to a process of its own."""
     events: list[StudyEvent] = []
-    result = run_until(tmp_path, lambda: signal.raise_signal(signal.SIGINT), events, 0.4)
+    study = Location.of(tmp_path / "study")
+    result = run_until(tmp_path, lambda: ask_to_stop(study), events, 1.5)
     assert result.outcome is Outcome.INTERRUPTED
     assert [record.state for record in result.records] == [State.COMPLETE, State.RUNNING]
-    assert [event.by for event in events if isinstance(event, StudyStopping)] == ["Ctrl-C"]
+    assert [event.at_once for event in events if isinstance(event, StudyStopping)] == [False]
     parked = next(event for event in events if isinstance(event, TrialParked))
     curve = (tmp_path / "study/trials/0001/curve.jsonl").read_text().splitlines()
     assert parked.epoch == len(curve) == 2  # the epoch that ran was not lost
