@@ -65,13 +65,18 @@ def decode_column(encoded: pa.ChunkedArray | pa.BinaryArray, size: int) -> Pixel
     """Encoded crops -> ``uint8 [N, size, size, 3]`` RGB; a crop of another size is an ``InputError``."""
     images = np.empty((len(encoded), size, size, 3), dtype=np.uint8)
     for index, value in enumerate(encoded):
-        crop = decode_crop(value.as_py())
-        if crop.shape[0] != size:
-            raise InputError(
-                f"A stored crop has {crop.shape[0]} px, but the dataset says {size}: ingest it anew."
-            )
-        images[index] = crop
+        images[index] = stored_crop(value.as_py(), size)
     return images
+
+
+def stored_crop(data: bytes, size: int) -> Pixels:
+    """A stored crop as RGB ``uint8 [size, size, 3]``; one of another size is an ``InputError``."""
+    crop = decode_crop(data)
+    if crop.shape[0] != size:
+        raise InputError(
+            f"A stored crop has {crop.shape[0]} px, but the dataset says {size}: ingest it anew."
+        )
+    return crop
 
 
 def numbers(column: pa.ChunkedArray) -> FloatArray:

@@ -9,8 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from agesearch.data.images.crop import decode_crop
-from agesearch.errors import InputError
+from agesearch.data.dataset.arrays import stored_crop
 from agesearch.models.prepare import Images, resized
 from agesearch.training.faces.batches import Columns
 from agesearch.training.faces.plan import Rows
@@ -91,13 +90,3 @@ class ShardPool:
         if self._last is None or self._last[0] != shard:
             self._last = shard, self._shards.read(shard, np.arange(self._shards.sizes[shard]), 0)
         return self._last[1]
-
-
-def stored_crop(data: bytes, size: int) -> Images:
-    """A stored crop as RGB ``uint8 [size, size, 3]``; one of another size is an ``InputError``."""
-    crop = decode_crop(data)
-    if crop.shape[0] != size:
-        raise InputError(
-            f"A stored crop has {crop.shape[0]} px, but the dataset says {size}: ingest it anew."
-        )
-    return crop

@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from agesearch.data.dataset.arrays import stored_crop
 from agesearch.data.images.augment import augmenter_of
 from agesearch.models.prepare import resized
 from agesearch.specs import TrainSpec
 from agesearch.training.faces.batches import Batch, Columns, changed, make_batch, refuse_other_views
 from agesearch.training.faces.plan import EpochPlan, Rows
-from agesearch.training.faces.shards import Encoded, Shards, stored_crop
+from agesearch.training.faces.shards import Encoded, Shards
 
 #: Batches that are made ahead of the one that is trained on, besides one for each thread.
 AHEAD = 2
