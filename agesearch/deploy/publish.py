@@ -6,12 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from agesearch.data.dataset.arrays import decode_column
-from agesearch.data.dataset.records import Split, read_manifest
-from agesearch.data.dataset.shards import read_rows, row_batches
+from agesearch.data.dataset.records import Split
 from agesearch.data.images.decode import RgbImage
 from agesearch.deploy.card import render_card
 from agesearch.deploy.comparison import VersionComparison, compare_versions
@@ -29,6 +24,7 @@ from agesearch.deploy.registry import (
     file_digest,
 )
 from agesearch.errors import AgeSearchError, InputError, first_line
+from agesearch.measure.labelled_faces import some_crops
 from agesearch.measure.speed.gate import MAX_DROP_YEARS
 from agesearch.models.calibration.record import CALIBRATION
 from agesearch.models.identity import model_digest, read_model_manifest
@@ -123,17 +119,12 @@ def _compared(
 def parity_crops(dataset: Location, limit: int = PARITY_FACES) -> RgbImage:
     """Up to ``limit`` real crops ``uint8 [N, S, S, 3]`` of the first split that has any, validation first.
 
-    They are those with the smallest ids; only these are held, however large the split.
+    They are those with the smallest ids.
     """
-    size = read_manifest(dataset).crop.size
     for split in (Split.VAL, Split.TEST, Split.TRAIN):
-        ids = read_rows(dataset, split, ["sample_id"])["sample_id"]
-        if not len(ids):
-            continue
-        first = pc.take(ids, pc.select_k_unstable(ids, k=min(limit, len(ids)), sort_keys=[("", "ascending")]))
-        batches = row_batches(dataset, split, ["sample_id", "image"])
-        wanted = [batch.filter(pc.is_in(batch["sample_id"], first.combine_chunks())) for batch in batches]
-        return decode_column(pa.Table.from_batches(wanted).sort_by("sample_id")["image"], size)
+        crops = some_crops(dataset, split, limit, order=str.encode)
+        if len(crops):
+            return crops
     raise InputError(f"The dataset '{dataset}' has no faces to compare the runtimes on.")
 
 

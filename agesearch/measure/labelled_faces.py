@@ -6,6 +6,7 @@ import hashlib
 import heapq
 import itertools
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,6 +25,11 @@ from agesearch.measure.predictions import Labels, read_labels
 from agesearch.storage import Location
 
 _COLUMNS = ["sample_id", "subject_id", "source", "age", "image"]
+
+
+def _place(sample_id: str) -> bytes:
+    """Where a face stands in the order that is random, but the same everywhere."""
+    return hashlib.sha256(sample_id.encode()).digest()
 
 
 @dataclass(frozen=True)
@@ -119,15 +125,17 @@ def first_labelled(folder: Location, split: Split, limit: int) -> list[str]:
     return [sample_id for _, sample_id in first]
 
 
-def some_crops(dataset: str | Location, split: Split, limit: int) -> Pixels:
-    """At most ``limit`` crops ``uint8 [N, S, S, 3]`` of a split, labelled or not: the first in the order of
-    ``labelled_faces``. The split is streamed, so that memory does not grow with it.
+def some_crops(
+    dataset: str | Location, split: Split, limit: int, *, order: Callable[[str], bytes] = _place
+) -> Pixels:
+    """At most ``limit`` crops ``uint8 [N, S, S, 3]`` of a split, labelled or not: the first by the ``order``
+    of their ids (as a rule that of ``labelled_faces``). Memory does not grow with the split.
     """
     folder = Location.of(dataset)
     kept: list[tuple[bytes, bytes]] = []
     for batch in row_batches(folder, split, ["sample_id", "image"], rows=1024):
         ids, images = (batch.column(name).to_pylist() for name in ("sample_id", "image"))
-        found = ((_place(name), image) for name, image in zip(ids, images, strict=True))
+        found = ((order(name), image) for name, image in zip(ids, images, strict=True))
         kept = heapq.nsmallest(limit, itertools.chain(kept, found), key=lambda pair: pair[0])
     encoded = pa.chunked_array([pa.array([image for _, image in kept], pa.binary())])
     return decode_column(encoded, read_manifest(folder).crop.size)
@@ -150,8 +158,3 @@ def median_age(dataset: str | Location, split: Split = Split.TRAIN) -> float:
     if np.isnan(ages).all():
         raise InputError(f"'{folder}' has no true ages in its split '{split}', so they have no median.")
     return float(np.nanmedian(ages))
-
-
-def _place(sample_id: str) -> bytes:
-    """Where a face stands in the order that is random, but the same everywhere."""
-    return hashlib.sha256(sample_id.encode()).digest()
