@@ -84,7 +84,7 @@ def said(child: subprocess.Popen[str]) -> str:
 
 
 @pytest.mark.parametrize(("number", "by"), [(signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "Ctrl-C")])
-def test_a_signal_to_the_group_ends_a_study_after_the_epoch(tmp_path: Path, number: int, by: str) -> None:
+def test_a_signal_to_the_group_ends_a_study_and_a_rerun(tmp_path: Path, number: int, by: str) -> None:
     with run(tmp_path, _STUDY) as child:
         assert said(child) == "epoch"
         os.killpg(child.pid, number)
@@ -98,21 +98,14 @@ def test_a_signal_to_the_group_ends_a_study_after_the_epoch(tmp_path: Path, numb
     assert driver is not None
     assert (driver.outcome, driver.stopping) == ("interrupted", by)
 
-
-def test_a_signal_to_the_group_ends_a_rerun(tmp_path: Path) -> None:
-    with run(tmp_path, _STUDY) as child:
-        assert said(child) == "epoch"
-        os.killpg(child.pid, signal.SIGTERM)
-        assert said(child) == "interrupted"
-        assert child.wait(60) == 0
     with run(tmp_path, _RERUN) as child:
         assert said(child) == "training"
         family = psutil.Process(child.pid).children(recursive=True)
         assert {process.name() for process in family} >= {"raylet", "gcs_server"}
-        os.killpg(child.pid, signal.SIGTERM)
+        os.killpg(child.pid, number)
         assert said(child) == "stopped"
         assert not (tmp_path / "again").exists()  # nothing half-written
-        os.killpg(child.pid, signal.SIGTERM)
+        os.killpg(child.pid, number)
         assert child.wait(10) == 130  # a second signal does not wait for anything
     until = time.monotonic() + 30
     while any(process.is_running() for process in family) and time.monotonic() < until:
