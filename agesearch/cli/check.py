@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agesearch.cli.common import JsonOption, err, out, print_json, shown_progress, table
+from agesearch.cli.common import PLAIN, JsonOption, err, out, print_json, shown_progress, table
 from agesearch.cli.dataset_notes import tell_order
 
 if TYPE_CHECKING:
     from agesearch.data.audit.check import CheckRecord
 
 _EXAMPLE = "Example: agesearch data check faces/photos --model runs/models/student"
-_PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
 _SHOWN = 10
 
 
@@ -42,7 +41,7 @@ def check(
 
         ages_of = age_predictor(model, dataset)
         for note in crop_notes_of(dataset, teacher=model):
-            err.print(f"Note: {note}", **_PLAIN)
+            err.print(f"Note: {note}", **PLAIN)
     with shown_progress() as on_progress:
         record = check_dataset(dataset, ages_of=ages_of, model=model, on_progress=on_progress)
     if as_json:
@@ -52,7 +51,7 @@ def check(
         kept = (
             "the findings are in check.json" if read_check(dataset) == record else "the folder is read-only"
         )
-        err.print(f"{record.faces} faces checked; {kept}.", **_PLAIN)
+        err.print(f"{record.faces} faces checked; {kept}.", **PLAIN)
     tell_order(dataset)
     if record.verdict == "leaks":
         raise typer.Exit(1)
@@ -60,9 +59,9 @@ def check(
 
 def _tell(record: CheckRecord) -> None:
     for leak in record.leaks:
-        out.print(f"leak      {leak}", **_PLAIN)
+        out.print(f"leak      {leak}", **PLAIN)
     for warning in record.warnings:
-        out.print(f"warning   {warning}", **_PLAIN)
+        out.print(f"warning   {warning}", **PLAIN)
     if record.copies:
         rows = [
             [str(copies.size), str(copies.distance), f"{copies.similarity:.3f}", face.place, face.sample_id]
@@ -79,9 +78,9 @@ def _tell(record: CheckRecord) -> None:
         ]
         out.print(table("labels worth a look", ["kind", "why", "sample"], rows))
     exclusive = {True: "yes", False: "NO", None: "cannot be told"}[record.subject_exclusive]
-    out.print(f"subject-exclusive  {exclusive}", **_PLAIN)
-    out.print(f"same-split copies  {record.counts['photographs_within']} photographs", **_PLAIN)
+    out.print(f"subject-exclusive  {exclusive}", **PLAIN)
+    out.print(f"same-split copies  {record.counts['photographs_within']} photographs", **PLAIN)
     if record.ages.largest is not None:
         share = f"{record.ages.largest_share:.0%} of the labelled faces"
-        out.print(f"largest decade     {record.ages.largest} ({share})", **_PLAIN)
-    out.print(f"verdict            {record.verdict}", **_PLAIN)
+        out.print(f"largest decade     {record.ages.largest} ({share})", **PLAIN)
+    out.print(f"verdict            {record.verdict}", **PLAIN)

@@ -21,6 +21,7 @@ from agesearch.cli.tables import PIPE_WIDTH, harmless, lines_table, table
 from agesearch.progress import Listener, Progress, spoken_every
 
 __all__ = [
+    "PLAIN",
     "AddressOption",
     "CheckpointOption",
     "EpochFacesOption",
@@ -35,6 +36,10 @@ __all__ = [
     "shown_progress",
     "table",
 ]
+
+
+#: How a line is printed as it is: it may hold paths and commands to paste.
+PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
 
 
 class _Terminal(Console):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from agesearch.cli import check, mix, reshard, synth
-from agesearch.cli.common import AddressOption, JsonOption, err, out, print_json, shown_progress, table
+from agesearch.cli.common import PLAIN, AddressOption, JsonOption, err, out, print_json, shown_progress, table
 from agesearch.cli.dataset_notes import tell_empty_splits, tell_next, tell_notes, tell_order
 from agesearch.errors import InputError
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 _SPLITS = ("train", "val", "test")
 #: Names and paths of a source are printed as they are, on one line.
-_PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
 
 _REMEDY = (
     "A source that names its own splits keeps them; others are split by --val and --test, by subject: give "
@@ -117,7 +116,7 @@ def ingest(
     else:
         _tell_ingested(out_folder, done.manifest, is_new=done.is_new)
         shown = ", ".join(f"{count} {name}" for name, count in asdict(done.changes).items())
-        err.print(f"Records of the source: {shown}.", **_PLAIN)
+        err.print(f"Records of the source: {shown}.", **PLAIN)
     usual = source_named(source).notes
     tell_notes(note for note in done.manifest.notes if note not in usual)
     tell_empty_splits(done.manifest.counts, _REMEDY)
@@ -150,7 +149,7 @@ def inspect(
                 dataset, own_page(html), show_left_out=show_left_out, on_progress=on_progress
             )
     if html is not None:
-        err.print(f"Data card written: {html}", **_PLAIN)
+        err.print(f"Data card written: {html}", **PLAIN)
     if as_json:
         print_json(found.document())
     else:
@@ -179,7 +178,7 @@ def list_sources(
             for known, row in chosen.items()
         ]
         out.print(table("readers", columns, rows))
-        out.print("What one reads from disk, and its variants: agesearch data list NAME", **_PLAIN)
+        out.print("What one reads from disk, and its variants: agesearch data list NAME", **PLAIN)
 
 
 def _tell_source(name: str, row: Source) -> None:
@@ -197,7 +196,7 @@ def _tell_source(name: str, row: Source) -> None:
     ]
     width = max(len(title) for title, _ in facts)
     for title, value in facts:
-        out.print(f"{title:{width}}  {value}", **_PLAIN)
+        out.print(f"{title:{width}}  {value}", **PLAIN)
 
 
 def _columns(written: list[str]) -> dict[str, str]:
@@ -219,10 +218,10 @@ def _tell_ingested(out_folder: str, manifest: Manifest, *, is_new: bool) -> None
     counts = ", ".join(f"{name} {manifest.counts.get(name, 0)}" for name in _SPLITS)
     labels = f"labels: {manifest.label_kind}"
     subjects = f"{manifest.subjects} subjects" if manifest.subjects else "subjects unknown"
-    err.print(f"{out_folder} {state} {manifest.faces} faces ({counts}), {subjects}, {labels}.", **_PLAIN)
+    err.print(f"{out_folder} {state} {manifest.faces} faces ({counts}), {subjects}, {labels}.", **PLAIN)
     if manifest.left_out:
         shown = ", ".join(f"{reason} {count}" for reason, count in manifest.left_out.items())
-        err.print(f"Left out, see quarantine.parquet: {shown}.", **_PLAIN)
+        err.print(f"Left out, see quarantine.parquet: {shown}.", **PLAIN)
 
 
 def _tell_inspection(found: Inspection) -> None:
@@ -234,12 +233,12 @@ def _tell_inspection(found: Inspection) -> None:
     rows.append(["all", *(str(manifest.counts.get(split, 0)) for split in _SPLITS), str(manifest.faces)])
     out.print(table(f"{manifest.name}: faces by age and split", ["age", *_SPLITS, "all"], rows))
     for name, value in _facts(found):
-        out.print(f"{name:15} {value}", **_PLAIN)
+        out.print(f"{name:15} {value}", **PLAIN)
     if found.left_out:
         left = [[item.reason, str(item.count), item.examples[0][0]] for item in found.left_out]
         out.print(table("left out", ["reason", "rows", "for example"], left))
     else:
-        out.print(f"{'left out':15} nothing", **_PLAIN)
+        out.print(f"{'left out':15} nothing", **PLAIN)
 
 
 def _facts(found: Inspection) -> list[tuple[str, str]]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from agesearch.cli.common import JsonOption, err, print_json, shown_progress
+from agesearch.cli.common import PLAIN, JsonOption, err, print_json, shown_progress
 from agesearch.cli.dataset_notes import tell_empty_splits, tell_next
 
 _EXAMPLE = "Example: agesearch data mix mixture.yaml --out faces-mixed"
-_PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
 
 
 def add_to(app: typer.Typer) -> None:
@@ -43,17 +42,17 @@ def mix(
         print_json(document | {"label_kinds": kinds})
         return
     state = "made:" if is_new else "is up to date, nothing to do:"
-    err.print(f"{out_folder} {state} {manifest.faces} faces of {len(spec.datasets)} datasets.", **_PLAIN)
+    err.print(f"{out_folder} {state} {manifest.faces} faces of {len(spec.datasets)} datasets.", **PLAIN)
     for split, found in kinds.items():
         shown = ", ".join(f"{kind} {count}" for kind, count in found.items()) or "no faces"
-        err.print(f"{split}: {shown}", **_PLAIN)
+        err.print(f"{split}: {shown}", **PLAIN)
         if split != "train" and len(found) > 1:
             err.print(
                 f"  An error over all of '{split}' mixes {len(found)} kinds of label: take it from one "
                 f"dataset only ('splits: [train]' for the others), or read the figures by kind.",
-                **_PLAIN,
+                **PLAIN,
             )
     if manifest.left_out:
         shown = ", ".join(f"{reason} {count}" for reason, count in manifest.left_out.items())
-        err.print(f"Left out, see quarantine.parquet: {shown}.", **_PLAIN)
+        err.print(f"Left out, see quarantine.parquet: {shown}.", **PLAIN)
     tell_next(out_folder, manifest)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from agesearch.cli.common import JsonOption, err, print_json, shown_progress
+from agesearch.cli.common import PLAIN, JsonOption, err, print_json, shown_progress
 
 _EXAMPLE = "Example: agesearch data reshard faces"
-_PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
 
 
 def add_to(app: typer.Typer) -> None:
@@ -45,4 +44,4 @@ def reshard(
         return
     state = "is mixed now" if is_new else "is mixed already, nothing to do"
     shards = "1 shard" if manifest.hash_shards == 1 else f"{manifest.hash_shards} shards"
-    err.print(f"{place} {state}: {manifest.faces} faces in {shards}.", **_PLAIN)
+    err.print(f"{place} {state}: {manifest.faces} faces in {shards}.", **PLAIN)
