@@ -32,7 +32,9 @@ def write_comparison(record: MethodComparison, folder: str | Location) -> list[L
         .get_template("comparison.html.j2")
         .render(
             record=record,
-            figure=Markup(figure),  # our own template's, which escapes all names
+            figure=Markup(
+                comparison_figure(record, on_page=True)
+            ),  # our own template's, which escapes all names
             columns=COLUMNS,
             rows=comparison_rows(record),
             methods=[_described(method) for method in record.methods],

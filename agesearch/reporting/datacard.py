@@ -1,6 +1,6 @@
 """The data card: one self-contained HTML page that shows what a dataset holds and what was left out.
 
-Opens with no network and no script: faces are embedded, the charts are SVG. Every value is escaped, since
+Opens with no network: faces are embedded, the charts are SVG. Every value is escaped, since
 names and paths come from the source.
 """
 
@@ -15,7 +15,7 @@ from agesearch.data.dataset.records import Split
 from agesearch.data.images.decode import ARCHIVE_FORMATS, MAX_IMAGE_BYTES, BadImage, decode_image
 from agesearch.errors import AgeSearchError
 from agesearch.progress import Listener, Progress, silent
-from agesearch.reporting.charts.histograms import HEIGHT, WIDTH, Histogram, histogram
+from agesearch.reporting.charts.histograms import Histogram, histogram
 from agesearch.reporting.pages import environment
 from agesearch.storage import Location
 
@@ -69,7 +69,6 @@ def render_datacard(
         manifest=found.manifest,
         splits=[split.value for split in Split],
         histograms=_histograms(found),
-        chart={"width": WIDTH, "height": HEIGHT},
         left_out=sum(item.count for item in found.left_out),
         thumbnails=thumbnails or {},
         check=check,

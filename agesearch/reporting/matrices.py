@@ -20,7 +20,7 @@ def write_matrix(record: Matrix, folder: str | Location) -> list[Location]:
     template = environment().get_template("matrix.html.j2")
     page = template.render(
         record=record,
-        figure=Markup(figure),  # our own template's, which escapes all names
+        figure=Markup(matrix_svg(record, on_page=True)),  # our own template's, which escapes all names
         rows=matrix_rows(record),
         drawn=resampled(record),
     )
@@ -29,14 +29,15 @@ def write_matrix(record: Matrix, folder: str | Location) -> list[Location]:
     return [place / "matrix.svg", place / "matrix.html"]
 
 
-def matrix_svg(record: Matrix) -> str:
-    """The heat map of the errors in years."""
+def matrix_svg(record: Matrix, *, on_page: bool = False) -> str:
+    """The heat map of the errors in years; see ``matrix_figure``."""
     model = "models as given" if record.spec is None else _described(record)
     return matrix_figure(
         [row.trained_on for row in record.rows],
         list(record.columns),
         record.values(MAE_YEARS),
         note=f"{model}; 95 % bootstrap intervals over {resampled(record)}",
+        on_page=on_page,
     )
 
 

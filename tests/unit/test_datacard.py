@@ -63,7 +63,7 @@ def test_many_faces_get_bars_of_a_year_and_many_values_few_colours() -> None:
 
 def test_faces_without_an_age_are_counted_but_not_drawn() -> None:
     drawn = histogram("sex", "Sex", {"unknown": [0] * 101}, {"unknown": {"train": 3}}, SPLITS)
-    assert drawn.bars == ()
+    assert not drawn.bars
     assert drawn.series[0].mean_age is None
 
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agesearch.reporting.charts.axes import Axis
+from agesearch.reporting.charts.labels import Box, Named, level_places, placed
 from agesearch.reporting.charts.plots import (
     Chart,
     Level,
@@ -115,3 +116,53 @@ def test_curves_draw_the_picked_trial_last_and_on_top() -> None:
     assert [curve.kind for curve in chart.curves] == ["curve", "curve-front", "curve-picked"]
     assert len(svg(chart).findall(f".//{SVG}path[@class='line line-curve-picked']")) == 2
     assert all(math.isfinite(chart.y.at(y)) for curve in curves for _, y in curve.points)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.floats(0.1, 90.0), st.floats(2.0, 12.0)), min_size=2, max_size=9))
+def test_names_lie_on_no_mark_and_inside_the_plot_at_both_widths(points: list[tuple[float, float]]) -> None:
+    marks = [Mark(x, y, "front", label="a name" if place < 3 else "") for place, (x, y) in enumerate(points)]
+    wide = front_chart(marks, [], [Level(points[0][1], "always the median")])
+    for chart in (wide, wide.narrow()):
+        boxes = [chart._box(mark) for mark in chart.marks]
+        labels = chart.labels
+        assert len(labels) == min(3, len(points)) + len(chart.levels)
+        for label in labels:
+            assert label.box.left >= chart.x.start
+            assert label.box.right <= chart.x.end
+        names = [label for label in labels if label.kind == "name"]
+        assert all(name.box.overlap(box) == 0 for name in names for box in boxes)
+        assert all(a.box.overlap(b.box) == 0 for a in names for b in names if a is not b)
+
+
+def test_a_name_without_room_takes_the_place_with_the_least_overlap() -> None:
+    plot = Box(0, 0, 200, 60)
+    (only,) = placed([Named("name", 100, 30, "wide name here")], [Box(0, 0, 200, 60)], [], plot)
+    assert plot.holds(only.box)
+    (level,) = placed([Named("level-label", 0, 0, "goal", level_places("goal", 30, 0, 200))], [], [], plot)
+    assert level.box.right < 200
+    assert level.leader == ""
+
+
+def test_intervals_of_what_is_in_sight_are_drawn_whole_and_others_end_in_an_arrow() -> None:
+    chart = a_front()
+    assert all(chart.y.holds(mark.high) for mark in chart.marks if mark.high is not None)
+    assert chart.whisker(chart.marks[0]).count("h6") == 2
+    beyond = Mark(1.0, 7.0, "trial", low=6.5, high=500.0)
+    drawn = front_chart([*chart.marks, beyond], [], [])
+    assert not drawn.y.holds(500.0)
+    assert drawn.whisker(beyond).count("l4") == 2
+
+
+def test_a_phone_gets_the_same_marks_on_fewer_ticks_whose_labels_keep_apart() -> None:
+    wide = a_front()
+    narrow = wide.narrow()
+    assert narrow.width < 390
+    assert narrow.marks == wide.marks
+    for chart in (wide, narrow):
+        shown = [(at, label) for at, label in chart.x.ticks() if label]
+        assert len(shown) >= 3
+        for (left, one), (right, other) in zip(shown, shown[1:], strict=False):
+            assert right - left >= 3.5 * (len(one) + len(other))
+    assert len(narrow.x_title) >= len(wide.x_title) == 1
+    assert max(x for x, *_ in narrow.places) < narrow.width - 60

@@ -79,7 +79,7 @@ def test_the_page_has_every_part_that_the_study_has(page: str, study: StudyFolde
     for part in ("front", "ages", "faces", "robustness", "speed", "curves", "importance", "trials"):
         assert f'id="{part}"' in page
     findings = read_findings(study)
-    assert page.count('class="mark mark-teacher"') == 2  # the point and its legend entry
+    assert page.count('class="mark mark-teacher"') == 4  # the point and its legend entry, at both widths
     assert f"trial {findings.picked.number}, picked (knee)" in page
     assert "the loss is not finite" in page
     assert page.count("<img ") == 24

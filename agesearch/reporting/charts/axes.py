@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-#: An axis has at most about this many ticks.
+#: An axis has at most about this many ticks, each with so many pixels across or up.
 _TICKS = 8
+_ACROSS, _UP = 75.0, 42.0
+
+#: The width of a letter of a tick's label, the least room between two labels, and a line's height, in pixels.
+_LETTER, _GAP, _LINE = 7.0, 8.0, 14.0
 
 
 def plain_number(value: float) -> str:
@@ -61,12 +65,30 @@ class Axis:
         return self.low <= value <= self.high
 
     def ticks(self) -> list[tuple[float, str]]:
-        """Pixels and labels of round values."""
+        """Pixels and labels of round values; one that has no room beside the label before it is empty."""
         if self.log:
             values = _log_ticks(self.low, self.high)
         else:
             values = linear_ticks(self.low, self.high, self.most, smallest=1.0 if self.whole else 0.0)
-        return [(self.at(value), self.written(value)) for value in values]
+        found: list[tuple[float, str]] = []
+        free = -math.inf
+        for at, label in ((self.at(value), self.written(value)) for value in values):
+            half = 0.5 * (_LETTER * len(label) + _GAP) if self.is_across else 0.5 * _LINE
+            place = at if self.is_across else -at
+            fits = place - half >= free
+            found.append((at, label if fits else ""))
+            free = place + half if fits else free
+        return found
+
+    @property
+    def is_across(self) -> bool:
+        """Whether it runs from left to right, and not up: pixels count from the top."""
+        return self.end >= self.start
+
+    def laid(self, start: float, end: float) -> Axis:
+        """The same axis on other pixels, with about as many ticks as have room there."""
+        room = abs(end - start) / (_ACROSS if end >= start else _UP)
+        return replace(self, start=start, end=end, most=max(3, min(_TICKS, round(room))))
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from agesearch.measure.decisions.buffers import Buffer
 from agesearch.measure.decisions.rates import Rate
 from agesearch.measure.decisions.records import CurvePoint, ModelDecisions
 from agesearch.reporting.charts.axes import Axis
-from agesearch.reporting.charts.plots import Chart, Mark, Polyline
+from agesearch.reporting.charts.plots import Chart, Mark, Polyline, axis, laid_out
 
-WIDTH, HEIGHT = 760, 440
-_LEFT, _RIGHT, _TOP, _BOTTOM = 60, 16, 66, 52
 _PASS, _REFUSED, _WORST, _LIMIT = "curve-3", "curve-4", "curve-2", "curve-1"
 
 
@@ -21,8 +20,8 @@ def decision_chart(model: ModelDecisions, legal_age: float, max_fpr: float | Non
     """
     points = model.curve
     first, last = points[0].challenge_age, points[-1].challenge_age
-    x = Axis("challenge age, years", first, last, start=_LEFT, end=WIDTH - _RIGHT)
-    y = Axis("share of faces", 0.0, 1.0, start=HEIGHT - _BOTTOM, end=_TOP, written=_percent)
+    x = axis("challenge age, years", first, last)
+    y = replace(axis("share of faces", 0.0, 1.0), written=_percent)
     curves = [
         _band(points, lambda point: point.fpr, "band-3"),
         _band(points, lambda point: point.fnr, "band-4"),
@@ -31,10 +30,10 @@ def decision_chart(model: ModelDecisions, legal_age: float, max_fpr: float | Non
         _line(points, lambda point: _value(point.fnr), _REFUSED, "adults who are refused"),
         Polyline([(legal_age, 0.0), (legal_age, 1.0)], _LIMIT, (f"legal age {legal_age:g}",)),
     ]
-    return Chart(
-        title=f"Challenge age and both rates {number}",
-        x=x,
-        y=y,
+    return laid_out(
+        f"Challenge age and both rates {number}",
+        x,
+        y,
         curves=[curve for curve in curves if len(curve.points) > 1],
         marks=[mark for one in model.buffers if (mark := _mark(one, x, max_fpr)) is not None],
         legend=[

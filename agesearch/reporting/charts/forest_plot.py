@@ -1,5 +1,5 @@
 """A comparison of methods as one drawing: differences to the reference with their intervals (a forest plot),
-and beside it each training's error. The drawing is light and prints well.
+and beside it each training's error. As a file of its own the drawing is light and prints well.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from agesearch.reporting.tables import signed
 from agesearch.training.comparison.records import MethodComparison, MethodRecord
 
 _ROW_HEIGHT = 42
-_TOP, _BOTTOM = 104, 92
-_NAMES, _FOREST, _WORDS, _DOTS = 14, (230, 560), 576, (760, 1030)
-_WIDTH = 1050
+_TOP, _BOTTOM = 104, 110
+_NAMES, _FOREST, _WORDS, _DOTS = 14, (230, 560), 576, (760, 1022)
+_WIDTH = 1038
 #: Letters of a method's name, and of its teachers' below it, that fit their column.
 _NAME_LETTERS, _TEACHER_LETTERS = 27, 32
 
@@ -70,8 +70,10 @@ class ComparisonFigure:
         return _WORDS
 
 
-def comparison_figure(record: MethodComparison) -> str:
-    """The drawing as an SVG document; methods with the smallest error come first."""
+def comparison_figure(record: MethodComparison, *, on_page: bool = False) -> str:
+    """The drawing as an SVG document, ``on_page`` in the colours of the page around it; methods with the
+    smallest error come first.
+    """
     ordered = by_error(record)
     forest = Axis("MAE minus the reference's, years", *_ends_of_differences(ordered), *_FOREST)
     dots = Axis("MAE of each training, years", *_ends_of_errors(ordered), *_DOTS)
@@ -91,7 +93,9 @@ def comparison_figure(record: MethodComparison) -> str:
         width=_WIDTH,
         height=rows.edge(len(ordered)) + _BOTTOM,
     )
-    return environment().get_template("comparison.svg.j2").render(figure=figure).strip() + "\n"
+    return (
+        environment().get_template("comparison.svg.j2").render(figure=figure, on_page=on_page).strip() + "\n"
+    )
 
 
 def by_error(record: MethodComparison) -> list[MethodRecord]:

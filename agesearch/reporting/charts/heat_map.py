@@ -1,7 +1,6 @@
 """A cross-dataset matrix as a heat map in SVG: what each model was trained on, and what it is tested on.
 
-Every cell prints its figure and its interval, so that the colour only guides the eye. The drawing carries its
-own style, for light and dark surroundings.
+Every cell prints its figure and its interval, so that the colour only guides the eye.
 """
 
 from __future__ import annotations
@@ -83,8 +82,10 @@ def matrix_figure(
     note: str = "",
     digits: int = 2,
     as_percent: bool = False,
+    on_page: bool = False,
 ) -> str:
-    """The heat map as an SVG document: ``values[row][column]``, None where nothing was measured.
+    """The heat map as an SVG document, ``on_page`` in the colours of the page around it:
+    ``values[row][column]``, None where nothing was measured.
 
     Cells whose row and column have one name (trained and tested on parts of one dataset) are outlined.
     ``note`` is a line under the map. Sizes that do not fit the names are an ``InputError``.
@@ -96,7 +97,7 @@ def matrix_figure(
         )
     write = _Writer(digits, as_percent)
     figure = _laid_out(rows, columns, values, write, (title, unit, rows_title, columns_title, note))
-    return environment().get_template("matrix.svg.j2").render(figure=figure).strip() + "\n"
+    return environment().get_template("matrix.svg.j2").render(figure=figure, on_page=on_page).strip() + "\n"
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agesearch.ages import BINS
 from agesearch.reporting.charts.axes import Axis, counted
 
-WIDTH, HEIGHT = 960, 240
-_LEFT, _RIGHT, _BOTTOM, _TOP = 44, 14, 22, 8
+_WIDTH, _NARROW = 960, 362
+_HEIGHT = 240
+_LEFT, _RIGHT, _BOTTOM, _TOP = 44, 14, 22, 10
 
 #: Values with a colour of their own; the rest are drawn as one.
 _COLOURS = 7
@@ -42,14 +43,27 @@ class Series:
 
 @dataclass(frozen=True)
 class Histogram:
-    """A histogram of ages stacked by the values of one field."""
+    """A histogram of ages stacked by the values of one field: ``counts`` by value, in bins of ``years``."""
 
     field: str
     title: str
-    bars: tuple[Bar, ...]
+    counts: Mapping[str, Sequence[int]]
+    years: int
     series: tuple[Series, ...]
     ages: Axis
     faces: Axis
+    width: int = _WIDTH
+    height: int = _HEIGHT
+
+    @property
+    def bars(self) -> list[Bar]:
+        """The rectangles, those of one bin upon each other."""
+        colours = {row.name: row.colour for row in self.series}
+        return _bars(self.counts, colours, self.years, self.ages, self.faces)
+
+    def narrow(self) -> Histogram:
+        """The same for the width of a phone."""
+        return replace(self, ages=self.ages.laid(_LEFT, _NARROW - _RIGHT), width=_NARROW)
 
 
 def histogram(
@@ -66,13 +80,16 @@ def histogram(
     width = 1 if sum(sum(counts) for counts, _ in values.values()) >= _FACES_FOR_YEARS else 5
     binned = {name: _binned(counts, width) for name, (counts, _) in values.items()}
     tallest = max((sum(column) for column in zip(*binned.values(), strict=True)), default=0) or 1
-    colours = {name: name if field == "split" else f"c{index}" for index, name in enumerate(values)}
-    ages = Axis("age", 0, BINS - 1, start=_LEFT, end=WIDTH - _RIGHT, whole=True, most=10)
-    faces = Axis("faces", 0, tallest, start=HEIGHT - _BOTTOM, end=_TOP, whole=True, most=5, written=counted)
+    colours = {
+        name: f"split-{name}" if field == "split" else f"c{index}" for index, name in enumerate(values)
+    }
+    ages = Axis("age", 0, BINS - 1, start=_LEFT, end=_WIDTH - _RIGHT, whole=True, most=10)
+    faces = Axis("faces", 0, tallest, start=_HEIGHT - _BOTTOM, end=_TOP, whole=True, most=5, written=counted)
     return Histogram(
         field=field,
         title=title,
-        bars=tuple(_bars(binned, colours, width, ages, faces)),
+        counts=binned,
+        years=width,
         series=tuple(
             Series(name, colours[name], tuple(parts), sum(parts), _mean(counts))
             for name, (counts, parts) in values.items()
@@ -121,7 +138,14 @@ def _bars(
             below += counts[index]
             title = f"{name}, {ages} years: {counts[index]:,}"
             bars.append(
-                Bar(left, top, round(right - left - 1, 2), round(base - top, 2), colours[name], title)
+                Bar(
+                    left,
+                    top,
+                    round(max(0.5, right - left - 1), 2),
+                    round(base - top, 2),
+                    colours[name],
+                    title,
+                )
             )
     return bars
 
