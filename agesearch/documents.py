@@ -131,30 +131,33 @@ def load_yaml(where: str) -> Any:
 def parse_value(text: str) -> Any:
     """A single YAML value, read as those of documents are; ``InputError`` where it is none."""
     try:
-        return _constructed(text)
+        return yaml.load(text, Loader=_Loader)  # a subclass of the safe loader
     except (yaml.YAMLError, RecursionError) as error:
         raise InputError(f"'{text}' is not a YAML value.") from error
 
 
-def load_spec(kind: type[SpecType], where: str) -> SpecType:
-    """A spec from a YAML file; an ``InputError`` names the file and the line."""
-    return Document(where).spec(kind)
+def load_spec(kind: type[SpecType], where: str, text: str | None = None) -> SpecType:
+    """A spec from a YAML file, whose ``text`` may be at hand; an ``InputError`` names the file and the
+    line.
+    """
+    return Document(where, text).spec(kind)
 
 
 class Document:
     """A YAML file: its ``value``, and the line on which each of its keys stands."""
 
-    def __init__(self, where: str) -> None:
-        location = Location.of(where)
+    def __init__(self, where: str, text: str | None = None) -> None:
         self._path = where
-        text = location.read_text()
+        if text is None:
+            text = Location.of(where).read_text()
         size = len(text.encode("utf-8"))
         if size > MAX_YAML_BYTES:
             raise InputError(f"'{where}' has {size} bytes, a YAML file may have {MAX_YAML_BYTES}.")
         try:
-            self._root = yaml.compose(text, Loader=_Loader)
+            loader = _Loader(text)
+            self._root = loader.get_single_node()
             self._check(self._root)
-            self.value: Any = _constructed(text)
+            self.value: Any = loader.construct_document(self._root) if self._root is not None else None
         except RecursionError as error:
             raise InputError(f"'{where}' is not valid YAML: it is nested too deeply.") from error
         except yaml.YAMLError as error:
@@ -175,8 +178,8 @@ class Document:
         for key in keys:
             if isinstance(node, yaml.MappingNode):
                 found = [(name, value) for name, value in node.value if name.value == str(key)]
-                if found:
-                    name, node = found[0]
+                if found:  # a key of its own comes after one that it merges (``<<``)
+                    name, node = found[-1]
                     line = name.start_mark.line + 1
             elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
                 node = node.value[key]
@@ -265,7 +268,3 @@ class _Loader(yaml.SafeLoader):
         """A mapping whose keys are names as they are written, such as ``96`` or ``on``."""
         self.flatten_mapping(node)
         return {key.value: self.construct_object(value, deep=deep) for key, value in node.value}
-
-
-def _constructed(text: str) -> Any:
-    return yaml.load(text, Loader=_Loader)  # a subclass of the safe loader

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -49,3 +51,15 @@ def ray_local() -> Iterator[None]:
     os.environ |= S3_CREDENTIALS
     with ray_session(cpus=2):
         yield
+
+
+# To look through all that the tests import takes as long as several tests, and frees nothing.
+gc.disable()
+atexit.register(gc.unfreeze)  # native code counts what is not freed at the end, and tells of it
+
+
+def pytest_collection_finish() -> None:
+    """From here on the collector looks at what the tests make."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()

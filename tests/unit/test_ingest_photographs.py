@@ -157,7 +157,7 @@ def test_ties_that_come_and_go_leave_what_a_fresh_ingest_makes(tmp_path: Path) -
     assert _splits(out, "subject_id") == apart
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_any_changes_end_as_a_fresh_ingest(tmp_path: Path, seed: int) -> None:
     draw = random.Random(seed)
     source, out = Photographs(tmp_path), tmp_path / "ds"
