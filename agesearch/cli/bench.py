@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from agesearch.cli import bench_record
 from agesearch.cli.bench_scale import EPILOG, scale
 from agesearch.cli.common import JsonOption, out, print_json, shown_progress, table
 
@@ -31,6 +32,7 @@ def add_to(app: typer.Typer) -> None:
     group.command("robustness", epilog="Example: agesearch bench robustness --models 8")(robustness)
     group.command("distill", epilog="Example: agesearch bench distill --faces 256")(distill)
     group.command("scale", epilog=EPILOG)(scale)
+    group.command("record", epilog=bench_record.EPILOG)(bench_record.record)
     app.add_typer(group, name="bench", rich_help_panel="agesearch itself")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,6 +10,7 @@ from agesearch.cli.common import JsonOption, err, out, print_json, shown_progres
 
 if TYPE_CHECKING:
     from agesearch.search.replay.summary import Comparison, Row
+    from agesearch.search.replay.tables import HeldOut, Overall, Spread
 
 _EXAMPLE = (
     "Example: agesearch replay studies/first --strategies random,ehvi-rungs --seeds 20 --page replay.html"
@@ -23,90 +24,184 @@ def add_to(app: typer.Typer) -> None:
 
 def replay(
     record: Annotated[
-        str, typer.Argument(metavar="RECORD", help="Study folder, or a table that --save wrote.")
+        list[str],
+        typer.Argument(
+            metavar="RECORD...", help="Study folders, or tables that --save or 'bench record' wrote."
+        ),
     ],
     strategies: Annotated[
         str,
         typer.Option(
             "--strategies",
             help="With commas: default (what tune does); random, tpe, ehvi, each also with '-rungs'; "
-            "ehvi-pausing; ehvi-pausing-nearest, which chooses as its rivals do; optuna-tpe; moasha, "
-            "moasha-ours, moasha-ranked, moasha-ranked-ours (extra 'bench').",
+            "ehvi-pausing; ehvi-pausing-nearest, which chooses as its rivals do; optuna-tpe, optuna-gp, each "
+            "also with '-latency' and '-pruned'; optuna-nsga2, optuna-nsga2-16; moasha, moasha-ours, "
+            "moasha-ranked, moasha-ranked-ours, mo-rea, mo-rea-16, mo-rea-16-latency (extra 'bench').",
         ),
     ] = "default,random,optuna-tpe,ehvi-pausing-nearest",
     seeds: Annotated[int, typer.Option("--seeds", help="Runs of each strategy.")] = 20,
     slots: Annotated[int, typer.Option("--slots", help="Trials that train at once.")] = 4,
-    svg: Annotated[str | None, typer.Option("--svg", help="Draw hypervolume against epochs here.")] = None,
+    choose: Annotated[
+        str,
+        typer.Option(
+            "--choose",
+            help="With commas, some of the strategies: the one that is best on all tables but one is judged "
+            "on that one, for each table.",
+        ),
+    ] = "",
+    svg: Annotated[
+        str | None,
+        typer.Option(
+            "--svg", help="Draw hypervolume against epochs here, and against seconds in NAME-seconds.svg."
+        ),
+    ] = None,
     page: Annotated[
-        str | None, typer.Option("--page", metavar="FILE.html", help="Chart and figures as one page.")
+        str | None, typer.Option("--page", metavar="FILE.html", help="Charts and figures as one page.")
     ] = None,
     save: Annotated[
-        str | None, typer.Option("--save", metavar="FILE.parquet", help="Keep the record as one table.")
+        str | None, typer.Option("--save", metavar="FILE.parquet", help="Keep the one record as a table.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compare search strategies on the learning curves of trials that were trained already.
 
     The sampling and the early stopping are those of a real search, on a simulated clock; nothing trains.
-    Counted are the epochs that a strategy spends until its front has 95 % of the hypervolume that random
-    search ends with.
+    Counted are the epochs and the seconds that a strategy spends until its front has 95 % of the hypervolume
+    that random search ends with. Of several records each is told, and the median and the worst of all.
     """
     from agesearch.artefacts import own_page
+    from agesearch.errors import InputError
     from agesearch.search.replay.curve_table import as_table, read_record
     from agesearch.search.replay.summary import compare
-    from agesearch.storage import Location
+    from agesearch.search.replay.tables import leave_one_out, overall
+    from agesearch.storage import Location, distinct_names
 
-    known = read_record(record)
+    if save is not None and len(record) > 1:
+        raise InputError(f"--save keeps one record, but {len(record)} are given.")
+    known = [read_record(where) for where in record]
     place = None if page is None else own_page(page)
     if save is not None:
-        Location.of(save).write_table(as_table(known))
-    names = [name.strip() for name in strategies.split(",") if name.strip()]
+        Location.of(save).write_table(as_table(known[0]))
+    names, candidates = _listed(strategies), _listed(choose)
+    found = []
     with shown_progress() as listener:
-        found = compare(known, names, seeds=seeds, slots=slots, on_progress=listener)
+        for title, one in zip(distinct_names([Location.of(r) for r in record]), known, strict=True):
+            found.append(compare(one, names, seeds=seeds, slots=slots, table=title, on_progress=listener))
+    held_out = leave_one_out(found, candidates) if candidates else []
+    over_all = overall(found) if len(found) > 1 else []
     if svg is not None:
-        from agesearch.reporting.replays import write_replay_figure
+        from agesearch.reporting.replays import write_replay_figures
 
-        write_replay_figure(found, Location.of(svg))
+        write_replay_figures(found, Location.of(svg))
     if place is not None:
         from agesearch.reporting.replays import write_replay_page
 
-        write_replay_page(found, place, record)
+        write_replay_page(found, place, held_out)
     if as_json:
-        print_json(found.as_json())
+        print_json(_json(found, over_all, held_out))
     else:
-        _print(found)
+        _print(found, over_all, held_out)
 
 
-def _print(found: Comparison) -> None:
-    columns = ["strategy", "epochs to 95 %", "10-90 % of seeds", "of random's", "seeds", "stopped", "final"]
-    out.print(
-        table(
-            f"{found.configurations} configurations, {found.budget:,} epochs in all, {found.slots} at once",
-            columns,
-            [_cells(row) for row in found.rows],
-        ),
-        highlight=False,
-    )
-    left = f"; {found.left_out} trials without a whole curve are left out" if found.left_out else ""
+def _listed(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _json(found: list[Comparison], over_all: list[Overall], held_out: list[HeldOut]) -> dict[str, Any]:
+    """One record's comparison as it is; of several, each of them and what holds over all."""
+    if not over_all:
+        return found[0].as_json()
+    return {
+        "tables": [one.as_json() for one in found],
+        "over_all": [row.as_json() for row in over_all],
+        "left_out": [choice.as_json() for choice in held_out],
+    }
+
+
+def _print(found: list[Comparison], over_all: list[Overall], held_out: list[HeldOut]) -> None:
+    for one in found:
+        _print_table(one)
+    if over_all:
+        columns = ["strategy", "of random's epochs", "of TPE's", "of random's seconds", "of TPE's"]
+        rows = [_overall_cells(row) for row in over_all]
+        title = f"All {len(found)} tables: median (worst)"
+        out.print(table(title, [*columns, "seeds", "final"], rows), highlight=False)
+    if held_out:
+        rows = [
+            [choice.table, choice.chosen, _share(choice.row.epochs.of_random), *_ends(choice.row)]
+            for choice in held_out
+        ]
+        columns = ["table", "chosen on the others", "of random's epochs", "seeds", "final"]
+        out.print(table("Chosen on all tables but one, judged on that one", columns, rows), highlight=False)
+    left_out = sum(one.left_out for one in found)
+    left = f"; {left_out} trials without a whole curve are left out" if left_out else ""
     err.print(
-        "epochs: median of the seeds until 95 % of random search's final hypervolume (reference "
-        f"{found.reference[0]:.2f} years, {found.reference[1]:.2f} ms). seeds: that got there. stopped: "
-        f"trials ended early, median. final: share of the record's hypervolume at the end, median{left}.",
+        "epochs, seconds: spent by all trials together, median of the seeds until 95 % of random search's "
+        "final hypervolume. of random's: of what that spends in all. seeds: that got there. stopped: trials "
+        "ended early, median. final: share of the record's hypervolume at the end, median. *: scores the "
+        f"record's rows, which no real search can{left}.",
         highlight=False,
         markup=False,
         soft_wrap=True,
     )
 
 
+def _print_table(found: Comparison) -> None:
+    columns = ["strategy", "epochs to 95 %", "10-90 % of seeds", "of random's", "of TPE's"]
+    timed = bool(found.budget_s)
+    if timed:
+        columns += ["seconds to 95 %", "of random's", "of TPE's"]
+    reference = f"{found.reference[0]:.2f} years, {found.reference[1]:.2f} ms"
+    seconds = f", {found.budget_s:,.0f} s" if timed else ""
+    out.print(
+        table(
+            f"{found.table}: {found.configurations} configurations, {found.budget:,} epochs{seconds} in all, "
+            f"{found.slots} at once; reference {reference}",
+            [*columns, "seeds", "stopped", "final"],
+            [_cells(row) for row in found.rows],
+        ),
+        highlight=False,
+    )
+
+
 def _cells(row: Row) -> list[str]:
-    unknown = "–"
-    spread = unknown if row.low is None or row.high is None else f"{row.low:,.0f}-{row.high:,.0f}"
-    return [
-        row.strategy,
-        unknown if row.epochs is None else f"{row.epochs:,.0f}",
-        spread,
-        unknown if row.share_of_random is None else f"{row.share_of_random:.0%}",
-        f"{row.reached}/{row.seeds}",
-        f"{row.stopped:g}",
-        f"{row.final_share:.1%}",
-    ]
+    low, high = row.epochs.low, row.epochs.high
+    spread = _UNKNOWN if low is None or high is None else f"{low:,.0f}-{high:,.0f}"
+    cells = [_named(row.strategy), _count(row.epochs.middle), spread]
+    cells += [_share(row.epochs.of_random), _share(row.epochs.of_tpe)]
+    if row.seconds is not None:
+        cells += [_count(row.seconds.middle), _share(row.seconds.of_random), _share(row.seconds.of_tpe)]
+    reached, final = _ends(row)
+    return [*cells, reached, f"{row.stopped:g}", final]
+
+
+def _overall_cells(row: Overall) -> list[str]:
+    costs = [row.of_random, row.of_tpe, row.of_random_s, row.of_tpe_s]
+    return [_named(row.strategy), *map(_spread, costs), _spread(row.reached), _spread(row.final, 1)]
+
+
+def _ends(row: Row) -> tuple[str, str]:
+    return f"{row.reached}/{row.seeds}", f"{row.final_share:.1%}"
+
+
+def _spread(found: Spread, digits: int = 0) -> str:
+    if not found.tables:
+        return _UNKNOWN
+    return f"{_share(found.median, digits)} ({_share(found.worst, digits)})"
+
+
+def _named(strategy: str) -> str:
+    from agesearch.search.replay.strategies import made
+
+    return f"{strategy} *" if made(strategy).scores_rows else strategy
+
+
+_UNKNOWN = "–"
+
+
+def _share(value: float | None, digits: int = 0) -> str:
+    return _UNKNOWN if value is None else f"{value:.{digits}%}"
+
+
+def _count(value: float | None) -> str:
+    return _UNKNOWN if value is None else f"{value:,.0f}"

@@ -1,58 +1,120 @@
-"""The chart of a replay: hypervolume against epochs spent, one line a strategy, with the spread of its
-seeds.
-"""
+"""The charts of replays: hypervolume against epochs or seconds spent, one line a strategy."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
 from agesearch.reporting.charts.plots import Chart, Polyline, share_chart
 from agesearch.reporting.pages import environment
+from agesearch.search.replay.engine import Unit
 from agesearch.search.replay.strategies import made
 from agesearch.search.replay.summary import GOAL, Comparison, Line
+from agesearch.search.replay.tables import HeldOut, overall
 from agesearch.storage import Location
 
 #: Lines that are drawn, each in a colour of its own; further strategies are in the table only.
 _KINDS = 8
 
 
-def write_replay_figure(found: Comparison, file: Location) -> None:
-    """Draw a comparison as an SVG file."""
+def write_replay_figures(found: Sequence[Comparison], file: Location) -> list[Location]:
+    """Draw a comparison as an SVG file, or the one over all tables where there are several; where seconds are
+    known, a second file beside it is by seconds, ``NAME-seconds.svg``. Returns what was written.
+    """
     template = environment().get_template("figure.svg.j2")
-    file.write_text(template.render(chart=replay_chart(found)))
+    files = {file: _chart(found, "epochs")}
+    if all(table.lines_s for table in found):
+        files[_beside(file)] = _chart(found, "seconds")
+    for place, chart in files.items():
+        place.write_text(template.render(chart=chart))
+    return list(files)
 
 
-def write_replay_page(found: Comparison, file: Location, record: str) -> None:
-    """Write the chart and its figures as one HTML page; ``record`` says where the curves come from."""
+def write_replay_page(found: Sequence[Comparison], file: Location, held_out: Sequence[HeldOut] = ()) -> None:
+    """Write charts and figures as one HTML page: over all tables where there are several, then each."""
     template = environment().get_template("replay.html.j2")
-    rows = [(row, made(row.strategy).about) for row in found.rows]
+    sections = [(table, _charts([table])) for table in found]
+    several = len(found) > 1
     file.write_text(
-        template.render(chart=replay_chart(found), found=found, rows=rows, record=record, goal=GOAL)
+        template.render(
+            sections=sections,
+            overall=overall(found) if several else [],
+            overall_charts=_charts(found) if several else [],
+            held_out=held_out,
+            about=lambda name: made(name).about,
+            goal=GOAL,
+        )
     )
 
 
-def replay_chart(found: Comparison) -> Chart:
+def replay_chart(found: Comparison, unit: Unit = "epochs") -> Chart:
     """Medians over bands from the 10th to the 90th percentile of the seeds."""
     seeds = max(row.seeds for row in found.rows)
-    lines = found.lines[:_KINDS]
-    curves = [curve for place, line in enumerate(lines) for curve in _drawn(line, place, seeds)]
+    return _drawn(
+        found.lines if unit == "epochs" else found.lines_s,
+        f"Hypervolume by {unit} spent",
+        f"{unit} of training spent, {found.configurations} configurations in all",
+        f"median of {seeds} seeds; band: 10th to 90th percentile",
+    )
+
+
+def overall_chart(found: Sequence[Comparison], unit: Unit) -> Chart:
+    """Medians of all tables over bands from the worst table to the best."""
+    lines = [[*(table.lines if unit == "epochs" else table.lines_s)] for table in found]
+    return _drawn(
+        [_over_tables(same) for same in zip(*lines, strict=True)],
+        f"Hypervolume by {unit} spent, {len(found)} tables",
+        f"{unit} of training spent, % of what random search spends on the whole table",
+        f"median of {len(found)} tables; band: the worst to the best of them",
+    )
+
+
+def _charts(found: Sequence[Comparison]) -> list[Chart]:
+    timed = all(table.lines_s for table in found)
+    return [_chart(found, "epochs"), *([_chart(found, "seconds")] if timed else [])]
+
+
+def _chart(found: Sequence[Comparison], unit: Unit) -> Chart:
+    return replay_chart(found[0], unit) if len(found) == 1 else overall_chart(found, unit)
+
+
+def _over_tables(lines: Sequence[Line]) -> Line:
+    """One strategy's medians on all tables as one line, by the share of what random search spends."""
+    medians = np.array([line.median for line in lines])
+    percent = 100 * np.array(lines[0].spent) / lines[0].spent[-1]
+    ways: list[Callable[..., np.ndarray]] = [np.median, np.min, np.max]
+    return Line(
+        lines[0].strategy, tuple(percent.tolist()), *(tuple(w(medians, axis=0).tolist()) for w in ways)
+    )
+
+
+def _drawn(lines: Sequence[Line], title: str, x_title: str, details: str) -> Chart:
+    drawn = lines[:_KINDS]
+    curves = [curve for place, line in enumerate(drawn) for curve in _curves(line, place, details)]
     curves.sort(key=lambda curve: not curve.kind.startswith("band"))  # lines lie on top of all bands
     return share_chart(
-        "Hypervolume by epochs spent",
-        f"epochs of training spent, {found.configurations} configurations in all",
+        title,
+        x_title,
         "share of the record's hypervolume",
         curves,
         goal=(GOAL, "goal"),
-        legend=[(_kind(place), line.strategy) for place, line in enumerate(lines)],
+        legend=[(_kind(place), line.strategy) for place, line in enumerate(drawn)],
     )
 
 
-def _drawn(line: Line, place: int, seeds: int) -> list[Polyline]:
-    lower = list(zip(line.epochs, line.low, strict=True))
-    upper = list(zip(line.epochs, line.high, strict=True))
-    middle = list(zip(line.epochs, line.median, strict=True))
-    details = (line.strategy, f"median of {seeds} seeds; band: 10th to 90th percentile")
+def _curves(line: Line, place: int, details: str) -> list[Polyline]:
+    lower = list(zip(line.spent, line.low, strict=True))
+    upper = list(zip(line.spent, line.high, strict=True))
+    middle = list(zip(line.spent, line.median, strict=True))
     band = Polyline([*lower, *reversed(upper)], f"band-{place + 1}")
-    return [band, Polyline(middle, _kind(place), details)]
+    return [band, Polyline(middle, _kind(place), (line.strategy, details))]
 
 
 def _kind(place: int) -> str:
     return f"curve-{place + 1}"
+
+
+def _beside(file: Location) -> Location:
+    stem, dot, ending = file.name.rpartition(".")
+    return file.parent / (f"{stem}-seconds.{ending}" if dot else f"{file.name}-seconds")

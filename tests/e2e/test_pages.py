@@ -53,7 +53,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_comparison(found, folder)
     write_matrix(_matrix(), folder)
     record = read_record(str(REPORTS / "search/recorded.parquet"))
-    write_replay_page(compare(record, ["random"], seeds=1), place / "replay.html", "recorded.parquet")
+    write_replay_page([compare(record, ["random"], seeds=1, table="recorded.parquet")], place / "replay.html")
     return folder
 
 

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from replay_rows import NETWORKS, made_record, study
+from replay_rows import NETWORKS, made_record, study, timed
 from typer.testing import CliRunner
 
 from agesearch.cli.main import app
 from agesearch.errors import InputError
-from agesearch.reporting.replays import write_replay_figure
+from agesearch.reporting.replays import write_replay_figures
 from agesearch.search.replay.curve_table import CurveTable, as_table, read_record, record_table
-from agesearch.search.replay.engine import full_volume, place_of, reference_point, replay
+from agesearch.search.replay.engine import budget, full_volume, place_of, reference_point, replay
 from agesearch.search.replay.summary import compare
 from agesearch.search.store.pareto import hypervolume
 from agesearch.search.store.records import State, StudyFolder, StudyHeader, TrialRecord
-from agesearch.specs import RungSpec, parse_spec
+from agesearch.specs import RungSpec, TeachersSpec, parse_spec
 from agesearch.storage import Location
+from agesearch.training.curve import append_row
 
 RECORD = made_record(count=24, epochs=8)
 EPOCHS = 8
@@ -33,7 +35,7 @@ def test_random_search_spends_every_epoch_and_ends_with_the_whole_record() -> No
     assert run.volumes[-1] == pytest.approx(full_volume(RECORD.rows))
     assert list(run.volumes) == sorted(run.volumes)
     assert run.epochs[1] == 3 * EPOCHS - 2  # three slots in step: the first ends as the others' last begin
-    assert run.epochs_to(2 * run.volumes[-1]) is None
+    assert run.spent_to(2 * run.volumes[-1]) is None
     assert run.at([0, run.epochs[1], 10_000])[[0, 2]].tolist() == [0.0, run.volumes[-1]]
 
 
@@ -90,15 +92,17 @@ def test_a_comparison_counts_epochs_to_the_goal_over_its_seeds(tmp_path: Path) -
     assert [row.strategy for row in found.rows] == ["random", "random-rungs"]
     whole = found.rows[0]
     assert (found.budget, whole.reached, whole.final_share) == (192, 3, pytest.approx(1.0))
-    assert whole.low is not None
-    assert whole.epochs is not None
-    assert whole.high is not None
-    assert whole.low <= whole.epochs <= whole.high <= found.budget
+    assert whole.epochs.low is not None
+    assert whole.epochs.middle is not None
+    assert whole.epochs.high is not None
+    assert whole.epochs.low <= whole.epochs.middle <= whole.epochs.high <= found.budget
     reached = sorted(
-        replay(RECORD, "random", seed, slots=2).epochs_to(0.95 * found.volume) or 0 for seed in range(3)
+        replay(RECORD, "random", seed, slots=2).spent_to(0.95 * found.volume) or 0 for seed in range(3)
     )
-    assert whole.epochs == reached[1]
-    write_replay_figure(found, Location.of(tmp_path / "replay.svg"))
+    assert whole.epochs.middle == reached[1]
+    assert (whole.seconds, found.budget_s) == (None, 0.0)  # the record has none
+    written = write_replay_figures([found], Location.of(tmp_path / "replay.svg"))
+    assert [file.name for file in written] == ["replay.svg"]
     root = ElementTree.fromstring((tmp_path / "replay.svg").read_text(encoding="utf-8").strip())
     words = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
     assert {"random", "random-rungs", "goal: 0.95"} <= set(words)
@@ -117,6 +121,34 @@ def test_a_record_comes_back_from_its_table(tmp_path: Path) -> None:
     for row, kept in zip(RECORD.rows, again.rows, strict=True):
         assert kept.errors == pytest.approx(row.errors, abs=6e-4)
     assert (tmp_path / "record.parquet").stat().st_size < 100_000
+    assert not again.has_seconds
+    place.write_table(as_table(RECORD).drop_columns(["epoch_s"]))  # as tables were at first
+    assert read_record(str(place)).rows == again.rows
+
+
+def test_a_table_keeps_seconds_and_names_files_without_their_folders(tmp_path: Path) -> None:
+    weights = {"lcnet_050": "/home/ada/nets/small.pth", "mobilenetv2_100": "../nets/large.pth"}
+    student = RECORD.spec.student.with_values({"model.init": "file", "model.weights": "../nets/own.pth"})
+    changes = {"weights": weights, "student": student, "teachers": TeachersSpec(age="../teachers/age")}
+    record = replace(timed(RECORD), spec=RECORD.spec.model_copy(update=changes))
+    table = as_table(record)
+    told = json.dumps({key.decode(): text.decode() for key, text in table.schema.metadata.items()})
+    assert all(f"{folder}/" not in told for folder in ("ada", "nets", "teachers"))
+    Location.of(tmp_path / "record.parquet").write_table(table)
+    again = read_record(str(tmp_path / "record.parquet"))
+    assert again.spec.weights == {"lcnet_050": "small.pth", "mobilenetv2_100": "large.pth"}
+    assert again.has_seconds
+    assert again.rows[3].seconds == pytest.approx(record.rows[3].seconds, abs=6e-4)
+
+
+def test_seconds_are_charged_and_a_slow_trial_ends_late() -> None:
+    record = timed(RECORD)
+    run = replay(record, "random", 0, slots=1)
+    assert run.seconds[-1] == pytest.approx(budget(record.rows, "seconds"))
+    assert run.spent == budget(record.rows)
+    assert run.at([run.seconds[1] - 1e-6, run.seconds[1]], "seconds").tolist() == [0.0, run.volumes[1]]
+    aside = replay(record, "random", 0, slots=8)  # begun in the order of the seed, ended by their seconds
+    assert replay(RECORD, "random", 0, slots=8).volumes != aside.volumes
 
 
 def test_a_study_becomes_a_record_of_its_whole_curves(tmp_path: Path) -> None:
@@ -138,7 +170,11 @@ def test_a_study_becomes_a_record_of_its_whole_curves(tmp_path: Path) -> None:
         for row in RECORD.rows[:6]
     ]
     folder.write_trials(trials)
+    for epoch in range(1, EPOCHS + 1):
+        append_row(folder.trial_folder(trials[0]), {"epoch": epoch, "epoch_s": epoch / 2})
     record = read_record(str(tmp_path))
+    assert record.rows[0].seconds == tuple(epoch / 2 for epoch in range(1, EPOCHS + 1))
+    assert record.rows[1].seconds == ()  # not known
     assert (len(record.rows), record.left_out) == (5, 1)
     assert record.rows[0].errors == RECORD.rows[0].errors
     assert record_table(folder).num_rows == 5

@@ -1,27 +1,32 @@
 """A record of learning curves: what a study trained, as one small Parquet table that replays read.
 
 One row a COMPLETE trial: ``number``, ``name``, ``params`` (JSON), ``latency_ms_p50``, ``parameters`` (null
-where unknown) and ``val_mae_years``, the error after each epoch. The study's spec, which holds the space, is
-JSON in the schema's metadata under ``agesearch.study``. Errors are kept to a thousandth of a year.
+where unknown), ``val_mae_years``, the error after each epoch, and ``epoch_s``, the seconds that each took
+(null where unknown, absent in older tables). The study's spec, which holds the space, is JSON in the schema's
+metadata under ``agesearch.study``; it names files without their folders. Errors are kept to a thousandth of a
+year, seconds to a thousandth.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
 from agesearch.errors import InputError, command
-from agesearch.metrics import LATENCY_MS_P50, VAL_MAE_YEARS, or_nan
+from agesearch.metrics import EPOCH_SECONDS, LATENCY_MS_P50, VAL_MAE_YEARS, or_nan
 from agesearch.models.identity import read_model_manifest
 from agesearch.models.manifest import MANIFEST
+from agesearch.provenance import name_of, without_places
 from agesearch.search.space.conditions import active, has_all
 from agesearch.search.space.space import Params
 from agesearch.search.stopping.curves import errors_of
 from agesearch.search.store.records import State, StudyFolder, TrialRecord
-from agesearch.specs import StudySpec, parse_spec
+from agesearch.specs import StudySpec, TeachersSpec, parse_spec
 from agesearch.storage import Location
+from agesearch.training.curve import read_curve
 
 PARAMETERS = "parameters"
 _METADATA = b"agesearch.study"
@@ -34,8 +39,12 @@ SCHEMA = pa.schema(
         pa.field(LATENCY_MS_P50, pa.float64(), nullable=False),
         pa.field(PARAMETERS, pa.int64()),
         pa.field(VAL_MAE_YEARS, pa.list_(pa.float32()), nullable=False),
+        pa.field(EPOCH_SECONDS, pa.list_(pa.float32())),
     ]
 )
+
+#: Columns that tables did not have at first.
+_NEWER = frozenset({EPOCH_SECONDS})
 
 #: A replay needs a choice to make.
 MIN_ROWS = 4
@@ -43,7 +52,9 @@ MIN_ROWS = 4
 
 @dataclass(frozen=True)
 class CurveRow:
-    """One trained configuration: latency in ms, error in years after each epoch."""
+    """One trained configuration: latency in ms, error in years after each epoch, and the seconds that each
+    epoch took (none where that is not known).
+    """
 
     number: int
     name: str
@@ -51,6 +62,7 @@ class CurveRow:
     latency_ms: float
     parameters: int | None
     errors: tuple[float, ...]
+    seconds: tuple[float, ...] = ()
 
     @property
     def point(self) -> tuple[float, float]:
@@ -65,6 +77,11 @@ class CurveTable:
     spec: StudySpec
     rows: tuple[CurveRow, ...]
     left_out: int = 0
+
+    @property
+    def has_seconds(self) -> bool:
+        """Whether it is known of every row what each epoch took."""
+        return all(len(row.seconds) == len(row.errors) for row in self.rows)
 
 
 def study_record(study: StudyFolder) -> CurveTable:
@@ -86,14 +103,15 @@ def as_table(record: CurveTable) -> pa.Table:
         {
             "number": row.number,
             "name": row.name,
-            "params": json.dumps(row.params, sort_keys=True),
+            "params": json.dumps(without_places(row.params), sort_keys=True),
             LATENCY_MS_P50: row.latency_ms,
             PARAMETERS: row.parameters,
             VAL_MAE_YEARS: [round(error, 3) for error in row.errors],
+            EPOCH_SECONDS: [round(seconds, 3) for seconds in row.seconds] or None,
         }
         for row in record.rows
     ]
-    document = {"spec": record.spec.model_dump(mode="json"), "left_out": record.left_out}
+    document = {"spec": _without_folders(record.spec), "left_out": record.left_out}
     return pa.Table.from_pylist(rows, SCHEMA.with_metadata({_METADATA: json.dumps(document).encode()}))
 
 
@@ -116,7 +134,7 @@ def _from_table(place: Location) -> CurveTable:
         raise InputError(f"'{place}' is neither a study folder nor a Parquet table of learning curves.")
     table = place.read_table()
     document = (table.schema.metadata or {}).get(_METADATA)
-    missing = [name for name in SCHEMA.names if name not in table.column_names]
+    missing = [name for name in SCHEMA.names if name not in table.column_names and name not in _NEWER]
     if document is None or missing:
         lacks = f"the column {missing[0]}" if missing else "its study's spec in the schema's metadata"
         raise InputError(
@@ -125,7 +143,8 @@ def _from_table(place: Location) -> CurveTable:
         )
     known = json.loads(document)
     spec = parse_spec(StudySpec, known["spec"], f"'{place}'")
-    rows = [_from_row(row, spec, place) for row in table.select(SCHEMA.names).to_pylist()]
+    columns = [name for name in SCHEMA.names if name in table.column_names]
+    rows = [_from_row(row, spec, place) for row in table.select(columns).to_pylist()]
     return CurveTable(spec, tuple(rows), int(known.get("left_out", 0)))
 
 
@@ -135,7 +154,7 @@ def _from_row(row: dict[str, object], spec: StudySpec, place: Location) -> Curve
     if lacking or not isinstance(errors, list) or not errors:
         what = f"no value of '{lacking[0]}'" if lacking else "no learning curve"
         raise InputError(f"'{place}': trial {row['number']} has {what}.")
-    parameters = row[PARAMETERS]
+    parameters, seconds = row[PARAMETERS], row.get(EPOCH_SECONDS)
     return CurveRow(
         int(str(row["number"])),
         str(row["name"]),
@@ -143,7 +162,18 @@ def _from_row(row: dict[str, object], spec: StudySpec, place: Location) -> Curve
         float(str(row[LATENCY_MS_P50])),
         None if parameters is None else int(str(parameters)),
         tuple(errors),
+        tuple(seconds) if isinstance(seconds, list) else (),
     )
+
+
+def _without_folders(spec: StudySpec) -> dict[str, Any]:
+    """The spec as JSON, its files by their names alone; its teachers are nobody else's."""
+    document: dict[str, Any] = without_places(spec.model_dump(mode="json"))
+    document["weights"] = {arch: name_of(file) for arch, file in spec.weights.items()}
+    document["teachers"] = TeachersSpec().model_dump(mode="json")
+    start = spec.student.model.weights
+    document["student"]["model"]["weights"] = None if start is None else name_of(start)
+    return document
 
 
 def _recorded(study: StudyFolder, spec: StudySpec, trial: TrialRecord) -> CurveRow | None:
@@ -154,4 +184,12 @@ def _recorded(study: StudyFolder, spec: StudySpec, trial: TrialRecord) -> CurveR
     folder = study.trial_folder(trial)
     parameters = read_model_manifest(folder).parameters if (folder / MANIFEST).exists() else None
     latency = or_nan(trial.latency_ms_p50)
-    return CurveRow(trial.number, trial.name, trial.params, latency, parameters, errors)
+    seconds = _epoch_seconds(folder, len(errors))
+    return CurveRow(trial.number, trial.name, trial.params, latency, parameters, errors, seconds)
+
+
+def _epoch_seconds(folder: Location, epochs: int) -> tuple[float, ...]:
+    """The seconds of each epoch by the curve in a trial's folder; none where one is missing."""
+    seconds = [row.get(EPOCH_SECONDS) for row in read_curve(folder)]
+    known = tuple(float(value) for value in seconds if value is not None)
+    return known if len(known) == epochs else ()

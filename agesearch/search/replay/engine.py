@@ -2,8 +2,9 @@
 
 A record holds configurations that were really trained, each with its latency and its error after every epoch.
 A replay runs a strategy on it with a simulated clock: ``slots`` trials train at once and an epoch of any of
-them takes one tick. Our own strategies sample and stop with the code of a real study; only Ray is not there
-(``agesearch.search.replay.strategies``).
+them takes the seconds that it took, or one tick where the record does not say. Counted are the epochs and the
+seconds that all trials together have spent. Our own strategies sample and stop with the code of a real study;
+only Ray is not there (``agesearch.search.replay.strategies``).
 
 A strategy asks for any configuration of the space and gets the nearest recorded one that it has not used yet,
 under whose own parameters the trial is then booked (as the blackboxes of Syne Tune do, Salinas 2022). The
@@ -22,6 +23,7 @@ import heapq
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -34,32 +36,44 @@ from agesearch.search.space.space import network_of
 from agesearch.search.store.pareto import front, hypervolume
 from agesearch.specs import Range
 
+#: What a search is charged for.
+Unit = Literal["epochs", "seconds"]
+
 
 @dataclass(frozen=True)
 class Replayed:
-    """One run: the hypervolume after so many epochs were spent, and what became of the trials.
+    """One run: the hypervolume after so much was spent, and what became of the trials.
 
-    ``epochs[i]`` is when ``volumes[i]`` was reached; ``spent`` is the whole cost.
+    ``epochs[i]`` and ``seconds[i]`` are what was spent when ``volumes[i]`` was reached; ``spent`` is the
+    whole cost in epochs. Seconds are all 0 where the record does not have them.
     """
 
     strategy: str
     seed: int
     epochs: tuple[int, ...]
+    seconds: tuple[float, ...]
     volumes: tuple[float, ...]
     spent: int
     complete: int
     stopped: int
 
-    def epochs_to(self, volume: float) -> int | None:
-        """The epochs spent when this hypervolume was reached; None where it never was."""
-        return next(
-            (e for e, reached in zip(self.epochs, self.volumes, strict=True) if reached >= volume), None
-        )
+    def spent_to(self, volume: float, unit: Unit = "epochs") -> float | None:
+        """What was spent when this hypervolume was reached; None where it never was."""
+        pairs = zip(self._spent_in(unit), self.volumes, strict=True)
+        return next((float(spent) for spent, reached in pairs if reached >= volume), None)
 
-    def at(self, epochs: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """The hypervolume after each of these many epochs."""
-        places = np.searchsorted(self.epochs, epochs, side="right") - 1
+    def at(self, spent: npt.ArrayLike, unit: Unit = "epochs") -> npt.NDArray[np.float64]:
+        """The hypervolume after each of these many epochs, or seconds."""
+        places = np.searchsorted(self._spent_in(unit), spent, side="right") - 1
         return np.where(places >= 0, np.asarray(self.volumes)[np.maximum(places, 0)], 0.0)
+
+    def _spent_in(self, unit: Unit) -> Sequence[float]:
+        return self.epochs if unit == "epochs" else self.seconds
+
+
+def budget(rows: Sequence[CurveRow], unit: Unit = "epochs") -> float:
+    """What it takes to train the whole record: where random search ends."""
+    return float(sum(len(row.errors) if unit == "epochs" else sum(row.seconds) for row in rows))
 
 
 def reference_point(rows: Sequence[CurveRow]) -> tuple[float, float]:
@@ -88,30 +102,38 @@ class _Run:
         self._rows: dict[int, CurveRow] = {}
         self._trained: dict[int, int] = {}
         self._front: list[tuple[float, float]] = []
-        self._steps: list[tuple[int, float]] = [(0, 0.0)]
+        self._steps: list[tuple[int, float, float]] = [(0, 0.0, 0.0)]
+        self._timed = record.has_seconds
         self._spent = self._complete = 0
+        self._seconds = 0.0
 
     def go(self, slots: int) -> Replayed:
-        ticks: list[tuple[int, int, int]] = []  # when, slot, trial: ties go by slot
+        ends: list[tuple[float, int, int]] = []  # of an epoch: when, slot, trial; ties go by slot
         for slot in range(slots):
-            self._start(ticks, 0, slot)
-        while ticks:
-            now, slot, number = heapq.heappop(ticks)
+            self._start(ends, 0.0, slot)
+        while ends:
+            now, slot, number = heapq.heappop(ends)
             if self._goes_on(number):
-                heapq.heappush(ticks, (now + 1, slot, number))
+                heapq.heappush(ends, (now + self._epoch_takes(number), slot, number))
             else:
-                self._start(ticks, now, slot)
+                self._start(ends, now, slot)
+        epochs, seconds, volumes = zip(*self._steps, strict=True)
         return Replayed(
             self._name,
             self._seed,
-            tuple(epochs for epochs, _ in self._steps),
-            tuple(volume for _, volume in self._steps),
+            epochs,
+            seconds,
+            volumes,
             self._spent,
             self._complete,
             len(self._rows) - self._complete,
         )
 
-    def _start(self, ticks: list[tuple[int, int, int]], now: int, slot: int) -> None:
+    def _epoch_takes(self, number: int) -> float:
+        """How long the trial's next epoch takes."""
+        return self._rows[number].seconds[self._trained[number]] if self._timed else 1.0
+
+    def _start(self, ends: list[tuple[float, int, int]], now: float, slot: int) -> None:
         asked = self._strategy.ask(self._shelf.rows)
         if asked is None:
             return
@@ -121,12 +143,13 @@ class _Run:
             row = self._shelf.take_nearest(asked)
             number = self._strategy.begin(row)
             self._rows[number], self._trained[number] = row, 0
-        heapq.heappush(ticks, (now + 1, slot, number))
+        heapq.heappush(ends, (now + self._epoch_takes(number), slot, number))
 
     def _goes_on(self, number: int) -> bool:
         """One epoch of a trial; False where it was the trial's last."""
         row = self._rows[number]
         self._spent += 1
+        self._seconds += self._epoch_takes(number) if self._timed else 0.0
         self._trained[number] += 1
         if self._trained[number] < len(row.errors):
             return self._strategy.goes_on(number, row, self._trained[number])
@@ -138,7 +161,7 @@ class _Run:
     def _count(self, point: tuple[float, float]) -> None:
         points = [*self._front, point]
         self._front = [points[index] for index in front(points)]
-        self._steps.append((self._spent, hypervolume(self._front, self._reference)))
+        self._steps.append((self._spent, self._seconds, hypervolume(self._front, self._reference)))
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """The search strategies that replays compare, one row of ``STRATEGIES`` each.
 
 Our own run with the code of a real search: ``Suggester`` suggests, ``History`` remembers, ``rungs.decide``
-stops. Those of other libraries are in ``agesearch.search.replay.baselines``.
+stops. Those of other libraries are in ``agesearch.search.replay.rivals``.
 """
 
 from __future__ import annotations
@@ -132,7 +132,9 @@ class Own:
 
     def _spent(self, number: int) -> TrialCost:
         epochs = len(self._curves[number].best)
-        return TrialCost(epochs, float(epochs), self._rows[number].errors[:epochs])
+        row = self._rows[number]
+        seconds = sum(row.seconds[:epochs]) if row.seconds else float(epochs)
+        return TrialCost(epochs, seconds, row.errors[:epochs])
 
     def _longer(self, number: int, row: CurveRow, epoch: int) -> LearningCurve:
         before = self._curves[number]
@@ -142,11 +144,17 @@ class Own:
 
 @dataclass(frozen=True)
 class Made:
-    """A row of the table: what the strategy is, and how to make it for a record and a seed."""
+    """A row of the table: what the strategy is, and how to make it for a record and a seed.
+
+    One that ``scores_rows`` knows which configurations the table has, which no real search can.
+    """
 
     about: str
     make: Callable[[CurveTable, int], Strategy]
+    scores_rows: bool = False
 
+
+_Maker = Callable[[CurveTable, int], Strategy]
 
 #: A recorded study is all random; a strategy that learns begins to after so many trials at most.
 _STARTUP = 8
@@ -158,20 +166,35 @@ def _own(
     stops: bool,
     pauses: bool = False,
     chooses: bool = False,
-) -> Callable[[CurveTable, int], Strategy]:
+) -> _Maker:
     return partial(Own, sampler=sampler, stops=stops, pauses=pauses, chooses=chooses)
 
 
-def _optuna(record: CurveTable, seed: int) -> Strategy:
-    from agesearch.search.replay.baselines import PlainOptuna
+def _optuna(sampler: str, *, knows_latency: bool = False, prunes: bool = False) -> _Maker:
+    def make(record: CurveTable, seed: int) -> Strategy:
+        from agesearch.search.replay.rivals.optuna_samplers import OptunaStudy
 
-    return PlainOptuna(record, seed)
+        return OptunaStudy(record, seed, sampler, knows_latency=knows_latency, prunes=prunes)
+
+    return make
 
 
-def _moasha(record: CurveTable, seed: int, *, ranked: bool, ours: bool) -> Strategy:
-    from agesearch.search.replay.baselines import Moasha
+def _moasha(*, ranked: bool, ours: bool) -> _Maker:
+    def make(record: CurveTable, seed: int) -> Strategy:
+        from agesearch.search.replay.rivals.syne_tune_schedulers import SyneTune, moasha
 
-    return Moasha(record, seed, ranked=ranked, rungs=(record.spec.rungs or RungSpec()) if ours else None)
+        return SyneTune(record, seed, moasha(ranked=ranked, ours=ours))
+
+    return make
+
+
+def _evolution(population: int | None = None, *, knows_latency: bool = False) -> _Maker:
+    def make(record: CurveTable, seed: int) -> Strategy:
+        from agesearch.search.replay.rivals.syne_tune_schedulers import SyneTune, regularized_evolution
+
+        return SyneTune(record, seed, regularized_evolution(population), knows_latency=knows_latency)
+
+    return make
 
 
 STRATEGIES: Mapping[str, Made] = {
@@ -187,30 +210,59 @@ STRATEGIES: Mapping[str, Made] = {
     "ehvi": Made(
         "expected hypervolume improvement over the rows left, every trial to its end",
         _own("ehvi", stops=False, chooses=True),
+        scores_rows=True,
     ),
     "ehvi-rungs": Made(
         "expected hypervolume improvement over the rows left, hopeless trials stopped",
         _own("ehvi", stops=True, chooses=True),
+        scores_rows=True,
     ),
     "ehvi-pausing": Made(
         "expected hypervolume improvement over the rows left, hopeless trials stopped, unlikely ones paused",
         _own("ehvi", stops=True, pauses=True, chooses=True),
+        scores_rows=True,
     ),
     "ehvi-pausing-nearest": Made(
         "expected hypervolume improvement over the whole space, then the nearest row; stops and pauses",
         _own("ehvi", stops=True, pauses=True),
     ),
-    "optuna-tpe": Made("Optuna's TPESampler, its defaults, two objectives, no stopping", _optuna),
-    "moasha": Made("Syne Tune's MOASHA, its defaults", partial(_moasha, ranked=False, ours=False)),
-    "moasha-ours": Made(
-        "MOASHA, grace period and reduction of our rungs", partial(_moasha, ranked=False, ours=True)
+    "optuna-tpe": Made("Optuna's TPESampler, its defaults, two objectives, no stopping", _optuna("tpe")),
+    "optuna-tpe-latency": Made(
+        "the same, told the latency: a parameter in place of the input side",
+        _optuna("tpe", knows_latency=True),
     ),
+    "optuna-tpe-pruned": Made(
+        "Optuna's TPESampler, trials of worse than median Pareto rank stopped", _optuna("tpe", prunes=True)
+    ),
+    "optuna-gp": Made(
+        "Optuna's GPSampler, its defaults: log expected hypervolume improvement, running trials believed",
+        _optuna("gp"),
+    ),
+    "optuna-gp-latency": Made(
+        "the same, told the latency: a parameter in place of the input side",
+        _optuna("gp", knows_latency=True),
+    ),
+    "optuna-gp-pruned": Made(
+        "Optuna's GPSampler, trials of worse than median Pareto rank stopped", _optuna("gp", prunes=True)
+    ),
+    "optuna-nsga2": Made("Optuna's NSGAIISampler, its defaults: populations of 50", _optuna("nsga2")),
+    "optuna-nsga2-16": Made("Optuna's NSGAIISampler, populations of 16", _optuna("nsga2-16")),
+    "moasha": Made("Syne Tune's MOASHA, its defaults", _moasha(ranked=False, ours=False)),
+    "moasha-ours": Made("MOASHA, grace period and reduction of our rungs", _moasha(ranked=False, ours=True)),
     "moasha-ranked": Made(
-        "MOASHA, its defaults, its order of trials turned into ranks",
-        partial(_moasha, ranked=True, ours=False),
+        "MOASHA, its defaults, its order of trials turned into ranks", _moasha(ranked=True, ours=False)
     ),
     "moasha-ranked-ours": Made(
-        "MOASHA, ranks, grace period and reduction of our rungs", partial(_moasha, ranked=True, ours=True)
+        "MOASHA, ranks, grace period and reduction of our rungs", _moasha(ranked=True, ours=True)
+    ),
+    "mo-rea": Made(
+        "Syne Tune's multi-objective regularized evolution, its defaults: a random population of 100 first",
+        _evolution(),
+    ),
+    "mo-rea-16": Made("the same, a population of 16, its order of trials turned into ranks", _evolution(16)),
+    "mo-rea-16-latency": Made(
+        "the same, told the latency: a parameter in place of the input side",
+        _evolution(16, knows_latency=True),
     ),
 }
 

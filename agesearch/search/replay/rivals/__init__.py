@@ -1,0 +1,1 @@
+"""Search strategies of other libraries, as their authors ship them, for replays."""
