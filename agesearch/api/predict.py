@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from PIL import Image as PillowImage
 
-    from agesearch.data.images.decode import Photograph
+    from agesearch.data.images.locate import Decode
     from agesearch.models.manifest import ModelManifest
     from agesearch.serving.estimator import AgeEstimator
 
@@ -104,13 +104,11 @@ class Model(Kept):
             raise InputError(f"The challenge age is {challenge_age:g}, but must lie in 0..100 years.")
         if faces not in ("detect", "whole"):
             raise unknown_name("way to take the faces", faces, ("detect", "whole"))
-        photograph = _photograph(image)
-        places, crops = self._estimator.locate(photograph, whole=faces == "whole")
-        pmf = self._estimator.pmf(crops)
-        shown = self._estimator.answers(pmf, places, challenge_age)
-        found = tuple(Face(**dict(face), pmf=row) for face, row in zip(shown, pmf, strict=True))
-        level = self._estimator.interval_level
-        return ImageAges(found, photograph.width, photograph.height, level)
+        found = self._estimator.locate(_decoder(image), whole=faces == "whole")
+        pmf = self._estimator.pmf(found.crops)
+        shown = self._estimator.answers(pmf, found.faces, challenge_age)
+        ages = tuple(Face(**dict(face), pmf=row) for face, row in zip(shown, pmf, strict=True))
+        return ImageAges(ages, found.width, found.height, self._estimator.interval_level)
 
 
 def load_model(model: Place, *, registry: Place = "registry", threads: int = 1) -> Model:
@@ -138,8 +136,8 @@ def load_model(model: Place, *, registry: Place = "registry", threads: int = 1) 
     return Model(str(folder), estimator)
 
 
-def _photograph(image: Any) -> Photograph:
-    """An image of any kind, upright."""
+def _decoder(image: Any) -> Decode:
+    """What decodes an image of any kind, upright."""
     import numpy as np
     from PIL import Image as PillowImage
 
@@ -154,17 +152,22 @@ def _photograph(image: Any) -> Photograph:
     from agesearch.errors import InputError
     from agesearch.storage import Location
 
-    if isinstance(image, np.ndarray):
-        return Photograph.of(checked_pixels(image))
-    if isinstance(image, PillowImage.Image):
-        return Photograph.of(checked_pixels(upright_rgb(image)))
+    if isinstance(image, np.ndarray | PillowImage.Image):
+        rgb = image if isinstance(image, np.ndarray) else upright_rgb(image)
+        photograph = Photograph.of(checked_pixels(rgb))
+        return lambda _: photograph
     if isinstance(image, bytes):
-        return decode_photograph(image)
+        return lambda enough: decode_photograph(image, enough=enough)
     if not isinstance(image, str | os.PathLike):
         kind = type(image).__name__
         raise InputError(f"The image is a {kind}, but must be a path, bytes, a Pillow image or an RGB array.")
     place = Location.of(image)
-    try:
-        return decode_photograph(place.read_bytes(MAX_IMAGE_BYTES))
-    except BadImage as error:
-        raise InputError(f"'{place}': {error}") from error
+    data = place.read_bytes(MAX_IMAGE_BYTES)
+
+    def decode(enough: int | None) -> Photograph:
+        try:
+            return decode_photograph(data, enough=enough)
+        except BadImage as error:
+            raise InputError(f"'{place}': {error}") from error
+
+    return decode

@@ -187,6 +187,8 @@ def _writer(spec: MixtureSpec, parts: list[_Part], target: Location, *, replace:
     detectors = sorted({part.manifest.detector for part in parts})
     notes = [f"{part.name}: {note}" for part in parts for note in _notes(part.manifest)]
     crop = parts[0].manifest.crop
+    # Their crops differ by a grey level at most: what learns from them is served by the newest, the fastest.
+    crop = crop.model_copy(update={"recipe": max(part.manifest.crop.recipe for part in parts)})
     if any(crop_differences(part.manifest.crop, crop, ["detector"]) for part in parts):
         crop = crop.model_copy(update={"detected_by": None})
         named = ", ".join(f"{part.name} by {detector_words(part.manifest.crop)}" for part in parts)

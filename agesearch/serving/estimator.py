@@ -7,12 +7,14 @@ Plain functions on NumPy, OpenCV and ONNX Runtime: no Ray, no torch, no web fram
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from agesearch.ages import FloatArray, age_spread, expected_age
 from agesearch.data.images.crop import Detection, Detector, crop_face, in_file_pixels
 from agesearch.data.images.decode import Photograph, RgbImage
+from agesearch.data.images.locate import Decode, locate
 from agesearch.data.images.recipe import open_recorded
 from agesearch.measure.decisions.rules import decide, told
 from agesearch.measure.speed.served_here import engine_here
@@ -23,6 +25,15 @@ from agesearch.models.predict import open_predictor
 from agesearch.models.predictors import Predictor
 from agesearch.serving.schema import OWN_SHARE, FaceAge, IntervalKind
 from agesearch.storage import Location
+
+
+class FoundFaces(NamedTuple):
+    """The sides of an image in pixels of its file, its faces in those pixels, and their crops."""
+
+    width: int
+    height: int
+    faces: list[Detection]
+    crops: list[RgbImage]
 
 
 class AgeEstimator:
@@ -44,21 +55,21 @@ class AgeEstimator:
         self._predictor = predictor
         self._detector = detector
 
-    def locate(
-        self, photograph: Photograph, *, whole: bool, limit: int | None = None
-    ) -> tuple[list[Detection], list[RgbImage]]:
-        """The faces of an image, most prominent first, in pixels of its file, and their crops.
+    def locate(self, decode: Decode, *, whole: bool, limit: int | None = None) -> FoundFaces:
+        """The faces of an image, most prominent first; it is decoded as far as their crops need.
 
         ``whole``: the image's central square is one face crop. At most ``limit`` faces, where that is given.
         """
-        rgb = photograph.pixels
         if whole:
-            faces, crops = [_whole_box(rgb)], [_square(rgb)]
+            photograph = decode(None)
+            faces: Sequence[Detection] = [_whole_box(photograph.pixels)]
+            crops = [_square(photograph.pixels)]
         else:
-            bgr = np.ascontiguousarray(rgb[..., ::-1])
-            faces = self._detector.detect(bgr, self.manifest.crop.min_score)[:limit]
-            crops = [crop_face(rgb, face, self.manifest.crop) for face in faces]
-        return [in_file_pixels(face, photograph.reduction) for face in faces], crops
+            crop = self.manifest.crop
+            photograph, faces = locate(decode, self._detector, crop, lambda _, found: found[:limit])
+            crops = [crop_face(photograph.pixels, face, crop) for face in faces]
+        in_file = [in_file_pixels(face, photograph.reduction) for face in faces]
+        return FoundFaces(photograph.width, photograph.height, in_file, crops)
 
     def pmf(self, crops: Sequence[RgbImage]) -> FloatArray:
         """Crops of N faces -> PMFs ``float32 [N, 101]``."""
@@ -83,7 +94,7 @@ class AgeEstimator:
     def warm_up(self) -> None:
         """Run every step once, so that the first image is as fast as the next."""
         blank = np.full((256, 256, 3), 127, np.uint8)
-        self.locate(Photograph.of(blank), whole=False)
+        self.locate(lambda _: Photograph.of(blank), whole=False)
         self.pmf([_square(blank)])
 
 

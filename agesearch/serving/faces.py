@@ -10,6 +10,7 @@ import logging
 import time
 from typing import Any
 
+from agesearch.data.images.decode import Photograph
 from agesearch.deploy.registry import version_of
 from agesearch.serving.estimator import AgeEstimator, open_estimator
 from agesearch.serving.images import ImageLimits, decode
@@ -39,23 +40,30 @@ class FaceService:
         Raises ``Refusal`` for an image that cannot be decoded or is too large.
         """
         began = time.perf_counter()
-        photograph = decode(data, self._limits)
-        decoded = time.perf_counter()
-        faces, crops = self._estimator.locate(photograph, whole=whole, limit=self._limits.max_faces)
+        decoding = 0.0
+
+        def decoded(enough: int | None) -> Photograph:
+            nonlocal decoding
+            start = time.perf_counter()
+            photograph = decode(data, self._limits, enough)
+            decoding += time.perf_counter() - start
+            return photograph
+
+        found = self._estimator.locate(decoded, whole=whole, limit=self._limits.max_faces)
         cropped = time.perf_counter()
-        pmf = self._estimator.pmf(crops)
+        pmf = self._estimator.pmf(found.crops)
         finished = time.perf_counter()
         return Prediction(
             model=self._name,
-            image=ImageSize(width=photograph.width, height=photograph.height),
-            faces=self._estimator.answers(pmf, faces, challenge_age),
+            image=ImageSize(width=found.width, height=found.height),
+            faces=self._estimator.answers(pmf, found.faces, challenge_age),
             interval_kind=self._estimator.interval_kind,
             interval_level=self._estimator.interval_level,
             challenge_age=challenge_age,
             timing=Timing(
-                decode_ms=_milliseconds(began, decoded),
-                detect_ms=_milliseconds(decoded, cropped),
-                forward_ms=_milliseconds(cropped, finished),
+                decode_ms=_milliseconds(decoding),
+                detect_ms=_milliseconds(cropped - began - decoding),
+                forward_ms=_milliseconds(finished - cropped),
             ),
         )
 
@@ -73,5 +81,5 @@ def open_service(folder: str | Location, threads: int, limits: ImageLimits) -> F
     return FaceService(estimator, limits)
 
 
-def _milliseconds(start: float, end: float) -> float:
-    return round((end - start) * 1e3, 3)
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1e3, 3)

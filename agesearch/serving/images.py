@@ -62,12 +62,14 @@ async def read_image_bytes(
     return await _file_of_form(headers["content-type"], body) if slack else body
 
 
-def decode(data: bytes, limits: ImageLimits) -> Photograph:
-    """The upright image, reduced where it is a JPEG above ``max_pixels``; a ``Refusal`` (413 or 422) names
-    what is wrong with it.
+def decode(data: bytes, limits: ImageLimits, enough: int | None = None) -> Photograph:
+    """The upright image, reduced where it is a JPEG above ``max_pixels``, or ``enough`` pixels stay on its
+    longer side; a ``Refusal`` (413 or 422) names what is wrong with it.
     """
     try:
-        return decode_photograph(data, max_bytes=limits.max_bytes, max_pixels=limits.max_pixels)
+        return decode_photograph(
+            data, max_bytes=limits.max_bytes, max_pixels=limits.max_pixels, enough=enough
+        )
     except BadImage as error:
         raise Refusal(_STATUS.get(error.reason, 422), error.reason, str(error)) from error
 

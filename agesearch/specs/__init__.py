@@ -17,7 +17,7 @@ from agesearch.documents import (
     load_yaml,
     parse_spec,
 )
-from agesearch.specs.faces import CropSpec, DetectorIdentity, SplitSpec
+from agesearch.specs.faces import NEWEST_CROP_RECIPE, CropSpec, DetectorIdentity, SplitSpec
 from agesearch.specs.search import (
     Bounds,
     Choices,
@@ -45,6 +45,7 @@ from agesearch.specs.training import (
 )
 
 __all__ = [
+    "NEWEST_CROP_RECIPE",
     "AugmentSpec",
     "Bounds",
     "Choices",

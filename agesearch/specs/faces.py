@@ -6,8 +6,11 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from agesearch.documents import Spec
+from agesearch.documents import Spec, newer
 from agesearch.specs.seeds import Seed
+
+#: The recipe by which crops are made now; a record that names none was made by the first.
+NEWEST_CROP_RECIPE = 2
 
 
 class DetectorIdentity(Spec):
@@ -28,7 +31,8 @@ class CropSpec(Spec):
 
     ``scale`` multiplies the longer side of the detected box; ``align`` turns the eyes level by the five
     landmarks; ``size`` is the side of the stored crop in pixels. ``detector`` is the one that is asked for;
-    a record of crops says by ``detected_by`` which one ran (older records do not).
+    a record of crops says by ``detected_by`` which one ran (older records do not). ``recipe`` is how the
+    pixels are computed: what learned from crops of one recipe is shown crops of the same.
     """
 
     detector: str = "auto"
@@ -38,6 +42,7 @@ class CropSpec(Spec):
     size: int = Field(112, ge=32, le=512)
     min_score: float = Field(0.5, ge=0.0, le=1.0)
     jpeg_quality: int = Field(92, ge=50, le=100)
+    recipe: int = newer(1, ge=1, le=NEWEST_CROP_RECIPE)
 
 
 class SplitSpec(Spec):

@@ -21,6 +21,7 @@ from agesearch.data.images.recipe import (
     resolved_crop,
     same_detector,
 )
+from agesearch.data.ingest import run as ingest_run
 from agesearch.data.ingest import work_unit
 from agesearch.data.ingest.run import ingest
 from agesearch.data.mixture import MixtureSpec, mix
@@ -127,6 +128,21 @@ def test_an_ingest_records_the_detector_that_ran_and_holds_every_worker_to_it(
     monkeypatch.setattr(work_unit, "open_detector", lambda _: Fake(YUFACE))
     with pytest.raises(AgeSearchError, match="found by yunet .*, but a worker has yuface 2023.5.1"):
         ingest(source.spec(crop=crop), tmp_path / "other")
+
+
+def test_a_dataset_of_the_first_crop_recipe_goes_on_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_ray(monkeypatch)
+    source = small_source(tmp_path)
+    spec = source.spec(crop=CropSpec(detector="none", size=32))
+    with monkeypatch.context() as before:
+        before.setattr(ingest_run, "NEWEST_CROP_RECIPE", 1)
+        first = ingest(spec, tmp_path / "ds").manifest
+    assert "recipe" not in first.model_dump(mode="json")["crop"]
+    assert not ingest(spec, tmp_path / "ds").is_new
+    assert ingest(spec, tmp_path / "ds", replace=True).manifest.crop.recipe == 2
+    assert not ingest(spec, tmp_path / "ds").is_new
 
 
 def test_a_mixture_of_two_detectors_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

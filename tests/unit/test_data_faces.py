@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import cv2
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,11 +18,11 @@ from agesearch.data.images.crop import (
     crop_face,
     decode_crop,
     encode_crop,
-    find_face,
     open_detector,
     overlap,
 )
-from agesearch.data.images.decode import BadImage, decode_image
+from agesearch.data.images.decode import BadImage, Photograph, decode_image
+from agesearch.data.images.locate import detect, locate
 from agesearch.errors import InputError
 from agesearch.specs import CropSpec
 
@@ -31,6 +33,14 @@ def _ramp(width: int = 200, height: int = 160) -> np.ndarray:
     rgb[..., 0] = np.arange(width)[None, :]
     rgb[..., 1] = np.arange(height)[:, None]
     return rgb
+
+
+def _structured(width: int, height: int) -> np.ndarray:
+    """Shapes of every size from 2 pixels up, the small ones fainter, as in photographs; noise over them."""
+    draw = np.random.default_rng(5)
+    layers = [draw.normal(0, 5 * by**0.5, (height // by + 1, width // by + 1, 3)) for by in (2, 8, 40)]
+    summed = sum(cv2.resize(layer, (width, height), interpolation=cv2.INTER_CUBIC) for layer in layers)
+    return np.clip(summed + draw.normal(127, 6, (height, width, 3)), 0, 255).astype(np.uint8)
 
 
 def _eyes(left: tuple[float, float], right: tuple[float, float]) -> np.ndarray:
@@ -71,20 +81,79 @@ def test_alignment_turns_the_eyes_level(degrees: float) -> None:
     assert abs(unaligned[0][unaligned[1] < 50].mean() - unaligned[0][unaligned[1] >= 50].mean()) > 8.0
 
 
-def test_large_faces_are_averaged_not_sampled() -> None:
+@pytest.mark.parametrize("recipe", [1, 2])
+def test_large_faces_are_averaged_not_sampled(recipe: int) -> None:
     # One-pixel checks alias into stripes unless every source pixel counts; averaged they are mid-grey.
     checks = (np.indices((1800, 1800)).sum(axis=0) % 2 * 255).astype(np.uint8)
     rgb = np.repeat(checks[..., None], 3, axis=2)
     for side in (250.0, 900.0, 1700.0):
-        crop = crop_face(rgb, (50.0, 50.0, side, side), CropSpec(scale=1.0, size=64))
+        crop = crop_face(rgb, (50.0, 50.0, side, side), CropSpec(scale=1.0, size=64, recipe=recipe))
         assert abs(float(crop.mean()) - 127.5) < 3
         assert crop.std() < 12
+
+
+@pytest.mark.parametrize("degrees", [0.0, 23.0])
+@pytest.mark.parametrize(
+    ("box", "levels"),
+    [
+        ((200.0, 150.0, 150.0, 160.0), 0.0),  # fewer than two pixels along a crop pixel: the same crop
+        ((150.0, 120.0, 300.0, 260.0), 1.0),
+        ((190.0, 110.0, 420.0, 430.0), 1.0),
+        ((-200.0, -90.0, 700.0, 640.0), 4.0),  # the edge that is repeated is that of the halved image
+        ((-3000.0, 20.0, 3001.0, 900.0), 8.0),
+    ],
+)
+def test_the_fast_recipe_gives_the_crop_of_the_first(
+    box: tuple[float, float, float, float], levels: float, degrees: float
+) -> None:
+    rgb = _structured(801, 667)
+    x, y, width, height = box
+    turn = math.radians(degrees)
+    centre, half = (
+        np.array([x + width / 2, y + height / 2]),
+        width / 5 * np.array([math.cos(turn), math.sin(turn)]),
+    )
+    face = Detection(1.0, box, _eyes(tuple(centre - half), tuple(centre + half)))
+    first, second = (crop_face(rgb, face, CropSpec(recipe=recipe)).astype(float) for recipe in (1, 2))
+    off = np.abs(first - second)
+    assert off.mean() <= levels  # of 255
+    assert np.quantile(off, 0.99) <= 8.0 * levels
+
+
+def test_a_face_is_cropped_from_a_reduced_image_only_where_it_is_large_there() -> None:
+    asked: list[int | None] = []
+
+    def decode(enough: int | None) -> Photograph:
+        asked.append(enough)
+        by = 4 if enough else 1
+        return Photograph(np.zeros((2400 // by, 3200 // by, 3), np.uint8), 3200, 2400, by)
+
+    class Finds:
+        def __init__(self, *sides: float) -> None:
+            self.sides = sides
+
+        def detect(self, bgr: npt.NDArray[np.uint8], min_score: float) -> list[Detection]:
+            by = 3200 / bgr.shape[1]
+            return [Detection(1.0, (100 / by, 80 / by, side / by, side / by)) for side in self.sides]
+
+    def located(*sides: float, recipe: int = 2) -> tuple[int, list[float]]:
+        asked.clear()
+        spec = CropSpec(recipe=recipe)
+        photograph, faces = locate(decode, Finds(*sides), spec, lambda _, found: found)
+        assert all(face.box[0] * photograph.reduction == 100 for face in faces)
+        return photograph.reduction, [face.box[2] * photograph.reduction for face in faces]
+
+    assert located(1600.0) == (4, [1600.0])
+    assert located(1600.0, 300.0) == (1, [1600.0, 300.0])
+    assert located() == (1, [])  # looked for in all pixels before it is said that there is none
+    assert located(1600.0, recipe=1) == (1, [1600.0])
+    assert asked == [None]
 
 
 def test_none_takes_the_whole_image_as_crop() -> None:
     spec = CropSpec(detector="none", scale=1.3, size=80)
     rgb = _ramp(160, 160)
-    face = find_face(rgb, open_detector("none"), spec)
+    (face,) = detect(Photograph.of(rgb), open_detector("none"), spec)
     crop = crop_face(rgb, face, spec)
     assert crop[0, 0, 0] <= 2
     assert crop[0, -1, 0] >= 157
@@ -144,8 +213,8 @@ def test_detectors_by_name(tmp_path: Path) -> None:
 def test_detector_finds_a_portrait_in_original_pixels(shared: Path) -> None:
     detector = open_detector("auto")
     rgb = decode_image((shared / "photos" / "images" / "male_019.jpg").read_bytes())
-    small = find_face(rgb, detector, CropSpec())
-    large = find_face(np.ascontiguousarray(np.kron(rgb, np.ones((5, 5, 1), np.uint8))), detector, CropSpec())
+    enlarged = np.ascontiguousarray(np.kron(rgb, np.ones((5, 5, 1), np.uint8)))
+    (small,), (large,) = (detect(Photograph.of(image), detector, CropSpec()) for image in (rgb, enlarged))
     assert overlap(small.box, tuple(value / 5 for value in large.box)) > 0.7
     assert small.landmarks[0, 0] < small.landmarks[1, 0]
     assert small.landmarks[0, 1] < small.landmarks[3, 1]

@@ -182,7 +182,9 @@ def _make_older(dataset: Path, spec: IngestSpec) -> None:
     for shard in (dataset / "shards").iterdir():
         pq.write_table(pq.read_table(shard).drop_columns(["photo_digest"]), shard)
     recipe = spec.recipe_digest("none", 2)
-    manifest = read_manifest(dataset).model_copy(update={"schema_version": 2, "spec_digest": recipe})
+    there = read_manifest(dataset)
+    older = {"schema_version": 2, "spec_digest": recipe, "crop": there.crop.model_copy(update={"recipe": 1})}
+    manifest = there.model_copy(update=older)
     (dataset / "dataset.json").write_text(manifest.model_dump_json())
     ledger = pq.read_table(dataset / "ledger.parquet")
     facts = ledger.schema.metadata | {b"agesearch.recipe": recipe.encode()}

@@ -116,11 +116,13 @@ def decode_photograph(
     max_bytes: int = MAX_IMAGE_BYTES,
     max_pixels: int = MAX_IMAGE_PIXELS,
     formats: tuple[str, ...] = WEB_FORMATS,
+    enough: int | None = None,
 ) -> Photograph:
     """An image file's bytes as upright RGB (EXIF orientation applied); of an animation, the first frame.
 
     CMYK, palette, 16-bit and grey become 8-bit RGB; transparent pixels become white. At most ``max_pixels``
-    come back: a JPEG with more, up to five times as many, is reduced while it is decoded. What lies behind
+    come back: a JPEG with more, up to five times as many, is reduced while it is decoded; so is one whose
+    longer side then still has ``enough`` pixels, where that is given. What lies behind
     the image's end (a motion photo's video) is left alone. Raises ``BadImage`` with one of the reasons
     ``empty``, ``too_many_bytes``, ``not_an_image``, ``too_many_pixels``, ``too_small``, ``truncated``,
     ``corrupt``.
@@ -136,7 +138,7 @@ def decode_photograph(
         raise BadImage("corrupt", f"The JPEG has more than {_MAX_JPEG_SEGMENTS} segments.")
     image = _open(data, formats)
     width, height = image.size
-    reduction = _reduction(width, height, frame, max_pixels)
+    reduction = _reduction(width, height, frame, max_pixels, enough)
     _check_cost(image, data, frame)
     if reduction > 1 and isinstance(image, JpegImagePlugin.JpegImageFile):
         image.draft(None, (width // reduction, height // reduction))
@@ -173,9 +175,9 @@ def _open(data: bytes, formats: tuple[str, ...]) -> Image.Image:
         raise BadImage("not_an_image", f"The bytes are not an image in a known format ({names}).") from error
 
 
-def _reduction(width: int, height: int, frame: JpegFrame | None, max_pixels: int) -> int:
-    """How far an image's sides must be divided so that ``max_pixels`` hold it; ``BadImage`` where nothing
-    does, or it is too small to show a face.
+def _reduction(width: int, height: int, frame: JpegFrame | None, max_pixels: int, enough: int | None) -> int:
+    """How far an image's sides must be divided so that ``max_pixels`` hold it, or may be so that its longer
+    side has ``enough``; ``BadImage`` where nothing does, or it is too small to show a face.
     """
     scales = frame is not None and frame.scales
     most = max_pixels * _MOST_REDUCED if scales else max_pixels
@@ -189,7 +191,8 @@ def _reduction(width: int, height: int, frame: JpegFrame | None, max_pixels: int
         raise BadImage(
             "too_small", f"The image is {width} x {height}, but must be at least {MIN_IMAGE_SIDE} a side."
         )
-    return fitting[0]
+    ample = [by for by in _REDUCTIONS if scales and enough and max(width, height) // by >= enough]
+    return max(fitting[0], ample[-1]) if ample else fitting[0]
 
 
 def _check_cost(image: Image.Image, data: bytes, frame: JpegFrame | None) -> None:

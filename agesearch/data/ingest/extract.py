@@ -14,10 +14,11 @@ import pyarrow as pa
 from agesearch.data.dataset.identity import identify
 from agesearch.data.dataset.records import SCHEMA, Rejected, SourceRecord, Split
 from agesearch.data.dataset.splits import split_of
-from agesearch.data.images.crop import crop_face, encode_crop, find_face, in_file_pixels, scaled_box
-from agesearch.data.images.decode import ARCHIVE_FORMATS, BadImage, decode_photograph
-from agesearch.data.images.detectors import Detector
+from agesearch.data.images.crop import choose_face, crop_face, encode_crop, in_file_pixels, scaled_box
+from agesearch.data.images.decode import ARCHIVE_FORMATS, BadImage, Photograph, decode_photograph
+from agesearch.data.images.detectors import Detection, Detector
 from agesearch.data.images.files import printable, read_image
+from agesearch.data.images.locate import locate
 from agesearch.specs import CropSpec, SplitSpec
 
 #: Source records as a table: what the ingest hands to its tasks.
@@ -68,11 +69,18 @@ def face_row(
     record: SourceRecord, detector: Detector, crop: CropSpec, split: SplitSpec
 ) -> dict[str, Any] | Rejected:
     """Read, decode, detect, align, crop and encode one face; a row of ``SCHEMA``, or why there is none."""
+
+    def chosen(photograph: Photograph, found: list[Detection]) -> list[Detection]:
+        given = None if record.box is None else scaled_box(record.box, 1 / photograph.reduction)
+        height, width = photograph.pixels.shape[:2]
+        return [choose_face(found, given, width, height)]
+
+    def decoded(enough: int | None) -> Photograph:
+        return decode_photograph(data, formats=ARCHIVE_FORMATS, enough=enough)
+
     try:
         data = read_image(record.path)
-        photograph = decode_photograph(data, formats=ARCHIVE_FORMATS)
-        given = None if record.box is None else scaled_box(record.box, 1 / photograph.reduction)
-        face = find_face(photograph.pixels, detector, crop, given)
+        photograph, (face,) = locate(decoded, detector, crop, chosen)
     except BadImage as error:
         return Rejected(record.path, error.reason, str(error), record.source)
     identity = identify(data, record.box)

@@ -47,7 +47,7 @@ from agesearch.errors import AgeSearchError, ConflictError
 from agesearch.progress import Listener, Progress, silent
 from agesearch.provenance import now
 from agesearch.session import ray_session
-from agesearch.specs import CropSpec, Spec, SplitSpec, digest_of
+from agesearch.specs import NEWEST_CROP_RECIPE, CropSpec, Spec, SplitSpec, digest_of
 from agesearch.storage import Location, exclusive
 
 #: Images of a unit: enough to hide a task's start, few enough that a kill costs little and cores stay busy.
@@ -128,6 +128,7 @@ def ingest(
     detector = open_detector(spec.crop.detector)
     options = spec.options()
     check_output(target, replace=True)  # a folder of other things is refused before any work
+    spec = _by_its_crop_recipe(spec, target, replace=replace)
     recipe = spec.recipe_digest(str(detector.identity))
     # A dataset of before holds the same faces: it is up to date, too, until its source changes.
     recipes = (recipe, spec.recipe_digest(str(detector.identity), _EARLIER_SCHEMA))
@@ -146,6 +147,13 @@ def ingest(
                 return run.update(existing, address)
             except KeyboardInterrupt as error:
                 raise _interrupted(target, records) from error
+
+
+def _by_its_crop_recipe(spec: IngestSpec, target: Location, *, replace: bool) -> IngestSpec:
+    """The spec with the newest recipe of crops, or with that of the dataset which is brought up to date."""
+    goes_on = not replace and (target / MANIFEST).exists()
+    recipe = read_manifest(target).crop.recipe if goes_on else NEWEST_CROP_RECIPE
+    return spec.model_copy(update={"crop": spec.crop.model_copy(update={"recipe": recipe})})
 
 
 def _up_to_date(target: Location, found: Survey, recipes: tuple[str, ...]) -> Manifest | None:

@@ -14,6 +14,7 @@ import numpy as np
 from agesearch.data.dataset.shards import read_rows
 from agesearch.data.images.crop import crop_face, decode_crop
 from agesearch.data.images.decode import decode_photograph
+from agesearch.data.images.locate import detect, enough_for
 from agesearch.data.images.recipe import open_recorded
 from agesearch.data.reading.demo_pack import demo_pack
 from agesearch.measure.speed.subjects import Subject
@@ -50,15 +51,16 @@ def _steps(subject: Subject, content: bytes) -> Iterator[tuple[str, str, Callabl
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
-        photograph = decode_photograph(content)
+        enough = enough_for(subject.crop)
+        photograph = decode_photograph(content, enough=enough)
         pixels = photograph.pixels
         height, width = pixels.shape[:2]
         shown = f"{width} x {height} px"
-        yield "decode photograph", f"{len(content):,} bytes, {shown}", lambda: decode_photograph(content)
+        whole = f"{len(content):,} bytes, {photograph.width} x {photograph.height} px"
+        yield "decode photograph", whole, lambda: decode_photograph(content, enough=enough)
         detector, _ = open_recorded(subject.crop)
-        bgr = np.ascontiguousarray(pixels[..., ::-1])
-        faces = detector.detect(bgr, subject.crop.min_score)
-        yield "find faces", shown, lambda: detector.detect(bgr, subject.crop.min_score)
+        faces = detect(photograph, detector, subject.crop)
+        yield "find faces", shown, lambda: detect(photograph, detector, subject.crop)
         side = float(min(width, height))
         face: Any = faces[0] if faces else ((width - side) / 2, (height - side) / 2, side, side)
         crop = crop_face(pixels, face, subject.crop)

@@ -14,7 +14,7 @@ from agesearch.models.identity import read_model_manifest
 from agesearch.models.manifest import ModelManifest
 from agesearch.models.predictors import folder_int8
 from agesearch.models.scorers import OnnxScorer, Scorer, scorer_of
-from agesearch.specs import CropSpec, ModelSpec
+from agesearch.specs import NEWEST_CROP_RECIPE, CropSpec, ModelSpec
 from agesearch.storage import Location
 
 _UNTRAINED = re.compile(r"(?P<arch>[a-z0-9_]+)@(?P<size>\d+)")
@@ -67,4 +67,4 @@ def untrained_subject(name: str) -> Subject | None:
     if not least <= size <= most:
         raise InputError(f"'{name}' has an input of {size} px, but {arch} takes {least} to {most}.")
     model = ModelSpec(arch=arch, input_size=size)
-    return Subject(name, arch, OnnxScorer(untrained_onnx(model), size), CropSpec())
+    return Subject(name, arch, OnnxScorer(untrained_onnx(model), size), CropSpec(recipe=NEWEST_CROP_RECIPE))
