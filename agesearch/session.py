@@ -18,15 +18,18 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from agesearch.errors import AgeSearchError, InputError, first_line
 from agesearch.machine import cores
 from agesearch.progress import Listener, Progress, silent
+
+T = TypeVar("T")
 
 LOOPBACK = "127.0.0.1"
 
@@ -103,6 +106,27 @@ def ray_session(
     finally:
         with _kept_signal(signal.SIGTERM):
             ray.shutdown()
+
+
+def in_order(tasks: Iterable[tuple[Any, T]], at_once: int) -> Iterator[tuple[T, Any]]:
+    """What tasks return, in the order in which they are given, at most ``at_once`` of them under way.
+
+    ``tasks`` hands each one in when it is drawn: the reference to its result, and what belongs to it.
+    """
+    import ray
+
+    waiting: deque[tuple[Any, T]] = deque()
+
+    def first() -> tuple[T, Any]:
+        reference, belongs = waiting.popleft()
+        return belongs, ray.get(reference)
+
+    for task in tasks:
+        waiting.append(task)
+        if len(waiting) >= at_once:
+            yield first()
+    while waiting:
+        yield first()
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 from pathlib import Path
 
@@ -16,6 +17,13 @@ from agesearch.data.synthetic.generate import SynthSpec, synthesize
 from agesearch.data.synthetic.mesh import find_data
 from agesearch.data.synthetic.scene import render_face
 from agesearch.errors import ConflictError
+from agesearch.measure.counterfactual import run as counterfactual_run
+from agesearch.measure.counterfactual.faces import AS_IS, CounterfactualSpec, rendered
+from agesearch.measure.counterfactual.run import measure_counterfactual
+from agesearch.models.folder import write_model
+from agesearch.models.manifest import ModelManifest
+from agesearch.models.zoo import build
+from agesearch.specs import CropSpec, ModelSpec
 from agesearch.storage import Location
 
 pytestmark = pytest.mark.skipif(
@@ -65,3 +73,57 @@ def test_a_detector_finds_the_faces_where_they_are(studio: Studio) -> None:
         if best and best[0].landmarks is not None:
             found += int(np.abs(best[0].landmarks - face.landmarks).max() < 16)
     assert found >= 10
+
+
+def test_the_pictures_of_a_person_differ_in_the_change_alone(studio: Studio) -> None:
+    spec = CounterfactualSpec(size=64, changes=("glasses", "smile", "poor_camera", "other_sex"))
+    person = rendered(studio, spec, 3)
+    assert list(person.pictures) == [AS_IS, "glasses", "smile", "poor_camera", "other_sex"]
+    as_is = person.pictures[AS_IS].astype(int)
+    glasses = np.abs(person.pictures["glasses"].astype(int) - as_is).max(axis=2) > 8
+    assert 20 < glasses.sum() < 0.25 * glasses.size  # of the rest not even the noise changes
+    assert not glasses[-16:].any()
+    background = np.abs(person.pictures["other_sex"].astype(int) - as_is)[:12, :4]
+    assert background.max() <= 2
+    alone = rendered(studio, spec.model_copy(update={"changes": ("smile",)}), 3)
+    np.testing.assert_array_equal(alone.pictures["smile"], person.pictures["smile"])
+
+
+@pytest.mark.parametrize(
+    ("index", "digests"),
+    [
+        (0, "58c95441c1a7 010212d8ceeb d01f51f75de5 4099a301b5fe a5766e771174 7265d42f8f75"),
+        (3, "b93ef046d138 00f9ebebff82 d296d56bd2ea b99beced31b6 3404edf0fca7"),
+    ],
+)
+def test_pixels_are_the_same_on_every_machine(studio: Studio, index: int, digests: str) -> None:
+    changes = ("beard", "wrinkles_on", "side_light", "poor_camera", "turned")
+    person = rendered(studio, CounterfactualSpec(size=48, changes=changes), index)
+    found = [hashlib.sha256(image.tobytes()).hexdigest()[:12] for image in person.pictures.values()]
+    assert found == digests.split()
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_models_answer_the_same_pictures_on_any_number_of_workers(
+    studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = ModelSpec(arch="lcnet_035", input_size=32)
+    places = {}
+    for name in ("one", "two"):
+        net = build(model)
+        places[name] = Location.of(tmp_path / name)
+        write_model(
+            places[name], net.state_dict(), ModelManifest(kind="teacher", model=model, crop=CropSpec())
+        )
+    spec = CounterfactualSpec(persons=5, size=48, changes=("glasses", "beard"), min_persons=2)
+    whole = measure_counterfactual(places, spec)
+    monkeypatch.setattr(counterfactual_run, "_TASK_PERSONS", 5)
+    apart = measure_counterfactual({"one": places["one"]}, spec)
+    assert apart.pixels_digest == whole.pixels_digest
+    assert apart.models[0].shifts == whole.models[0].shifts
+    assert [model.name for model in whole.models] == ["one", "two"]
+    assert (whole.persons, whole.minors) == (5, 3)
+    glasses, beard = whole.models[0].shifts
+    assert glasses.shift_years.faces == 5
+    assert beard.shift_years.faces == whole.pictures - 10
+    assert "no proof of fairness" in whole.cannot_tell

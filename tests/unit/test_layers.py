@@ -52,6 +52,7 @@ RAY_FILES = {
     "data/ingest/workers.py",
     "data/reading/loading.py",
     "data/synthetic/generate.py",
+    "measure/counterfactual/run.py",
     "measure/robustness/run.py",
     "distill/targets.py",
     "training/run.py",

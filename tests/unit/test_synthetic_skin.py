@@ -9,7 +9,7 @@ import pytest
 
 from agesearch.data.synthetic import skin
 from agesearch.data.synthetic.hair import strand_colour
-from agesearch.data.synthetic.person import Hair, Person, draw_person
+from agesearch.data.synthetic.person import Draws, Hair, Person, draw_person
 
 X, Y = np.meshgrid(np.linspace(-0.55, 0.55, 120), np.linspace(-0.6, 0.6, 130))
 CANVAS = np.stack([X.ravel(), Y.ravel()], axis=1).astype(np.float32)
@@ -24,7 +24,9 @@ def _person(looks: float, **changes: object) -> Person:
 
 
 def _surface(person: Person) -> skin.Surface:
-    return skin.surface(person, skin.paint(np.random.default_rng(3), person), CANVAS, NONE, NONE)
+    return skin.surface(
+        person, skin.paint(Draws.shared(np.random.default_rng(3)), person), CANVAS, NONE, NONE
+    )
 
 
 def test_skin_gets_rougher_and_more_uneven() -> None:

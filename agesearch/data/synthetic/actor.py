@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from agesearch.data.synthetic import hair, skin
 from agesearch.data.synthetic.camera import Anatomy, Pose, View, draw_pose, find_anatomy, frame, turn
+from agesearch.data.synthetic.light import Lighting
 from agesearch.data.synthetic.mesh import LASH, Head, macro_weights, read_head, vertex_normals
-from agesearch.data.synthetic.person import Person, used_targets
+from agesearch.data.synthetic.person import Draws, Person, used_targets
 from agesearch.data.synthetic.raster import FloatArray, IntArray
 
 #: The face fills the picture as in a crop of this scale (see ``CropSpec``).
@@ -34,6 +35,28 @@ class Studio:
     triangles: IntArray
     part: IntArray
     fixed: FloatArray
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is given of a picture, and not drawn (None: it is): ``yaw`` and ``pitch`` of the head in radians,
+    the camera's ``distance`` in decimetres, the light. ``exposure`` multiplies the drawn one.
+    """
+
+    yaw: float | None = None
+    pitch: float | None = None
+    distance: float | None = None
+    lighting: Lighting | None = None
+    exposure: float = 1.0
+
+    def posed(self, drawn: Pose) -> Pose:
+        """A drawn pose with what is given of it."""
+        given = {"yaw": self.yaw, "pitch": self.pitch}
+        return replace(drawn, **{name: angle for name, angle in given.items() if angle is not None})
+
+
+#: Nothing is given.
+DRAWN = Setting()
 
 
 @dataclass(frozen=True)
@@ -73,16 +96,16 @@ def open_studio(data: Path) -> Studio:
     )
 
 
-def stage(rng: np.random.Generator, studio: Studio, person: Person, side: int) -> Actor:
-    """A person in a drawn pose before a drawn camera."""
+def stage(draws: Draws, studio: Studio, person: Person, side: int, setting: Setting = DRAWN) -> Actor:
+    """A person in a pose before a camera, both drawn but for what is given."""
     head = studio.head
     weights = macro_weights(person.looks, person.male, person.races, person.weight)
     shape = head.shape(weights | person.targets())
-    pose = draw_pose(rng)
+    pose = setting.posed(draw_pose(draws.pose))
     pivot = shape[studio.anatomy.face].mean(axis=0) + _PIVOT
     vertices = turn(shape, pose, pivot, studio.anatomy.neck)
-    view = frame(rng, studio.anatomy, vertices, side, CROP_SCALE)
-    painted = skin.paint(rng, person)
-    shell = hair.grow(rng, head, studio.roots, person, shape)
+    view = frame(draws.camera, studio.anatomy, vertices, side, CROP_SCALE, setting.distance)
+    painted = skin.paint(draws, person)
+    shell = hair.grow(draws.hair, head, studio.roots, person, shape)
     normals = vertex_normals(vertices, head.triangles)
     return Actor(person, painted, shell, shape, vertices, normals, pose, pivot, view, side)

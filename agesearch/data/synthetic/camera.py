@@ -119,13 +119,19 @@ def _apply(points: FloatArray, matrix: FloatArray) -> FloatArray:
 
 
 def frame(
-    rng: np.random.Generator, anatomy: Anatomy, vertices: FloatArray, side: int, crop_scale: float
+    rng: np.random.Generator,
+    anatomy: Anatomy,
+    vertices: FloatArray,
+    side: int,
+    crop_scale: float,
+    distance: float | None = None,
 ) -> View:
     """A camera that shows the face as a detector's crop would: eyes level, box times ``crop_scale``,
-    jittered.
+    jittered. ``distance`` in decimetres takes the place of a drawn one.
     """
     centre = vertices[anatomy.face].mean(axis=0)
-    distance = float(np.exp(rng.uniform(np.log(6.0), np.log(30.0))))
+    drawn = float(np.exp(rng.uniform(np.log(6.0), np.log(30.0))))
+    distance = drawn if distance is None else distance
     view = View(distance, centre, 1.0, np.eye(2, dtype=np.float32), np.zeros(2, np.float32))
     marks = landmarks(view, anatomy, vertices)
     gap = marks[1] - marks[0]

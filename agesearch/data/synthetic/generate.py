@@ -6,7 +6,6 @@ is the same on any number of workers.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
@@ -30,7 +29,7 @@ from agesearch.data.synthetic.mesh import find_data
 from agesearch.data.synthetic.scene import SyntheticFace, render_face
 from agesearch.errors import AgeSearchError
 from agesearch.progress import Listener, Progress, silent
-from agesearch.session import ray_session
+from agesearch.session import in_order, ray_session
 from agesearch.specs import CropSpec, Seed, Spec, SplitSpec, digest_of
 from agesearch.storage import Location, exclusive
 
@@ -153,15 +152,11 @@ def _rendered(spec: SynthSpec, studio: Studio, at_once: int) -> Iterator[list[di
 
     shared = ray.put(studio)
     task: Any = ray.remote(num_cpus=1, max_retries=3)(render_rows)
-    starts = iter(range(0, spec.count, _FACES_IN_TASK))
-    waiting: deque[Any] = deque()
+    starts = range(0, spec.count, _FACES_IN_TASK)
+    ends = (min(first + _FACES_IN_TASK, spec.count) for first in starts)
+    tasks = ((task.remote(shared, spec, first, last), last) for first, last in zip(starts, ends, strict=True))
     try:
-        while True:
-            while len(waiting) < at_once and (first := next(starts, None)) is not None:
-                last = min(first + _FACES_IN_TASK, spec.count)
-                waiting.append(task.remote(shared, spec, first, last))
-            if not waiting:
-                return
-            yield ray.get(waiting.popleft())
+        for _, rows in in_order(tasks, at_once):
+            yield rows
     except RayError as error:  # tasks under way end with Ray's session: to cancel one may end this process
         raise AgeSearchError(f"Rendering failed: {str(error).strip().splitlines()[-1]}") from error

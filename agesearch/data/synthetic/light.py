@@ -78,6 +78,13 @@ def draw_lighting(rng: np.random.Generator) -> Lighting:
     )
 
 
+def hard_side_light() -> Lighting:
+    """One hard lamp from the person's left in a dark room: half of the face lies in shadow."""
+    dim = np.full(3, 0.16, np.float32)
+    lamp = Lamp(_ray(1.25, 0.25), np.full(3, 1.2, np.float32))
+    return Lighting(dim, np.zeros((3, 3), np.float32), (lamp,), 0.0)
+
+
 def shade_skin(lighting: Lighting, spots: Surfels, colour: FloatArray, gloss: FloatArray) -> FloatArray:
     """Light [N, 3] that skin of ``colour`` [N, 3] and ``gloss`` [N] sends to the eye."""
     total = lighting.ambient(spots.normal) * (1 - 0.9 * spots.hidden)[:, None]

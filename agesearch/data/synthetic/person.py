@@ -7,8 +7,8 @@ of age (lines, greying, spots ...) has a gain of its own. No model can know the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -106,9 +106,42 @@ _EXPRESSIONS: tuple[tuple[str, float, Mapping[str, float]], ...] = (
 
 
 @dataclass(frozen=True)
+class Draws:
+    """The generators that the parts of one picture are drawn from, once its person is known.
+
+    In a dataset they are one and the same. Where a picture is drawn again with something changed each part
+    has its own: what one of them draws then does not depend on what the others drew.
+    """
+
+    pose: np.random.Generator
+    camera: np.random.Generator
+    lines: np.random.Generator
+    brows: np.random.Generator
+    spots: np.random.Generator
+    noise: np.random.Generator
+    hair: np.random.Generator
+    light: np.random.Generator
+    background: np.random.Generator
+    cloth: np.random.Generator
+    glasses: np.random.Generator
+    photo: np.random.Generator
+
+    @classmethod
+    def shared(cls, rng: np.random.Generator) -> Draws:
+        """All parts draw from one generator, in the order of the drawing."""
+        return cls(*(rng for _ in fields(cls)))
+
+    @classmethod
+    def apart(cls, seed: Sequence[int]) -> Draws:
+        """Each part draws from a generator of its own."""
+        return cls(*(np.random.default_rng([*seed, number]) for number, _ in enumerate(fields(cls), start=1)))
+
+
+@dataclass(frozen=True)
 class Hair:
     """``shade`` 0 (blond) .. 1 (black) and ``red`` before greying; ``grey`` the share of grey; ``style`` a
-    name of ``hair.STYLES``; ``bald`` how far baldness has gone; ``beard`` its fullness.
+    name of ``hair.STYLES``; ``bald`` how far baldness has gone; ``beard`` its fullness, ``false_beard`` that
+    of a beard that is worn whatever the age and sex (0: none).
     """
 
     shade: float
@@ -117,6 +150,7 @@ class Hair:
     style: str
     bald: float
     beard: float
+    false_beard: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -124,7 +158,8 @@ class Person:
     """One face. Shares and strengths are 0..1 unless said otherwise, angles radians, ages years.
 
     ``identity`` and ``expression`` are weights of targets; ``signs`` gains of the signs of age (about 1);
-    ``melanin`` 0 (palest) .. 1 (darkest); ``gaze`` is relative to straight ahead.
+    ``melanin`` 0 (palest) .. 1 (darkest); ``gaze`` is relative to straight ahead; ``lined_as`` the age whose
+    lines and folds are drawn (None: ``looks``).
     """
 
     age: float
@@ -144,6 +179,7 @@ class Person:
     freckles: float
     makeup: float
     gaze: tuple[float, float]
+    lined_as: float | None = None
 
     @property
     def sex(self) -> str:
@@ -182,9 +218,9 @@ def used_targets() -> set[str]:
     return {target for name in names for target in _both_sides(name)}
 
 
-def draw_person(rng: np.random.Generator) -> Person:
-    """A person whose age is uniform in 1..90 years."""
-    age = float(rng.uniform(MIN_AGE, MAX_AGE))
+def draw_person(rng: np.random.Generator, youngest: float = MIN_AGE, oldest: float = MAX_AGE) -> Person:
+    """A person whose age is uniform between two ages, which lie in 1..90 years."""
+    age = float(rng.uniform(youngest, oldest))
     spread = 0.3 + 0.04 * age
     looks = float(np.clip(age + spread * np.clip(rng.standard_normal(), -2.2, 2.2), 0.5, 97.0))
     male = float(rng.random() < 0.5)
@@ -217,6 +253,12 @@ def draw_person(rng: np.random.Generator) -> Person:
     )
 
 
+def face_units(mood: str, strength: float) -> dict[str, float]:
+    """The weights of the face units of an expression at a strength 0..1."""
+    units = next(units for name, _, units in _EXPRESSIONS if name == mood)
+    return {name: full * strength for name, full in units.items()}
+
+
 def _draw_races(rng: np.random.Generator) -> dict[str, float]:
     """Mostly one phenotype, sometimes a mix."""
     main = int(rng.integers(len(RACES)))
@@ -242,9 +284,9 @@ def _draw_identity(rng: np.random.Generator, races: Mapping[str, float], scale: 
 
 def _draw_expression(rng: np.random.Generator) -> tuple[str, dict[str, float]]:
     shares = np.array([share for _, share, _ in _EXPRESSIONS])
-    mood, _, units = _EXPRESSIONS[int(rng.choice(len(_EXPRESSIONS), p=shares / shares.sum()))]
+    mood, _, _ = _EXPRESSIONS[int(rng.choice(len(_EXPRESSIONS), p=shares / shares.sum()))]
     strength = float(rng.uniform(0.35, 0.9))
-    return mood, {name: full * strength for name, full in units.items()}
+    return mood, face_units(mood, strength)
 
 
 def _draw_iris(rng: np.random.Generator, melanin: float) -> str:

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from agesearch.data.synthetic.person import Person, ramp
+from agesearch.data.synthetic.person import Draws, Person, ramp
 from agesearch.data.synthetic.raster import FloatArray, single
 from agesearch.data.synthetic.wrinkles import Stroke, bezier, wrinkles
 
@@ -93,14 +93,15 @@ def hair_colour(person: Person, grey: float) -> FloatArray:
     return linear(colour) * (1 - grey) + linear(_GREY_HAIR) * grey
 
 
-def paint(rng: np.random.Generator, person: Person) -> Painted:
+def paint(draws: Draws, person: Person) -> Painted:
     """Draw a person's lines, brows, spots and skin noise."""
-    fine, folds = _draw_lines(wrinkles(rng, person))
-    brows = _draw_brows(rng, person)
-    spots = _draw_spots(rng, person)
-    coarse = _noise(rng, 24) * 0.7 + _noise(rng, 60) * 0.5
+    fine, folds = _draw_lines(wrinkles(draws.lines, person))
+    brows = _draw_brows(draws.brows, person)
+    spots = _draw_spots(draws.spots, person)
+    coarse = _noise(draws.noise, 24) * 0.7 + _noise(draws.noise, 60) * 0.5
     return Painted(
-        np.stack([fine, folds, brows, spots], axis=2), np.stack([coarse, _noise(rng, SIDE)], axis=2)
+        np.stack([fine, folds, brows, spots], axis=2),
+        np.stack([coarse, _noise(draws.noise, SIDE)], axis=2),
     )
 
 
@@ -197,18 +198,20 @@ def _shades(person: Person, x: FloatArray, y: FloatArray) -> FloatArray:
 def _beard(
     colour: FloatArray, person: Person, noise: FloatArray, x: FloatArray, y: FloatArray, lips: FloatArray
 ) -> FloatArray:
-    """Shaved or grown beard of men: a stippled area of chin, jaw and upper lip."""
-    if person.male < 0.5:
+    """Shaved or grown beard of men, or a false one: a stippled area of chin, jaw and upper lip."""
+    hair = person.hair
+    if person.male < 0.5 and not hair.false_beard:
         return colour
-    grown = ramp(person.looks, 14, 26)
+    grown = ramp(person.looks, 14, 26) * (person.male >= 0.5)
+    beard, fullness = (hair.false_beard, 1.0) if hair.false_beard else (hair.beard, grown)
     upper = np.interp(x, *_BEARD_EDGE).astype(np.float32) + 0.02 * noise
     jaw = _smooth((upper - y) / 0.1)
     lip = _smooth((0.25 - x) / 0.08) * _smooth((-0.2 - y) / 0.05) * _smooth((y + 0.5) / 0.1)
     throat = _smooth((y + 0.95) / 0.25)
     area = np.maximum(jaw, 0.9 * lip) * throat * (1 - lips)
-    shade = grown * (0.08 + 0.1 * person.hair.shade) + 0.62 * person.hair.beard * grown
-    strands = np.clip(shade + 0.5 * shade * noise * (0.3 + person.hair.beard), 0, 0.92)
-    return _blend(colour, hair_colour(person, min(1.0, 1.1 * person.hair.grey)) * 0.8, area * strands)
+    shade = grown * (0.08 + 0.1 * hair.shade) + 0.62 * beard * fullness
+    strands = np.clip(shade + 0.5 * shade * noise * (0.3 + beard), 0, 0.92)
+    return _blend(colour, hair_colour(person, min(1.0, 1.1 * hair.grey)) * 0.8, area * strands)
 
 
 def _smooth(value: FloatArray) -> FloatArray:

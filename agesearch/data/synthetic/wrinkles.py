@@ -31,7 +31,8 @@ class Stroke:
 
 def wrinkles(rng: np.random.Generator, person: Person) -> list[Stroke]:
     """All lines of a person's face."""
-    age, gain = person.looks, person.signs["lines"]
+    age = person.looks if person.lined_as is None else person.lined_as
+    gain = person.signs["lines"]
     drawn = [
         *_forehead(rng, age, 1.35 if person.mood == "surprise" else 1.0),
         *_frown(rng, age, 1.6 if person.mood == "frown" else 1.0),

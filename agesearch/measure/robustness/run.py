@@ -8,7 +8,6 @@ which the work was cut, so that sums over them are the same whoever did it.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -32,6 +31,7 @@ from agesearch.models.predictors import OnnxPredictor, Predictor
 from agesearch.models.prepare import resized
 from agesearch.models.scorers import Scorer
 from agesearch.progress import Listener, Progress, silent
+from agesearch.session import in_order
 from agesearch.storage import Location
 
 #: Faces a task takes: seconds of work under one corruption, and few enough to keep a small set's cores busy.
@@ -166,22 +166,15 @@ def _in_flight(
     task = ray.remote(num_cpus=1)(_score_part)
     most = _AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
     groups = [list(group) for _, group in groupby(levels, key=lambda level: level.corruption)]
-    waiting: deque[tuple[Any, Chunk, list[CorruptionLevel]]] = deque()
-    for chunk in chunks:
-        sent = [ray.put(chunk)]  # in a list, so that a process fetches and decodes it once for many tasks
-        for group in groups:
-            if len(waiting) >= most:
-                yield _next(waiting)
-            waiting.append((task.remote(sent, group, shared), chunk, group))
-    while waiting:
-        yield _next(waiting)
 
+    def tasks() -> Iterator[tuple[Any, tuple[Chunk, list[CorruptionLevel]]]]:
+        for chunk in chunks:
+            sent = [ray.put(chunk)]  # in a list, so that a process fetches and decodes it once for many tasks
+            for group in groups:
+                yield task.remote(sent, group, shared), (chunk, group)
 
-def _next(waiting: deque[tuple[Any, Chunk, list[CorruptionLevel]]]) -> Scored:
-    import ray
-
-    reference, chunk, levels = waiting.popleft()
-    return Scored(chunk, levels, ray.get(reference))
+    for (chunk, group), found in in_order(tasks(), most):
+        yield Scored(chunk, group, found)
 
 
 def _score_part(

@@ -1,0 +1,1 @@
+"""How far an answer moves when one thing about a rendered person changes."""
