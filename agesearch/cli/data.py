@@ -133,6 +133,9 @@ def inspect(
         bool,
         typer.Option("--show-left-out", help="Put left-out pictures on the card (opens their files)."),
     ] = False,
+    croissant: Annotated[
+        bool, typer.Option("--croissant", help="Write the card for machines into it: croissant.json.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show a dataset's counts, ages, splits and what was left out."""
@@ -150,6 +153,10 @@ def inspect(
             )
     if html is not None:
         err.print(f"Data card written: {html}", **PLAIN)
+    if croissant:
+        from agesearch.data.audit.croissant import write_croissant
+
+        err.print(f"Card for machines (Croissant 1.1) written: {write_croissant(found)}", **PLAIN)
     if as_json:
         print_json(found.document())
     else:

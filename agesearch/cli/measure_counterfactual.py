@@ -56,7 +56,8 @@ def measure_counterfactual(
 
     Glasses, a beard, make-up, grey hair, wrinkles, expression, pose, light, camera, sex, skin tone: the mean
     shift of the predicted age with paired 95 % intervals over persons, and the share of minors whose answer
-    passes only with the change. The same seed gives the same pixels everywhere. Needs the package anny (extra: synth).
+    passes only with the change. The same seed gives the same pixels everywhere. Needs the package anny (the
+    extra synth).
     """
     from agesearch.deploy.measured_models import measured_models
     from agesearch.measure.counterfactual.faces import CounterfactualSpec

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from agesearch.cli import signing
 from agesearch.cli.common import JsonOption, out, print_json, say, shown_progress, table
 from agesearch.cli.publish import RegistryOption, comparison_lines, megabytes, registry_words
 from agesearch.errors import command
@@ -31,11 +32,12 @@ class _Verbs(TyperGroup):
 
 def add_to(app: typer.Typer) -> None:
     """Register the group ``models``."""
-    group = typer.Typer(cls=_Verbs, help="List published models, compare two versions, move an alias.")
+    group = typer.Typer(cls=_Verbs, help="List published models, compare, move an alias, sign.")
     group.command(_SHOW, epilog=_EXAMPLE)(show)
     group.command("compare", epilog="Example: agesearch models compare ages:1 ages:2 --data faces")(compare)
     group.command("move", epilog="Example: agesearch models move ages champion 1")(move)
     group.command("drop", epilog="Example: agesearch models drop ages candidate")(drop)
+    signing.add_to(group)
     app.add_typer(group, name="models", rich_help_panel="Results", epilog=_EXAMPLE)
 
 

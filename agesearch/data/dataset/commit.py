@@ -17,7 +17,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from agesearch.data.dataset.layout import shard_name
-from agesearch.data.dataset.records import MANIFEST, QUARANTINE, QUARANTINE_SCHEMA, SHARDS, Manifest, Rejected
+from agesearch.data.dataset.records import (
+    CROISSANT,
+    MANIFEST,
+    QUARANTINE,
+    QUARANTINE_SCHEMA,
+    SHARDS,
+    Manifest,
+    Rejected,
+)
 from agesearch.errors import AgeSearchError, first_line
 from agesearch.storage import Location
 
@@ -54,7 +62,7 @@ def publish(out: Location, manifest: Manifest, moves: Moves, deletes: Iterable[s
     (staging / MANIFEST).write_json(manifest.model_dump(mode="json"))
     # A plan that is carried out a second time must not delete what it has moved.
     replaced = {path for _, path in moves}
-    gone = [path for path in deletes if path not in replaced]
+    gone = [path for path in (*deletes, CROISSANT) if path not in replaced]
     (staging / _PLAN).write_json({"moves": moves, "deletes": gone})
     finish_publishing(out)
 

@@ -29,6 +29,9 @@ OLDER_PHOTOGRAPHS = (
 MANIFEST = DATASET_MARK
 SHARDS = "shards"
 QUARANTINE = "quarantine.parquet"
+#: The card for machines (``agesearch.data.audit.croissant``): of the faces that lie beside it, and goes with
+#: them.
+CROISSANT = "croissant.json"
 
 #: ``mixed``: faces of several kinds, each of which tells its own in the column ``label_kind``.
 LabelKind = Literal["real", "apparent", "teacher", "group", "synthetic", "none", "mixed"]

@@ -40,6 +40,8 @@ _STAGE = "Counterfactuals"
 _TASK_PERSONS = 2
 #: A model that is off by more than this on persons as they are hardly sees ages in them.
 _LOST_YEARS = 12.0
+#: Where more of the minors pass as they are, that changes let few more in means nothing.
+_MOST_PASS = 0.5
 
 Answers = npt.NDArray[np.float32]
 
@@ -128,6 +130,12 @@ def _notes(place: Location, found: Answered, spec: CounterfactualSpec) -> Iterat
         yield (
             f"It is off by {off.value:.1f} years on these persons as they are: it hardly sees ages in "
             "rendered faces, and its shifts say little."
+        )
+    passing = found.minors_pass.estimate
+    if passing is not None and passing.value > _MOST_PASS:
+        yield (
+            f"{passing.value:.0%} of the minors pass at {spec.at:g} as they are: few are left for a change "
+            "to let in."
         )
 
 
