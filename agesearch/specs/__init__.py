@@ -24,6 +24,7 @@ from agesearch.specs.search import (
     Condition,
     Conditional,
     LatencySpec,
+    Prior,
     Range,
     RungSpec,
     Scalar,
@@ -31,6 +32,7 @@ from agesearch.specs.search import (
     TeacherPlace,
     TeachersSpec,
     Variants,
+    name_of_choice,
 )
 from agesearch.specs.seeds import Seed, Seeded
 from agesearch.specs.training import (
@@ -60,6 +62,7 @@ __all__ = [
     "OptimSpec",
     "OrderSpec",
     "OrderTrainSpec",
+    "Prior",
     "Range",
     "RungSpec",
     "Scalar",
@@ -78,5 +81,6 @@ __all__ = [
     "digest_of",
     "load_spec",
     "load_yaml",
+    "name_of_choice",
     "parse_spec",
 ]

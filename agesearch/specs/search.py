@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
@@ -57,16 +58,79 @@ Condition = dict[
 ]
 
 
+def name_of_choice(value: Scalar) -> str:
+    """A choice as a key of a YAML mapping is written: ``96``, ``true``, ``softmax``."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _as_value(value: Any) -> Any:
+    return {"value": value} if isinstance(value, str | int | float) else value
+
+
+class Prior(Spec):
+    """Where the user believes a dimension's good values to be; how a search uses it:
+    ``agesearch.search.sampler.prior``.
+
+    ``value`` is the likeliest one. Along a range the belief is normal around it, with a deviation of a half,
+    a quarter or an eighth of the range (its logarithm, where that is searched) at ``low``, ``medium`` or
+    ``high`` confidence; of choices it counts twice, four or eight times as much as any other. ``weights``
+    give the choices by name, in its place: one that is not named has 1.
+    """
+
+    value: Scalar | None = None
+    confidence: Literal["low", "medium", "high"] = "medium"
+    weights: dict[str, Annotated[float, Field(gt=0.0, allow_inf_nan=False)]] | None = Field(
+        None, min_length=1
+    )
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> Self:
+        if (self.value is None) == (self.weights is None):
+            raise ValueError("a prior has either a value or weights")
+        return self
+
+    def weigh(self, choices: Sequence[Scalar]) -> list[float]:
+        """How much each choice is believed in, the most 1."""
+        if self.weights is not None:
+            found = [self.weights.get(name_of_choice(choice), 1.0) for choice in choices]
+        else:
+            favour = {"low": 2.0, "medium": 4.0, "high": 8.0}[self.confidence]
+            found = [favour if choice == self.value else 1.0 for choice in choices]
+        return [weight / max(found) for weight in found]
+
+    @property
+    def deviation(self) -> float:
+        """That of the belief along a range, as a share of it."""
+        return {"low": 0.5, "medium": 0.25, "high": 0.125}[self.confidence]
+
+    def check_choices(self, choices: Sequence[Scalar]) -> None:
+        """A ``ValueError`` where it speaks of what is no choice."""
+        known = [name_of_choice(choice) for choice in choices]
+        named = [name_of_choice(self.value)] if self.value is not None else list(self.weights or ())
+        for name in named:
+            if name not in known:
+                raise ValueError(f"prior names {name}, but the choices are {', '.join(known)}")
+
+
 class Conditional(Spec):
-    """Something a search varies; where ``when`` does not hold, a trial has no value of it."""
+    """Something a search varies; where ``when`` does not hold, a trial has no value of it. ``prior`` says
+    which values the user believes in.
+    """
 
     when: Condition = Field(default_factory=dict)
+    prior: Annotated[Prior | None, BeforeValidator(_as_value)] = newer(None)
 
 
 class Choices(Conditional):
     """A parameter that takes one of a list of values."""
 
     choices: tuple[Scalar, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _prior_among_them(self) -> Self:
+        if self.prior is not None:
+            self.prior.check_choices(self.choices)
+        return self
 
 
 class Range(Conditional):
@@ -88,11 +152,30 @@ class Range(Conditional):
             raise ValueError("step and log exclude each other")
         return self
 
+    @model_validator(mode="after")
+    def _prior_within(self) -> Self:
+        if self.prior is None:
+            return self
+        value = self.prior.value
+        if self.prior.weights is not None or isinstance(value, str | bool):
+            raise ValueError("the prior of a range is a number, or a value with its confidence")
+        if value is not None and not self.low <= value <= self.high:
+            raise ValueError(
+                f"prior is {value:g}, but must be from low to high ({self.low:g} to {self.high:g})"
+            )
+        return self
+
 
 class Variants(Conditional):
     """Named settings, one of which a trial takes: each gives values to several fields at once, or to none."""
 
     variants: dict[str, dict[str, Scalar | None]] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _prior_among_them(self) -> Self:
+        if self.prior is not None:
+            self.prior.check_choices(tuple(self.variants))
+        return self
 
 
 class TeacherPlace(Spec):

@@ -35,6 +35,7 @@ from agesearch.metrics import or_nan
 from agesearch.search.sampler.acquisition import Point, expected_improvement, reference_beyond
 from agesearch.search.sampler.encoding import Encoding
 from agesearch.search.sampler.gaussian_process import GaussianProcess, Lengths, single_threaded
+from agesearch.search.sampler.prior import Priors
 from agesearch.search.space.conditions import setting
 from agesearch.search.space.limits import Fitting, Latencies
 from agesearch.search.space.space import Params, Value
@@ -138,6 +139,7 @@ class EhviSampler:
         known = {network: ms for network, ms in latencies.items() if not isinstance(ms, str)}
         self._study = study
         self._encoding = Encoding(study, fitting, known)
+        self._priors = Priors(study)
         self._seen: dict[int, tuple[TrialRecord, _Seen]] = {}
         self.fit = fit if fit and len(fit.lengths.lengths) == len(self._encoding.groups) else None
         self._offered: dict[tuple[tuple[str, Value], ...], tuple[Array, float]] = {}
@@ -170,6 +172,8 @@ class EhviSampler:
         old = _gone_on(waiting, ended)
         reference = self._reference(points, (new, old))
         worth = new.worth(points, reference)
+        if self._priors and len(worth):
+            worth = worth * self._priors.weights(places, number)
         if waiting:
             left = [seen.curve.epochs - len(seen.curve.best) for seen in waiting]
             rates = old.worth(points, reference) / np.maximum(left, 1)
@@ -260,6 +264,8 @@ class EhviSampler:
     def _candidates(self, ended: Sequence[_Seen], rng: np.random.Generator) -> tuple[Array, Array]:
         """Random configurations, and variations of the COMPLETE trials of the front."""
         places, latencies = self._encoding.drawn(DRAWN, rng)
+        if self._priors:
+            self._priors.draw_into(places, rng, self._encoding.of_networks)
         done = [seen for seen in ended if seen.error is not None]
         best = [done[index] for index in front(_points(done))]
         share = -(-VARIED // max(len(best), 1))

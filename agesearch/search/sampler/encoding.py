@@ -52,6 +52,11 @@ class Encoding:
         self.groups = self._grouped()
 
     @property
+    def of_networks(self) -> list[str]:
+        """The dimensions that decide which network a place has."""
+        return sorted({name for params, _ in self._networks for name in params})
+
+    @property
     def usable(self) -> bool:
         """Whether there is a network to draw."""
         return bool(self._networks)
@@ -133,27 +138,18 @@ class Encoding:
         return filled
 
     def _number(self, name: str, value: Any) -> float:
-        dimension = self._study.space[name]
         if value is None:
             return math.nan
-        if not isinstance(dimension, Range):
-            return float(self._choices[name].index(value))
-        low, high, at = _scaled(dimension, dimension.low, dimension.high, float(value))
-        return min(max((at - low) / (high - low), 0.0), 1.0) if high > low else 0.0
+        dimension = self._study.space[name]
+        if isinstance(dimension, Range):
+            return number_along(dimension, float(value))
+        return float(self._choices[name].index(value))
 
     def _value(self, name: str, number: float) -> Value:
         dimension = self._study.space[name]
-        if not isinstance(dimension, Range):
-            return self._choices[name][int(number)]
-        low, high, _ = _scaled(dimension, dimension.low, dimension.high, dimension.low)
-        value = low + number * (high - low)
-        value = min(max(math.exp(value) if dimension.log else value, dimension.low), dimension.high)
-        step = dimension.step or (1.0 if dimension.integer else None)
-        if step is None:
-            return value
-        most = math.floor((dimension.high - dimension.low) / step + 1e-9)
-        value = min(dimension.low + step * min(round((value - dimension.low) / step), most), dimension.high)
-        return round(value) if dimension.integer else value
+        if isinstance(dimension, Range):
+            return value_along(dimension, number)
+        return self._choices[name][int(number)]
 
     def _is_ordered(self, name: str) -> bool:
         dimension = self._study.space[name]
@@ -183,6 +179,25 @@ class Encoding:
             wide = 1 + (name in self._conditional) if self._is_ordered(name) else len(self._choices[name])
             groups.append(slice(start, start + wide))
         return groups
+
+
+def number_along(dimension: Range, value: float) -> float:
+    """Where a value lies along a range, 0..1."""
+    low, high, at = _scaled(dimension, dimension.low, dimension.high, value)
+    return min(max((at - low) / (high - low), 0.0), 1.0) if high > low else 0.0
+
+
+def value_along(dimension: Range, number: float) -> Value:
+    """The value at 0..1 along a range, on its steps."""
+    low, high, _ = _scaled(dimension, dimension.low, dimension.high, dimension.low)
+    value = low + number * (high - low)
+    value = min(max(math.exp(value) if dimension.log else value, dimension.low), dimension.high)
+    step = dimension.step or (1.0 if dimension.integer else None)
+    if step is None:
+        return value
+    most = math.floor((dimension.high - dimension.low) / step + 1e-9)
+    value = min(dimension.low + step * min(round((value - dimension.low) / step), most), dimension.high)
+    return round(value) if dimension.integer else value
 
 
 def _scaled(dimension: Dimension, *values: float) -> Sequence[float]:

@@ -25,6 +25,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from agesearch.metrics import or_nan
 from agesearch.search.sampler.ehvi import EhviSampler, Fit, Proposal
+from agesearch.search.sampler.prior import Priors
 from agesearch.search.space.conditions import endless, holds, stages
 from agesearch.search.space.limits import Fitting, Latencies
 from agesearch.search.space.space import Params, grid, optuna_distributions
@@ -55,6 +56,7 @@ class StudySampler:
         self._space = optuna_distributions(spec.space)
         self._stages = stages(spec.space)
         self._view = _View(spec, self._space)
+        self._priors = Priors(spec)
         self._modelled: tuple[Latencies, EhviSampler] | None = None
         self._fit = fit
         self._grid = [point for point in grid(spec) if fitting.fits(point)] if spec.sampler == "grid" else []
@@ -105,7 +107,8 @@ class StudySampler:
         sampler, rng = self._sampler(seed, shown, has_latencies), np.random.default_rng(seed)
         for redrawn in range(2 * REDRAWS):
             fitting = self._fitting.drawn(rng) if redrawn > REDRAWS and not self._fitting.is_whole else {}
-            params = self._draw(sampler, given | fitting)
+            believed = self._believed(number, seed, redrawn) if redrawn <= REDRAWS else {}
+            params = self._draw(sampler, believed | given | fitting)
             if self._fitting.fits(params) and (given or not is_tried(params)):
                 return Proposal(params, min(redrawn, REDRAWS))
         return self._untried(rng, seed, is_tried)
@@ -128,7 +131,16 @@ class StudySampler:
         """What trial ``number`` is proposed as while nothing has been learnt, limits aside: a random draw."""
         if self._grid:
             return self._grid[number % len(self._grid)]
-        return self._draw(optuna.samplers.RandomSampler(seed=self._seed(number)), {})
+        seed = self._seed(number)
+        return self._draw(optuna.samplers.RandomSampler(seed=seed), self._believed(number, seed))
+
+    def _believed(self, number: int, seed: int, redrawn: int = 0) -> Params:
+        """Values by the user's prior, while nothing has been learnt; none for the random search."""
+        if not self._priors or self._spec.sampler == "random":
+            return {}
+        if self._spec.sampler == "tpe" and number >= self._spec.startup_trials:
+            return {}
+        return self._priors.startup(number, np.random.default_rng([seed, redrawn]))
 
     def _seed(self, number: int) -> int:
         return int(np.random.SeedSequence([self._spec.seed, number]).generate_state(1)[0])

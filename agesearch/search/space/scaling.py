@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from agesearch.search.space.conditions import Dimension, possible
-from agesearch.specs import Choices, OrderTrainSpec, Range, StudySpec, TeacherPlace, TrainSpec, Variants
+from agesearch.specs import (
+    Choices,
+    OrderTrainSpec,
+    Prior,
+    Range,
+    StudySpec,
+    TeacherPlace,
+    TrainSpec,
+    Variants,
+    name_of_choice,
+)
 from agesearch.training.protocols.recipes import check_scale, fewer_faces, scaled, smaller
 
 _EPOCHS = "optim.epochs"
@@ -68,12 +79,26 @@ def _shrunk_dimension(name: str, dimension: Dimension, scale: float, share: floa
         }
         return dimension.model_copy(update={"variants": variants})
     if isinstance(dimension, Choices):
-        values = dict.fromkeys(_shrunk_value(name, value, scale, share, cut) for value in dimension.choices)
-        return dimension.model_copy(update={"choices": tuple(values)})
+        now = {value: _shrunk_value(name, value, scale, share, cut) for value in dimension.choices}
+        changes = {"choices": tuple(dict.fromkeys(now.values())), "prior": _moved_prior(dimension.prior, now)}
+        return dimension.model_copy(update=changes)
     ends = {end: _shrunk_value(name, getattr(dimension, end), scale, share, cut) for end in ("low", "high")}
     if name in (_EPOCHS, _STEPS) and dimension.step is not None:
         ends["step"] = max(1.0, float(round(dimension.step * scale)))
+    if dimension.prior is not None and dimension.prior.value is not None:
+        value = _shrunk_value(name, dimension.prior.value, scale, share, cut)
+        ends["prior"] = dimension.prior.model_copy(update={"value": value})
     return dimension.model_copy(update=ends)
+
+
+def _moved_prior(prior: Prior | None, now: Mapping[Any, Any]) -> Prior | None:
+    """A prior about choices as they are ``now``."""
+    if prior is None:
+        return None
+    if prior.weights is None:
+        return prior.model_copy(update={"value": now[prior.value]})
+    names = {name_of_choice(before): name_of_choice(after) for before, after in now.items()}
+    return prior.model_copy(update={"weights": {names[name]: w for name, w in prior.weights.items()}})
 
 
 def _shrunk_value(field: str, value: Any, scale: float, share: float, cut: str) -> Any:
