@@ -107,9 +107,9 @@ def test_a_good_belief_finds_the_front_earlier_and_a_wrong_one_costs_little() ->
     record = made_record(count=60, epochs=4)
     goal, spec = 0.95 * full_volume(record.rows), record.spec
 
-    def epochs(beliefs: dict[str, dict[str, Any]]) -> int:
+    def epochs(beliefs: dict[str, dict[str, Any]]) -> float:
         told = replace(record, spec=believed(spec.with_values({"startup_trials": 8}), beliefs))
-        runs = [replay(told, "ehvi", seed).epochs_to(goal) for seed in range(2)]
+        runs = [replay(told, "ehvi", seed).spent_to(goal) for seed in range(2)]
         return sum(epoch for epoch in runs if epoch is not None)
 
     usual = epochs({})
