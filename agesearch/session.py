@@ -89,14 +89,14 @@ def ray_session(
     import ray
 
     if ray.is_initialized():
-        yield _describe(ray, is_local=address is None)
+        yield _describe(ray, _running(ray), is_local=address is None)
         return
     stage = "Starting Ray" if address is None else "Joining Ray"
     on_progress(Progress(stage, 0, 1))
     with _kept_signal(signal.SIGTERM), _apart():
-        _init(ray, address, cpus, dashboard, verbose)
+        context = _init(ray, address, cpus, dashboard, verbose)
     on_progress(Progress(stage, 1, 1))
-    session = _describe(ray, is_local=address is None)
+    session = _describe(ray, context, is_local=address is None)
     try:
         yield session
     except Exception as error:
@@ -247,7 +247,8 @@ def _require_reachable(address: str) -> None:
         ) from error
 
 
-def _init(ray: Any, address: str | None, cpus: int | None, dashboard: bool, verbose: bool) -> None:
+def _init(ray: Any, address: str | None, cpus: int | None, dashboard: bool, verbose: bool) -> Any:
+    """Start Ray or join one; what ``ray.init`` tells of it."""
     level = logging.INFO if verbose else logging.ERROR
     options: dict[str, Any] = {"logging_level": level, "log_to_driver": verbose, "configure_logging": True}
     if address is None:
@@ -265,20 +266,29 @@ def _init(ray: Any, address: str | None, cpus: int | None, dashboard: bool, verb
     for name in ("ray.serve", "ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(level)
     try:
-        ray.init(**options)
+        return ray.init(**options)
     except (OSError, ValueError, RuntimeError) as error:
         where = f"the Ray cluster at '{address}'" if address else "a local Ray"
         kind = InputError if address else AgeSearchError
         raise kind(f"Could not reach {where}: {first_line(error)}") from error
 
 
-def _describe(ray: Any, *, is_local: bool) -> RaySession:
+def _running(ray: Any) -> Any:
+    """What ``ray.init`` told of the session that runs in this process; None within a worker of Ray."""
+    try:
+        return ray.init(ignore_reinit_error=True, configure_logging=False)
+    except AttributeError:  # a worker has no node of its own (2.60)
+        return None
+
+
+def _describe(ray: Any, context: Any, *, is_local: bool) -> RaySession:
     resources = ray.cluster_resources()
-    url = ray.get_runtime_context().gcs_address and ray._private.worker.get_dashboard_url()
+    url = None if context is None else context.dashboard_url
+    has_logs = is_local and context is not None
     return RaySession(
         dashboard_url=f"http://{url}" if url else None,
         cpus=float(resources.get("CPU", 0)),
         gpus=float(resources.get("GPU", 0)),
         is_local=is_local,
-        logs=ray._private.worker._global_node.get_logs_dir_path() if is_local else "",
+        logs=f"{context.address_info['session_dir']}/logs" if has_logs else "",
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from agesearch.bench.cluster import ray_internals
 from agesearch.bench.cluster.run import measure_cluster
-from agesearch.errors import InputError
+from agesearch.errors import AgeSearchError, InputError
 
 
 def test_a_small_simulated_cluster_sees_every_trial_through() -> None:
@@ -24,3 +25,13 @@ def test_a_small_simulated_cluster_sees_every_trial_through() -> None:
 def test_a_cluster_without_slots_is_refused() -> None:
     with pytest.raises(InputError, match="at least one slot"):
         measure_cluster(0, 8)
+
+
+def test_what_a_version_of_ray_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ray_internals.missing_parts() == []  # this names what an upgrade of Ray has broken
+    parts = {("ray.tune.experiment", "Experiment"): ("_gone",), ("ray.air.nowhere", "Part"): ()}
+    monkeypatch.setattr(ray_internals, "_PARTS", parts)
+    with pytest.raises(
+        AgeSearchError, match=r"has no ray\.tune\.experiment\.Experiment\._gone, ray\.air\.nowhere"
+    ):
+        ray_internals.require_parts()

@@ -58,6 +58,7 @@ RAY_FILES = {
     "training/run.py",
     "training/ddp.py",
     "training/protocols/jobs.py",
+    "bench/cluster/ray_internals.py",
     "bench/cluster/simulated_actors.py",
     "search/front/measure.py",
     "search/run/scheduler.py",

@@ -16,15 +16,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from ray.air.execution._internal.tracked_actor import TrackedActor
-from ray.train._internal.storage import StorageContext
-from ray.tune.execution.placement_groups import PlacementGroupFactory
-from ray.tune.execution.tune_controller import TuneController
-from ray.tune.experiment import Experiment
+from ray.tune import PlacementGroupFactory
 from ray.tune.registry import register_trainable
 from ray.tune.result import RESULT_DUPLICATE
 from ray.tune.search.search_generator import SearchGenerator
 
+from agesearch.bench.cluster import ray_internals
 from agesearch.bench.cluster.simulated_clock import SimulatedClock
 from agesearch.metrics import EPOCH, VAL_CS5, VAL_MAE_YEARS
 from agesearch.search.run.reports import COMPLETED, OUTCOME, SECONDS
@@ -32,6 +29,9 @@ from agesearch.search.run.scheduler import RungScheduler
 from agesearch.search.run.searcher import Deadline, StudySearcher, Watcher
 
 _NAME = "trials"
+
+#: An actor as Tune's controller knows it (``ray_internals.tracked_actor``).
+_Tracked = Any
 
 #: Seconds that a trial's epochs take, and the error in years after each.
 Plan = tuple[float, tuple[float, ...]]
@@ -70,13 +70,13 @@ class SimulatedActors:
         self._plan = plan
         self._start_s = start_s
         self.event_s = event_s
-        self._queue: list[tuple[float, int, TrackedActor, Callable[[], None]]] = []
+        self._queue: list[tuple[float, int, _Tracked, Callable[[], None]]] = []
         self._order = itertools.count()
-        self._pending: dict[TrackedActor, dict[str, Any]] = {}
-        self._live: dict[TrackedActor, _Actor] = {}
+        self._pending: dict[_Tracked, dict[str, Any]] = {}
+        self._live: dict[_Tracked, _Actor] = {}
         self._reported: dict[int, int] = {}  # epochs of each trial
         # Tune looks an actor's handle up here, only to keep it beside the trial
-        self._live_actors_to_ray_actors_resources: dict[TrackedActor, tuple[Any, Any]] = {}
+        self._live_actors_to_ray_actors_resources: dict[_Tracked, tuple[Any, Any]] = {}
 
     def next(self, timeout: float = 0.0) -> bool:
         """Hand over the event that is due first, within ``timeout`` seconds of the clock."""
@@ -97,36 +97,37 @@ class SimulatedActors:
         kwargs: dict[str, Any],
         resource_request: PlacementGroupFactory,
         *,
-        on_start: Callable[[TrackedActor], None],
-        on_stop: Callable[[TrackedActor], None],
-        on_error: Callable[[TrackedActor, Exception], None],
-    ) -> TrackedActor:
+        on_start: Callable[[_Tracked], None],
+        on_stop: Callable[[_Tracked], None],
+        on_error: Callable[[_Tracked, Exception], None],
+    ) -> _Tracked:
         """A new process for a trial; it waits while all slots are taken."""
-        actor = TrackedActor(next(self._order), on_start=on_start, on_stop=on_stop, on_error=on_error)
+        actor = ray_internals.tracked_actor(
+            next(self._order), on_start=on_start, on_stop=on_stop, on_error=on_error
+        )
         self._pending[actor] = kwargs["config"]
         self._start_pending()
         return actor
 
-    def remove_actor(self, tracked_actor: TrackedActor, kill: bool = False, stop_future: Any = None) -> bool:
+    def remove_actor(self, tracked_actor: _Tracked, kill: bool = False, stop_future: Any = None) -> bool:
         """End a process; its slot is free at once."""
         if self._pending.pop(tracked_actor, None) is not None:
             return False
         self.clear_actor_task_futures(tracked_actor)
         del self._live[tracked_actor]
         del self._live_actors_to_ray_actors_resources[tracked_actor]
-        if tracked_actor._on_stop is not None:
-            tracked_actor._on_stop(tracked_actor)
+        ray_internals.tell_stopped(tracked_actor)
         self._start_pending()
         return True
 
     def schedule_actor_task(
         self,
-        tracked_actor: TrackedActor,
+        tracked_actor: _Tracked,
         method_name: str,
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
-        on_result: Callable[[TrackedActor, Any], None] | None = None,
-        on_error: Callable[[TrackedActor, Exception], None] | None = None,
+        on_result: Callable[[_Tracked, Any], None] | None = None,
+        on_error: Callable[[_Tracked, Exception], None] | None = None,
         _return_future: bool = False,
     ) -> None:
         """``train`` one epoch, ``reset`` to another trial's config, or ``stop``."""
@@ -138,15 +139,15 @@ class SimulatedActors:
             self.trained.append((now, now + takes))
         self._at(now + takes, tracked_actor, lambda: on_result(tracked_actor, result))
 
-    def clear_actor_task_futures(self, tracked_actor: TrackedActor) -> None:
+    def clear_actor_task_futures(self, tracked_actor: _Tracked) -> None:
         """Nobody waits for this actor's answers any more. Tune asks only after the last one was handed
         over.
         """
 
-    def is_actor_started(self, tracked_actor: TrackedActor) -> bool:
+    def is_actor_started(self, tracked_actor: _Tracked) -> bool:
         return tracked_actor in self._live_actors_to_ray_actors_resources
 
-    def is_actor_failed(self, tracked_actor: TrackedActor) -> bool:
+    def is_actor_failed(self, tracked_actor: _Tracked) -> bool:
         return False
 
     def get_live_actors_resources(self) -> dict[str, float]:
@@ -177,10 +178,9 @@ class SimulatedActors:
             self._live[tracked] = self._begun(self._pending.pop(tracked))
             self._at(self.clock.charge() + self._start_s, tracked, partial(self._started, tracked))
 
-    def _started(self, tracked: TrackedActor) -> None:
+    def _started(self, tracked: _Tracked) -> None:
         self._live_actors_to_ray_actors_resources[tracked] = (None, None)
-        if tracked._on_start is not None:
-            tracked._on_start(tracked)
+        ray_internals.tell_started(tracked)
 
     def _begun(self, config: Mapping[str, Any]) -> _Actor:
         """A process at the first epoch of its trial, or where the trial was paused."""
@@ -188,10 +188,10 @@ class SimulatedActors:
         with self.clock.unpaid():
             return _Actor(number, self._plan(config), self._reported.get(number, 0))
 
-    def _at(self, moment: float, tracked: TrackedActor, deliver: Callable[[], None]) -> None:
+    def _at(self, moment: float, tracked: _Tracked, deliver: Callable[[], None]) -> None:
         heapq.heappush(self._queue, (moment, next(self._order), tracked, deliver))
 
-    def _answer(self, tracked: TrackedActor, method: str, args: tuple[Any, ...]) -> tuple[float, Any]:
+    def _answer(self, tracked: _Tracked, method: str, args: tuple[Any, ...]) -> tuple[float, Any]:
         """How long a task takes, and what it returns."""
         if method == "reset":
             self._live[tracked] = self._begun(args[0])
@@ -218,22 +218,12 @@ def _filled(result: dict[str, Any], iteration: int) -> dict[str, Any]:
     return {**added, **result}
 
 
-class _Storage(StorageContext):
-    """Tune's scratch files lie in the folder of the run: there is no Ray session to keep them."""
-
-    def _get_session_path(self) -> str:
-        return f"{self.storage_fs_path}/session"
-
-
-class _Experiment(Experiment):
-    _storage_context_cls = _Storage
-
-
 def controller_of(searcher: StudySearcher, actors: SimulatedActors, scratch: str, slots: int) -> Any:
     """Tune's controller as ``search.study`` has it set up, with these actors."""
+    ray_internals.require_parts()
     os.environ |= {"TUNE_MAX_PENDING_TRIALS_PG": str(slots), "TUNE_GLOBAL_CHECKPOINT_S": "3600"}
     register_trainable(_NAME, lambda config: None, warn=False)
-    experiment = _Experiment(
+    planned = ray_internals.experiment(
         _NAME,
         _NAME,
         num_samples=sys.maxsize,
@@ -244,17 +234,16 @@ def controller_of(searcher: StudySearcher, actors: SimulatedActors, scratch: str
         resources_per_trial=PlacementGroupFactory([{"CPU": 1.0}]),
     )
     algorithm = SearchGenerator(searcher)
-    controller = TuneController(
+    made = ray_internals.controller(
+        actors,
         search_alg=algorithm,
         scheduler=RungScheduler(searcher),
-        stopper=experiment.stopper,
+        stopper=planned.stopper,
         callbacks=[Watcher(searcher)],
-        trial_checkpoint_config=experiment.checkpoint_config,
-        storage=experiment.storage,
+        trial_checkpoint_config=planned.checkpoint_config,
+        storage=planned.storage,
         reuse_actors=True,
     )
-    stand_in: Any = actors
-    controller._actor_manager = stand_in
-    algorithm.add_configurations([experiment])
-    controller.setup_experiments(experiments=[experiment], total_num_samples=-1)
-    return controller
+    algorithm.add_configurations([planned])
+    made.setup_experiments(experiments=[planned], total_num_samples=-1)
+    return made

@@ -10,7 +10,7 @@ Optuna has no word for a trial that is paused: it is RUNNING there, with the not
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -160,6 +160,7 @@ class History:
                 distributions={name: self._space[name] for name in record.params},
                 values=[or_nan(record.val_mae_years), or_nan(record.latency_ms_p50)],
                 user_attrs=notes,
+                intermediate_values=dict(enumerate(record.curve, start=1)),
             )
             number = self._begun
             self._stored(number, trial)
@@ -229,7 +230,7 @@ class History:
     def _noted(
         self, number: int, notes: dict[str, Any], flags: Mapping[str, bool] | None = None
     ) -> TrialRecord:
-        self._writer.note(self._trial_id(number), notes | dict(flags or {}))
+        self._writer.note(self._trial_id(number), notes | dict(flags or {}), notes.get(CURVE, ()))
         return self._kept(replace(self._records[number], **notes))
 
     def _kept(self, record: TrialRecord) -> TrialRecord:
@@ -247,11 +248,21 @@ class History:
         self, number: int, state: TrialState, notes: dict[str, Any], values: tuple[float, ...] = ()
     ) -> TrialRecord:
         flag = {} if self._paused.pop(number, None) is None else {PAUSED: False}
-        self._writer.end(self._trial_id(number), state, notes | flag, values)
+        above = above_limits(self._spec, values)
+        self._writer.end(self._trial_id(number), state, notes | flag, values, notes[CURVE], above)
         self._finished += 1
         if values:
             notes = notes | {VAL_MAE_YEARS: values[0]}
         return self._kept(replace(self._records[number], state=_STATES[state], **notes))
+
+
+def above_limits(spec: StudySpec, values: Sequence[float]) -> dict[str, float]:
+    """How far a trial's objectives (none where it is not COMPLETE) are above the limits of its study, at most
+    0 within them: Optuna's constraints.
+    """
+    limits = {"max_mae_years": spec.max_mae_years, "max_latency_ms": spec.max_latency_ms}
+    pairs = zip(limits.items(), values, strict=False)
+    return {name: value - limit for (name, limit), value in pairs if limit is not None}
 
 
 def _study_in(storage: optuna.storages.BaseStorage) -> optuna.storages.BaseStorage:

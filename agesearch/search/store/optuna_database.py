@@ -2,8 +2,12 @@
 
 Optuna's own calls write one attribute at a time, each in a transaction of its own with several look-ups:
 beginning and ending a trial so took 45 ms of processor time and a dozen waits for the disk, in which a large
-cluster's slots stand still. ``SQLiteWriter`` writes the same rows through Optuna's own tables, whole or not
-at all; what it wrote, any Optuna tool reads. Other storages get Optuna's calls.
+cluster's slots stand still. ``SQLiteWriter`` writes the same rows into Optuna's own tables, whole or not at
+all; what it wrote, any Optuna tool reads. Other storages, and other tables, get Optuna's calls.
+
+A learning curve is stored as intermediate values, one a step, when a trial ends or pauses: a transaction for
+each epoch would be most of a driver's work. Optuna's own ``Trial.report`` refuses several objectives, its
+storages and its dashboard do not.
 """
 
 from __future__ import annotations
@@ -17,7 +21,9 @@ from typing import Any, Protocol
 
 import optuna
 from optuna.distributions import distribution_to_json
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+
+from agesearch.search.store.optuna_tables import OptunaTables, optuna_tables
 
 
 class TrialWriter(Protocol):
@@ -27,21 +33,31 @@ class TrialWriter(Protocol):
         """Store a new trial whole, as number ``number``; returns its id."""
         ...
 
-    def note(self, trial_id: int, notes: Mapping[str, Any]) -> None:
-        """Add notes to a trial that has not ended."""
+    def note(self, trial_id: int, notes: Mapping[str, Any], curve: Sequence[float] = ()) -> None:
+        """Add notes to a trial that has not ended, and its error after each epoch so far."""
         ...
 
     def end(
-        self, trial_id: int, state: TrialState, notes: Mapping[str, Any], values: Sequence[float] = ()
+        self,
+        trial_id: int,
+        state: TrialState,
+        notes: Mapping[str, Any],
+        values: Sequence[float] = (),
+        curve: Sequence[float] = (),
+        constraints: Mapping[str, float] | None = None,
     ) -> None:
-        """End a trial with its last notes, and with both objectives where it is COMPLETE."""
+        """End a trial with its last notes and its curve, and where it is COMPLETE with both objectives and
+        with how far it is above each limit (Optuna's constraints: at most 0 is within).
+        """
         ...
 
 
 def writer_of(storage: optuna.storages.BaseStorage, study_id: int) -> TrialWriter:
     """The fastest writer that a storage has."""
     if isinstance(storage, optuna.storages.RDBStorage) and storage.engine.name == "sqlite":
-        return SQLiteWriter(storage, study_id)
+        tables = optuna_tables()
+        if tables is not None:
+            return SQLiteWriter(storage, study_id, tables)
     return PlainWriter(storage, study_id)
 
 
@@ -51,39 +67,51 @@ class PlainWriter:
     def __init__(self, storage: optuna.storages.BaseStorage, study_id: int) -> None:
         self._storage = storage
         self._study_id = study_id
+        name = storage.get_study_name_from_id(study_id)
+        self._study = optuna.load_study(study_name=name, storage=storage)
 
     def begin(self, number: int, trial: FrozenTrial) -> int:
         """Store a new trial; Optuna counts it itself."""
         return self._storage.create_new_trial(self._study_id, template_trial=trial)
 
-    def note(self, trial_id: int, notes: Mapping[str, Any]) -> None:
-        """Add notes, one by one."""
+    def note(self, trial_id: int, notes: Mapping[str, Any], curve: Sequence[float] = ()) -> None:
+        """Add notes and the curve, one by one."""
         for key, value in notes.items():
             self._storage.set_trial_user_attr(trial_id, key, value)
+        for epoch, error in enumerate(curve, start=1):
+            self._storage.set_trial_intermediate_value(trial_id, epoch, error)
 
     def end(
-        self, trial_id: int, state: TrialState, notes: Mapping[str, Any], values: Sequence[float] = ()
+        self,
+        trial_id: int,
+        state: TrialState,
+        notes: Mapping[str, Any],
+        values: Sequence[float] = (),
+        curve: Sequence[float] = (),
+        constraints: Mapping[str, float] | None = None,
     ) -> None:
-        """The notes first: they cannot be changed once the trial has ended."""
-        self.note(trial_id, notes)
+        """All else first: it cannot be changed once the trial has ended."""
+        self.note(trial_id, notes, curve)
+        if constraints:
+            trial = Trial(self._study, trial_id)
+            for name, above in constraints.items():
+                trial.set_constraint(name, above)
         self._storage.set_trial_state_values(trial_id, state, list(values) or None)
 
 
 class SQLiteWriter:
     """One transaction a call, on the tables of Optuna's ``RDBStorage``."""
 
-    def __init__(self, storage: optuna.storages.RDBStorage, study_id: int) -> None:
-        from optuna.storages._rdb import models
-
+    def __init__(self, storage: optuna.storages.RDBStorage, study_id: int, tables: OptunaTables) -> None:
         self._storage = storage
         self._study_id = study_id
-        self._models = models
+        self._tables = tables
         self._distributions: dict[Any, str] = {}
 
     def begin(self, number: int, trial: FrozenTrial) -> int:
         """The trial's row, its parameters, notes and values."""
-        models = self._models
-        row = models.TrialModel(study_id=self._study_id, number=number, state=trial.state)
+        tables = self._tables
+        row = tables.trials(study_id=self._study_id, number=number, state=trial.state)
         row.datetime_start, row.datetime_complete = trial.datetime_start, trial.datetime_complete
         with self._transaction() as session:
             session.add(row)
@@ -91,37 +119,45 @@ class SQLiteWriter:
             trial_id = int(row.trial_id)
             params = [self._param(trial_id, name, trial) for name in trial.params]
             if params:
-                session.execute(models.TrialParamModel.__table__.insert(), params)
+                session.execute(tables.params.__table__.insert(), params)
             self._write_notes(session, trial_id, trial.user_attrs)
+            self._write_curve(session, trial_id, trial.intermediate_values)
             self._write_values(session, trial_id, trial.values or ())
         return trial_id
 
-    def note(self, trial_id: int, notes: Mapping[str, Any]) -> None:
-        """All notes at once."""
+    def note(self, trial_id: int, notes: Mapping[str, Any], curve: Sequence[float] = ()) -> None:
+        """All at once."""
         with self._transaction() as session:
             self._running(session, trial_id)
             self._write_notes(session, trial_id, notes)
+            self._write_curve(session, trial_id, dict(enumerate(curve, start=1)))
 
     def end(
-        self, trial_id: int, state: TrialState, notes: Mapping[str, Any], values: Sequence[float] = ()
+        self,
+        trial_id: int,
+        state: TrialState,
+        notes: Mapping[str, Any],
+        values: Sequence[float] = (),
+        curve: Sequence[float] = (),
+        constraints: Mapping[str, float] | None = None,
     ) -> None:
-        """Notes, objectives and the state together: a kill leaves the trial RUNNING, or ended with all of
-        them.
-        """
+        """All of it and the state together: a kill leaves the trial RUNNING, or ended with all of them."""
         with self._transaction() as session:
             row = self._running(session, trial_id)
             self._write_notes(session, trial_id, notes)
+            self._write_curve(session, trial_id, dict(enumerate(curve, start=1)))
             self._write_values(session, trial_id, values)
+            # How Optuna stores a constraint is its own business: it is asked what one looks like.
+            kept = create_trial(state=TrialState.RUNNING, constraints=dict(constraints or {})).system_attrs
+            self._write_attributes(session, self._tables.attributes, trial_id, kept)
             row.state, row.datetime_complete = state, datetime.now()
 
     def _transaction(self) -> Any:
-        from optuna.storages._rdb.storage import _create_scoped_session
-
-        return _create_scoped_session(self._storage.scoped_session)
+        return self._tables.transaction(self._storage.scoped_session)
 
     def _running(self, session: Any, trial_id: int) -> Any:
         """The trial's row; Optuna's error where the trial has ended."""
-        row: Any = self._models.TrialModel.find_or_raise_by_id(trial_id, session)
+        row: Any = self._tables.trials.find_or_raise_by_id(trial_id, session)
         self._storage.check_trial_is_updatable(trial_id, row.state)
         return row
 
@@ -138,23 +174,40 @@ class SQLiteWriter:
         }
 
     def _write_notes(self, session: Any, trial_id: int, notes: Mapping[str, Any]) -> None:
-        from sqlalchemy.dialects.sqlite import insert
+        self._write_attributes(session, self._tables.notes, trial_id, notes)
 
-        table = self._models.TrialUserAttributeModel.__table__
-        rows = [{"trial_id": trial_id, "key": key, "value_json": json.dumps(notes[key])} for key in notes]
-        if rows:
-            new = insert(table)
-            keep = {"value_json": new.excluded.value_json}
-            session.execute(new.on_conflict_do_update(index_elements=["trial_id", "key"], set_=keep), rows)
+    def _write_attributes(self, session: Any, table: Any, trial_id: int, values: Mapping[str, Any]) -> None:
+        rows = [{"trial_id": trial_id, "key": key, "value_json": json.dumps(values[key])} for key in values]
+        _upsert(session, table, rows, ["trial_id", "key"])
+
+    def _write_curve(self, session: Any, trial_id: int, errors: Mapping[int, float]) -> None:
+        """A trial that was paused, or taken up again, has the first of them already."""
+        table, rows = self._tables.curves, []
+        for step, error in errors.items():
+            stored, kind = table.intermediate_value_to_stored_repr(error)
+            row = {"intermediate_value": stored, "intermediate_value_type": kind}
+            rows.append({"trial_id": trial_id, "step": step} | row)
+        _upsert(session, table, rows, ["trial_id", "step"])
 
     def _write_values(self, session: Any, trial_id: int, values: Sequence[float]) -> None:
-        table = self._models.TrialValueModel
+        table = self._tables.values
         rows = []
         for objective, value in enumerate(values):
             stored, kind = table.value_to_stored_repr(value)
             rows.append({"trial_id": trial_id, "objective": objective, "value": stored, "value_type": kind})
         if rows:
             session.execute(table.__table__.insert(), rows)
+
+
+def _upsert(session: Any, table: Any, rows: Sequence[Mapping[str, Any]], key: Sequence[str]) -> None:
+    """Insert rows, or renew those that have the same key."""
+    from sqlalchemy.dialects.sqlite import insert
+
+    if not rows:
+        return
+    new = insert(table.__table__)
+    keep = {name: new.excluded[name] for name in rows[0] if name not in key}
+    session.execute(new.on_conflict_do_update(index_elements=list(key), set_=keep), rows)
 
 
 @contextmanager

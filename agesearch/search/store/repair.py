@@ -24,7 +24,7 @@ from agesearch.errors import AgeSearchError, ConflictError, InputError, command,
 from agesearch.metrics import LATENCY_MS_P50, VAL_CS5, VAL_MAE_YEARS, or_nan
 from agesearch.search.space.space import optuna_distributions
 from agesearch.search.store.events import EventListener, Note
-from agesearch.search.store.history import STUDY_NAME, History
+from agesearch.search.store.history import STUDY_NAME, History, above_limits
 from agesearch.search.store.records import (
     CURVE,
     DATABASE,
@@ -193,9 +193,8 @@ def _rebuilt(database: Path, spec: StudySpec, records: Iterable[TrialRecord]) ->
         study = optuna.create_study(
             study_name=STUDY_NAME, storage=storage, directions=["minimize", "minimize"]
         )
-        space = optuna_distributions(spec.space)
         for record in records:
-            study.add_trial(_frozen(record, space))
+            study.add_trial(_frozen(record, spec))
     finally:
         storage.engine.dispose()
     aside = _set_aside(database)
@@ -216,8 +215,9 @@ def _set_aside(database: Path) -> Path | None:
     return aside
 
 
-def _frozen(record: TrialRecord, space: dict[str, optuna.distributions.BaseDistribution]) -> FrozenTrial:
+def _frozen(record: TrialRecord, spec: StudySpec) -> FrozenTrial:
     """A record as Optuna keeps it, with its times."""
+    space = optuna_distributions(spec.space)
     is_paused = record.state is State.PAUSED
     notes = {
         "name": record.name,
@@ -240,6 +240,8 @@ def _frozen(record: TrialRecord, space: dict[str, optuna.distributions.BaseDistr
         distributions={name: space[name] for name in record.params},
         values=objectives if complete else None,
         user_attrs={name: value for name, value in notes.items() if value is not None},
+        intermediate_values=dict(enumerate(record.curve, start=1)),
+        constraints=above_limits(spec, objectives) if complete else None,
     )
     if record.started:
         trial.datetime_start = datetime.fromisoformat(record.started).astimezone().replace(tzinfo=None)
