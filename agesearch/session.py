@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,8 +108,8 @@ def ray_session(
             ray.shutdown()
 
 
-def in_order(tasks: Iterable[tuple[Any, T]], at_once: int) -> Iterator[tuple[T, Any]]:
-    """What tasks return, in the order in which they are given, at most ``at_once`` of them under way.
+def in_order(tasks: Iterable[tuple[Any, T]], at_once: Callable[[], int]) -> Iterator[tuple[T, Any]]:
+    """What tasks return, in the order in which they are given, at most ``at_once()`` of them under way.
 
     ``tasks`` hands each one in when it is drawn: the reference to its result, and what belongs to it.
     """
@@ -123,7 +123,7 @@ def in_order(tasks: Iterable[tuple[Any, T]], at_once: int) -> Iterator[tuple[T, 
 
     for task in tasks:
         waiting.append(task)
-        if len(waiting) >= at_once:
+        if len(waiting) >= at_once():
             yield first()
     while waiting:
         yield first()

@@ -118,7 +118,7 @@ def lay_in_order(dataset: Path | Location, rows_per_shard: int = 5) -> None:
 def without_ray(patch: pytest.MonkeyPatch) -> None:
     """Do the units of every ingest in this process, one after the other."""
 
-    def results(work: list[Location], context: UnitContext, cpus: int) -> Iterator[pa.Table]:
+    def results(work: list[Location], context: UnitContext, tell: object) -> Iterator[pa.Table]:
         for place in work:
             yield ingest_module.workers._checked(process_unit(place.read_table(), context))
 

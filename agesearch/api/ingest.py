@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Dataset(Kept):
     """A dataset: where it lies, its manifest, whether this run made or changed it, and how many records of
-    the source were new, changed, kept or gone.
+    the source were new, changed, kept or gone; and which nodes of a cluster took no part, with the reasons.
     """
 
     path: str
     manifest: Manifest
     is_new: bool
     changes: Changes
+    left_out_nodes: tuple[str, ...] = ()
 
     @property
     def faces(self) -> int:
@@ -103,4 +104,4 @@ def ingest(
     }
     spec = parse_spec(IngestSpec, document, "data ingest")
     done = run_ingest(spec, os.fspath(out), replace=replace, address=address, on_progress=on_progress)
-    return Dataset(os.fspath(out), done.manifest, done.is_new, done.changes)
+    return Dataset(os.fspath(out), done.manifest, done.is_new, done.changes, done.left_out_nodes)

@@ -112,13 +112,14 @@ def ingest(
     if as_json:
         manifest = done.manifest.model_dump(mode="json")
         changes = asdict(done.changes)
-        print_json({"out": out_folder, "is_new": done.is_new, "changes": changes, "manifest": manifest})
+        told = {"is_new": done.is_new, "changes": changes, "left_out_nodes": done.left_out_nodes}
+        print_json({"out": out_folder, **told, "manifest": manifest})
     else:
         _tell_ingested(out_folder, done.manifest, is_new=done.is_new)
         shown = ", ".join(f"{count} {name}" for name, count in asdict(done.changes).items())
         err.print(f"Records of the source: {shown}.", **PLAIN)
     usual = source_named(source).notes
-    tell_notes(note for note in done.manifest.notes if note not in usual)
+    tell_notes(note for note in (*done.left_out_nodes, *done.manifest.notes) if note not in usual)
     tell_empty_splits(done.manifest.counts, _REMEDY)
     if not as_json:
         tell_next(out_folder, done.manifest)

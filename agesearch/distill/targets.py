@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from agesearch.cluster.nodes import cpus_now
 from agesearch.data.dataset.arrays import decode_column
 from agesearch.data.dataset.records import SHARDS, read_manifest
 from agesearch.data.dataset.shards import shard_names
@@ -289,7 +290,7 @@ def _opened(teacher: Teacher, data: str) -> Answer:
 def _answered_by_workers(teacher: Teacher, job: _Job, pieces: Sequence[_Piece]) -> Iterator[_Piece]:
     from agesearch.session import ray_session
 
-    with ray_session() as session:
+    with ray_session():
         import ray
 
         shared = ray.put(teacher)
@@ -303,7 +304,7 @@ def _answered_by_workers(teacher: Teacher, job: _Job, pieces: Sequence[_Piece]) 
             while True:
                 for piece in left:
                     waiting[answer.remote(piece, shared)] = piece
-                    if len(waiting) >= 2 * max(1, int(session.cpus)):
+                    if len(waiting) >= 2 * cpus_now():
                         break
                 if not waiting:
                     return

@@ -32,6 +32,7 @@ ORDER = [
     "specs",
     "artefacts",
     "session",
+    "cluster",
     "data",
     "models",
     "measure",
@@ -49,6 +50,7 @@ ORDER = [
 
 RAY_FILES = {
     "session.py",
+    "cluster/nodes.py",
     "data/ingest/workers.py",
     "data/reading/loading.py",
     "data/synthetic/generate.py",

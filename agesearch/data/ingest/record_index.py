@@ -141,7 +141,7 @@ class RecordIndex:
             ).fetchall()
             if not rows:
                 return
-            yield from (dict(zip(names, row, strict=True)) for row in rows)
+            yield from (dict(zip(names, row, strict=True)) | {"settled": False} for row in rows)
             last = rows[-1][0]
 
     def add_outcomes(self, rows: Iterable[dict[str, Any]]) -> None:

@@ -92,13 +92,14 @@ class IngestSpec(Spec):
 
 @dataclass(frozen=True)
 class Ingested:
-    """The dataset's manifest, whether this run made or changed it (False: it was up to date), and what
-    differs from before.
+    """The dataset's manifest, whether this run made or changed it (False: it was up to date), what differs
+    from before, and which nodes of a cluster took no part, with the reasons.
     """
 
     manifest: Manifest
     is_new: bool
     changes: Changes = field(default_factory=Changes)
+    left_out_nodes: tuple[str, ...] = ()
 
 
 class Interrupted(AgeSearchError):  # noqa: N818 - named for what it is, like the other kinds
@@ -194,6 +195,7 @@ class _Run:
     detector: Detector
     check_held: Callable[[], None]
     on_progress: Listener
+    left_out_nodes: list[str] = field(default_factory=list)
 
     @property
     def staging(self) -> Location:
@@ -226,7 +228,7 @@ class _Run:
             assembly.deletes,
         )
         self._tell(len(left_out) and sum(left_out.values()))
-        return Ingested(manifest, _differs(manifest, existing), changes)
+        return Ingested(manifest, _differs(manifest, existing), changes, tuple(self.left_out_nodes))
 
     def _learn(self, existing: Manifest | None) -> None:
         """Take in the dataset's ledger, and what a killed run of this recipe has staged."""
@@ -254,8 +256,8 @@ class _Run:
         context = UnitContext(
             self.staging.uri, self._workers_crop().model_dump(), self.spec.split.model_dump()
         )
-        with ray_session(address, on_progress=self.on_progress) as session:
-            for table in workers.results(work, context, int(session.cpus)):
+        with ray_session(address, on_progress=self.on_progress):
+            for table in workers.results(work, context, self.left_out_nodes.append):
                 self.records.add_outcomes(table.to_pylist())
                 done += len(table)
                 failed += len(table) - table["reason"].null_count

@@ -38,16 +38,22 @@ WORK_SCHEMA = pa.schema(
         pa.field("record", pa.string(), nullable=False),
         pa.field("modified", pa.int64()),
         pa.field("expected", pa.string()),
+        pa.field("settled", pa.bool_()),
     ]
 )
-#: What it gives back; ``error`` is what ended it, in one line, and stands alone then.
+#: What it gives back; ``error`` is what ended it, in one line, and stands alone then. ``unseen``: the file
+#: was there when the source was read, and this worker cannot read it: its machine may lack the file. Such
+#: a row is not finished, unless the work calls the matter ``settled``: nobody else can read it either.
 RESULT_SCHEMA = pa.schema(
     [
         pa.field("position", pa.int64()),
         *(pa.field(field.name, field.type) for field in LEDGER_SCHEMA),
         pa.field("error", pa.string()),
+        pa.field("unseen", pa.bool_()),
     ]
 )
+#: Reasons that may be the worker's machine's, not the file's.
+_OF_MACHINE = ("missing_file", "unreadable")
 
 #: What is known of a record that became a face.
 _OF_FACES = ("sample_id", "photo_digest", "split")
@@ -124,12 +130,14 @@ def _fresh(rows: list[dict[str, Any]], context: UnitContext, split: SplitSpec) -
         seen.add(outcome["sample_id"])
         if not is_face:
             outcome |= dict.fromkeys(_OF_FACES)
-        results.append(_result(row, **outcome, shard=name if holds[-1] else None))
+        unseen = outcome["reason"] in _OF_MACHINE and row["modified"] is not None and not row["settled"]
+        results.append(_result(row, **outcome, shard=name if holds[-1] else None, unseen=unseen))
     staging = Location.of(context.staging)
     if any(holds):
         faces = outcomes.filter(pa.array(holds)).select(SCHEMA.names).cast(SCHEMA)
         stage(staging / FACES / name, faces)
-    stage_results(staging, name, results)
+    if finished := [result for result in results if not result["unseen"]]:
+        stage_results(staging, name, finished)
     return results
 
 

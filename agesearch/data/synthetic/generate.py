@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 from pydantic import Field
 
+from agesearch.cluster.nodes import cpus_now
 from agesearch.data.dataset.identity import identify
 from agesearch.data.dataset.records import (
     MANIFEST,
@@ -94,9 +95,8 @@ def synthesize(
         )
         try:
             on_progress(Progress(_STAGE, 0, spec.count, note="starting Ray"))
-            with ray_session(address, cpus=workers if address is None else None) as session:
-                at_once = workers or 2 * max(1, int(session.cpus))  # one more each, so that no core waits
-                for rows in _rendered(spec, open_studio(data), at_once):
+            with ray_session(address, cpus=workers if address is None else None):
+                for rows in _rendered(spec, open_studio(data), workers):
                     writer.add(rows)
                     on_progress(Progress(_STAGE, writer.faces, spec.count))
             manifest = writer.finish(source_digest=digest, spec_digest=digest)
@@ -145,8 +145,8 @@ def render_rows(studio: Studio, spec: SynthSpec, first: int, last: int) -> list[
         cv2.setNumThreads(threads)
 
 
-def _rendered(spec: SynthSpec, studio: Studio, at_once: int) -> Iterator[list[dict[str, Any]]]:
-    """Rows in order of the index, while Ray renders the next ones."""
+def _rendered(spec: SynthSpec, studio: Studio, workers: int | None) -> Iterator[list[dict[str, Any]]]:
+    """Rows in order of the index, while Ray renders the next ones, on the cluster as it is by then."""
     import ray
     from ray.exceptions import RayError
 
@@ -156,7 +156,8 @@ def _rendered(spec: SynthSpec, studio: Studio, at_once: int) -> Iterator[list[di
     ends = (min(first + _FACES_IN_TASK, spec.count) for first in starts)
     tasks = ((task.remote(shared, spec, first, last), last) for first, last in zip(starts, ends, strict=True))
     try:
-        for _, rows in in_order(tasks, at_once):
+        # One more each than there are cores, so that none waits, and an autoscaler sees what is wanted.
+        for _, rows in in_order(tasks, lambda: workers or 2 * cpus_now()):
             yield rows
     except RayError as error:  # tasks under way end with Ray's session: to cancel one may end this process
         raise AgeSearchError(f"Rendering failed: {str(error).strip().splitlines()[-1]}") from error

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from agesearch.cluster.nodes import cpus_now
 from agesearch.data.synthetic.actor import Studio, open_studio
 from agesearch.data.synthetic.generate import RECIPE
 from agesearch.data.synthetic.mesh import find_data
@@ -73,7 +74,7 @@ def measure_counterfactual(
     data = find_data()
     scorers = {name: scorer_of(place, spec.crop()) for name, place in models.items()}
     with ray_session(address, on_progress=on_progress) as session:
-        found = _scored(scorers, spec, open_studio(data), max(1, int(session.cpus)), on_progress)
+        found = _scored(scorers, spec, open_studio(data), on_progress)
     names = [AS_IS, *spec.named]
     return Counterfactuals(
         legal_age=spec.legal_age,
@@ -143,7 +144,6 @@ def _scored(
     scorers: Mapping[str, Scorer],
     spec: CounterfactualSpec,
     studio: Studio,
-    cores: int,
     on_progress: Listener,
 ) -> Scored:
     """All persons in their order, whoever rendered them."""
@@ -158,7 +158,7 @@ def _scored(
     on_progress(Progress(_STAGE, 0, spec.persons, note="persons"))
     try:
         tasks = ((task.remote(kept, spec, part, models), part) for part in parts)
-        for part, scored in in_order(tasks, 2 * cores):
+        for part, scored in in_order(tasks, lambda: 2 * cpus_now()):
             found.append(scored)
             on_progress(Progress(_STAGE, part.stop, spec.persons, note="persons"))
     except RayError as error:

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agesearch.ages import age_spread, expected_age
+from agesearch.cluster.nodes import cpus_now
 from agesearch.data.images.crop import decode_crop
 from agesearch.errors import InputError
 from agesearch.measure.accuracy import mae_estimate
@@ -164,7 +165,6 @@ def _in_flight(
 
     shared = [ray.put(model) for model in models.values()]
     task = ray.remote(num_cpus=1)(_score_part)
-    most = _AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
     groups = [list(group) for _, group in groupby(levels, key=lambda level: level.corruption)]
 
     def tasks() -> Iterator[tuple[Any, tuple[Chunk, list[CorruptionLevel]]]]:
@@ -173,7 +173,7 @@ def _in_flight(
             for group in groups:
                 yield task.remote(sent, group, shared), (chunk, group)
 
-    for (chunk, group), found in in_order(tasks(), most):
+    for (chunk, group), found in in_order(tasks(), lambda: _AHEAD * cpus_now()):
         yield Scored(chunk, group, found)
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agesearch.artefacts import own_folder
+from agesearch.cluster.nodes import check_shared
 from agesearch.data.dataset.records import read_manifest
 from agesearch.errors import AgeSearchError, InputError, command, first_line
 from agesearch.machine import cores
@@ -62,7 +63,6 @@ from agesearch.session import RaySession, ray_session
 from agesearch.specs import StudySpec
 from agesearch.storage import Location, exclusive, is_full
 from agesearch.training.preflight import Plan, plan
-from agesearch.training.protocols.jobs import check_shared
 
 if TYPE_CHECKING:
     from ray.tune import Tuner

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from agesearch.cluster.nodes import check_shared
 from agesearch.data.dataset.records import Manifest, Part, Split, read_manifest
 from agesearch.distill.stored_answers import crop_notes_of
 from agesearch.distill.targets import order_features, teacher_targets
@@ -43,7 +44,7 @@ from agesearch.training.comparison.records import (
 )
 from agesearch.training.preflight import plan
 from agesearch.training.protocols.finetune import RESULT, folder_name, run_folder
-from agesearch.training.protocols.jobs import ModelJob, Test, Training, check_shared, run_jobs
+from agesearch.training.protocols.jobs import ModelJob, Test, Training, run_jobs
 from agesearch.training.teach import teach
 from agesearch.training.teach_order import teach_order
 

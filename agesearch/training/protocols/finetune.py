@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from agesearch.artefacts import begin_run, own_run
+from agesearch.cluster.nodes import check_shared
 from agesearch.data.dataset.records import Manifest, Part, Turn, read_manifest
 from agesearch.errors import InputError
 from agesearch.machine import cores
@@ -30,7 +31,7 @@ from agesearch.session import ray_session
 from agesearch.specs import SharedRecord, Spec, TrainSpec, digest_of
 from agesearch.storage import Location, exclusive
 from agesearch.training.preflight import plan
-from agesearch.training.protocols.jobs import ModelJob, Test, Training, check_shared, run_jobs
+from agesearch.training.protocols.jobs import ModelJob, Test, Training, run_jobs
 from agesearch.training.protocols.recipes import Recipe
 
 RESULT = "result.json"

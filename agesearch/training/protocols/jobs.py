@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -19,7 +18,7 @@ import pyarrow as pa
 from agesearch.data.dataset.records import Part, read_manifest
 from agesearch.data.images.recipe import crop_differences
 from agesearch.data.reading.loading import load_split
-from agesearch.errors import AgeSearchError, InputError, first_line
+from agesearch.errors import AgeSearchError, first_line
 from agesearch.measure.predictions import Answers, Labels, Predictions, predict_faces
 from agesearch.models.foreign.document import is_teacher_file
 from agesearch.models.identity import model_digest, read_model_manifest
@@ -193,31 +192,6 @@ def _stopped_in_order(running: Mapping[Any, ModelJob]) -> Iterator[None]:
         if running:
             ray.wait(list(running), num_returns=len(running), timeout=_STOP_S)
         raise
-
-
-def check_shared(folder: Location, what: str, holding: str = ".lock") -> None:
-    """Every node of a cluster must see a folder and what it is ``holding``: jobs read and write there.
-
-    ``InputError`` names a node that does not.
-    """
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    if len(nodes) < 2:
-        return
-    look = ray.remote(num_cpus=0)(_sees)
-    for node in nodes:
-        there = NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
-        if not ray.get(look.options(scheduling_strategy=there).remote((folder / holding).path)):
-            raise InputError(
-                f"The node {node['NodeManagerAddress']} does not see '{folder}': put {what} into a folder "
-                "that all nodes share."
-            )
-
-
-def _sees(path: str) -> bool:
-    return Path(path).exists()
 
 
 def _faces(job: ModelJob) -> tuple[Any, Any]:
