@@ -20,11 +20,12 @@ import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from agesearch.cluster.credentials import left_for_workers, worker_setup
 from agesearch.errors import AgeSearchError, InputError, first_line
 from agesearch.machine import cores
 from agesearch.progress import Listener, Progress, silent
@@ -98,7 +99,8 @@ def ray_session(
     on_progress(Progress(stage, 1, 1))
     session = _describe(ray, context, is_local=address is None)
     try:
-        yield session
+        with nullcontext() if session.is_local else left_for_workers():
+            yield session
     except Exception as error:
         if session.logs:
             error.add_note(f"Ray's logs are in {session.logs}")
@@ -262,7 +264,7 @@ def _init(ray: Any, address: str | None, cpus: int | None, dashboard: bool, verb
         options |= {"_node_ip_address": NODE_ADDRESS, "_temp_dir": _socket_folder()}
     else:
         _require_reachable(address)
-        options |= {"address": address}
+        options |= {"address": address} | worker_setup()
     for name in ("ray.serve", "ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(level)
     try:

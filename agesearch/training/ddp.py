@@ -7,10 +7,13 @@ start on a laptop.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
+
+import psutil
 
 from agesearch.errors import AgeSearchError, InputError, first_line
 from agesearch.storage import Location
@@ -52,6 +55,7 @@ def fit_ddp(
             use_gpu=not local and gpus_per_worker > 0,
             resources_per_worker=None if local else resources,
         ),
+        torch_config=_on_node_interfaces(),
         run_config=RunConfig(
             name=name,
             storage_path=str(scratch),
@@ -69,6 +73,53 @@ def fit_ddp(
         ) from error
     finally:
         scratch.delete()
+
+
+def interface_of(address: str) -> str | None:
+    """The network interface that has an address of this machine; None for one that no interface lists, such
+    as 127.0.0.2.
+    """
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(found.address.partition("%")[0] == address for found in addresses):
+            return name
+    return None
+
+
+def use_node_interface() -> None:
+    """Let Gloo and NCCL talk through the interface whose address Ray knows this node by.
+
+    By themselves they take the address of the host's name, which Debian and Ubuntu write into /etc/hosts as
+    127.0.1.1: workers on two machines would each connect to themselves. What the user has set stays.
+    """
+    interface = interface_of(_node_address())
+    if interface is not None:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
+        os.environ.setdefault("NCCL_SOCKET_IFNAME", interface)
+
+
+def _node_address() -> str:
+    import ray
+
+    return str(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
+
+
+def _on_node_interfaces() -> Any:
+    """Ray Train's setup of torch's process group, after every worker has chosen its interface."""
+    from ray.train.torch import TorchConfig
+
+    usual: Any = TorchConfig().backend_cls
+
+    class OnNodeInterfaces(usual):  # type: ignore[misc]
+        def on_start(self, worker_group: Any, backend_config: Any) -> None:
+            worker_group.execute(use_node_interface)
+            super().on_start(worker_group, backend_config)
+
+    class Config(TorchConfig):
+        @property
+        def backend_cls(self) -> Any:
+            return OnNodeInterfaces
+
+    return Config()
 
 
 def check_workers(workers: int, cpus: float) -> None:

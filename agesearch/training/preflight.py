@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from agesearch.cluster.room import Room
 from agesearch.errors import InputError
 
 #: Trials that share one GPU by default: small students leave most of it idle.
@@ -18,17 +19,37 @@ TRIALS_PER_GPU = 4
 
 @dataclass(frozen=True)
 class Plan:
-    """How many trials run at once and what each of them holds, with all of its workers."""
+    """How many trials run at once and what each of them holds, with all of its workers.
+
+    ``follows``: the number is that of now, and follows a cluster whose nodes come and go, up to ``most``.
+    """
 
     concurrency: int
     cpus_per_trial: float
     gpus_per_trial: float
     workers: int = 1
+    follows: bool = False
+    most: int | None = None
 
     @property
     def gpus_per_worker(self) -> float:
         """The GPUs, or the share of one, that each worker of a trial has."""
         return self.gpus_per_trial / self.workers
+
+    @property
+    def most_at_once(self) -> int:
+        """How many trials may ever run at once."""
+        return self.most if self.follows and self.most is not None else self.concurrency
+
+    def room(self) -> Room:
+        """What tells how many run at once, as the cluster is by then."""
+        return Room(
+            self.concurrency,
+            cpus=self.cpus_per_trial,
+            gpus=self.gpus_per_trial,
+            follows=self.follows,
+            most=self.most,
+        )
 
 
 def plan(
@@ -41,13 +62,15 @@ def plan(
     data_cpus: float = 0.0,
     trials: int | None = None,
     what: str = "trial",
+    grows: bool = False,
 ) -> Plan:
     """Fit the trials into a cluster of ``cpus`` and ``gpus``, leaving ``data_cpus`` for Ray Data.
 
     A trial holds one CPU for each of its ``workers``. Without ``concurrency`` as many trials run at once as
     fit, but no more than there are ``trials``. ``gpus_per_trial`` is 0, a share of one GPU, or one GPU for
     each worker; None: what lets the trials fit. What does not fit is an ``InputError`` that says what would.
-    Data that is already materialised needs no CPU. ``what`` is what errors call a trial.
+    Data that is already materialised needs no CPU. ``what`` is what errors call a trial. Where the cluster
+    ``grows``, nodes that are not there yet may hold what does not fit: a wish for more waits for them.
     """
     for name, value in (("--concurrency", concurrency), ("--workers-per-trial", workers)):
         if value is not None and value < 1:
@@ -55,26 +78,26 @@ def plan(
     _check_gpus(gpus_per_trial, workers, gpus)
     room = math.floor((cpus - data_cpus) / workers + 1e-9)
     holding = f"{data_cpus:g} for reading data and " if data_cpus else ""
-    if room < 1:
+    if room < 1 and not grows:
         raise InputError(
             f"The cluster offers {cpus:g} CPUs, but {holding}{workers} for a {what} are needed: "
             f"none could ever start. Offer at least {math.ceil(data_cpus + workers)} CPUs."
         )
-    if concurrency is not None and concurrency > room:
+    if concurrency is not None and concurrency > room and not grows:
         raise InputError(
             f"{concurrency} {what}s at once need {holding}{concurrency * workers} CPUs, but the "
             f"cluster offers {cpus:g}: some could wait for ever. Ask for --concurrency {room} or less."
         )
     most = _room_on_gpus(gpus, workers, gpus_per_trial)
-    if gpus_per_trial and most is not None and (concurrency or 0) > most:
+    if gpus_per_trial and most is not None and (concurrency or 0) > most and not grows:
         raise InputError(
             f"{concurrency} {what}s at once with {gpus_per_trial:g} GPUs each do not fit into the cluster's "
             f"{gpus:g}: some could wait for ever. Ask for --concurrency {most} or less."
         )
-    wanted = concurrency or (room if most is None else min(room, most))
+    wanted = concurrency or max(1, room if most is None else min(room, most))
     wanted = min(wanted, trials) if trials else wanted
     share = _gpu_share(gpus, wanted, workers) if gpus_per_trial is None else gpus_per_trial
-    return Plan(wanted, float(workers), share, workers)
+    return Plan(wanted, float(workers), share, workers, grows and concurrency is None, trials)
 
 
 def _check_gpus(asked: float | None, workers: int, gpus: float) -> None:

@@ -1,8 +1,11 @@
-"""Two hosts of which one lacks the photographs: no face is lost, and nobody is told that it is missing."""
+"""Hosts that do not see the same: no face is lost where one lacks the photographs, and nobody is told that
+they are missing; credentials reach all workers.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import S3_CREDENTIALS
 from hosts import Hosts, need_namespaces
 from ingest_helpers import Source, content, small_source
 
@@ -38,11 +42,12 @@ def hosts(source: Source, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     from agesearch.session import prepare_environment
 
     prepare_environment()
+    bare: dict[str, str | None] = dict.fromkeys(S3_CREDENTIALS)
     hosts = Hosts(tmp_path_factory.mktemp("logs"))
     try:
-        hosts.start("head", 0)
-        hosts.start("seeing", 1)
-        hosts.start("lacking", 1, hidden=[source.root / "images"])
+        hosts.start("head", 0, **bare)
+        hosts.start("seeing", 1, **bare)
+        hosts.start("lacking", 1, hidden=[source.root / "images"], **bare)
         yield hosts
     finally:
         hosts.end()
@@ -75,6 +80,33 @@ def test_photographs_on_one_host_only_all_become_faces(
     assert told.startswith("The node lacking (127.0.0.4) takes no part in the ingest: it cannot read")
     assert told in " ".join(done.stderr.split())
     assert content(tmp_path / "faces") == expected
+
+
+_TELL_CREDENTIALS = """
+import os, sys
+from agesearch.session import ray_session
+with ray_session(sys.argv[1]):
+    import ray
+    print(ray.get(ray.remote(num_cpus=1)(lambda: os.environ.get("AWS_SECRET_ACCESS_KEY")).remote()))
+    print(ray._private.worker._global_node.get_logs_dir_path())
+"""
+
+
+def test_workers_on_other_hosts_have_the_credentials_of_the_command_and_no_log_has_them(hosts: Hosts) -> None:
+    secret = "kept-to-itself-4711"
+    done = subprocess.run(
+        [sys.executable, "-c", _TELL_CREDENTIALS, hosts.address],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"AWS_ACCESS_KEY_ID": "somebody", "AWS_SECRET_ACCESS_KEY": secret},
+    )
+    assert done.returncode == 0, done.stderr
+    found, logs = done.stdout.split()
+    assert found == secret
+    written = [path for path in Path(logs).parent.rglob("*") if path.is_file()]
+    assert written
+    assert not [path for path in written if secret.encode() in path.read_bytes()]
 
 
 def test_hosts_of_which_none_sees_the_photographs_are_refused_by_name(

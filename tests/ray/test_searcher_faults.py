@@ -12,6 +12,7 @@ from ray.tune.search import Searcher
 from search_helpers import ARCHS, tiny_spec
 from sqlalchemy.exc import OperationalError
 
+from agesearch.cluster.room import Room
 from agesearch.errors import StorageFullError
 from agesearch.models.architectures import Network
 from agesearch.search.run import searcher as module
@@ -42,7 +43,7 @@ class Run:
         self.searcher = StudySearcher(
             self.manager,
             self.folder,
-            concurrency=2,
+            room=Room(2),
             stopping=self.stopping,
             watchdog=Watchdog(1.0, lambda: self.now),
         )
@@ -141,6 +142,11 @@ def test_a_silent_trial_is_killed_taken_up_and_given_up(
             True,
         ),
         ("ray.exceptions.ActorUnavailableError: The actor is unavailable", "worker out of reach", True),
+        (
+            "The actor 3f0c1a is unavailable: The actor is temporarily unavailable: RpcError: IOError",
+            "worker out of reach",
+            True,
+        ),
         ("ray.exceptions.OutOfMemoryError: killed", "worker died: out of memory", False),
         ("Traceback\n  line\nConflictError: in use\n", "worker failed: ConflictError: in use", False),
         ("", "worker failed to take the trial", False),

@@ -31,8 +31,8 @@ ORDER = [
     "documents",
     "specs",
     "artefacts",
-    "session",
     "cluster",
+    "session",
     "data",
     "models",
     "measure",
@@ -49,8 +49,10 @@ ORDER = [
 ]
 
 RAY_FILES = {
-    "session.py",
+    "cluster/credentials.py",
     "cluster/nodes.py",
+    "cluster/room.py",
+    "session.py",
     "data/ingest/workers.py",
     "data/reading/loading.py",
     "data/synthetic/generate.py",

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agesearch.cluster.room import Room
 from agesearch.errors import InputError
 from agesearch.training.preflight import Plan, plan
 
@@ -25,6 +26,36 @@ def test_what_could_deadlock_is_refused_with_a_way_out() -> None:
         plan(1, 0, data_cpus=1)
     with pytest.raises(InputError, match="--concurrency is 0"):
         plan(2, 0, concurrency=0)
+
+
+def test_on_a_cluster_that_grows_a_wish_waits_for_nodes() -> None:
+    asked = plan(2, 0, concurrency=8, trials=20, grows=True)
+    assert (asked.concurrency, asked.follows) == (8, False)
+    free = plan(2, 0, trials=20, grows=True)
+    assert (free.concurrency, free.follows, free.most) == (2, True, 20)
+    assert plan(0, 0, workers=2, grows=True).concurrency == 1  # nodes with CPUs are still to come
+    with pytest.raises(InputError, match="--concurrency is 0"):
+        plan(2, 0, concurrency=0, grows=True)
+
+
+def test_jobs_follow_what_is_free_now() -> None:
+    free, now = {"CPU": 2.0}, [0.0]
+    room = Room(2, cpus=2.0, follows=True, most=5, free=lambda: free, clock=lambda: now[0])
+
+    def look(running: int, cpus: float) -> int:
+        free["CPU"] = cpus
+        now[0] += 5.0
+        return room.now(running)
+
+    assert room.now(2) == 2
+    assert look(2, 4.0) == 4  # two nodes of two CPUs joined
+    assert look(4, 8.0) == 5  # no more than there are jobs
+    assert look(4, 0.0) == 5  # an actor between two jobs holds its CPUs for a moment
+    assert [look(1, 0.0) for _ in range(3)] == [5, 4, 1]
+    assert look(0, 0.0) == 1  # one waits for a node
+    fixed = Room(3, free=lambda: free, clock=lambda: now[0])
+    now[0] += 60.0
+    assert fixed.now(0) == 3
 
 
 def test_gpus_are_shared_but_never_split_across() -> None:

@@ -23,6 +23,7 @@ import numpy as np
 
 from agesearch.bench.cluster.simulated_clock import Meter, SimulatedClock, busy_share
 from agesearch.bench.generated import ARCHS, EPOCHS, LATENCIES, SIZES, usual_study
+from agesearch.cluster.room import Room
 from agesearch.errors import AgeSearchError, InputError
 from agesearch.progress import Listener, Progress, silent
 from agesearch.search.run.trial_manager import TrialManager
@@ -153,7 +154,7 @@ class _Driver:
         from agesearch.bench.cluster.simulated_actors import SimulatedActors, controller_of
         from agesearch.search.run.searcher import StudySearcher
 
-        searcher = StudySearcher(self._manager, self._folder, concurrency=self._slots)
+        searcher = StudySearcher(self._manager, self._folder, room=Room(self._slots))
         actors = SimulatedActors(self._slots, plan, self._clock, start_s=start_s, event_s=event_s)
         scratch = str((self._folder.root / ".tune").local())
         with self._clock.unpaid():  # as long for any study

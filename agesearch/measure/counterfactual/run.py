@@ -73,7 +73,7 @@ def measure_counterfactual(
     spec.check()
     data = find_data()
     scorers = {name: scorer_of(place, spec.crop()) for name, place in models.items()}
-    with ray_session(address, on_progress=on_progress) as session:
+    with ray_session(address, on_progress=on_progress):
         found = _scored(scorers, spec, open_studio(data), on_progress)
     names = [AS_IS, *spec.named]
     return Counterfactuals(

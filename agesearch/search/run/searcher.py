@@ -9,6 +9,7 @@ is found at the end of each of Tune's steps, by whichever way it was lost.
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +21,7 @@ from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
+from agesearch.cluster.room import Room
 from agesearch.search.run.driver import Stopping, Urgency
 from agesearch.search.run.trial import TrialCards
 from agesearch.search.run.trial_manager import TrialManager
@@ -30,6 +32,8 @@ from agesearch.training.standing import Standing, standing_now
 
 #: Words of Ray's where an actor went down with its whole node.
 _NODE_LOST = ("actor's node was terminated", "node it was running on is dead", "died by preemption")
+#: And where it does not answer, of a node that is not known to be lost yet.
+_OUT_OF_REACH = re.compile(r"ActorUnavailable|[Tt]he actor \S+ is unavailable")
 
 #: How often is looked for hung trials: at each of Tune's steps it would take a large study's driver long.
 _LOOK_EVERY_S = 0.2
@@ -51,14 +55,14 @@ class NotPickled:
 
 
 class StudySearcher(NotPickled, Searcher):
-    """Hands the manager's trials to Tune, at most ``concurrency`` at once."""
+    """Hands the manager's trials to Tune, as many at once as have ``room``."""
 
     def __init__(
         self,
         manager: TrialManager,
         folder: StudyFolder,
         *,
-        concurrency: int,
+        room: Room,
         board: TrialCards | None = None,
         stopping: Stopping | None = None,
         watchdog: Watchdog | None = None,
@@ -71,14 +75,14 @@ class StudySearcher(NotPickled, Searcher):
         self._heeded = Urgency.NOT
         self._manager = manager
         self._folder = folder
-        self._concurrency = concurrency
+        self._room = room
         self._board = board
         self._numbers: dict[str, int] = {}
         self._handed_out: dict[str, Trial] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """The next trial as Tune's config; None while none may start; FINISHED when all are over."""
-        if self._manager.live >= self._concurrency:
+        if self._manager.live >= self._room.now(self._manager.live):
             return None
         record = None
         with self._halting():
@@ -277,7 +281,7 @@ def _last_words(trial: Trial) -> Death:
         return Death("worker died: out of memory")
     if any(words in text for words in _NODE_LOST):
         return Death("its node was lost", of_node=True)
-    if "ActorUnavailable" in text:  # of a node that is not known to be lost yet
+    if _OUT_OF_REACH.search(text):
         return Death("worker out of reach", of_node=True)
     if "ActorDiedError" in text or "actor died" in text:
         return Death("worker died")

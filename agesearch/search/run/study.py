@@ -263,6 +263,7 @@ def _slots(session: RaySession, limits: RunLimits, trials: int) -> Plan:
         workers=limits.workers_per_trial,
         gpus_per_trial=limits.gpus_per_trial,
         trials=trials,
+        grows=not session.is_local,
     )
 
 
@@ -367,13 +368,13 @@ def _search(
 
     board = TrialCards() if session.dashboard_url else None
     searcher = StudySearcher(
-        manager, folder, concurrency=slots.concurrency, board=board, stopping=stopping, watchdog=watchdog
+        manager, folder, room=slots.room(), board=board, stopping=stopping, watchdog=watchdog
     )
     scratch = folder.root / _TUNE_FOLDER
     scratch.delete()
     until = Deadline(searcher, None if deadline is None else deadline - time.monotonic())
     tuner = _tuner(searcher, inputs, slots, scratch, until)
-    environment = _TUNE_ENVIRONMENT | {"TUNE_MAX_PENDING_TRIALS_PG": str(slots.concurrency)}
+    environment = _TUNE_ENVIRONMENT | {"TUNE_MAX_PENDING_TRIALS_PG": str(slots.most_at_once)}
     with signals_ask(stopping), _environment(environment):
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failed trials are told by our own records
         try:

@@ -130,7 +130,12 @@ def compare(
             work = _planned(asked, on_progress)
             jobs = list(work.jobs())
             slots = plan(
-                session.cpus, session.gpus, concurrency=concurrency, trials=len(jobs), what="training"
+                session.cpus,
+                session.gpus,
+                concurrency=concurrency,
+                trials=len(jobs),
+                what="training",
+                grows=not session.is_local,
             )
             failures = run_jobs(jobs, slots, on_progress)
         record = _record(asked, work, failures, time.monotonic() - started)

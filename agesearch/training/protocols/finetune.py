@@ -167,7 +167,14 @@ def run_side_by_side(
     if all(job.finished for job in jobs):
         return {}
     with ray_session(address, on_progress=on_progress) as session:
-        slots = plan(session.cpus, session.gpus, concurrency=concurrency, trials=len(jobs), what="turn")
+        slots = plan(
+            session.cpus,
+            session.gpus,
+            concurrency=concurrency,
+            trials=len(jobs),
+            what="turn",
+            grows=not session.is_local,
+        )
         check_shared(out, "the run")
         if model is not None:
             check_shared(model, "the model", MANIFEST)

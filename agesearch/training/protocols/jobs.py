@@ -148,12 +148,13 @@ def run_jobs(jobs: Sequence[ModelJob], slots: Plan, on_progress: Listener) -> di
     left = deque(job for job in jobs if not job.finished)
     progress = _JobsProgress(jobs, left, on_progress)
     work = ray.remote(num_cpus=slots.cpus_per_trial, num_gpus=slots.gpus_per_trial, max_retries=0)(_work)
+    room = slots.room()
     running: dict[Any, ModelJob] = {}
     died: set[str] = set()
     shared = _Faces()
     with _stopped_in_order(running):
         while left or running:
-            while left and len(running) < slots.concurrency:
+            while left and len(running) < room.now(len(running)):
                 job = left.popleft()
                 if job.training is not None:
                     withdraw_stop(job.model)
