@@ -143,7 +143,7 @@ def tune(
             more parameters; ``max_mae_years``: keep students of a larger error off the front.
         epoch_faces: faces of an epoch, in place of all; ``val_faces``: of so many validation faces, the same
             ones, each epoch is judged.
-        rungs: whether hopeless trials are stopped early; None: as ``space`` says.
+        rungs: True: stop trials at fixed rungs; False: stop none early; None: as ``space`` says.
         checkpoint_minutes: how much work a kill may cost; None: as ``space`` says, or ten.
         log: also write to ``mlflow=URI`` or ``tensorboard=FOLDER``.
         on_event: called with each event (``agesearch.search.store.events``).
@@ -264,6 +264,7 @@ def asked_study(
     given = {_FIELDS.get(name, name): value for name, value in values.items() if value is not None}
     if rungs is not None:
         given["rungs"] = (study.rungs or RungSpec()).model_dump() if rungs else None
+        given["stopping"] = None
     factor = 1.0 if scale is None else scale
     return scaled_study(study.with_values(given), factor), factor
 

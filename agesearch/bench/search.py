@@ -2,8 +2,8 @@
 
 Histories are generated and kept in memory, so that the figures are those of deciding; a study also writes
 each trial into SQLite, which costs the same however many there are. Some trials are paused, so that a
-suggestion weighs those, too. Measured on each: one suggestion, telling how a trial ended, the front, one rung
-decision beside all trials, and the memory that the history takes.
+suggestion weighs those, too. Measured on each: one suggestion, telling how a trial ended, the front, one
+decision whether a trial goes on, and the memory that the history takes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from agesearch.metrics import VAL_MAE_YEARS
 from agesearch.progress import Listener, Progress, silent
 from agesearch.search.run.suggester import Suggester
 from agesearch.search.stopping.curves import StudyCurves
-from agesearch.search.stopping.rungs import decide
 from agesearch.search.store.history import History, TrialCost
 from agesearch.search.store.records import State, StudyFolder
 from agesearch.specs import RungSpec
@@ -84,7 +83,7 @@ def _one_trial(
         record = history.unpause(record.number)
     for epoch in range(1, RungSpec().first_epoch + 1):
         curves.hear(record.number, epoch, 9.0 - epoch / 2)
-    _timed(times, "rung", lambda: decide(*curves.curves(record, history.all()), RungSpec()))
+    _timed(times, "rung", lambda: suggester.verdict(curves.curve(record)))
     spent = TrialCost(EPOCHS, 1.0, tuple(8.0 - epoch / 10 for epoch in range(EPOCHS)))
     _timed(times, "tell", lambda: history.complete(record.number, {VAL_MAE_YEARS: 7.0}, spent))
     _timed(times, "front", history.front)

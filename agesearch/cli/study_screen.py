@@ -135,7 +135,7 @@ def headline(progress: StudyProgress) -> str:
 
 
 def summary(progress: StudyProgress) -> list[str]:
-    """Counts by state; epochs spent and saved, and trials an hour."""
+    """Counts by state; epochs spent and saved, and trials an hour; what early stopping may have cost."""
     counts = progress.counts
     parts = [
         f"{counts.states[State.COMPLETE]} complete",
@@ -149,9 +149,11 @@ def summary(progress: StudyProgress) -> list[str]:
         parts.append(f"{progress.waiting} to be taken up again")
     spent = f"{progress.epochs:,} epochs spent"
     if counts.saved:
-        spent += f", rungs saved {counts.saved / counts.budget:.0%} of {counts.budget:,}"
+        spent += f", stopping saved {counts.saved / counts.budget:.0%} of {counts.budget:,}"
     rate = progress.pace.trials_per_hour
-    return [" · ".join(parts), spent + (f" · {rate:,.0f} trials an hour" if rate else "")]
+    lines = [" · ".join(parts), spent + (f" · {rate:,.0f} trials an hour" if rate else "")]
+    early = progress.loss_budget
+    return lines if early is None else [*lines, early.words]
 
 
 def reasons(progress: StudyProgress) -> list[tuple[str, str]]:

@@ -81,7 +81,10 @@ def tune(
     val_faces: ValFacesOption = None,
     rungs: Annotated[
         bool | None,
-        typer.Option("--rungs/--no-rungs", help="Stop hopeless trials early (default: as SPACE.yaml says)."),
+        typer.Option(
+            "--rungs/--no-rungs",
+            help="Stop trials early at fixed rungs, or none (default: as SPACE.yaml says, by its evidence).",
+        ),
     ] = None,
     dashboard: DashboardOption = True,
     stall_minutes: StallOption = STALL_MINUTES,

@@ -230,6 +230,21 @@ class RungSpec(Spec):
         return self
 
 
+class StoppingSpec(Spec):
+    """How trials are stopped and paused by what the study's own COMPLETE curves tell: see
+    ``agesearch.search.sampler.judge``.
+
+    ``max_loss`` is the hypervolume that all stopped trials together are expected to have cost, as a share of
+    that of the front. ``evidence`` COMPLETE trials are needed before any is stopped or paused. The startup
+    trials train to their end, and of all others the share ``controls``, drawn by the seed, whatever is
+    expected of them, so that what is learnt is not of survivors alone.
+    """
+
+    max_loss: float = Field(0.01, gt=0.0, le=0.5)
+    evidence: int = Field(6, ge=3)
+    controls: float = Field(0.05, ge=0.0, le=1.0)
+
+
 class LatencySpec(Spec):
     """What latencies are measured on: ``runtime`` and ``precision`` are one or several, and a network's
     latency is that of its fastest pair (``agesearch.models.runtimes.engines``), for one face on ``threads``
@@ -250,10 +265,11 @@ class StudySpec(Spec):
 
     ``trials`` counts configurations; objectives are ``val_mae_years`` and ``latency_ms_p50``. ``weights``
     maps an architecture to the file its trials start from; the other architectures start as ``student.model``
-    says. ``rungs`` says when trials are stopped early (``off``, the default: never; ``on``: as ``RungSpec``
-    has it). ``teachers`` are trained before the first trial. ``sampler`` is ``ehvi`` (expected hypervolume
-    improvement, with latencies known), ``tpe``, ``random``, or ``grid``: every combination once, in the order
-    of the file.
+    says. Trials are stopped early by what the study's own curves tell (``stopping``: ``on`` where neither it
+    nor ``rungs`` are given, ``off``, or as ``StoppingSpec`` has it), or at fixed ``rungs`` (``off``, ``on``,
+    or as ``RungSpec`` has it), not both. ``teachers`` are trained before the first trial. ``sampler`` is
+    ``ehvi`` (expected hypervolume improvement, with latencies known), ``tpe``, ``random``, or ``grid``: every
+    combination once, in the order of the file.
 
     Networks above ``max_latency_ms`` or ``max_params`` are known before they train, and never do. Above
     ``max_mae_years`` a trial is not on the front, and the sampler is told. ``latency`` says on which runtimes
@@ -267,6 +283,7 @@ class StudySpec(Spec):
     startup_trials: int = Field(8, ge=1)
     sampler: Literal["ehvi", "tpe", "random", "grid"] = "ehvi"
     rungs: Annotated[RungSpec | None, BeforeValidator(_on_or_off)] = None
+    stopping: Annotated[StoppingSpec | None, BeforeValidator(_on_or_off)] = newer(None)
     latency: LatencySpec = newer(LatencySpec())
     max_latency_ms: float | None = Field(None, gt=0.0)
     max_params: int | None = Field(None, gt=0)
@@ -275,3 +292,21 @@ class StudySpec(Spec):
     student: TrainSpec
     weights: dict[str, str] = Field(default_factory=dict)
     space: dict[str, Choices | Range | Variants] = Field(min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _stops_by_default(cls, document: Any) -> Any:
+        """Documents of studies always say how ``rungs`` are: those of before there was ``stopping`` have
+        none.
+        """
+        if isinstance(document, dict) and not {"rungs", "stopping"} & document.keys():
+            return document | {"stopping": "on"}
+        return document
+
+    @model_validator(mode="after")
+    def _stops_by_one_rule(self) -> Self:
+        if self.rungs is not None and self.stopping is not None:
+            raise ValueError(
+                "rungs and stopping are both on, but trials are stopped by one of them: give one"
+            )
+        return self

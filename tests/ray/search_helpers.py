@@ -34,7 +34,8 @@ def tiny_spec(**changes: Any) -> StudySpec:
         "model.arch": Choices(choices=ARCHS),
         "optim.learning_rate": Range(low=1e-4, high=1e-2, log=True),
     }
-    return StudySpec(student=student, space=space, trials=4, startup_trials=2).model_copy(update=changes)
+    spec = StudySpec(student=student, space=space, trials=4, startup_trials=2, rungs=None)  # none is stopped
+    return spec.model_copy(update=changes)
 
 
 def write_sources(root: Path) -> tuple[str, str]:

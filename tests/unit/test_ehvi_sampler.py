@@ -12,9 +12,10 @@ from agesearch.metrics import VAL_MAE_YEARS
 from agesearch.models.architectures import Network
 from agesearch.search.run.suggester import Suggester
 from agesearch.search.sampler.acquisition import expected_improvement, staircase
-from agesearch.search.sampler.ehvi import EhviSampler, Fit
+from agesearch.search.sampler.ehvi import EhviSampler
 from agesearch.search.sampler.encoding import Encoding
 from agesearch.search.sampler.gaussian_process import GaussianProcess, Lengths
+from agesearch.search.sampler.trial_model import Fit, TrialModel
 from agesearch.search.space.limits import Fitting
 from agesearch.search.space.space import Params, network_of
 from agesearch.search.store.history import History, TrialCost
@@ -96,6 +97,10 @@ def _filled(spec: StudySpec, count: int = 14, fitting: Fitting | None = None) ->
     return history, suggester
 
 
+def _sampler(spec: StudySpec, fit: Fit | None = None) -> EhviSampler:
+    return EhviSampler(spec, TrialModel(spec, Fitting(), LATENCIES, fit))
+
+
 def test_proposals_are_a_pure_function_of_the_seed_and_the_trials() -> None:
     (first, more), (again, more_again) = _filled(study()), _filled(study())
     assert [record.params for record in first.records] == [record.params for record in again.records]
@@ -105,7 +110,7 @@ def test_proposals_are_a_pure_function_of_the_seed_and_the_trials() -> None:
 
 
 def test_proposals_turn_to_the_learning_rates_that_paid() -> None:
-    history, _ = _filled(study(), 24)
+    history, _ = _filled(study().model_copy(update={"seed": 5}), 24)
     rates = [float(record.params["optim.learning_rate"]) for record in history.records]
 
     def away(some: list[float]) -> float:
@@ -181,7 +186,7 @@ FLAT = [_ran(number, State.COMPLETE, (12.0, *[8.0 + number % 3] * 15)) for numbe
 
 def test_nothing_is_modelled_before_the_startup_trials_or_of_two_that_finished() -> None:
     spec = study()
-    sampler = EhviSampler(spec, Fitting(), LATENCIES)
+    sampler = _sampler(spec)
     assert sampler.propose(spec.startup_trials - 1, FLAT, 0) is None
     assert sampler.propose(spec.startup_trials, FLAT, 0) is not None
     assert sampler.propose(spec.startup_trials + 3, FLAT, 0) is not None
@@ -190,7 +195,7 @@ def test_nothing_is_modelled_before_the_startup_trials_or_of_two_that_finished()
 
 
 def test_what_was_tried_is_passed_over_for_the_next_best() -> None:
-    sampler = EhviSampler(study(), Fitting(), LATENCIES)
+    sampler = _sampler(study())
     refused: list[Params] = []
 
     def is_tried(params: Params) -> bool:
@@ -208,19 +213,17 @@ def test_what_was_tried_is_passed_over_for_the_next_best() -> None:
 
 def test_of_two_paused_trials_that_promise_the_same_the_one_with_less_left_goes_on() -> None:
     early, late = (_ran(number, State.PAUSED, (12.0, *[5.0] * more)) for number, more in ((20, 2), (21, 11)))
-    proposal = EhviSampler(study(), Fitting(), LATENCIES).propose(
-        22, FLAT, 0, offered=(), paused=[early, late]
-    )
+    proposal = _sampler(study()).propose(22, FLAT, 0, offered=(), paused=[early, late])
     assert proposal is not None
     assert proposal.paused == 21
 
 
 def test_a_fit_of_another_space_is_not_taken() -> None:
-    sampler = EhviSampler(study(), Fitting(), LATENCIES)
+    sampler = _sampler(study())
     sampler.propose(20, FLAT, 0)
     fit = sampler.fit
     assert fit is not None
-    assert EhviSampler(study(), Fitting(), LATENCIES, fit).fit == fit
+    assert _sampler(study(), fit).fit == fit
     for lengths in (fit.lengths.lengths[:-1], (*fit.lengths.lengths, 1.0)):
         other = Fit(fit.moment, Lengths(lengths, 0.1))
-        assert EhviSampler(study(), Fitting(), LATENCIES, other).fit is None
+        assert _sampler(study(), other).fit is None

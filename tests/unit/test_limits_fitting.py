@@ -164,8 +164,8 @@ def test_the_front_and_its_file_hold_only_what_is_within_the_limit(tmp_path: Pat
 
 
 def test_yaml_off_turns_the_rungs_off() -> None:
-    document = spec().model_dump()
-    assert spec().rungs is None  # by default no trial is stopped
+    document = spec().model_dump() | {"stopping": "off"}
+    assert spec().rungs is None  # by default trials are stopped by evidence
     assert parse_spec(StudySpec, document | {"rungs": "off"}, "test").rungs is None
     assert parse_spec(StudySpec, document | {"rungs": "on"}, "test").rungs == RungSpec()
     kept = parse_spec(StudySpec, document | {"rungs": {"margin": 0.8}}, "test").rungs

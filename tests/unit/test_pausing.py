@@ -24,17 +24,19 @@ from agesearch.search.run.trial_manager import TrialManager
 from agesearch.search.sampler.ehvi import Proposal
 from agesearch.search.sampler.sampler import StudySampler
 from agesearch.search.space.limits import Fitting
-from agesearch.search.store.events import StudyEvent, TrialFinished, TrialPaused, TrialStarted
+from agesearch.search.store.events import Note, StudyEvent, TrialFinished, TrialPaused, TrialStarted
 from agesearch.search.store.history import STUDY_NAME, History, TrialCost
 from agesearch.search.store.records import State, StudyFolder, TrialRecord
-from agesearch.specs import RungSpec, StudySpec
+from agesearch.specs import RungSpec, StoppingSpec, StudySpec
 from agesearch.storage import Location
 
 EPOCHS = 12
 LATENCIES = {
     Network(arch, size): ms * (size / 64) ** 2 for arch, (ms, _, _) in NETWORKS.items() for size in SIZES
 }
-SPEC = study(EPOCHS).model_copy(update={"trials": 24, "startup_trials": 8, "seed": 2, "rungs": RungSpec()})
+SPEC = study(EPOCHS).model_copy(
+    update={"trials": 24, "startup_trials": 8, "seed": 2, "rungs": RungSpec(), "stopping": None}
+)
 
 
 def error_of(record: TrialRecord, epoch: int) -> float:
@@ -287,10 +289,42 @@ def test_a_paused_trial_goes_on_where_it_promises_more_than_a_new_one() -> None:
 
 
 def test_a_replay_pauses_and_uses_every_row_once() -> None:
-    record = made_record(count=40, epochs=EPOCHS)
+    record = made_record(count=24, epochs=EPOCHS)
     stopping, pausing = replay(record, "ehvi-rungs", 0), replay(record, "ehvi-pausing", 0)
-    assert pausing.complete + pausing.stopped == 40
+    assert pausing.complete + pausing.stopped == 24
     assert pausing.complete >= 1
-    assert pausing.spent <= 40 * EPOCHS
+    assert pausing.spent <= 24 * EPOCHS
     assert (pausing.epochs, pausing.volumes) != (stopping.epochs, stopping.volumes)
     assert pausing == replay(record, "ehvi-pausing", 0)
+
+
+EVIDENCE = SPEC.model_copy(
+    update={
+        "trials": 22,
+        "startup_trials": 6,
+        "rungs": None,
+        "stopping": StoppingSpec(evidence=4, max_loss=0.1),
+    }
+)
+
+
+def test_trials_are_stopped_by_evidence_within_the_loss_that_is_stated_and_cut_studies_go_on_alike(
+    tmp_path: Path,
+) -> None:
+    records = []
+    for name, reopen in (("whole", False), ("cut", True)):
+        (tmp_path / name).mkdir()
+        driver = Driver(tmp_path / name, EVIDENCE)
+        records.append(driver.run(1, reopen=reopen))
+    whole, cut = records
+    stopped = [record for record in whole if record.state is State.PRUNED]
+    assert len(stopped) >= 3
+    assert all(record.number >= EVIDENCE.startup_trials for record in stopped)
+    assert 0.0 < sum(record.expected_loss or 0.0 for record in stopped) <= 0.1
+    assert [(r.params, r.state, r.curve, r.expected_loss) for r in cut] == [
+        (r.params, r.state, r.curve, r.expected_loss) for r in whole
+    ]
+    notes = [event.text for event in driver.events if isinstance(event, Note)]
+    assert all(note.startswith("Nothing is stopped early: ") for note in notes)
+    driver.manager.close()
+    assert driver.folder.trials() == cut

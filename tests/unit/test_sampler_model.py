@@ -8,45 +8,34 @@ import numpy as np
 import pytest
 
 from agesearch.search.sampler.acquisition import expected_improvement, reference_beyond
-from agesearch.search.sampler.ehvi import _evidence, _mean_epochs, _reached, _scheduled, _Seen
+from agesearch.search.sampler.ehvi import _mean_epochs
 from agesearch.search.sampler.gaussian_process import GaussianProcess, Lengths, _distances, _loss
+from agesearch.search.sampler.trial_model import Seen, drawn_in, final_errors, scheduled
 from agesearch.search.stopping.rungs import LearningCurve
 from agesearch.search.store.records import State
 
 PLACE = np.zeros(2)
 
 
-def seen(number: int, state: State, *errors: float, epochs: int = 4) -> _Seen:
+def seen(number: int, state: State, *errors: float, epochs: int = 4) -> Seen:
     curve = LearningCurve.of(number, 1.0, epochs, errors, state)
-    return _Seen(number, PLACE, curve, min(errors) if state is State.COMPLETE else None)
+    return Seen(number, PLACE, curve, min(errors) if state is State.COMPLETE else None)
 
 
 COMPLETE = [seen(number, State.COMPLETE, 12.0, 10.0, 9.0, 6.0 + number) for number in range(4)]
 
 
 def test_failed_trials_are_told_as_the_worst_not_as_the_usual() -> None:
-    targets, variance = _evidence([*COMPLETE, seen(4, State.FAIL)])
+    targets = drawn_in(final_errors([*COMPLETE, seen(4, State.FAIL)]))
     assert targets[4] == targets.max()
     assert targets[4] >= math.log(9.0)  # the worst that finished
     assert targets[4] > np.median(targets[:4]) + 0.05
-    assert (variance == 0.0).all()
 
 
 def test_an_error_far_above_the_median_counts_as_the_worst_at_most() -> None:
-    far = seen(4, State.COMPLETE, 5000.0)
-    targets, _ = _evidence([*COMPLETE, far])
+    targets = drawn_in(final_errors([*COMPLETE, seen(4, State.COMPLETE, 5000.0)]))
     middle, lowest = math.log(8.0), math.log(6.0)
     assert targets[4] == pytest.approx(middle + (middle - lowest) + 0.05)
-
-
-def test_a_cut_curve_is_told_as_what_it_would_have_reached_and_less_surely() -> None:
-    cut = seen(4, State.PRUNED, 14.0, 11.0)
-    targets, variance = _evidence([*COMPLETE, cut])
-    gains = np.log([10.0 / (6.0 + number) for number in range(4)])
-    assert targets[4] == pytest.approx(min(math.log(11.0) - gains.mean(), targets.max()))
-    assert variance[4] == pytest.approx(gains.var(ddof=1) * (1 + 1 / 4) + 1e-4)
-    ((mean, unsure),) = _reached([cut.curve], [COMPLETE[0].curve])  # one gain alone says nothing
-    assert (mean, unsure) == (math.log(11.0), 1.0)
 
 
 def test_what_a_trial_takes_counts_those_that_were_stopped() -> None:
@@ -55,8 +44,8 @@ def test_what_a_trial_takes_counts_those_that_were_stopped() -> None:
 
 
 def test_the_schedule_of_fits_grows_by_shares() -> None:
-    assert [_scheduled(count) for count in (3, 4, 5, 6, 7)] == [3, 3, 3, 5, 6]
-    steps = sorted({_scheduled(count) for count in range(200)})
+    assert [scheduled(count) for count in (3, 4, 5, 6, 7)] == [3, 3, 3, 5, 6]
+    steps = sorted({scheduled(count) for count in range(200)})
     assert all(later / earlier <= 1.7 for earlier, later in zip(steps, steps[1:], strict=False))
 
 
@@ -97,6 +86,18 @@ def test_a_training_again_at_a_known_place_is_as_noisy_as_the_noise() -> None:
     assert deviation[0] >= targets.std() * math.sqrt(LENGTHS.noise)
 
 
+def test_what_is_left_out_is_expected_as_by_a_model_that_never_saw_it() -> None:
+    targets = np.sin(np.linspace(0.0, 3.0, 8))
+    rows = np.linspace(0.0, 1.0, 8)[:, None]
+    model = _model(targets)
+    expected = model.left_out()
+    others = np.delete(np.arange(8), 3)
+    known = (targets - targets.mean()) / targets.std()  # standardised alike
+    fresh = GaussianProcess(rows[others], known[others], np.zeros(7), [slice(0, 1)], LENGTHS)
+    mean, _ = fresh.predict(rows[3:4])
+    assert expected[3] == pytest.approx(targets.mean() + targets.std() * mean[0], abs=0.03)
+
+
 def test_more_certain_targets_weigh_more() -> None:
     targets = np.array([0.0, 1.0, 0.0])
     sure, _ = _model(targets).predict(np.array([[0.5]]))
@@ -135,11 +136,3 @@ def test_the_posterior_falls_where_its_gradient_says() -> None:
     kernel += np.diag(math.exp(theta[2]) + variance)
     density = -0.5 * targets @ np.linalg.solve(kernel, targets) - 0.5 * np.linalg.slogdet(kernel)[1]
     assert value == pytest.approx(0.5 * ((theta - centre) ** 2).sum() - density, rel=1e-4)
-
-
-def test_two_gains_are_enough_to_tell_their_spread() -> None:
-    cut = seen(4, State.PRUNED, 14.0, 11.0)
-    ((mean, unsure),) = _reached([cut.curve], [trial.curve for trial in COMPLETE[:2]])
-    gains = np.log([10.0 / 6.0, 10.0 / 7.0])
-    assert mean == pytest.approx(math.log(11.0) - gains.mean())
-    assert unsure == pytest.approx(gains.var(ddof=1) * 1.5 + 1e-4)

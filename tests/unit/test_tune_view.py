@@ -109,7 +109,7 @@ def test_no_figure_is_cut(size: tuple[int, int]) -> None:
     text = " ".join(lines)
     for part in ("12 of 30 trials", "9 complete", "2 pruned", "1 failed", "4 running", "89 epochs spent"):
         assert part in text
-    assert "rungs saved 12% of 96" in text
+    assert "stopping saved 12% of 96" in text
     assert "http://127.0.0.1:8265" in text
     rows = [line for line in lines if re.match(r" *\d+ (lcnet|mobile)", line)]
     assert len(rows) >= 6
@@ -135,7 +135,7 @@ def test_the_screen_shows_front_curves_reasons_epochs_and_the_dashboard() -> Non
         "9 complete · 2 pruned · 1 failed · 4 running",
         "2 pruned: out of reach of the front",
         r"1 failed: [red]worker died[/red]\x1b[2J",
-        "89 epochs spent, rungs saved 12% of 96",
+        "89 epochs spent, stopping saved 12% of 96",
         "http://127.0.0.1:8265",
         "Front so far",
         "●",

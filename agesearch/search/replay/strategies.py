@@ -22,7 +22,7 @@ from agesearch.search.stopping.curves import EPOCH_FACES
 from agesearch.search.stopping.rungs import KEEP, Keep, LearningCurve, Pause, Stop, decide
 from agesearch.search.store.history import History, TrialCost
 from agesearch.search.store.records import State
-from agesearch.specs import RungSpec
+from agesearch.specs import RungSpec, StoppingSpec
 
 
 class Strategy(Protocol):
@@ -56,15 +56,24 @@ class Own:
         seed: int,
         sampler: Literal["random", "tpe", "ehvi"],
         *,
-        stops: bool,
+        stops: bool = False,
         pauses: bool = False,
+        learns: bool = False,
         chooses: bool = False,
     ) -> None:
         rungs = (record.spec.rungs or RungSpec()) if stops else None
         if rungs is not None and not pauses:
             rungs = rungs.with_values({"pause_margin": None})
         startup = min(record.spec.startup_trials, _STARTUP)
-        changes = {"seed": seed, "rungs": rungs, "sampler": sampler, "startup_trials": startup}
+        stopping = (record.spec.stopping or StoppingSpec()) if learns else None
+        changes = {
+            "trials": len(record.rows),
+            "stopping": stopping,
+            "seed": seed,
+            "rungs": rungs,
+            "sampler": sampler,
+            "startup_trials": startup,
+        }
         self._spec = record.spec.model_copy(update=changes)
         self._history = History.in_memory(self._spec)
         self._suggester = Suggester(self._history, self._spec)
@@ -121,13 +130,15 @@ class Own:
         self._history.complete(number, {VAL_MAE_YEARS: min(row.errors)}, self._spent(number))
 
     def _verdict(self, curve: LearningCurve) -> Keep | Pause | Stop:
+        if self._spec.stopping is not None:
+            return self._suggester.verdict(curve)
         if self._spec.rungs is None:
             return KEEP
         return decide(curve, list(self._curves.values()), self._spec.rungs, self._spec.max_mae_years)
 
     def _prune(self, number: int, verdict: Stop) -> None:
         spent = self._spent(number)
-        self._history.prune(number, verdict.reason, spent, spent.curve[-1])
+        self._history.prune(number, verdict.reason, spent, spent.curve[-1], verdict.loss)
         self._curves[number] = _ended(self._curves[number], State.PRUNED)
 
     def _spent(self, number: int) -> TrialCost:
@@ -163,11 +174,12 @@ _STARTUP = 8
 def _own(
     sampler: Literal["random", "tpe", "ehvi"],
     *,
-    stops: bool,
+    stops: bool = False,
     pauses: bool = False,
+    learns: bool = False,
     chooses: bool = False,
 ) -> _Maker:
-    return partial(Own, sampler=sampler, stops=stops, pauses=pauses, chooses=chooses)
+    return partial(Own, sampler=sampler, stops=stops, pauses=pauses, learns=learns, chooses=chooses)
 
 
 def _optuna(sampler: str, *, knows_latency: bool = False, prunes: bool = False) -> _Maker:
@@ -200,11 +212,16 @@ def _evolution(population: int | None = None, *, knows_latency: bool = False) ->
 STRATEGIES: Mapping[str, Made] = {
     "default": Made(
         "what 'agesearch tune' does: expected hypervolume improvement over the whole space, then the nearest "
-        "row, every trial to its end",
-        _own("ehvi", stops=False),
+        "row; stops and pauses by what COMPLETE curves tell",
+        _own("ehvi", learns=True),
+    ),
+    "ehvi-nearest": Made(
+        "expected hypervolume improvement over the whole space, then the nearest row, every trial to its end",
+        _own("ehvi"),
     ),
     "random": Made("random, every trial to its end", _own("random", stops=False)),
     "random-rungs": Made("random, hopeless trials stopped", _own("random", stops=True)),
+    "random-stops": Made("random, stopped by what COMPLETE curves tell", _own("random", learns=True)),
     "tpe": Made("our bounded TPE, every trial to its end", _own("tpe", stops=False)),
     "tpe-rungs": Made("our bounded TPE, hopeless trials stopped", _own("tpe", stops=True)),
     "ehvi": Made(

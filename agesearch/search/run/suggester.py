@@ -12,12 +12,15 @@ import math
 from collections.abc import Hashable, Sequence
 from typing import Any
 
-from agesearch.search.sampler.ehvi import Fit, Proposal
+from agesearch.search.sampler.ehvi import Proposal
+from agesearch.search.sampler.judge import Standing, Verdict
 from agesearch.search.sampler.sampler import StudySampler
+from agesearch.search.sampler.trial_model import Fit
 from agesearch.search.sampler.window import TrialWindow
 from agesearch.search.space.conditions import has_all, setting
 from agesearch.search.space.limits import Fitting
 from agesearch.search.space.space import ARCH, Params, configuration_key
+from agesearch.search.stopping.rungs import LearningCurve
 from agesearch.search.store.history import History
 from agesearch.search.store.records import INHERITED, State, TrialRecord
 from agesearch.specs import StudySpec
@@ -38,6 +41,8 @@ class Suggester:
         self._sampler = StudySampler(spec, fitting or Fitting(), self._fit)
         self._window = TrialWindow()
         self._tried: set[tuple[Hashable, ...]] = set()
+        self._losses: dict[int, float] = {}
+        self._spent = 0.0
         for record in history.all():
             self._see(record)
         history.watch(self._see)
@@ -74,6 +79,15 @@ class Suggester:
             self._fit = fit
         return proposal
 
+    def verdict(self, trial: LearningCurve) -> Verdict:
+        """Whether a trial goes on after the last epoch of its curve, by what the study's own trials tell
+        (``agesearch.search.sampler.judge``).
+        """
+        judge = self._sampler.judge(self._history.latencies)
+        shown = self._window.shown(besides=trial.number)
+        standing = Standing(self._spec.trials, self._history.begun, self._history.finished, self._spent)
+        return judge.verdict(self._history.record(trial.number), trial, shown, standing)
+
     def complete_params(self, number: int) -> TrialRecord:
         """A RUNNING trial that is taken up again; one that another tool began and left without parameters is
         given some.
@@ -89,6 +103,9 @@ class Suggester:
         self._window.take(record)
         if record.params:
             self._tried.add(record.configuration)
+        if record.expected_loss:
+            self._losses[record.number] = record.expected_loss
+            self._spent = math.fsum(self._losses.values())
 
     def _is_tried(self, params: Params) -> bool:
         """Whether a trial with these parameters, and the parent that it would have, was begun before."""

@@ -21,7 +21,16 @@ from agesearch.search.run.watchdog import Death, Deaths
 from agesearch.search.space.limits import Fitting, Latencies
 from agesearch.search.space.space import trial_spec
 from agesearch.search.stopping.curves import StudyCurves
-from agesearch.search.stopping.rungs import KEEP, Keep, Pause, Stop, decide, is_at_rung, rungs_of
+from agesearch.search.stopping.rungs import (
+    KEEP,
+    Keep,
+    LearningCurve,
+    Pause,
+    Stop,
+    decide,
+    is_at_rung,
+    rungs_of,
+)
 from agesearch.search.store.events import (
     EventListener,
     Note,
@@ -53,10 +62,13 @@ _WRITE_SHARE = 0.02
 
 
 class Verdict(NamedTuple):
-    """What becomes of a trial that does not train on: its state and why. RUNNING: a later run takes it up."""
+    """What becomes of a trial that does not train on: its state and why, and the share of the hypervolume
+    that stopping it may cost. RUNNING: a later run takes it up.
+    """
 
     state: State
     reason: str = ""
+    loss: float = 0.0
 
 
 class TrialManager:
@@ -92,6 +104,7 @@ class TrialManager:
         self._rungs = rungs_of(spec)
         self._verdicts: dict[int, Verdict] = {}
         self._deaths = Deaths()
+        self._told: set[str] = set()
 
     @property
     def live(self) -> int:
@@ -161,7 +174,7 @@ class TrialManager:
             verdict = self._at_rung(record)
             if isinstance(verdict, Stop):
                 spent = self._spent(record)
-                self._tell_end(self._prune(record.number, verdict.reason, spent, spent.curve[-1]))
+                self._tell_end(self._prune(record.number, verdict, spent, spent.curve[-1]))
             elif record.state is State.PAUSED:
                 self._curves.go_on(record)
                 return self._history.unpause(record.number)
@@ -255,7 +268,7 @@ class TrialManager:
             return Verdict(State.PRUNED, f"{self.stop_reason} after epoch {report.epoch}")
         decision = self._at_rung(record)
         if isinstance(decision, Stop):
-            return Verdict(State.PRUNED, decision.reason)
+            return Verdict(State.PRUNED, decision.reason, decision.loss)
         if isinstance(decision, Pause) and self._others_wait:
             return Verdict(State.PAUSED, decision.reason)
         return Verdict(State.RUNNING) if self.winding_down and has_more else None
@@ -263,13 +276,23 @@ class TrialManager:
     def _at_rung(self, record: TrialRecord) -> Keep | Pause | Stop:
         """What the rungs say of a trial, beside those that run, the front, and the newest others."""
         rungs, trial = self._rungs, self._curves.curve(record)
-        if rungs is None or not is_at_rung(trial, rungs):
+        if rungs is None:
+            return self._judged(trial)
+        if not is_at_rung(trial, rungs):
             return KEEP
         compared = {other.number: other for other in self._history.newest(COMPARED + self.live)}
         compared |= {other.number: other for other in self._front}
         compared |= {number: self._history.record(number) for number in self._live}
         trial, others = self._curves.curves(record, compared.values())
         return decide(trial, others, rungs, self._spec.max_mae_years)
+
+    def _judged(self, trial: LearningCurve) -> Keep | Pause | Stop:
+        """What the study's own COMPLETE curves say of a trial; why they say nothing is told once a kind."""
+        verdict = self.suggester.verdict(trial)
+        if isinstance(verdict, Keep) and verdict.why and verdict.why not in self._told:
+            self._told.add(verdict.why)
+            self._on_event(Note(f"Nothing is stopped early: {verdict.why}."))
+        return verdict
 
     def ended(self, number: int, raw: Mapping[str, Any]) -> None:
         """A trial is over or waits; ``raw`` is the last report it gave. Cut for want of room, or stopped
@@ -301,10 +324,10 @@ class TrialManager:
         if report.outcome == COMPLETED and report.error is not None:
             known = {name: report.metrics[name] for name in (VAL_CS5,) if name in report.metrics}
             return self._history.complete(number, known | {VAL_MAE_YEARS: report.error}, cost)
-        state, reason = _ending(report, verdict, self.stop_reason)
-        if state is State.PRUNED:
-            return self._prune(number, reason, cost, report.error)
-        return self._history.fail(number, reason, cost)
+        ending = _ending(report, verdict, self.stop_reason)
+        if ending.state is State.PRUNED:
+            return self._prune(number, ending, cost, report.error)
+        return self._history.fail(number, ending.reason, cost)
 
     def _pause(self, number: int, reason: str, cost: TrialCost) -> None:
         """A trial waits at its rung, with its checkpoint."""
@@ -312,9 +335,11 @@ class TrialManager:
         self._write()
         self._on_event(TrialPaused(record))
 
-    def _prune(self, number: int, reason: str, cost: TrialCost, error: float | None) -> TrialRecord:
+    def _prune(
+        self, number: int, verdict: Stop | Verdict, cost: TrialCost, error: float | None
+    ) -> TrialRecord:
         """A trial that was stopped never goes on: its checkpoint is not kept."""
-        record = self._history.prune(number, reason, cost, error)
+        record = self._history.prune(number, verdict.reason, cost, error, verdict.loss)
         self._curves.forget_checkpoint(number)
         return record
 

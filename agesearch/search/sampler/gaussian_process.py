@@ -68,7 +68,7 @@ class GaussianProcess:
         self.lengths = lengths or _fitted(_distances(features, features, groups), known, extra)
         kernel = self._kernel(features, features)
         kernel[np.diag_indices_from(kernel)] += self.lengths.noise + extra + _JITTER
-        self._lower = _cholesky(kernel)
+        self._lower, self._known = _cholesky(kernel), known
         self._weights = _solved(self._lower, known)
 
     def predict(self, features: Array) -> tuple[Array, Array]:
@@ -81,6 +81,11 @@ class GaussianProcess:
         variance = 1.0 + self.lengths.noise - (spread * spread).sum(axis=0)
         deviation = np.sqrt(np.maximum(variance, self.lengths.noise))
         return self._mean + self._scale * mean, self._scale * deviation
+
+    def left_out(self) -> Array:
+        """``[n]``: what the other targets let expect of each (Rasmussen & Williams 2006, eq. 5.12)."""
+        inverse = _solved(self._lower, np.eye(len(self._known)))
+        return self._mean + self._scale * (self._known - self._weights / np.diag(inverse))
 
     def _kernel(self, rows: Array, columns: Array) -> Array:
         widths = np.empty(rows.shape[1])

@@ -24,8 +24,10 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from agesearch.metrics import or_nan
-from agesearch.search.sampler.ehvi import EhviSampler, Fit, Proposal
+from agesearch.search.sampler.ehvi import EhviSampler, Proposal
+from agesearch.search.sampler.judge import Judge
 from agesearch.search.sampler.prior import Priors
+from agesearch.search.sampler.trial_model import Fit, TrialModel
 from agesearch.search.space.conditions import endless, holds, stages
 from agesearch.search.space.limits import Fitting, Latencies
 from agesearch.search.space.space import Params, grid, optuna_distributions
@@ -57,7 +59,7 @@ class StudySampler:
         self._stages = stages(spec.space)
         self._view = _View(spec, self._space)
         self._priors = Priors(spec)
-        self._modelled: tuple[Latencies, EhviSampler] | None = None
+        self._modelled: tuple[Latencies, EhviSampler, Judge] | None = None
         self._fit = fit
         self._grid = [point for point in grid(spec) if fitting.fits(point)] if spec.sampler == "grid" else []
 
@@ -81,7 +83,7 @@ class StudySampler:
         known = dict(given or {})
         seed = self._seed(number)
         if self._spec.sampler == "ehvi" and latencies and not known:
-            modelled = self._modelled_on(latencies).propose(number, shown, seed, offered, paused, is_tried)
+            modelled = self._modelled_on(latencies)[1].propose(number, shown, seed, offered, paused, is_tried)
             if modelled is not None:
                 return modelled
         if offered is None or offered:
@@ -150,10 +152,15 @@ class StudySampler:
         """What the model was fitted to last: another proposer goes on from it as this one would."""
         return self._modelled[1].fit if self._modelled else self._fit
 
-    def _modelled_on(self, latencies: Latencies) -> EhviSampler:
+    def judge(self, latencies: Latencies) -> Judge:
+        """Who tells whether trials go on, by what the same model tells of them."""
+        return self._modelled_on(latencies)[2]
+
+    def _modelled_on(self, latencies: Latencies) -> tuple[Latencies, EhviSampler, Judge]:
         if self._modelled is None or self._modelled[0] is not latencies:
-            self._modelled = latencies, EhviSampler(self._spec, self._fitting, latencies, self.fit)
-        return self._modelled[1]
+            model = TrialModel(self._spec, self._fitting, latencies, self.fit)
+            self._modelled = latencies, EhviSampler(self._spec, model), Judge(self._spec, model)
+        return self._modelled
 
     def _sampler(
         self, seed: int, shown: Sequence[TrialRecord], has_latencies: bool

@@ -86,15 +86,20 @@ class LearningCurve:
 
 @dataclass(frozen=True)
 class Keep:
-    """The trial goes on."""
+    """The trial goes on; ``why`` says what spoke for it, where that is of interest."""
+
+    why: str = ""
 
 
 @dataclass(frozen=True)
 class Stop:
-    """The trial ends as PRUNED: why, and after which epoch."""
+    """The trial ends as PRUNED: why, and after which epoch. ``loss`` is the share of the hypervolume that
+    this is expected to cost, where that is known.
+    """
 
     reason: str
     epoch: int
+    loss: float = 0.0
 
 
 @dataclass(frozen=True)

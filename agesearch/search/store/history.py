@@ -26,7 +26,15 @@ from agesearch.models.architectures import Network
 from agesearch.search.space.limits import Latencies
 from agesearch.search.space.space import Params, optuna_distributions, trial_name, trial_spec
 from agesearch.search.store.optuna_database import without_warnings, writer_of
-from agesearch.search.store.records import CURVE, INHERITED, PAUSED, State, TrialRecord, front_of
+from agesearch.search.store.records import (
+    CURVE,
+    EXPECTED_LOSS,
+    INHERITED,
+    PAUSED,
+    State,
+    TrialRecord,
+    front_of,
+)
 from agesearch.specs import StudySpec
 from agesearch.storage import sqlite_url
 
@@ -212,9 +220,20 @@ class History:
             notes[VAL_CS5] = metrics[VAL_CS5]
         return self._ended(number, TrialState.COMPLETE, notes, (mae, latency))
 
-    def prune(self, number: int, reason: str, spent: TrialCost, mae: float | None = None) -> TrialRecord:
-        """End a trial that was stopped early; its last error is noted, and never on the front."""
+    def prune(
+        self,
+        number: int,
+        reason: str,
+        spent: TrialCost,
+        mae: float | None = None,
+        loss: float | None = None,
+    ) -> TrialRecord:
+        """End a trial that was stopped early; its last error is noted, and never on the front, and what
+        stopping it is expected to cost.
+        """
         notes: dict[str, Any] = {"reason": reason, **asdict(spent)}
+        if loss:
+            notes[EXPECTED_LOSS] = loss
         if mae is not None and math.isfinite(mae):
             notes[VAL_MAE_YEARS] = mae
         return self._ended(number, TrialState.PRUNED, notes)
@@ -301,6 +320,7 @@ def _record(trial: FrozenTrial, spec: StudySpec) -> TrialRecord:
         seconds=float(notes.get("seconds", 0.0)),
         retries=int(notes.get("retries", 0)),
         inherited=notes.get(INHERITED),
+        expected_loss=notes.get(EXPECTED_LOSS),
         curve=tuple(notes.get(CURVE, ())),
     )
 

@@ -41,9 +41,10 @@ LATENCY_FILE = "latency.json"
 TRIALS_FOLDER = "trials"
 CURVE = "curve"
 INHERITED = "inherited"
+EXPECTED_LOSS = "expected_loss"
 PAUSED = "paused"
 #: Columns that studies of earlier versions lack.
-_NEWER = (CURVE, INHERITED)
+_NEWER = (CURVE, INHERITED, EXPECTED_LOSS)
 
 
 class State(StrEnum):
@@ -75,7 +76,7 @@ class TrialRecord:
     ``started`` is UTC in ISO 8601, ``seconds`` the time spent training, ``epochs`` how many were finished,
     ``retries`` how often the trial was taken up again after its process died; ``curve`` holds the error in
     years after each epoch of a trial that is over or PAUSED; ``inherited`` is the trial whose weights it
-    started from.
+    started from; ``expected_loss`` is the share of the front's hypervolume that stopping it may have cost.
     """
 
     number: int
@@ -92,6 +93,7 @@ class TrialRecord:
     retries: int = 0
     curve: tuple[float, ...] = ()
     inherited: int | None = None
+    expected_loss: float | None = None
 
     @property
     def folder(self) -> str:
@@ -140,6 +142,7 @@ class TrialRecord:
             "retries": self.retries,
             "folder": self.folder,
             INHERITED: self.inherited,
+            EXPECTED_LOSS: self.expected_loss,
             "params": self.params,
         }
 
@@ -161,6 +164,7 @@ SCHEMA = pa.schema(
         pa.field("params", pa.string(), nullable=False),
         pa.field(CURVE, pa.list_(pa.float64())),
         pa.field(INHERITED, pa.int64()),
+        pa.field(EXPECTED_LOSS, pa.float64()),
     ]
 )
 

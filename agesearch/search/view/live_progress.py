@@ -27,6 +27,7 @@ from agesearch.search.view.progress import (
     TrialCounts,
     budget_of,
     interval_in,
+    loss_budget,
     paused_trial,
     points_of,
 )
@@ -106,6 +107,7 @@ class LiveProgress:
             limit=limit,
             dashboard=start.dashboard_url if start else None,
             stopping=self._stopping,
+            loss_budget=loss_budget(start.header.spec, self._counts) if start else None,
         )
 
     def _open(self, event: StudyStarted) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from agesearch.metrics import VAL_MAE_YEARS, interval_of
 from agesearch.search.space.space import trial_spec
+from agesearch.search.stopping.budget import LossBudget
 from agesearch.search.stopping.rungs import OUT_OF_REACH
 from agesearch.search.store.records import State, TrialRecord
 from agesearch.specs import StudySpec
@@ -32,7 +33,8 @@ _EPOCHS = "optim.epochs"
 class TrialCounts:
     """Counts over trials that ended: by state, by reason, epochs trained, and epochs of their full budgets.
 
-    ``saved`` are the epochs that rungs spared, ``budget`` what all would have cost without.
+    ``saved`` are the epochs that early stopping spared, ``budget`` what all would have cost without;
+    ``stopped`` trials were stopped by evidence, at the cost of ``loss`` of the front's hypervolume expected.
     """
 
     states: Counter[State] = field(default_factory=Counter)
@@ -40,6 +42,8 @@ class TrialCounts:
     epochs: int = 0
     budget: int = 0
     saved: int = 0
+    stopped: int = 0
+    loss: float = 0.0
 
     @property
     def finished(self) -> int:
@@ -54,6 +58,8 @@ class TrialCounts:
         self.budget += budget
         if record.reason.startswith(OUT_OF_REACH):
             self.saved += budget - record.epochs
+            self.stopped += 1
+            self.loss += record.expected_loss or 0.0
 
     @classmethod
     def of(cls, records: Iterable[TrialRecord], spec: StudySpec) -> TrialCounts:
@@ -146,7 +152,8 @@ class Pace:
 class StudyProgress:
     """A study at one moment. ``points`` are (latency ms, error years) of its COMPLETE trials; ``waiting`` are
     trials that were cut short after ``waiting_epochs`` epochs in all, to be taken up again, ``paused`` those
-    that wait at a rung; ``limit`` is the seconds until its time is up.
+    that wait at a rung; ``limit`` is the seconds until its time is up; ``loss_budget`` is what early
+    stopping may cost.
     """
 
     folder: str
@@ -163,6 +170,7 @@ class StudyProgress:
     limit: float | None = None
     dashboard: str | None = None
     stopping: str = ""
+    loss_budget: LossBudget | None = None
 
     @property
     def seconds_left(self) -> float | None:
@@ -174,6 +182,16 @@ class StudyProgress:
         """Epochs trained so far, those of trials that are not over included."""
         begun = sum(trial.epoch for trial in (*self.running, *self.paused))
         return self.counts.epochs + self.waiting_epochs + begun
+
+
+def loss_budget(spec: StudySpec, counts: TrialCounts) -> LossBudget | None:
+    """What early stopping may cost and has cost."""
+    return LossBudget.of(
+        spec,
+        complete=counts.states[State.COMPLETE],
+        stopped=counts.stopped,
+        spent=counts.loss,
+    )
 
 
 def budget_of(spec: StudySpec, record: TrialRecord) -> int:

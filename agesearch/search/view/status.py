@@ -26,6 +26,7 @@ from agesearch.search.view.progress import (
     TrialCounts,
     budget_of,
     interval_in,
+    loss_budget,
     paused_trial,
     points_of,
 )
@@ -89,6 +90,7 @@ class Status:
             "running_trials": [_as_json(trial) for trial in progress.running],
             "paused_trials": [_as_json(trial) for trial in progress.paused],
             "to_be_taken_up": progress.waiting,
+            "early_stopping": progress.loss_budget.as_json() if progress.loss_budget else None,
             "front": [record.as_json() for record in progress.front],
             "knee": knee_of(progress.front).number if progress.front else None,
             "trials_per_hour": progress.pace.trials_per_hour,
@@ -137,6 +139,7 @@ def _progress(folder: StudyFolder, driver: Driver | None) -> StudyProgress:
         limit=_limit(driver) if driver is not None and is_live else None,
         dashboard=driver.dashboard if driver is not None and is_live else None,
         stopping=_stopping(driver) if driver is not None and is_live else "",
+        loss_budget=loss_budget(header.spec, counts),
     )
 
 
