@@ -80,6 +80,8 @@ class CurveForecaster:
         return Forecast(mean, np.sqrt(few * missed), priors, np.sqrt(few * unaided), count)
 
     def _near(self, levels: Array, slopes: Array) -> Array:
+        # A curve above all others is taken to be as hopeless as the highest.
+        levels = np.minimum(levels, self._levels.max())
         places = np.stack([levels, slopes], axis=1) / self._widths
         squared = ((places[:, None, :] - self._places[None, :, :]) ** 2).sum(axis=2)
         found: Array = np.exp(-0.5 * squared)
