@@ -76,14 +76,32 @@ def search(
     turns: Annotated[
         int, typer.Option("--turns", min=0, help="Turns of the race against plain loops; 0: no race.")
     ] = 3,
-    configurations: Annotated[int, typer.Option("--configurations", min=1, help="Trials of a turn.")] = 4,
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Epochs of each of them.")] = 3,
+    configurations: Annotated[
+        int | None, typer.Option("--configurations", min=1, help="Trials of a turn (default: 4; --race: 24).")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", min=1, help="Epochs of each of them (default: 3; --race: 10).")
+    ] = None,
+    to_one_volume: Annotated[
+        bool,
+        typer.Option(
+            "--race", help="Instead: a study and a careful loop by the clock, to the same hypervolume."
+        ),
+    ] = False,
+    teacher: Annotated[
+        str | None, typer.Option("--teacher", help="Teacher of --race (default: labels alone).")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """How fast a search decides on generated histories, and its trials an hour against plain loops."""
     from agesearch.session import set_environment
 
     set_environment()  # before torch is imported: its threads would spin, which slows the loops most
+    if to_one_volume:
+        from agesearch.cli.bench_race import race_to_one_volume
+
+        race_to_one_volume(data, teacher, configurations or 24, epochs or 10, max(turns, 1), as_json)
+        return
     from agesearch.bench.overhead import bench_faces
     from agesearch.bench.race import race
     from agesearch.bench.search import measure_search
@@ -99,7 +117,11 @@ def search(
         if turns:
             with bench_faces(None if data is None else Location.of(data)) as faces:
                 raced = race(
-                    faces, configurations=configurations, epochs=epochs, turns=turns, on_progress=listener
+                    faces,
+                    configurations=configurations or 4,
+                    epochs=epochs or 3,
+                    turns=turns,
+                    on_progress=listener,
                 )
     if as_json:
         rows_json = [asdict(row) for row in found]

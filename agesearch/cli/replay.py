@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agesearch.cli.common import JsonOption, err, out, print_json, shown_progress, table
+from agesearch.cli.common import JsonOption, err, out, print_json, say, shown_progress, table
 
 if TYPE_CHECKING:
     from agesearch.search.replay.summary import Comparison, Row
@@ -49,6 +49,7 @@ def replay(
             "on that one, for each table.",
         ),
     ] = "",
+    processes: Annotated[int, typer.Option("--processes", help="Replays that run at once.")] = 1,
     svg: Annotated[
         str | None,
         typer.Option(
@@ -82,11 +83,21 @@ def replay(
     place = None if page is None else own_page(page)
     if save is not None:
         Location.of(save).write_table(as_table(known[0]))
-    names, candidates = _listed(strategies), _listed(choose)
+    names, candidates = _here(_listed(strategies)), _listed(choose)
     found = []
     with shown_progress() as listener:
         for title, one in zip(distinct_names([Location.of(r) for r in record]), known, strict=True):
-            found.append(compare(one, names, seeds=seeds, slots=slots, table=title, on_progress=listener))
+            found.append(
+                compare(
+                    one,
+                    names,
+                    seeds=seeds,
+                    slots=slots,
+                    table=title,
+                    processes=processes,
+                    on_progress=listener,
+                )
+            )
     held_out = leave_one_out(found, candidates) if candidates else []
     over_all = overall(found) if len(found) > 1 else []
     if svg is not None:
@@ -101,6 +112,18 @@ def replay(
         print_json(_json(found, over_all, held_out))
     else:
         _print(found, over_all, held_out)
+
+
+def _here(names: list[str]) -> list[str]:
+    """Those whose packages are installed; the others are told in a line each. All are kept where none is."""
+    from agesearch.search.replay.strategies import made
+
+    absent = [name for name in names if not made(name).is_here]
+    if len(absent) == len(names):
+        return names  # then the first of them says what to install
+    for name in absent:
+        say(f"{name} is left out: '{made(name).package}' is not installed (agesearch's extra 'bench').")
+    return [name for name in names if name not in absent]
 
 
 def _listed(text: str) -> list[str]:

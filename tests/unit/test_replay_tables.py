@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from agesearch.cli.main import app
 from agesearch.errors import InputError
 from agesearch.reporting.replays import write_replay_figures, write_replay_page
 from agesearch.search.replay.curve_table import as_table
+from agesearch.search.replay.strategies import STRATEGIES
 from agesearch.search.replay.summary import Comparison, Cost, Row, compare
 from agesearch.search.replay.tables import leave_one_out, overall
 from agesearch.storage import Location
@@ -80,7 +82,7 @@ def test_costs_by_seconds_are_shares_of_random_and_tpe(tmp_path: Path) -> None:
     assert "Over all 2 tables" in page
 
 
-def test_the_command_takes_several_tables(tmp_path: Path) -> None:
+def test_the_command_takes_several_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tables = [str(tmp_path / "a.parquet"), str(tmp_path / "b.parquet")]
     for place, record in zip(tables, (FIRST, SECOND), strict=True):
         Location.of(place).write_table(as_table(record))
@@ -92,5 +94,9 @@ def test_the_command_takes_several_tables(tmp_path: Path) -> None:
     assert [choice["chosen"] for choice in found["left_out"]] == ["random", "random"]
     shown = CliRunner().invoke(app, ["replay", *tables, *options])
     assert "All 2 tables: median (worst)" in shown.stdout
+    monkeypatch.setitem(STRATEGIES, "moasha", replace(STRATEGIES["moasha"], package="nobody_has_this"))
+    shown = CliRunner().invoke(app, ["replay", *tables, "--strategies", "random,moasha", "--seeds", "1"])
+    assert "moasha is left out: 'nobody_has_this' is not installed" in shown.output
+    assert shown.exit_code == 0
     refused = CliRunner().invoke(app, ["replay", *tables, "--save", "x.parquet"])
     assert isinstance(refused.exception, InputError)

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.util import find_spec
 from typing import Literal, Protocol
 
 from agesearch.errors import unknown_name
@@ -157,13 +158,22 @@ class Own:
 class Made:
     """A row of the table: what the strategy is, and how to make it for a record and a seed.
 
-    One that ``scores_rows`` knows which configurations the table has, which no real search can.
+    One that ``scores_rows`` knows which configurations the table has, which no real search can. ``package``
+    is what it needs of the extra ``bench``.
     """
 
     about: str
     make: Callable[[CurveTable, int], Strategy]
     scores_rows: bool = False
+    package: str = ""
 
+    @property
+    def is_here(self) -> bool:
+        """Whether the package that it needs besides our own is installed."""
+        return not self.package or find_spec(self.package) is not None
+
+
+_SYNE_TUNE = "syne_tune"
 
 _Maker = Callable[[CurveTable, int], Strategy]
 
@@ -264,22 +274,36 @@ STRATEGIES: Mapping[str, Made] = {
     ),
     "optuna-nsga2": Made("Optuna's NSGAIISampler, its defaults: populations of 50", _optuna("nsga2")),
     "optuna-nsga2-16": Made("Optuna's NSGAIISampler, populations of 16", _optuna("nsga2-16")),
-    "moasha": Made("Syne Tune's MOASHA, its defaults", _moasha(ranked=False, ours=False)),
-    "moasha-ours": Made("MOASHA, grace period and reduction of our rungs", _moasha(ranked=False, ours=True)),
+    "moasha": Made("Syne Tune's MOASHA, its defaults", _moasha(ranked=False, ours=False), package=_SYNE_TUNE),
+    "moasha-ours": Made(
+        "MOASHA, grace period and reduction of our rungs",
+        _moasha(ranked=False, ours=True),
+        package=_SYNE_TUNE,
+    ),
     "moasha-ranked": Made(
-        "MOASHA, its defaults, its order of trials turned into ranks", _moasha(ranked=True, ours=False)
+        "MOASHA, its defaults, its order of trials turned into ranks",
+        _moasha(ranked=True, ours=False),
+        package=_SYNE_TUNE,
     ),
     "moasha-ranked-ours": Made(
-        "MOASHA, ranks, grace period and reduction of our rungs", _moasha(ranked=True, ours=True)
+        "MOASHA, ranks, grace period and reduction of our rungs",
+        _moasha(ranked=True, ours=True),
+        package=_SYNE_TUNE,
     ),
     "mo-rea": Made(
         "Syne Tune's multi-objective regularized evolution, its defaults: a random population of 100 first",
         _evolution(),
+        package=_SYNE_TUNE,
     ),
-    "mo-rea-16": Made("the same, a population of 16, its order of trials turned into ranks", _evolution(16)),
+    "mo-rea-16": Made(
+        "the same, a population of 16, its order of trials turned into ranks",
+        _evolution(16),
+        package=_SYNE_TUNE,
+    ),
     "mo-rea-16-latency": Made(
         "the same, told the latency: a parameter in place of the input side",
         _evolution(16, knows_latency=True),
+        package=_SYNE_TUNE,
     ),
 }
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -134,12 +138,13 @@ def compare(
     seeds: int = 20,
     slots: int = 4,
     table: str = "",
+    processes: int = 1,
     on_progress: Listener = silent,
 ) -> Comparison:
-    """Replay each strategy with seeds 0, 1, 2... Random search always ends with the whole record, so that its
-    final hypervolume is the record's, whatever the seed.
+    """Replay each strategy with seeds 0, 1, 2..., so many ``processes`` at once. Random search always ends
+    with the whole record, so that its final hypervolume is the record's, whatever the seed.
     """
-    for name, value in (("--seeds", seeds), ("--slots", slots)):
+    for name, value in (("--seeds", seeds), ("--slots", slots), ("--processes", processes)):
         if value < 1:
             raise InputError(f"{name} is {value}, but must be >= 1.")
     if not names:
@@ -148,11 +153,13 @@ def compare(
         made(name)
     runs: dict[str, list[Replayed]] = {name: [] for name in names}
     where = f" on {table}" if table else ""
-    for name, done in runs.items():
-        for seed in range(seeds):
-            on_progress(Progress(f"Replay {name}{where}", seed, seeds))
-            done.append(replay(record, name, seed, slots=slots))
-        on_progress(Progress(f"Replay {name}{where}", seeds, seeds))
+    with _at_once(processes) as begun:
+        waiting = {name: [begun(replay, record, name, s, slots=slots) for s in range(seeds)] for name in runs}
+        for name, done in runs.items():
+            for seed, result in enumerate(waiting[name]):
+                on_progress(Progress(f"Replay {name}{where}", seed, seeds))
+                done.append(result())
+            on_progress(Progress(f"Replay {name}{where}", seeds, seeds))
     volume = full_volume(record.rows)
     timed = record.has_seconds
     return Comparison(
@@ -168,6 +175,16 @@ def compare(
         reference_point(record.rows),
         volume,
     )
+
+
+@contextmanager
+def _at_once(processes: int) -> Iterator[Callable[..., Callable[[], Replayed]]]:
+    """How a call is begun, whose result is then asked for: in another process, or here once it is."""
+    if processes == 1:
+        yield partial
+        return
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        yield lambda *call, **options: pool.submit(*call, **options).result
 
 
 def _row(name: str, runs: Sequence[Replayed], record: CurveTable, volume: float) -> Row:
