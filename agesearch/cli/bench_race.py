@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from agesearch.cli.common import err, out, print_json, shown_progress, table
 
 if TYPE_CHECKING:
-    from agesearch.bench.wall_clock.run import Heat, WallClock
-    from agesearch.bench.wall_clock.spent import Spent
+    from agesearch.bench.wallclock.run import Heat, WallClock
+    from agesearch.bench.wallclock.spent import Spent
 
 
 def race_to_one_volume(
@@ -16,7 +16,7 @@ def race_to_one_volume(
 ) -> None:
     """Race, and tell what each side spent its time on."""
     from agesearch.bench.overhead import bench_faces
-    from agesearch.bench.wall_clock.run import race_wall_clock
+    from agesearch.bench.wallclock.run import race_wall_clock
     from agesearch.storage import Location
 
     with shown_progress() as listener, bench_faces(None if data is None else Location.of(data)) as faces:

@@ -7,8 +7,8 @@ import pytest
 from test_plain_loop import faces
 
 from agesearch.bench.plain_loop import Views, train_plainly
-from agesearch.bench.wall_clock.run import wall_clock_study
-from agesearch.bench.wall_clock.spent import Reached, Spent, same_goal
+from agesearch.bench.wallclock.run import wall_clock_study
+from agesearch.bench.wallclock.spent import Reached, Spent, same_goal
 from agesearch.search.space.space import check_space
 from agesearch.specs import ModelSpec, TrainSpec
 

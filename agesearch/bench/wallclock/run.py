@@ -18,8 +18,8 @@ import numpy as np
 
 from agesearch.bench.overhead import Stopwatch, untrained_teacher
 from agesearch.bench.plain_loop import Columns
-from agesearch.bench.wall_clock.careful_loop import run_loop
-from agesearch.bench.wall_clock.spent import Reached, Spent, same_goal
+from agesearch.bench.wallclock.careful_loop import run_loop
+from agesearch.bench.wallclock.spent import Reached, Spent, same_goal
 from agesearch.data.dataset.arrays import decode_column
 from agesearch.data.dataset.records import Split
 from agesearch.data.reading.stored_faces import StoredFaces

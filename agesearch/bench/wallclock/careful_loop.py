@@ -18,7 +18,7 @@ import optuna
 from optuna.trial import TrialState
 
 from agesearch.bench.plain_loop import Columns, Views, train_plainly
-from agesearch.bench.wall_clock.spent import Reached, Spent
+from agesearch.bench.wallclock.spent import Reached, Spent
 from agesearch.models.architectures import Network
 from agesearch.search.replay.rivals.optuna_samplers import SAMPLERS
 from agesearch.search.replay.rivals.pareto_pruner import ParetoPruner
