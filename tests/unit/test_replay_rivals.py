@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from replay_rows import made_record
 
@@ -112,6 +113,16 @@ def test_without_syne_tune_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, "syne_tune.optimizer.schedulers.multiobjective.moasha", None)
     with pytest.raises(InputError, match="install agesearch with its extra 'bench'"):
         replay(RECORD, "moasha", 0)
+
+
+@pytest.mark.parametrize("table", sorted(COMMITTED.parent.glob("*.parquet")), ids=lambda table: table.stem)
+def test_a_committed_table_names_no_folder_and_is_small(table: Path) -> None:
+    record = read_record(str(table))
+    assert table.stat().st_size < 100_000
+    assert record.has_seconds == (table != COMMITTED)
+    assert all("/" not in file for file in record.spec.weights.values())
+    assert b"/" not in b"".join(pq.read_schema(table).metadata.values())
+    assert len({row.number for row in record.rows}) == len(record.rows)
 
 
 def test_the_committed_table_replays(tmp_path: Path) -> None:
