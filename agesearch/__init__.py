@@ -6,10 +6,10 @@
 [50.0]
 
 Every step of the command line is a function: ``ingest``, ``teach``, ``tune``, ``resume``, ``open_study``,
-``evaluate``, ``publish``, ``load_model`` and ``Client``, with keyword arguments named as the options of the
-verb. Paths are ``str`` or path-like, or what an earlier step returned. A wrong input raises ``InputError``,
-a run that could not finish ``AgeSearchError``. Nothing is printed; ``on_progress`` and ``on_event`` hear what
-happens, and what weakens a result is a Python warning or one of its notes.
+``evaluate``, ``publish``, ``export``, ``load_model`` and ``Client``, with keyword arguments named as the
+options of the verb. Paths are ``str`` or path-like, or what an earlier step returned. A wrong input raises
+``InputError``, a run that could not finish ``AgeSearchError``. Nothing is printed; ``on_progress`` and
+``on_event`` hear what happens, and what weakens a result is a Python warning or one of its notes.
 
 Importing this module loads none of it: each name is loaded when it is first used.
 """
@@ -24,6 +24,8 @@ from agesearch.provenance import VERSION
 if TYPE_CHECKING:
     from agesearch.api.evaluate import EvaluationResult as EvaluationResult
     from agesearch.api.evaluate import evaluate as evaluate
+    from agesearch.api.export import Export as Export
+    from agesearch.api.export import export as export
     from agesearch.api.ingest import Dataset as Dataset
     from agesearch.api.ingest import ingest as ingest
     from agesearch.api.predict import Face as Face
@@ -50,6 +52,7 @@ __all__ = [
     "Client",
     "Dataset",
     "EvaluationResult",
+    "Export",
     "Face",
     "ImageAges",
     "InputError",
@@ -59,6 +62,7 @@ __all__ = [
     "Study",
     "Teacher",
     "evaluate",
+    "export",
     "ingest",
     "load_model",
     "open_study",
@@ -70,6 +74,7 @@ __all__ = [
 
 _MODULES = {
     "api.evaluate": ("EvaluationResult", "evaluate"),
+    "api.export": ("Export", "export"),
     "api.ingest": ("Dataset", "ingest"),
     "api.predict": ("Face", "ImageAges", "Model", "load_model"),
     "api.publish": ("publish",),

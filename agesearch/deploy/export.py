@@ -11,9 +11,11 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from agesearch.ages import expected_age
+from agesearch.ages import FloatArray, expected_age
+from agesearch.data.dataset.records import Split
 from agesearch.data.images.decode import RgbImage
 from agesearch.errors import AgeSearchError, InputError
+from agesearch.measure.labelled_faces import some_crops
 from agesearch.models.identity import read_model_manifest
 from agesearch.models.predictors import OnnxPredictor, TorchPredictor
 from agesearch.models.tracing import onnx_bytes
@@ -47,6 +49,34 @@ class Parity:
         return asdict(self)
 
 
+def parity_crops(dataset: Location, limit: int = PARITY_FACES) -> RgbImage:
+    """Up to ``limit`` real crops ``uint8 [N, S, S, 3]`` of the first split that has any, validation first.
+
+    They are those with the smallest ids.
+    """
+    for split in (Split.VAL, Split.TEST, Split.TRAIN):
+        crops = some_crops(dataset, split, limit, order=str.encode)
+        if len(crops):
+            return crops
+    raise InputError(f"The dataset '{dataset}' has no faces to compare the runtimes on.")
+
+
+def parity_of(
+    expected: FloatArray,
+    found: FloatArray,
+    pmf_tolerance: float = PMF_TOLERANCE,
+    age_tolerance_years: float = AGE_TOLERANCE_YEARS,
+) -> Parity:
+    """How far two runtimes' PMFs ``[N, 101]`` of the same faces are from each other."""
+    return Parity(
+        faces=len(expected),
+        pmf_max_difference=float(np.abs(expected - found).max()),
+        age_max_difference_years=float(np.abs(expected_age(expected) - expected_age(found)).max()),
+        pmf_tolerance=pmf_tolerance,
+        age_tolerance_years=age_tolerance_years,
+    )
+
+
 def export_checked(folder: str | Location, crops: RgbImage) -> tuple[bytes, Parity]:
     """The folder's network as ONNX bytes, and its parity with torch on ``crops`` uint8 ``[N, S, S, 3]``.
 
@@ -59,13 +89,7 @@ def export_checked(folder: str | Location, crops: RgbImage) -> tuple[bytes, Pari
     size = read_model_manifest(folder).model.input_size
     net = load_net(folder)
     content = onnx_bytes(net, size)
-    torch_pmf = TorchPredictor(net, size).pmf(crops)
-    onnx_pmf = OnnxPredictor(content, size).pmf(crops)
-    parity = Parity(
-        faces=len(crops),
-        pmf_max_difference=float(np.abs(torch_pmf - onnx_pmf).max()),
-        age_max_difference_years=float(np.abs(expected_age(torch_pmf) - expected_age(onnx_pmf)).max()),
-    )
+    parity = parity_of(TorchPredictor(net, size).pmf(crops), OnnxPredictor(content, size).pmf(crops))
     if not parity.holds:
         raise AgeSearchError(
             f"The ONNX export of '{folder}' does not answer as the network does: over {parity.faces} faces "

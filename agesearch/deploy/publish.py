@@ -6,12 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from agesearch.data.dataset.records import Split
-from agesearch.data.images.decode import RgbImage
 from agesearch.deploy.card import render_card
 from agesearch.deploy.comparison import VersionComparison, compare_versions
 from agesearch.deploy.evidence import Evidence, folder_evidence, is_measured, study_evidence
-from agesearch.deploy.export import PARITY_FACES, Parity, export_checked
+from agesearch.deploy.export import Parity, export_checked, parity_crops
 from agesearch.deploy.precisions import precisions
 from agesearch.deploy.registry import (
     CARD,
@@ -24,7 +22,6 @@ from agesearch.deploy.registry import (
     file_digest,
 )
 from agesearch.errors import AgeSearchError, InputError, first_line
-from agesearch.measure.labelled_faces import some_crops
 from agesearch.measure.speed.gate import MAX_DROP_YEARS
 from agesearch.models.calibration.record import CALIBRATION
 from agesearch.models.identity import model_digest, read_model_manifest
@@ -114,18 +111,6 @@ def _compared(
         return compare_versions(previous, version, data, on_progress=on_progress), ""
     except AgeSearchError as error:
         return None, first_line(error)
-
-
-def parity_crops(dataset: Location, limit: int = PARITY_FACES) -> RgbImage:
-    """Up to ``limit`` real crops ``uint8 [N, S, S, 3]`` of the first split that has any, validation first.
-
-    They are those with the smallest ids.
-    """
-    for split in (Split.VAL, Split.TEST, Split.TRAIN):
-        crops = some_crops(dataset, split, limit, order=str.encode)
-        if len(crops):
-            return crops
-    raise InputError(f"The dataset '{dataset}' has no faces to compare the runtimes on.")
 
 
 def _material(

@@ -36,14 +36,12 @@ class Predictor(Protocol):
         ...
 
 
-class OnnxPredictor:
-    """An exported network (a path, a location or its bytes; for int8 the quantised one) on an engine."""
+class SessionPredictor:
+    """A network of ours in a session that is open, with the calls of ONNX Runtime's."""
 
-    def __init__(
-        self, model: str | bytes | Location, input_size: int, threads: int = 1, engine: Engine = DEFAULT
-    ) -> None:
+    def __init__(self, session: Any, input_size: int) -> None:
         self.input_size = input_size
-        self.session: Any = open_engine(model, engine, threads)
+        self.session = session
 
     def pmf(self, images: Images | Sequence[Images]) -> FloatArray:
         """RGB crops of any size -> PMFs ``float32 [N, 101]``."""
@@ -56,6 +54,15 @@ class OnnxPredictor:
     def feed(self, images: Images | Sequence[Images]) -> dict[str, npt.NDArray[np.float32]]:
         """RGB crops of any size, of one batch, as the network's input."""
         return {INPUT_NAME: prepare(images, self.input_size)}
+
+
+class OnnxPredictor(SessionPredictor):
+    """An exported network (a path, a location or its bytes; for int8 the quantised one) on an engine."""
+
+    def __init__(
+        self, model: str | bytes | Location, input_size: int, threads: int = 1, engine: Engine = DEFAULT
+    ) -> None:
+        super().__init__(open_engine(model, engine, threads), input_size)
 
 
 class TorchPredictor:

@@ -34,11 +34,21 @@ class _WithAge(nn.Module):
         return pmf, pmf @ self.ages
 
 
+def answering(net: AgeNet, input_size: int) -> nn.Module:
+    """A copy of the network as it goes out: f32 [n, 3, S, S] RGB 0..255 -> PMF f32 [n, 101] and expected age
+    f32 [n] in years, its paddings constants for inputs of this size.
+    """
+    module = _WithAge(_with_fixed_padding(copy.deepcopy(net).cpu().float())).eval()
+    with torch.no_grad():
+        module(torch.zeros(2, 3, input_size, input_size))  # fixes the paddings
+    return module
+
+
 def onnx_bytes(net: AgeNet, input_size: int) -> bytes:
     """The network as ONNX: input ``images`` f32 [n, 3, S, S] RGB 0..255, outputs ``pmf`` f32 [n, 101] and
     ``age`` f32 [n] in years; n is dynamic. The network itself is not touched.
     """
-    module = _WithAge(_with_fixed_padding(copy.deepcopy(net).cpu().float())).eval()
+    module = answering(net, input_size)
     sample = torch.zeros(2, 3, input_size, input_size)
     buffer: Any = io.BytesIO()
     options: dict[str, Any] = {
@@ -51,7 +61,6 @@ def onnx_bytes(net: AgeNet, input_size: int) -> bytes:
     }
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        module(sample)  # fixes the paddings
         try:
             torch.onnx.export(module, (sample,), buffer, **options)
         except torch.onnx.errors.OnnxExporterError as error:

@@ -14,8 +14,8 @@ from agesearch.ages import expected_age
 from agesearch.data.dataset.records import MANIFEST, SCHEMA, SHARDS, Manifest
 from agesearch.data.images.crop import encode_crop
 from agesearch.deploy import export
-from agesearch.deploy.export import Parity, export_checked
-from agesearch.deploy.publish import parity_crops, publish
+from agesearch.deploy.export import Parity, export_checked, parity_crops
+from agesearch.deploy.publish import publish
 from agesearch.deploy.registry import Registry, verify
 from agesearch.errors import AgeSearchError, InputError
 from agesearch.models.folder import write_model

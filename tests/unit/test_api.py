@@ -117,7 +117,9 @@ def run(tests: list[doctest.DocTest], **names: Any) -> None:
 
 
 #: In the order of the job: some use what the ones before have made.
-@pytest.mark.parametrize("name", ["ingest", "evaluate", "load_model", "Model", "open_study", "publish"])
+@pytest.mark.parametrize(
+    "name", ["ingest", "evaluate", "load_model", "Model", "open_study", "publish", "export"]
+)
 def test_examples_run(folder: Path, name: str) -> None:
     run(examples(name))
 
@@ -145,14 +147,20 @@ def _verb(name: str) -> Any:
 #: Options that a program has no use for, and one whose default differs: a library starts no dashboard.
 _OF_THE_TERMINAL = {"as_json", "json_output", "out_file", "predictions", "resume"}
 _OF_THE_PROGRAM = {"on_progress", "on_event"}
-_SAME = {"out_folder": "out", "to": "out"}
+_OF_A_FOLDER = {"out_folder", "out_place", "to"}
 _OTHER_DEFAULT = {"dashboard", "stall_minutes"}
 
 
-@pytest.mark.parametrize("name", ["ingest", "teach", "tune", "resume", "evaluate", "publish"])
+def _argument(option: Any) -> str:
+    """What a program calls an option of the command line."""
+    name = str(option.name)
+    return "out" if name in _OF_A_FOLDER and "--out" in option.opts else name
+
+
+@pytest.mark.parametrize("name", ["ingest", "teach", "tune", "resume", "evaluate", "publish", "export"])
 def test_arguments_are_named_as_the_options_of_the_verb_and_have_their_defaults(name: str) -> None:
     verb = _verb(name)
-    options = {_SAME.get(str(option.name), str(option.name)): option for option in verb.params}
+    options = {_argument(option): option for option in verb.params}
     taken = inspect.signature(getattr(agesearch, name)).parameters
     assert set(taken) - _OF_THE_PROGRAM == set(options) - _OF_THE_TERMINAL - {"help"}
     for argument in set(taken) - _OF_THE_PROGRAM - _OTHER_DEFAULT:

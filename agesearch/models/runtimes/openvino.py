@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,9 +27,13 @@ _LAYERS = frozenset({"Convolution", "Deconvolution", "FullyConnected", "MatMul"}
 
 
 class OpenVinoSession:
-    """One ONNX model (a path, or its bytes) in ``fp32``, ``bf16`` or, where it is quantised, ``int8``."""
+    """One ONNX model (a location, or its bytes) or IR (the path of its ``.xml``) in ``fp32``, ``bf16`` or,
+    where it is quantised, ``int8``.
+    """
 
-    def __init__(self, model: str | bytes | Location, precision: str = "fp32", threads: int = 1) -> None:
+    def __init__(
+        self, model: str | bytes | Location | Path, precision: str = "fp32", threads: int = 1
+    ) -> None:
         import openvino
 
         self._core = openvino.Core()
@@ -40,9 +45,11 @@ class OpenVinoSession:
             # Pinned threads of several processes would share a core while others idle.
             "ENABLE_CPU_PINNING": False,
         }
-        content = model if isinstance(model, bytes) else Location.of(model).read_bytes(MAX_ONNX_BYTES)
+        source = model
+        if not isinstance(model, bytes | Path):
+            source = Location.of(model).read_bytes(MAX_ONNX_BYTES)
         try:
-            self._graph = self._core.read_model(content)
+            self._graph = self._core.read_model(source)
             self._requests: dict[bool, Any] = {}
             self._request(fixed=False)
         except Exception as error:  # OpenVINO raises RuntimeError and kinds of its own
