@@ -113,6 +113,8 @@ def tune(
     scale: float | None = None,
     max_latency_ms: float | None = None,
     max_params: int | None = None,
+    max_bytes: int | None = None,
+    max_memory_mb: float | None = None,
     max_mae_years: float | None = None,
     epoch_faces: int | None = None,
     val_faces: int | None = None,
@@ -140,7 +142,8 @@ def tune(
         gpus_per_trial: a share of one GPU, or one for each of ``workers_per_trial``.
         scale: train for this share of the epochs.
         max_latency_ms: train no network that takes longer a face on one thread; ``max_params``: none with
-            more parameters; ``max_mae_years``: keep students of a larger error off the front.
+            more parameters; ``max_bytes``: none whose file has more; ``max_memory_mb``: none whose session
+            takes more (10^6 bytes); ``max_mae_years``: keep students of a larger error off the front.
         epoch_faces: faces of an epoch, in place of all; ``val_faces``: of so many validation faces, the same
             ones, each epoch is judged.
         rungs: True: stop trials at fixed rungs; False: stop none early; None: as ``space`` says.
@@ -162,6 +165,8 @@ def tune(
         seed=seed,
         max_latency_ms=max_latency_ms,
         max_params=max_params,
+        max_bytes=max_bytes,
+        max_memory_mb=max_memory_mb,
         max_mae_years=max_mae_years,
         epoch_faces=epoch_faces,
         val_faces=val_faces,

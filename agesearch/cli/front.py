@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 
 _LEGEND = (
     "network: architecture and input. MAE: years off on the validation faces. ms: a face on one "
-    "thread, the network alone. speed-up: over the teacher, once 'agesearch report' has timed both."
+    "thread, the network alone. file, memory: of the network, and of a session at its peak. speed-up: over "
+    "the teacher, once 'agesearch report' has timed both."
 )
 #: What may be left out on a narrow terminal, the most important first.
-_OPTIONAL = ("role", "run", "speed-up", "params")
+_OPTIONAL = ("role", "run", "speed-up", "params", "file MB", "memory MB")
 
 _RUNS = "run: a trial that was not timed side by side with the teacher has the search's timing."
 _EXAMPLE = "Example: agesearch front studies/first --json"
@@ -45,7 +46,7 @@ def front(
     if as_json:
         print_json([row.as_json() for row in rows])
         return
-    extra = ["role", "state"] if every else ["params", "speed-up", "role"]
+    extra = ["role", "state"] if every else ["params", "file MB", "memory MB", "speed-up", "role"]
     title = f"{len(rows)} {'trials' if every else 'on the front'} of {study}"
     is_mixed = every and any(row.latency.run != rows[0].latency.run for row in rows)
     if is_mixed:
@@ -61,6 +62,7 @@ def front(
 
 
 def _cells(row: FrontRow, every: bool, is_mixed: bool) -> list[str]:
+    from agesearch.measure.speed.footprint import megabytes
     from agesearch.reporting import tables
 
     trial = row.trial
@@ -76,4 +78,5 @@ def _cells(row: FrontRow, every: bool, is_mixed: bool) -> list[str]:
         return [*cells, *run, row.role, state]
     found = row.latency.times_teacher
     times = "–" if found is None else tables.ratio(found)
-    return [*cells, tables.millions(row.parameters), times, row.role]
+    taken = [megabytes(row.latency.file_bytes), megabytes(row.latency.session_bytes)]
+    return [*cells, tables.millions(row.parameters), *taken, times, row.role]

@@ -63,9 +63,11 @@ def measure_speed(
 ) -> None:
     """Time models in turns by runtime, precision, threads and batch, warm; ratios with intervals.
 
-    The network is timed alone; decoding, finding and cutting the face stand apart. What a runtime computed in
-    another precision than it was asked to is said. int8 of a model that has no int8 file is made here for its
-    time alone, and nothing is known of its error, unless --gate makes and judges it.
+    The network is timed alone; decoding, finding and cutting the face stand apart. Memory is that of a fresh
+    process that opens the network and runs it: session, by how much it rose; process, with the runtime. What
+    a runtime computed in another precision than it was asked to is said. int8 of a model that has no int8
+    file is made here for its time alone, and nothing is known of its error, unless --gate makes and judges
+    it.
     """
     from agesearch.deploy.speed import speed_of
     from agesearch.errors import InputError
@@ -102,6 +104,7 @@ def _show(found: SpeedComparison) -> None:
     out.print(_best_table(found))
     if found.ratios:
         out.print(_ratios_table(found))
+    out.print(_footprints_table(found))
     for model, gates in found.gates.items():
         out.print(_gates_table(model, gates))
     for model, steps in found.steps.items():
@@ -141,6 +144,22 @@ def _best_table(found: SpeedComparison) -> object:
     ]
     columns = ["model", "setting", "best on", "ms", "fp32 ms", "answers"]
     return table("Each model on its best engine", columns, rows, optional=["answers", "fp32 ms"])
+
+
+def _footprints_table(found: SpeedComparison) -> object:
+    from agesearch.measure.speed.footprint import megabytes
+
+    rows = [
+        [
+            row.model,
+            f"{row.runtime} {row.precision}",
+            *map(megabytes, (row.file_bytes, row.session_bytes, row.process_bytes)),
+        ]
+        for row in found.footprints
+    ]
+    columns = ["model", "on", "file", "session", "process"]
+    title = "MB on disk, and of memory at the peak (one face, one thread)"
+    return table(title, columns, rows, optional=["process"])
 
 
 def _gates_table(model: str, gates: Sequence[Gate]) -> object:

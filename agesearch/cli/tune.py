@@ -74,6 +74,15 @@ def tune(
     max_params: Annotated[
         int | None, typer.Option("--max-params", help="Train no network with more parameters.")
     ] = None,
+    max_bytes: Annotated[
+        int | None, typer.Option("--max-bytes", help="Train no network whose file has more bytes.")
+    ] = None,
+    max_memory_mb: Annotated[
+        float | None,
+        typer.Option(
+            "--max-memory-mb", help="Train no network whose session takes more memory, in 10^6 bytes."
+        ),
+    ] = None,
     max_mae_years: Annotated[
         float | None, typer.Option("--max-mae-years", help="Keep students of a larger error off the front.")
     ] = None,
@@ -126,6 +135,8 @@ def tune(
         seed=seed,
         max_latency_ms=max_latency_ms,
         max_params=max_params,
+        max_bytes=max_bytes,
+        max_memory_mb=max_memory_mb,
         max_mae_years=max_mae_years,
         epoch_faces=epoch_faces,
         val_faces=val_faces,

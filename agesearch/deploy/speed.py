@@ -11,6 +11,7 @@ from agesearch.deploy.measured_models import measured_models
 from agesearch.deploy.registry import DEFAULT_REGISTRY
 from agesearch.errors import InputError
 from agesearch.measure.speed.comparison import SpeedComparison, compare_speed
+from agesearch.measure.speed.footprint import weighed
 from agesearch.measure.speed.gate import MAX_DROP_YEARS, with_times
 from agesearch.measure.speed.judge import judge
 from agesearch.measure.speed.rows import Setting
@@ -59,6 +60,7 @@ def speed_of(
         settings,
         gates={subject.name: subject.gates for subject in subjects if subject.gates},
         steps=_steps(subjects, content),
+        weigh=weighed,
         calls=calls,
         on_progress=on_progress,
     )

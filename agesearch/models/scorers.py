@@ -57,6 +57,10 @@ class Scorer(Protocol):
         """One run of the network alone on ``batch`` random faces, for timing."""
         ...
 
+    def networks(self, engine: Engine = DEFAULT) -> list[bytes]:
+        """The ONNX networks that an engine loads: as a rule one."""
+        ...
+
     def layers(self, engine: Engine) -> Layers:
         """How many layers there are, and how many run in the engine's precision."""
         ...
@@ -81,6 +85,10 @@ class OnnxScorer:
     def call(self, threads: int, batch: int, engine: Engine = DEFAULT) -> Call:
         """One run on random faces."""
         return session_call(open_engine(_content(self, engine), engine, threads), self.input_size, batch)
+
+    def networks(self, engine: Engine = DEFAULT) -> list[bytes]:
+        """The network that an engine loads."""
+        return [_content(self, engine)]
 
     def layers(self, engine: Engine) -> Layers:
         """How many layers there are, and how many run in the engine's precision."""
@@ -115,6 +123,10 @@ class ForeignScorer:
         """One run on random faces."""
         return self.open(threads, engine).call(batch)
 
+    def networks(self, engine: Engine = DEFAULT) -> list[bytes]:
+        """The network that an engine loads."""
+        return [_content(self, engine)]
+
     def layers(self, engine: Engine) -> Layers:
         """How many layers there are, and how many run in the engine's precision."""
         return executed(_content(self, engine), engine)
@@ -143,6 +155,10 @@ class EnsembleScorer:
     def call(self, threads: int, batch: int, engine: Engine = DEFAULT) -> Call:
         """One run of every member, one after the other."""
         return partial(_each, [member.call(threads, batch, engine) for member in self.members])
+
+    def networks(self, engine: Engine = DEFAULT) -> list[bytes]:
+        """Those of all members."""
+        return [each for member in self.members for each in member.networks(engine)]
 
     def layers(self, engine: Engine) -> Layers:
         """Those of all members."""
@@ -185,6 +201,10 @@ class CorrectedScorer:
     def call(self, threads: int, batch: int, engine: Engine = DEFAULT) -> Call:
         """One run of the network alone on random faces."""
         return self.scorer.call(threads, batch, engine)
+
+    def networks(self, engine: Engine = DEFAULT) -> list[bytes]:
+        """Those of the model."""
+        return self.scorer.networks(engine)
 
     def layers(self, engine: Engine) -> Layers:
         """Those of the model."""

@@ -271,7 +271,9 @@ class StudySpec(Spec):
     ``ehvi`` (expected hypervolume improvement, with latencies known), ``tpe``, ``random``, or ``grid``: every
     combination once, in the order of the file.
 
-    Networks above ``max_latency_ms`` or ``max_params`` are known before they train, and never do. Above
+    Networks above ``max_latency_ms``, ``max_params``, ``max_bytes`` (of the network's file, in the precision
+    of its latency) or ``max_memory_mb`` (10^6 bytes that a session takes at its peak, for one face on one
+    thread) are known before they train, and never do. Above
     ``max_mae_years`` a trial is not on the front, and the sampler is told. ``latency`` says on which runtimes
     and in which precisions; what is faster than fp32 only by answering worse is put back when the front is
     measured.
@@ -287,6 +289,8 @@ class StudySpec(Spec):
     latency: LatencySpec = newer(LatencySpec())
     max_latency_ms: float | None = Field(None, gt=0.0)
     max_params: int | None = Field(None, gt=0)
+    max_bytes: int | None = newer(None, gt=0)
+    max_memory_mb: float | None = newer(None, gt=0.0)
     max_mae_years: float | None = Field(None, gt=0.0)
     teachers: TeachersSpec = TeachersSpec()
     student: TrainSpec

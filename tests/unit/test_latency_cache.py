@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 from test_speed_rows import tiny_onnx
 
-from agesearch.errors import InputError
+from agesearch.errors import AgeSearchError, InputError
+from agesearch.measure.speed import footprint as weighing
 from agesearch.measure.speed import latency_table
+from agesearch.measure.speed.footprint import Footprint, footprint, known_footprint
 from agesearch.measure.speed.latency_table import LatencyTable, machine_cache
 from agesearch.models.architectures import Network
+from agesearch.models.runtimes.engines import DEFAULT
 from agesearch.specs import ModelSpec
 from agesearch.storage import Location
 
@@ -104,3 +107,41 @@ def test_the_cache_lies_where_the_user_keeps_caches(monkeypatch: pytest.MonkeyPa
 def test_fewer_calls_than_the_protocol_asks_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="at least 50"):
         LatencyTable(Location.of(tmp_path), calls=10)
+
+
+def test_a_row_says_its_bytes_and_the_size_alone_needs_no_timing(
+    tmp_path: Path, exported: list[Network], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size, cache = len(tiny_onnx()), Location.of(tmp_path)
+    table = LatencyTable(cache, max_bytes=10)
+    assert table.file_bytes(TINY) == size
+    assert not cache.children()
+    assert table.latency(TINY).file_bytes == size
+    assert exported == [Network("tiny", 32)]  # once, for both
+    found = Footprint(file_bytes=size, session_bytes=7, process_bytes=9)
+    monkeypatch.setattr(latency_table, "known_footprint", lambda *_: found)
+    weighed = LatencyTable(cache, memory=True).latency(TINY)  # the row that is there does not say it
+    assert (weighed.session_bytes, len(exported)) == (7, 2)
+    assert LatencyTable(cache, memory=True).latency(TINY) == weighed
+    [entry] = cache.children()
+    entry.write_json({name: value for name, value in entry.read_json().items() if name != "file_bytes"})
+    assert LatencyTable(cache).latency(TINY).file_bytes is None  # as earlier versions left it
+    assert LatencyTable(cache, max_bytes=10**6).latency(TINY).file_bytes == size
+
+
+def test_a_session_is_weighed_in_a_process_of_its_own() -> None:
+    found = footprint([tiny_onnx()], 32)
+    assert found.file_bytes == len(tiny_onnx())
+    assert found.session_bytes is not None
+    assert found.process_bytes is not None
+    assert 0 <= found.session_bytes < 50_000_000 < found.process_bytes + 40_000_000
+    with pytest.raises(AgeSearchError, match="cannot be measured on onnxruntime fp32"):
+        footprint([b"no network"], 32)
+
+
+def test_memory_that_cannot_be_measured_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> Footprint:
+        raise AgeSearchError("no such engine")
+
+    monkeypatch.setattr(weighing, "footprint", refused)
+    assert known_footprint([b"no network"], 32, DEFAULT) == Footprint(file_bytes=10)

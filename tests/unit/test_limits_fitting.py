@@ -52,6 +52,57 @@ def test_only_networks_within_all_limits_fit() -> None:
     assert both.left_out[Network("lcnet_050", 96)] == "900,000 parameters"
 
 
+def weighed(study: StudySpec, asked: list[str]) -> NetworkLimits:
+    """Files of four bytes a parameter; sessions of a megabyte for each pixel of the side."""
+
+    def latency(network: Network) -> float | str:
+        asked.append(str(network))
+        return LATENCIES[network]
+
+    limits = NetworkLimits(
+        study,
+        latency,
+        lambda model: SIZES[model.arch],
+        lambda model: 4 * SIZES[model.arch],
+        lambda network: network.input_size * 1_000_000,
+    )
+    for network in LATENCIES:
+        limits.fits(network)
+    return limits
+
+
+def test_files_and_sessions_that_are_too_large_are_never_trained() -> None:
+    asked: list[str] = []
+    found = weighed(spec(max_bytes=3_600_000, max_memory_mb=64.0), asked).fitting()
+    assert found.networks == {Network("mobilenetv3_small_050", 64), Network("lcnet_050", 64)}
+    assert found.left_out[Network("mobilenetv2_100", 64)] == "9,200,000 bytes"
+    assert found.left_out[Network("lcnet_050", 96)] == "96.0 MB of memory"
+    assert not [name for name in asked if name.startswith("mobilenetv2")], "a timing takes longer"
+    with pytest.raises(
+        InputError, match=r"within max_bytes 5: the smallest file, of mobilenetv3_small_050 at 64 px, has 2,4"
+    ):
+        weighed(spec(max_bytes=5), []).fitting()
+    with pytest.raises(InputError, match=r"max_memory_mb 1: .*the most modest, .* takes 64.0 MB of memory"):
+        weighed(spec(max_memory_mb=1.0), []).fitting()
+    suggester = Suggester(History.in_memory(study := spec(max_bytes=2_400_000)), study, found)
+    assert {record.arch for _ in range(6) if (record := suggester.suggest())} <= {
+        "mobilenetv3_small_050", "lcnet_050"
+    }  # fmt: skip
+
+
+def test_a_file_that_cannot_be_made_leaves_its_network_to_fail() -> None:
+    def broken(model: ModelSpec) -> int:
+        raise RuntimeError("no exporter takes it")
+
+    limits = NetworkLimits(spec(max_bytes=5), lambda _: "it cannot be exported", lambda _: 1, broken)
+    assert limits.fits(Network("lcnet_050", 64))
+
+
+def test_limits_that_came_later_change_no_older_document() -> None:
+    assert not {"max_bytes", "max_memory_mb"} & set(spec().model_dump(mode="json"))
+    assert spec(max_bytes=1).digest() != spec().digest()
+
+
 def test_a_network_without_latency_is_left_to_fail_with_its_reason() -> None:
     broken = Network("lcnet_050", 64)
     found = fitting(spec(max_latency_ms=0.6), LATENCIES | {broken: "it cannot be exported"})

@@ -16,6 +16,7 @@ from test_study_latencies import row
 
 from agesearch.errors import AgeSearchError, InputError
 from agesearch.measure.speed import latency_table
+from agesearch.measure.speed.footprint import Footprint
 from agesearch.measure.speed.gate import Gate
 from agesearch.measure.speed.latency_table import LatencyTable
 from agesearch.measure.speed.rows import EngineTime, Setting, SpeedRow, on_best_engine
@@ -111,6 +112,8 @@ class Run:
         patch.setattr(of_study, "judge", self._judge)
         patch.setattr(of_study, "runnable", lambda scorer, engines: (scorer, engines))
         patch.setattr(speeds, "side_by_side", self._timed)
+        patch.setattr(speeds, "_bytes_of", lambda model: 1000)
+        patch.setattr(speeds, "weighed", lambda model: Footprint(file_bytes=1000, session_bytes=5_000_000))
         patch.setattr(StudyModel, "digest", property(lambda model: f"digest of {model.name}"))
         patch.setattr(StudyModel, "scorer", property(lambda model: OnnxScorer(model.name.encode(), 32)))
         self.study = write_study(Location.of(root / "study"), trials=10)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from agesearch.errors import AgeSearchError, InputError, first_line
 from agesearch.measure.intervals import Estimate, Persons, estimate
+from agesearch.measure.speed.footprint import Footprint, FootprintRow
 from agesearch.measure.speed.gate import Gate
 from agesearch.measure.speed.hardware import hardware_name
 from agesearch.measure.speed.rows import Setting, SpeedRow
@@ -82,6 +83,7 @@ class SpeedComparison(SharedRecord):
     ratios: tuple[Ratio, ...]
     steps: dict[str, tuple[StepRow, ...]]
     gates: dict[str, tuple[Gate, ...]]
+    footprints: tuple[FootprintRow, ...] = ()
     left_out: tuple[LeftOut, ...]
     notes: tuple[str, ...]
     created: str
@@ -95,6 +97,7 @@ def compare_speed(
     gates: Mapping[str, Sequence[Gate]] | None = None,
     steps: Mapping[str, Sequence[StepRow]] | None = None,
     notes: Sequence[str] = (),
+    weigh: Callable[[TimedModel], Footprint] | None = None,
     calls: int = MIN_CALLS,
     rounds: int = ROUNDS,
     on_progress: Listener = silent,
@@ -102,7 +105,8 @@ def compare_speed(
     """Time all models on all engines under all settings, in turns.
 
     ``gates`` are those of each model that are known, by its name; they, ``steps`` and ``notes`` go into the
-    record as they are. Raises ``InputError`` where nothing could be timed.
+    record as they are. ``weigh`` measures the memory of each model on each engine. Raises ``InputError``
+    where nothing could be timed.
     """
     judged = {name: tuple(found) for name, found in (gates or {}).items()}
     known = {
@@ -114,6 +118,7 @@ def compare_speed(
     if not timed:
         raise InputError("; ".join(f"{out.model}: {out.reason}" for out in left_out))
     found = in_turns(timed, settings, calls=calls, rounds=rounds, on_progress=on_progress)
+    footprints = _footprints(timed, weigh, on_progress) if weigh is not None else ()
     rows = [timing.row.with_values(layers[timing.row.model, timing.row.engine]) for timing in found]
     chosen = [each for setting in settings for each in _best(found, setting, known)]
     return SpeedComparison(
@@ -124,6 +129,7 @@ def compare_speed(
         ratios=tuple(_ratios(chosen)),
         steps={name: tuple(found) for name, found in (steps or {}).items()},
         gates=judged,
+        footprints=tuple(footprints),
         left_out=tuple(left_out),
         notes=tuple(notes),
         created=now(),
@@ -154,6 +160,15 @@ def _timed_models(
             timed.append(TimedModel(subject.name, subject.scorer, subject.arch, size, engine))
     on_progress(Progress("Opening", total, total))
     return timed, layers, left_out
+
+
+def _footprints(
+    timed: Sequence[TimedModel], weigh: Callable[[TimedModel], Footprint], on_progress: Listener
+) -> Iterator[FootprintRow]:
+    for done, model in enumerate(timed):
+        on_progress(Progress("Memory", done, len(timed), note=model.shown))
+        yield FootprintRow(model=model.name, **model.engine._asdict(), **weigh(model).model_dump())
+    on_progress(Progress("Memory", len(timed), len(timed)))
 
 
 def _quantised(subject: Subject) -> tuple[Subject, str | None]:

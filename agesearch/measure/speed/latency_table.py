@@ -16,8 +16,9 @@ import numpy as np
 
 from agesearch.data.dataset.arrays import Pixels
 from agesearch.errors import AgeSearchError, InputError
+from agesearch.measure.speed.footprint import known_footprint
 from agesearch.measure.speed.hardware import hardware_name, runtime_versions
-from agesearch.measure.speed.rows import Setting, SpeedRow, on_best_engine
+from agesearch.measure.speed.rows import Setting, SpeedRow, on_best_engine, too_large
 from agesearch.measure.speed.timing import MIN_CALLS, TimedModel, measure_onnx, side_by_side
 from agesearch.models.architectures import Network
 from agesearch.models.runtimes.engines import DEFAULT, INT8, Engine
@@ -36,7 +37,8 @@ _PROTOCOL = 2
 
 class LatencyTable:
     """Latency of networks, one image, on the fastest of ``engines`` (the others stand in the row): measured
-    once, then read from the ``cache`` folder.
+    once, then read from the ``cache`` folder. An engine whose network has more than ``max_bytes`` is not
+    chosen where another has not; with ``memory`` a row says how much its session takes.
 
     Each entry is one JSON file named by the digest of its key: the network, the protocol, the runtime, its
     threads, the hardware and the versions of all that makes or runs the graph. So a cache may be shared by
@@ -51,12 +53,16 @@ class LatencyTable:
         threads: int = 1,
         calls: int = MIN_CALLS,
         engines: Sequence[Engine] = (DEFAULT,),
+        max_bytes: int | None = None,
+        memory: bool = False,
     ) -> None:
         if calls < MIN_CALLS:
             raise InputError(f"Latency takes at least {MIN_CALLS} timed calls, but calls is {calls}.")
         self._cache = cache
         self._setting, self._engines = Setting(threads, 1), tuple(engines)
         self._calls = calls
+        self._max_bytes, self._memory = max_bytes, memory
+        self._last: tuple[Network, bytes] | None = None
         self._rows: dict[str, SpeedRow] = {}
 
     def latency(self, model: ModelSpec) -> SpeedRow:
@@ -80,16 +86,25 @@ class LatencyTable:
             "hardware": hardware_name(),
             "versions": {**versions, "onnx": version("onnx"), "agesearch": VERSION},
         }
-        return key if usual else key | {"engines": sorted(map(str, self._engines))}
+        if usual:
+            return key
+        limit = {} if self._max_bytes is None else {"max_bytes": self._max_bytes}
+        return key | {"engines": sorted(map(str, self._engines))} | limit
 
     def _read(self, name: str) -> SpeedRow | None:
         if self._cache is None:
             return None
         file = self._cache / f"{name}.json"
         try:
-            return parse_spec(SpeedRow, file.read_json(), f"'{file}'") if file.exists() else None
+            row = parse_spec(SpeedRow, file.read_json(), f"'{file}'") if file.exists() else None
         except (AgeSearchError, OSError):  # damaged, or not ours to read
             return None
+        return None if row is None or self._lacks(row) else row
+
+    def _lacks(self, row: SpeedRow) -> bool:
+        """Whether a row of an earlier time does not say what is asked for now."""
+        sized = self._max_bytes is None or row.file_bytes is not None
+        return not sized or (self._memory and row.session_bytes is None)
 
     def _measure(self, model: ModelSpec, name: str) -> SpeedRow:
         row = self._timed(model)
@@ -100,15 +115,48 @@ class LatencyTable:
                 self._cache = None
         return row
 
+    def file_bytes(self, model: ModelSpec) -> int:
+        """The bytes of this network's smallest file, of those that the engines load; nothing is timed."""
+        row = self._rows.get(digest_of(self._key(Network.of(model))))
+        if row is not None and row.file_bytes is not None:
+            return row.file_bytes
+        content = self._exported(model)
+        sizes = [len(content)] if any(engine.precision != INT8 for engine in self._engines) else []
+        if not sizes or (len(content) > (self._max_bytes or 0) and len(self._engines) > 1):
+            scorer, engines = runnable(OnnxScorer(content, model.input_size), self._engines)
+            sizes = [_bytes_of(scorer, engine) for engine in engines]
+        return min(sizes)
+
+    def _exported(self, model: ModelSpec) -> bytes:
+        """The network as ONNX; the last one is kept, since its size is asked for before its time."""
+        network = Network.of(model)
+        if self._last is None or self._last[0] != network:
+            self._last = network, untrained_onnx(model)
+        return self._last[1]
+
     def _timed(self, model: ModelSpec) -> SpeedRow:
-        content, size = untrained_onnx(model), model.input_size
+        content, size = self._exported(model), model.input_size
+        scorer: Scorer = OnnxScorer(content, size)
         if self._engines == (DEFAULT,):
-            return measure_onnx(
+            row = measure_onnx(
                 content, arch=model.arch, input_size=size, setting=self._setting, calls=self._calls
-            )
-        scorer, engines = runnable(OnnxScorer(content, size), self._engines)
-        models = [TimedModel("", scorer, model.arch, size, engine) for engine in engines]
-        return on_best_engine(side_by_side(models, [self._setting], calls=self._calls))
+            ).with_values({"file_bytes": len(content)})
+        else:
+            scorer, engines = runnable(scorer, self._engines)
+            models = [TimedModel("", scorer, model.arch, size, engine) for engine in engines]
+            rows = [
+                row.with_values({"file_bytes": _bytes_of(scorer, row.engine)})
+                for row in side_by_side(models, [self._setting], calls=self._calls)
+            ]
+            row = on_best_engine(rows, too_large(rows, self._max_bytes))
+        if not self._memory:
+            return row
+        found = known_footprint(scorer.networks(row.engine), size, row.engine)
+        return row.with_values(found.model_dump())
+
+
+def _bytes_of(scorer: Scorer, engine: Engine) -> int:
+    return sum(map(len, scorer.networks(engine)))
 
 
 def machine_cache(of: str = "latency") -> Location | None:

@@ -30,6 +30,7 @@ class EngineTime(Spec):
     precision: str
     latency_ms_p50: float
     latency_ms_p95: float
+    file_bytes: int | None = Field(None, exclude_if=lambda value: value is None)
 
     @property
     def engine(self) -> Engine:
@@ -41,8 +42,9 @@ class SpeedRow(Spec):
     """One timing: what ran, where, how often, and the result. Latency in ms a call of ``batch`` images.
 
     ``precision`` is what the runtime was asked for; ``layers_as_asked`` of the ``layers`` that multiply
-    really ran in it, where that was looked at. Where a model was timed on several engines and one of them is
-    chosen, ``others`` are the rest, the fastest first.
+    really ran in it, where that was looked at. ``file_bytes`` are those of the network, ``session_bytes`` and
+    ``process_bytes`` the memory that it takes (``agesearch.measure.speed.footprint``). Where a model was
+    timed on several engines and one of them is chosen, ``others`` are the rest, the fastest first.
     """
 
     model: str = ""
@@ -60,6 +62,9 @@ class SpeedRow(Spec):
     versions: dict[str, str]
     layers: int | None = Field(None, exclude_if=lambda value: value is None)
     layers_as_asked: int | None = Field(None, exclude_if=lambda value: value is None)
+    file_bytes: int | None = Field(None, exclude_if=lambda value: value is None)
+    session_bytes: int | None = Field(None, exclude_if=lambda value: value is None)
+    process_bytes: int | None = Field(None, exclude_if=lambda value: value is None)
     others: tuple[EngineTime, ...] = Field((), exclude_if=lambda value: not value)
 
     @property
@@ -89,6 +94,11 @@ def on_best_engine(rows: Sequence[SpeedRow], closed: Collection[Engine] = ()) ->
         EngineTime(**{name: getattr(row, name) for name in EngineTime.model_fields}) for row in others
     )
     return ranked[0].model_copy(update={"others": told})
+
+
+def too_large(rows: Sequence[SpeedRow], max_bytes: int | None) -> set[Engine]:
+    """The engines whose network has more bytes than that (None: any number will do)."""
+    return {row.engine for row in rows if max_bytes is not None and (row.file_bytes or 0) > max_bytes}
 
 
 def beyond_noise(one: tuple[float, float], other: tuple[float, float]) -> bool:

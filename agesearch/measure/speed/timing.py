@@ -23,6 +23,7 @@ import numpy as np
 
 from agesearch.measure.speed.hardware import hardware_name, runtime_versions
 from agesearch.measure.speed.rows import Setting, SpeedRow, settings
+from agesearch.models.onnx import MAX_ONNX_BYTES
 from agesearch.models.runtimes.engines import DEFAULT, Engine
 from agesearch.progress import Listener, Progress, silent
 from agesearch.storage import Location
@@ -52,6 +53,14 @@ class TimedModel:
     arch: str
     input_size: int
     engine: Engine = DEFAULT
+
+    def networks(self) -> list[bytes]:
+        """The ONNX networks that its engine loads."""
+        if isinstance(self.onnx, bytes):
+            return [self.onnx]
+        if isinstance(self.onnx, Location):
+            return [self.onnx.read_bytes(MAX_ONNX_BYTES)]
+        return self.onnx.networks(self.engine)
 
     @property
     def shown(self) -> str:

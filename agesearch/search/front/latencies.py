@@ -48,11 +48,24 @@ class Latency:
     times_teacher: float | None = None
     engine: Engine = DEFAULT
     others: tuple[EngineTime, ...] = ()
+    row: SpeedRow | None = None
+
+    @property
+    def file_bytes(self) -> int | None:
+        """The bytes of the network's file there; None where nobody has looked."""
+        return None if self.row is None else self.row.file_bytes
+
+    @property
+    def session_bytes(self) -> int | None:
+        """The memory that a session takes there at its peak, in bytes; None where nobody has measured it."""
+        return None if self.row is None else self.row.session_bytes
 
     def engines_json(self) -> dict[str, Any]:
-        """The engine and the others, for a program."""
+        """The engine, what it takes besides time, and the others, for a program."""
         return {
             **self.engine._asdict(),
+            "file_bytes": self.file_bytes,
+            "session_bytes": self.session_bytes,
             "other_engines": [other.model_dump(mode="json") for other in self.others],
         }
 
@@ -99,9 +112,9 @@ class StudyLatencies:
             ms = next((one.latency_ms_p50 for one in self.searched if one.number == trial.number), None)
             timed = self._searched_row(trial)
             engines = (timed.engine, timed.others) if timed else (DEFAULT, ())
-            return Latency(ms, Run.SEARCH, None, *engines)
+            return Latency(ms, Run.SEARCH, None, *engines, timed)
         times = self.teacher.latency_ms_p50 / row.latency_ms_p50 if self.teacher else None
-        return Latency(row.latency_ms_p50, Run.SIDE_BY_SIDE, times, row.engine, row.others)
+        return Latency(row.latency_ms_p50, Run.SIDE_BY_SIDE, times, row.engine, row.others, row)
 
     def _searched_row(self, trial: TrialRecord) -> SpeedRow | None:
         """The search's timing of a trial's network, where the study has kept it."""

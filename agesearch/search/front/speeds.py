@@ -16,8 +16,9 @@ from functools import cached_property
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from agesearch.measure.speed.footprint import weighed
 from agesearch.measure.speed.hardware import hardware_name, runtime_versions
-from agesearch.measure.speed.rows import SpeedRow, on_best_engine, settings
+from agesearch.measure.speed.rows import SpeedRow, on_best_engine, settings, too_large
 from agesearch.measure.speed.timing import TimedModel, side_by_side
 from agesearch.models.architectures import Network
 from agesearch.models.identity import model_digest, read_model_manifest
@@ -103,7 +104,16 @@ class SpeedRun:
             rows.setdefault(row.model, []).append(row)
         # The teacher's answers are not judged: it stands on the fastest it has, which flatters no student.
         closed = {model.name: engines.closed(model.digest) for model in first.values()}
-        found = {name: on_best_engine(of_one, closed.get(name, ())) for name, of_one in rows.items()}
+        limit = self.study.header().spec.max_bytes
+        scorers = {(model.name, model.engine): model for model in timed}
+        found = {}
+        for done, (name, of_one) in enumerate(rows.items()):
+            on_progress(Progress("Memory", done, len(rows), note=name))
+            sized = [row.with_values({"file_bytes": _bytes_of(scorers[name, row.engine])}) for row in of_one]
+            barred = closed[name] | too_large(sized, limit) if name in closed else set()
+            best = on_best_engine(sized, barred)
+            found[name] = best.with_values(weighed(scorers[name, best.engine]).model_dump())
+        on_progress(Progress("Memory", len(rows), len(rows)))
         shared = [(model.name, found[first[self._alike(model, engines)].name]) for model in self.trials]
         students = [row.with_values({"model": name}) for name, row in shared]
         self.table.write([self._rows([found[self.teacher.name], *students])])
@@ -139,6 +149,10 @@ class SpeedRun:
         setting = self.engines.setting
         searched = (pc.field("threads") == setting.threads) & (pc.field("batch") == setting.batch)
         return rows.filter(~searched if others else searched)
+
+
+def _bytes_of(model: TimedModel) -> int:
+    return sum(map(len, model.networks()))
 
 
 def _opened(models: Sequence[StudyModel], engines: StudyEngines, on_progress: Listener) -> list[TimedModel]:

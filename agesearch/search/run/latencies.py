@@ -57,6 +57,11 @@ class StudyTimings:
         """The row of a network, where the study has one."""
         return self._known.get(network) or self._of_any_head.get((network.arch, network.input_size))
 
+    def memory(self, network: Network) -> int | None:
+        """The bytes that a session of a timed network takes at its peak; None where that is not known."""
+        row = self.known(network)
+        return None if row is None else row.session_bytes
+
     def add(self, network: Network, row: SpeedRow) -> NetworkRow:
         """A new timing; ``write`` keeps it."""
         added = self._known[network] = NetworkRow(**row.model_dump() | network.fields())
@@ -113,6 +118,7 @@ def time_networks(
     parameters: Callable[[ModelSpec], int],
     begun: Iterable[TrialRecord],
     on_event: EventListener,
+    file_bytes: Callable[[ModelSpec], int] | None = None,
 ) -> tuple[Latencies, Fitting]:
     """Time what a study needs, and say which networks it may train.
 
@@ -121,7 +127,7 @@ def time_networks(
     """
     timings = StudyTimings(folder)
     timer = _Timer(timings, latency, on_event, _wanted(spec))
-    limits = NetworkLimits(spec, timer.latency, parameters)
+    limits = NetworkLimits(spec, timer.latency, parameters, file_bytes, timings.memory)
     for network in networks(spec):
         if timings.known(network) is not None:
             limits.fits(network)

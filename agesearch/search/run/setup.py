@@ -48,17 +48,24 @@ class SetupFunctions:
     latency: Callable[[ModelSpec], SpeedRow]
     inputs: Callable[[StudyHeader, Listener], TrialInputs]
     parameters: Callable[[ModelSpec], int] = _parameter_count
+    file_bytes: Callable[[ModelSpec], int] | None = None
 
 
-def default_functions(latency: LatencySpec | None = None) -> SetupFunctions:
-    """What a real study uses: latencies measured as its spec says, cached on this machine, and real training.
+def default_functions(spec: StudySpec | None = None) -> SetupFunctions:
+    """What a real study uses: latencies (and memory, where it has a limit) measured as its spec says, cached
+    on this machine, and real training.
 
     Raises ``InputError`` where none of the engines that it names is here.
     """
-    wanted = latency or LatencySpec()
-    engines = engines_here(wanted.runtime, wanted.precision)
-    table = LatencyTable(machine_cache(), threads=wanted.threads, engines=engines)
-    return SetupFunctions(table.latency, _default_inputs)
+    wanted = LatencySpec() if spec is None else spec.latency
+    table = LatencyTable(
+        machine_cache(),
+        threads=wanted.threads,
+        engines=engines_here(wanted.runtime, wanted.precision),
+        max_bytes=None if spec is None else spec.max_bytes,
+        memory=spec is not None and spec.max_memory_mb is not None,
+    )
+    return SetupFunctions(table.latency, _default_inputs, file_bytes=table.file_bytes)
 
 
 def _default_inputs(header: StudyHeader, on_progress: Listener) -> TrialInputs:

@@ -208,7 +208,7 @@ def _run(
     if history.finished >= header.spec.trials:
         heartbeat.outcome = Outcome.COMPLETE.value
         return _nothing_left(folder, history, header.spec.trials)
-    functions = functions or default_functions(header.spec.latency)
+    functions = functions or default_functions(header.spec)
     with ExitStack() as stack:
         # A cluster is joined first, since its address may be wrong; a Ray of our own starts only when the
         # networks have been timed, on a machine that does nothing else.
@@ -216,7 +216,13 @@ def _run(
             stack.enter_context(ray_session(limits.address, on_progress=on_event)) if limits.address else None
         )
         latencies, fitting = time_networks(
-            folder, header.spec, functions.latency, functions.parameters, history.records, on_event
+            folder,
+            header.spec,
+            functions.latency,
+            functions.parameters,
+            history.records,
+            on_event,
+            functions.file_bytes,
         )
         manager = TrialManager(
             folder,
