@@ -108,6 +108,19 @@ class Page:
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
+    def wait(self, condition: str) -> None:
+        """Wait until an expression of the page holds."""
+        end = time.monotonic() + _START_S
+        while not self.evaluate(condition):
+            assert time.monotonic() < end, f"the page never came to: {condition}"
+            time.sleep(0.05)
+
+    def give_file(self, selector: str, file: Path) -> None:
+        """Choose a file in an input, as a person does."""
+        root = self.call("DOM.getDocument")["root"]["nodeId"]
+        node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.call("DOM.setFileInputFiles", nodeId=node, files=[str(file.resolve())])
+
     def screenshot(self, file: Path, *, whole: bool = True) -> None:
         """Keep what is shown as a PNG."""
         found = self.call("Page.captureScreenshot", captureBeyondViewport=whole, format="png")
@@ -147,6 +160,6 @@ class Page:
                 found.append(str(params["entry"]["text"]))
             if method == "Network.requestWillBeSent":
                 url = params["request"]["url"]
-                if not url.startswith(("file:", "data:")):
+                if not url.startswith(("file:", "data:", "blob:")):  # a page's own
                     found.append(f"asked for {url}")
         return found

@@ -209,25 +209,26 @@ def in_node(expression: str, **given: Any) -> Any:
 def test_the_page_cuts_prepares_and_reads_as_the_service_does() -> None:
     draw = np.random.default_rng(3)
     photo = np.kron(draw.integers(0, 256, (9, 8, 3)), np.ones((25, 25, 1))).astype(np.uint8)
-    recipe = CropSpec(scale=1.3, size=48)
     eyes = np.array([[70.2, 95.1], [120.4, 88.0], [0, 0], [0, 0], [0, 0]], np.float32)
-    box, size = (50.3, 60.7, 101.2, 140.9), 32
-    ours = prepare([crop_face(photo, Detection(0.9, box, eyes), recipe)], size)[0]
+    faces = [Detection(0.9, (50.3, 60.7, 101.2, 140.9), eyes), Detection(0.9, (3.0, -4.0, 190.0, 180.0))]
+    sizes = [(recipe, size) for recipe in (1, 2) for size in (32, 48, 64, 224)]
     pmf = gaussian_pmf([63.0], [6.0])[0]
     corrected = calibration().correction.pmf(pmf[None])  # type: ignore[union-attr]
     theirs = in_node(
-        "[Array.from(planes(resized(cropFace({data: given.pixels, width: 200, height: 225}, given.face, "
-        "given.face_reading), given.size), [0, 1, 2])), answerOf(given.pmf, given.reading)]",
+        "[given.faces.flatMap((face) => given.sizes.map(([recipe, crop_size]) => Array.from(planes(resized("
+        "cropFace({data: given.pixels, width: 200, height: 225}, face, {scale: 1.3, align: true, recipe, "
+        "crop_size}), 40), [0, 1, 2])))), answerOf(given.pmf, given.reading)]",
         pixels=photo.ravel().tolist(),
-        face={"box": box, "eyes": eyes[:2].tolist()},
-        face_reading={"scale": 1.3, "align": True, "crop_size": 48},
-        size=size,
+        faces=[{"box": faces[0].box, "eyes": eyes[:2].tolist()}, {"box": faces[1].box, "eyes": None}],
+        sizes=sizes,
         pmf=pmf.tolist(),
         reading=reading_of(subject(calibration()), Answers()).model_dump(mode="json"),
     )
-    apart = np.abs(np.array(theirs[0]).reshape(ours.shape) - ours)
-    assert apart.max() <= 4  # OpenCV warps by 1/32 of a pixel
-    assert apart.mean() < 0.4
+    specs = [CropSpec(scale=1.3, size=size, recipe=recipe) for recipe, size in sizes]
+    ours = [prepare([crop_face(photo, face, spec)], 40)[0] for face in faces for spec in specs]
+    for one, other, name in zip(ours, theirs[0], [*sizes, *sizes], strict=True):
+        apart = np.abs(np.array(other).reshape(one.shape) - one)
+        assert (apart.max() <= 5, apart.mean() < 0.4) == (True, True), (name, apart.max(), apart.mean())
     low, high = calibration().intervals.of(corrected)
     assert theirs[1]["age"] == pytest.approx(float(expected_age(corrected)[0]), abs=1e-3)
     assert [theirs[1]["low"], theirs[1]["high"]] == pytest.approx([low[0], high[0]], abs=1e-3)

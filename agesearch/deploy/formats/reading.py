@@ -25,7 +25,8 @@ _CUT = (
     "Of an upright RGB photograph cut the square around the face whose centre is the middle of the "
     "detector's box and whose side is 'scale' times the longer side of the box; with 'align' turned so that "
     "the eyes are level; pixels beyond the photograph repeat its edge. Average areas where the square "
-    "shrinks (as OpenCV's INTER_AREA), interpolate where it grows."
+    "shrinks (as OpenCV's INTER_AREA), interpolate where it grows: to a crop of 'crop_size' pixels, and that "
+    "to the size of the input."
 )
 _WHOLE = "The photograph is the face crop: take it whole, or its central square."
 _AGE = "age in years = sum of a * pmf[a] over the ages a = 0..100; the output 'age' is that sum."
@@ -72,6 +73,7 @@ class FaceReading(Spec):
     scale: float
     align: bool
     crop_size: int
+    recipe: int
 
 
 class OutputReading(Spec):
@@ -147,6 +149,7 @@ def _face(crop: CropSpec) -> FaceReading:
         scale=1.0 if is_whole else crop.scale,
         align=crop.align and not is_whole,
         crop_size=crop.size,
+        recipe=crop.recipe,
     )
 
 

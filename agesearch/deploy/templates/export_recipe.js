@@ -93,7 +93,10 @@ function planes(image, order, width = image.width, height = image.height) {
 
 // ---- the crop ------------------------------------------------------------------------------------------------
 
-const MOST_SAMPLES = 8;
+const MOST_SAMPLES = 8; // of recipe 1
+const HALVED_FROM = 4; // of recipe 2, as the others
+const CUBIC_UP_TO = 2;
+const MARGIN = 2;
 
 // The shares of four neighbours, for a place the fraction t behind the second (OpenCV's INTER_CUBIC).
 function cubicWeights(t, into) {
@@ -106,34 +109,103 @@ function cubicWeights(t, into) {
   into[3] = 1 - into[0] - into[1] - into[2];
 }
 
+// The shares of two neighbours, in the places of those four.
+function linearWeights(t, into) {
+  into[0] = 0;
+  into[1] = 1 - t;
+  into[2] = t;
+  into[3] = 0;
+}
+
 // A face {box: [x, y, w, h], eyes: [[x, y], [x, y]] or null} -> its square crop.
-function cropFace(image, face, recipe) {
+function cropFace(image, face, reading) {
   const [x, y, width, height] = face.box;
-  let centre = [x + width / 2 - 0.5, y + height / 2 - 0.5];
+  const centre = [x + width / 2 - 0.5, y + height / 2 - 0.5];
+  const side = Math.max(1, reading.scale * Math.max(width, height));
   let angle = 0;
-  if (recipe.align && face.eyes) {
+  if (reading.align && face.eyes) {
     const across = [face.eyes[1][0] - face.eyes[0][0], face.eyes[1][1] - face.eyes[0][1]];
     if (Math.hypot(...across) > 0.05 * width) angle = Math.atan2(across[1], across[0]);
   }
-  const size = recipe.crop_size;
-  let side = Math.max(1, recipe.scale * Math.max(width, height));
-  if (side / size > MOST_SAMPLES) {
-    const factor = MOST_SAMPLES / (side / size);
-    const wide = Math.max(1, Math.round(image.width * factor));
-    const high = Math.max(1, Math.round(image.height * factor));
-    const shrink = [wide / image.width, high / image.height];
-    image = areaResized(image, wide, high);
-    centre = centre.map((value, index) => (value + 0.5) * shrink[index] - 0.5);
-    side *= (shrink[0] + shrink[1]) / 2;
+  const cut = reading.recipe === 1 ? sampledFinely : halvedAndSampled;
+  return cut(image, { centre, side, angle }, reading.crop_size);
+}
+
+function sampledFinely(image, square, size) {
+  const factor = MOST_SAMPLES / (square.side / size);
+  if (factor < 1) {
+    const sides = [image.width, image.height].map((value) => Math.max(1, Math.round(value * factor)));
+    const shrink = [sides[0] / image.width, sides[1] / image.height];
+    image = areaResized(image, ...sides);
+    square = {
+      centre: square.centre.map((value, index) => (value + 0.5) * shrink[index] - 0.5),
+      side: (square.side * (shrink[0] + shrink[1])) / 2,
+      angle: square.angle,
+    };
   }
-  const samples = Math.max(1, Math.min(MOST_SAMPLES, Math.ceil(side / size - 1e-6)));
-  const fine = warped(image, centre, side, angle, size * samples);
+  const samples = Math.max(1, Math.min(MOST_SAMPLES, Math.ceil(square.side / size - 1e-6)));
+  return sampled(image, square, size, samples, cubicWeights);
+}
+
+function halvedAndSampled(image, square, size) {
+  const dense = square.side / size / HALVED_FROM;
+  if (dense >= 1) [image, square] = halvedRegion(image, square, Math.floor(Math.log2(dense)) + 1);
+  const factor = square.side / size;
+  const samples = Math.max(1, Math.ceil(factor - 1e-6));
+  return sampled(image, square, size, samples, factor <= CUBIC_UP_TO ? cubicWeights : linearWeights);
+}
+
+// The part of a picture under a square, each pixel the mean of a block, and the square in its coordinates.
+function halvedRegion(image, square, halvings) {
+  const block = 2 ** halvings;
+  const turned = Math.abs(Math.cos(square.angle)) + Math.abs(Math.sin(square.angle));
+  const reach = (square.side / 2) * turned + MARGIN * block;
+  const [left, right] = spanOf(square.centre[0], reach, image.width, block);
+  const [top, bottom] = spanOf(square.centre[1], reach, image.height, block);
+  let region = partOf(image, left, top, roundedUp(right - left, block), roundedUp(bottom - top, block));
+  for (let halving = 0; halving < halvings; halving++) {
+    region = areaResized(region, region.width / 2, region.height / 2);
+  }
+  const centre = [square.centre[0] - left, square.centre[1] - top].map((value) => (value + 0.5) / block - 0.5);
+  return [region, { centre, side: square.side / block, angle: square.angle }];
+}
+
+function roundedUp(value, block) {
+  return Math.ceil(value / block) * block;
+}
+
+// First pixel, and the one past the last, of those within reach, in whole blocks but for the edge.
+function spanOf(middle, reach, length, block) {
+  const first = Math.min(Math.max(0, Math.floor(middle - reach)), length - 1);
+  const past = Math.max(first + 1, Math.min(length, Math.ceil(middle + reach)));
+  return [first, Math.min(length, first + roundedUp(past - first, block))];
+}
+
+// A part of a picture; beyond the picture it repeats the edge.
+function partOf(image, left, top, width, height) {
+  const data = new Uint8Array(width * height * 3);
+  for (let row = 0, to = 0; row < height; row++) {
+    const line = Math.min(top + row, image.height - 1) * image.width;
+    for (let column = 0; column < width; column++) {
+      const from = (line + Math.min(left + column, image.width - 1)) * 3;
+      data[to++] = image.data[from];
+      data[to++] = image.data[from + 1];
+      data[to++] = image.data[from + 2];
+    }
+  }
+  return { data, width, height };
+}
+
+// A square at so many points along a crop pixel, averaged to the crop's side.
+function sampled(image, square, size, samples, weights) {
+  const fine = warped(image, square, size * samples, weights);
   return samples > 1 ? areaResized(fine, size, size) : fine;
 }
 
-// The square of a picture around a centre, turned by an angle, at a side of so many pixels.
-function warped(image, centre, side, angle, size) {
+// The square of a picture, at a side of so many pixels.
+function warped(image, square, size, weights) {
   const { data, width, height } = image;
+  const { centre, side, angle } = square;
   const cosine = (side / size) * Math.cos(angle);
   const sine = (side / size) * Math.sin(angle);
   const out = new Uint8ClampedArray(size * size * 3); // rounds, and cuts to 0..255
@@ -146,8 +218,8 @@ function warped(image, centre, side, angle, size) {
       const y = centre[1] + sine * u + cosine * v;
       const left = Math.floor(x);
       const top = Math.floor(y);
-      cubicWeights(x - left, across);
-      cubicWeights(y - top, down);
+      weights(x - left, across);
+      weights(y - top, down);
       let [red, green, blue] = [0, 0, 0];
       for (let j = 0; j < 4; j++) {
         const line = Math.min(Math.max(top - 1 + j, 0), height - 1) * width;
@@ -170,14 +242,7 @@ function warped(image, centre, side, angle, size) {
 // The central square of an image that is a face crop already.
 function centralSquare(image) {
   const side = Math.min(image.width, image.height);
-  const left = Math.floor((image.width - side) / 2);
-  const top = Math.floor((image.height - side) / 2);
-  const data = new Uint8Array(side * side * 3);
-  for (let row = 0; row < side; row++) {
-    const from = ((top + row) * image.width + left) * 3;
-    data.set(image.data.subarray(from, from + side * 3), row * side * 3);
-  }
-  return { data, width: side, height: side };
+  return partOf(image, Math.floor((image.width - side) / 2), Math.floor((image.height - side) / 2), side, side);
 }
 
 // ---- faces: YuNet (Wu et al. 2023) ---------------------------------------------------------------------------
