@@ -6,6 +6,11 @@ import math
 
 VAL_MAE_YEARS = "val_mae_years"
 VAL_CS5 = "val_cs5"
+#: The MAE of a trial on a few corrupted validation faces; the largest mean move of its answers by a change.
+VAL_MAE_C_YEARS = "val_mae_c_years"
+SHIFT_YEARS = "counterfactual_shift_years"
+#: What a trial is measured by at its end, where its study limits it.
+AT_END = (VAL_MAE_C_YEARS, SHIFT_YEARS)
 #: The validation MAE of always answering the training faces' median age.
 VAL_MAE_MEDIAN_YEARS = "val_mae_median_years"
 #: The standard deviation of the ages that a model answers for the validation faces.

@@ -19,6 +19,10 @@ _LEGEND = (
 #: What may be left out on a narrow terminal, the most important first.
 _OPTIONAL = ("role", "run", "speed-up", "params", "file MB", "memory MB")
 
+_LIMITED = (
+    "MAE-C: on a few corrupted validation faces. shift: years that the worst change of rendered persons "
+    "moves an answer, on the mean."
+)
 _RUNS = "run: a trial that was not timed side by side with the teacher has the search's timing."
 _EXAMPLE = "Example: agesearch front studies/first --json"
 
@@ -39,6 +43,7 @@ def front(
 
     The speed-up over the teacher is known once 'agesearch report' has timed both side by side.
     """
+    from agesearch.reporting import tables
     from agesearch.reporting.fronts import front_table
 
     found = front_table(study, every=every)
@@ -56,8 +61,13 @@ def front(
         extra.insert(0, "on")
         names = [str(row.latency.engine) for row in rows]
         cells = [[*line[:4], name, *line[4:]] for line, name in zip(cells, names, strict=True)]
+    limited = list(dict.fromkeys(word for row in rows for word in row.trial.at_end))
+    for at, word in enumerate(limited):
+        extra.insert(at, word)
+        values = [tables.years(row.trial.at_end.get(word)) for row in rows]
+        cells = [[*line[: 4 + at], value, *line[4 + at :]] for line, value in zip(cells, values, strict=True)]
     out.print(table(title, ["trial", "network", "MAE", "ms", *extra], cells, optional=_OPTIONAL))
-    for line in [_LEGEND, *([_RUNS] if is_mixed else []), *found.notes]:
+    for line in [_LEGEND, *([_LIMITED] if limited else []), *([_RUNS] if is_mixed else []), *found.notes]:
         err.print(line, highlight=False, markup=False)
 
 

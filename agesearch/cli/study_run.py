@@ -109,7 +109,10 @@ def _why_no_front(result: StudyResult) -> str:
         if record.state is State.COMPLETE and record.val_mae_years is not None
     ]
     if errors:
-        return f"No COMPLETE trial is within the study's max_mae_years; the best has {min(errors):.2f}."
+        return (
+            f"No COMPLETE trial is within the study's {result.folder.limits()}; the best error is "
+            f"{min(errors):.2f} years: see all with {command('front', result.folder.root, '--all')}"
+        )
     reasons = [record.reason for record in result.records if record.reason]
     why = f" The last one's reason: {reasons[-1]}." if reasons else " The time was up before one could."
     return f"No trial completed.{why}"

@@ -260,6 +260,31 @@ class LatencySpec(Spec):
     threads: int = Field(1, ge=1, le=256)
 
 
+class RobustnessSpec(Spec):
+    """The corrupted faces that ``max_mae_c_years`` is about: the same ``faces`` of the validation split for
+    all trials, under each of the ``corruptions`` (Hendrycks & Dietterich 2019) at each of the ``severities``.
+    """
+
+    faces: int = Field(100, ge=10, le=10_000)
+    corruptions: tuple[str, ...] = Field(
+        ("gaussian_noise", "motion_blur", "brightness", "pixelate", "jpeg_compression"), min_length=1
+    )
+    severities: tuple[Annotated[int, Field(ge=1, le=5)], ...] = Field((3,), min_length=1)
+
+
+class ShiftsSpec(Spec):
+    """The rendered persons that ``max_shift_years`` is about, and the ``changes`` of them that should not
+    move an answer (``agesearch measure counterfactual``).
+    """
+
+    persons: int = Field(20, ge=5, le=2_000)
+    seed: Seed = 0
+    changes: tuple[str, ...] = Field(
+        ("glasses", "makeup", "smile", "turned", "side_light", "dim_light", "darker_skin", "paler_skin"),
+        min_length=1,
+    )
+
+
 class StudySpec(Spec):
     """A search: the student every trial starts from, and the fields of it that are searched.
 
@@ -273,8 +298,11 @@ class StudySpec(Spec):
 
     Networks above ``max_latency_ms``, ``max_params``, ``max_bytes`` (of the network's file, in the precision
     of its latency) or ``max_memory_mb`` (10^6 bytes that a session takes at its peak, for one face on one
-    thread) are known before they train, and never do. Above
-    ``max_mae_years`` a trial is not on the front, and the sampler is told. ``latency`` says on which runtimes
+    thread) are known before they train, and never do. Above ``max_mae_years`` a trial is not on the front,
+    and the sampler is told; so above ``max_mae_c_years``, its error on a few corrupted validation faces
+    (``robustness``), and above ``max_shift_years``, the largest of the mean moves of its answers by changes
+    of rendered persons (``counterfactual``): a trial that has trained to its end is measured on them.
+    ``latency`` says on which runtimes
     and in which precisions; what is faster than fp32 only by answering worse is put back when the front is
     measured.
     """
@@ -292,6 +320,10 @@ class StudySpec(Spec):
     max_bytes: int | None = newer(None, gt=0)
     max_memory_mb: float | None = newer(None, gt=0.0)
     max_mae_years: float | None = Field(None, gt=0.0)
+    max_mae_c_years: float | None = newer(None, gt=0.0, allow_inf_nan=False)
+    robustness: RobustnessSpec = newer(RobustnessSpec())
+    max_shift_years: float | None = newer(None, gt=0.0, allow_inf_nan=False)
+    counterfactual: ShiftsSpec = newer(ShiftsSpec())
     teachers: TeachersSpec = TeachersSpec()
     student: TrainSpec
     weights: dict[str, str] = Field(default_factory=dict)

@@ -9,6 +9,7 @@ from typing import Any
 
 from agesearch.bench.chaos.study import Begun
 from agesearch.search.stopping.rungs import OUT_OF_REACH
+from agesearch.search.store.front_limits import FrontLimits
 from agesearch.search.store.history import History
 from agesearch.search.store.records import FRONT_FILE, State, StudyFolder, TrialRecord, front_of
 
@@ -51,7 +52,7 @@ def faults_of(
     """What does not hold, a line each: of the count, of finished trials, of lost epochs, of the records."""
     header, records = folder.header(), folder.trials()
     stored = History.open(folder.database, header.spec)
-    front = front_of(records, header.spec.max_mae_years)
+    front = front_of(records, FrontLimits.of(header.spec))
     listed = json.loads((folder.root / FRONT_FILE).read_text())["trials"]
     faults = _count(records, trials) + _finished(records, events) + _epochs(records, begun, events)
     if stored.records != records:

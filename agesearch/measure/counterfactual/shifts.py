@@ -19,6 +19,16 @@ from agesearch.measure.decisions.rules import Mask, passes, told
 from agesearch.measure.intervals import Persons, Values
 
 
+def largest_move(answers: npt.NDArray[np.float32]) -> float:
+    """Of answers ``[1 + changes, N]`` in years, as is first (NaN: a change does not apply): the mean absolute
+    shift of the change that moves them most.
+    """
+    moved = np.abs(answers[1:] - answers[0])
+    applies = np.isfinite(moved)
+    means = [float(row[there].mean()) for row, there in zip(moved, applies, strict=True) if there.any()]
+    return max(means, default=0.0)
+
+
 @dataclass(frozen=True)
 class Answered:
     """What a model says of N rendered persons: true ages ``[N]``, and answers in years ``[1 + changes, N]``,

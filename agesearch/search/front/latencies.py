@@ -93,7 +93,7 @@ class StudyLatencies:
     @cached_property
     def searched_front(self) -> list[TrialRecord]:
         """The front as the search saw it."""
-        return front_of(self.searched, _limit(self.study))
+        return front_of(self.searched, self.study.limits())
 
     @property
     def knee(self) -> TrialRecord | None:
@@ -209,8 +209,8 @@ def study_latencies(study: StudyFolder) -> StudyLatencies:
     searched = study.trials()
     threads = study.header().spec.latency.threads if study.exists() else 1
     side = {row.model: row for row in read_speed(study) if row.setting == Setting(threads)}
-    teacher, limit = side.get(TEACHER), _limit(study)
-    front = front_of(searched, limit)
+    teacher, limits = side.get(TEACHER), study.limits()
+    front = front_of(searched, limits)
     complete = [trial for trial in searched if trial.state is State.COMPLETE]
     if teacher is None or any(trial.name not in side for trial in front):
         return StudyLatencies(study, searched, searched, front, {})
@@ -218,7 +218,7 @@ def study_latencies(study: StudyFolder) -> StudyLatencies:
     rows = _rows(study, searched, side)
     trials = [_as_timed(trial, rows) for trial in searched]
     numbers = {trial.number for trial in (complete if every else front)}
-    shown = front_of((trial for trial in trials if trial.number in numbers), limit)
+    shown = front_of((trial for trial in trials if trial.number in numbers), limits)
     return StudyLatencies(study, searched, trials, shown, rows, teacher)
 
 
@@ -243,10 +243,6 @@ def _rows(
 def _as_timed(trial: TrialRecord, rows: Mapping[int, SpeedRow]) -> TrialRecord:
     row = rows.get(trial.number)
     return trial if row is None else replace(trial, latency_ms_p50=row.latency_ms_p50)
-
-
-def _limit(study: StudyFolder) -> float | None:
-    return study.header().spec.max_mae_years if study.exists() else None
 
 
 def _trials(numbers: Sequence[int]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
 
-from agesearch.metrics import EPOCH, EPOCH_SECONDS, VAL_MAE_YEARS
+from agesearch.metrics import AT_END, EPOCH, EPOCH_SECONDS, VAL_MAE_YEARS
 
 #: Keys of a trial's last report besides its metrics.
 OUTCOME, REASON, SECONDS, NOTE = "outcome", "reason", "train_s", "note"
@@ -16,7 +16,7 @@ OUTCOME, REASON, SECONDS, NOTE = "outcome", "reason", "train_s", "note"
 COMPLETED, FAILED, CUT, STOPPED = "completed", "failed", "cut", "stopped"
 
 #: What the names of a report's figures begin with.
-_METRICS = ("train_", "val_", EPOCH_SECONDS)
+_METRICS = ("train_", "val_", EPOCH_SECONDS, *AT_END)
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agesearch.data.dataset.records import SHARDS, Manifest, Split, read_manifest
 from agesearch.data.dataset.shards import labelled
+from agesearch.data.synthetic.mesh import find_data
 from agesearch.errors import ConflictError, InputError, command
+from agesearch.machine import cores
+from agesearch.measure.counterfactual.faces import CounterfactualSpec
+from agesearch.measure.labelled_faces import labelled_faces
+from agesearch.measure.robustness.subset import levels_of
 from agesearch.measure.speed.hardware import hardware_name
 from agesearch.measure.speed.latency_table import LatencyTable, machine_cache
 from agesearch.measure.speed.rows import SpeedRow
@@ -30,7 +35,7 @@ from agesearch.specs import LatencySpec, ModelSpec, OrderTrainSpec, StudySpec, T
 from agesearch.storage import Location
 
 if TYPE_CHECKING:
-    from agesearch.search.run.trial_inputs import TrialInputs
+    from agesearch.search.run.trial_inputs import EndMeasures, TrialInputs
 
 _OPTION = {"dataset": "data", "teacher": "teacher", "order teacher": "order-teacher"}
 
@@ -90,7 +95,40 @@ def _default_inputs(header: StudyHeader, on_progress: Listener) -> TrialInputs:
         teacher_digest=header.teacher.content_digest,
     )
     val = load_split(dataset, Split.VAL, targets=targets, features=features)
-    return TrialInputs(trainer, train, val, header.crop)
+    return TrialInputs(trainer, train, val, header.crop, measures=end_measures(header.spec, dataset))
+
+
+def check_end_measures(spec: StudySpec) -> None:
+    """Refuse limits that no trial could be measured by at its end, with an ``InputError``: corruptions and
+    changes that are none, and a missing renderer.
+    """
+    if spec.max_mae_c_years is not None:
+        levels_of(spec.robustness)
+    if spec.max_shift_years is not None:
+        _changes(spec).check()
+        find_data()
+
+
+def end_measures(spec: StudySpec, dataset: Location) -> EndMeasures:
+    """What each trial is measured by at its end: faces and pictures are made once, before the first. Needs a
+    running Ray where persons are rendered.
+    """
+    from agesearch.measure.counterfactual.run import render_persons
+    from agesearch.search.run.trial_inputs import EndMeasures
+
+    found: dict[str, Any] = {}
+    if spec.max_mae_c_years is not None:
+        found["faces"] = labelled_faces(dataset, Split.VAL, spec.robustness.faces)
+        found["levels"] = tuple(levels_of(spec.robustness))
+    if spec.max_shift_years is not None:
+        found["changes"] = _changes(spec)
+        found["persons"] = render_persons(found["changes"], cores())
+    return EndMeasures(**found)
+
+
+def _changes(spec: StudySpec) -> CounterfactualSpec:
+    asked = spec.counterfactual
+    return CounterfactualSpec(persons=asked.persons, seed=asked.seed, changes=asked.changes)
 
 
 def paced(spec: StudySpec, checkpoint_minutes: float | None) -> StudySpec:

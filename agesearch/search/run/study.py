@@ -24,6 +24,7 @@ from agesearch.search.run.driver import DRIVER_FILE, DriverHeartbeat, Stopping, 
 from agesearch.search.run.latencies import fitting_trials, time_networks
 from agesearch.search.run.setup import (
     SetupFunctions,
+    check_end_measures,
     dataset_digest,
     default_functions,
     paced,
@@ -142,6 +143,7 @@ def run_study(
     manifest, spec = read_manifest(dataset), paced(spec, limits.checkpoint_minutes)
     place, began = Location.of(dataset), time.monotonic()
     refuse_empty(place, manifest)
+    check_end_measures(spec)
     teachers = chosen_teachers(check_space(spec), folder, teacher, order_teacher)
     folder.root.local()
     own_folder(folder.root, "a study", _BELONGINGS)

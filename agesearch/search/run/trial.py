@@ -77,7 +77,10 @@ def _trained(spec: TrainSpec, inputs: TrialInputs, out: Location, notes: list[st
                 spec, inputs.train, inputs.val, out, inputs.crop, report=report, resume=True
             )
         # The best epoch's metrics, but the epochs trained: those were the trial's budget.
-        last: dict[str, Any] = {**final, EPOCH: epoch or spec.optim.epochs, OUTCOME: COMPLETED}
+        measured = inputs.measures.of(out)
+        last: dict[str, Any] = {
+            **final, **measured, EPOCH: epoch or spec.optim.epochs, OUTCOME: COMPLETED
+        }  # fmt: skip
     except SystemExit as error:
         if stopped:
             raise

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from agesearch.metrics import VAL_CS5, VAL_MAE_YEARS
+from agesearch.metrics import AT_END, VAL_CS5, VAL_MAE_YEARS
 from agesearch.models.architectures import Network
 from agesearch.search.run.reports import COMPLETED, CUT, FAILED, STOPPED, Report
 from agesearch.search.run.suggester import Suggester
@@ -322,7 +322,7 @@ class TrialManager:
     def _settle(self, number: int, report: Report, cost: TrialCost, verdict: Verdict | None) -> TrialRecord:
         """Write down how a trial ended."""
         if report.outcome == COMPLETED and report.error is not None:
-            known = {name: report.metrics[name] for name in (VAL_CS5,) if name in report.metrics}
+            known = {name: report.metrics[name] for name in (VAL_CS5, *AT_END) if name in report.metrics}
             return self._history.complete(number, known | {VAL_MAE_YEARS: report.error}, cost)
         ending = _ending(report, verdict, self.stop_reason)
         if ending.state is State.PRUNED:

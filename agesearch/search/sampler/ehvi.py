@@ -12,7 +12,8 @@ epoch that a trial of the study takes on average, stopped ones included. The lar
 and thawing of Swersky 2014).
 
 The reference point is a tenth beyond the nadir of the front that the model expects, or ``max_mae_years``
-where that is lower. Until ``startup_trials`` trials have begun and three are COMPLETE, draws are random.
+where that is lower; other limits of the front count as chances (``feasibility``). Until ``startup_trials``
+trials have begun and three are COMPLETE, draws are random.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agesearch.search.sampler.acquisition import Point, reference_beyond
+from agesearch.search.sampler.feasibility import chance_within
 from agesearch.search.sampler.gaussian_process import GaussianProcess, single_threaded
 from agesearch.search.sampler.prior import Priors
 from agesearch.search.sampler.trial_model import (
@@ -36,6 +38,7 @@ from agesearch.search.sampler.trial_model import (
     points_of,
 )
 from agesearch.search.space.space import Params, Value
+from agesearch.search.store.front_limits import FrontLimits
 from agesearch.search.store.pareto import front
 from agesearch.search.store.records import State, TrialRecord
 from agesearch.specs import StudySpec
@@ -65,6 +68,7 @@ class EhviSampler:
         self._model = model
         self._encoding = model.encoding
         self._priors = Priors(study)
+        self._limits = FrontLimits.of(study).besides_the_error
         self._offered: dict[tuple[tuple[str, Value], ...], tuple[Array, float]] = {}
 
     @property
@@ -95,11 +99,12 @@ class EhviSampler:
         with single_threaded():
             model = self._model.errors(ended, number)
             running = [self._model.view(record) for record in known if record.state is State.RUNNING]
-            points = points_of(ended) + self._expected(model, running)
+            points = self._front_points(ended, known) + self._expected(model, running)
             places, new = self._new(model, ended, seed, offered)
+            kept = self._chance_within(known, places, new.latencies)
             old = self._gone_on(waiting, ended)
         reference = self._reference(points, (new, old))
-        worth = new.worth(points, reference)
+        worth = new.worth(points, reference) * kept
         if self._priors and len(worth):
             worth = worth * self._priors.weights(places, number)
         left = np.array([seen.curve.epochs - len(seen.curve.best) for seen in waiting])
@@ -109,6 +114,22 @@ class EhviSampler:
         if chosen is not None:
             return Proposal(paused[chosen].params, paused=paused[chosen].number)
         return self._best_new(places, worth, is_tried)
+
+    def _front_points(self, ended: Sequence[Seen], records: Sequence[TrialRecord]) -> list[Point]:
+        """(error, latency) of the COMPLETE ones that keep the limits of the front."""
+        inside = {record.number for record in records if self._limits.hold(record)}
+        return points_of([seen for seen in ended if seen.number in inside])
+
+    def _chance_within(self, records: Sequence[TrialRecord], places: Array, latencies: Array) -> Array:
+        """The chance that each new place ``[n]`` keeps what is limited besides its error."""
+        if not self._limits.highest or not len(places) or self.fit is None:
+            return np.ones(len(places))
+        complete = [record for record in records if record.state is State.COMPLETE]
+        seen = [self._model.view(record) for record in complete]
+        features, ran = self._encoding.features, np.array([each.curve.latency_ms for each in seen])
+        known = features(np.stack([each.place for each in seen]), ran)
+        asked, groups = features(places, latencies), self._encoding.groups
+        return chance_within(self._limits, complete, known, asked, groups, self.fit.lengths)
 
     def _best_new(
         self, places: Array, worth: Array, is_tried: Callable[[Params], bool] | None

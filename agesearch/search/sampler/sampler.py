@@ -7,7 +7,8 @@ that time and memory stay bounded. TPE sees copies of them in a study in memory,
 
 - a FAILed configuration is shown as a bad one, although the stored study tells the truth, so that what
   diverges or does not fit is not proposed again and again;
-- trials above ``max_mae_years`` carry that as a constraint (Optuna's own handling of constraints).
+- trials above a limit of the front (``store.front_limits``) carry that as a constraint (Optuna's own handling
+  of constraints).
 
 What is known to break a limit before it trains, or was tried before, is not proposed: the sampler is asked
 again, after ``REDRAWS`` times about a network drawn among those that fit; then a configuration is taken from
@@ -31,6 +32,7 @@ from agesearch.search.sampler.trial_model import Fit, TrialModel
 from agesearch.search.space.conditions import endless, holds, stages
 from agesearch.search.space.limits import Fitting, Latencies
 from agesearch.search.space.space import Params, grid, optuna_distributions
+from agesearch.search.store.front_limits import FrontLimits
 from agesearch.search.store.optuna_database import without_warnings
 from agesearch.search.store.records import State, TrialRecord
 from agesearch.specs import StudySpec
@@ -42,7 +44,6 @@ REDRAWS = 20
 _TRIES = 1000
 
 _VIEW = "view"
-_MAE_LIMIT = "max_mae_years"
 
 
 def _never(_: Params) -> bool:
@@ -200,7 +201,7 @@ class _View:
     """The study in memory that TPE is shown; its first trial, RUNNING for ever, is the one that asks."""
 
     def __init__(self, spec: StudySpec, space: Mapping[str, optuna.distributions.BaseDistribution]) -> None:
-        self._spec = spec
+        self._limits = FrontLimits.of(spec)
         self._space = dict(space)
         self._study_id = 0
         self._reset()
@@ -248,8 +249,7 @@ class _View:
         if not record.state.ended:
             return create_trial(state=TrialState.RUNNING, params=record.params, distributions=space)
         complete = record.state is State.COMPLETE
-        limit = self._spec.max_mae_years
-        over = {_MAE_LIMIT: or_nan(record.val_mae_years) - limit} if complete and limit is not None else None
+        over = self._limits.excess(record) if complete and self._limits.highest else None
         return create_trial(
             state=TrialState.COMPLETE if complete else TrialState.PRUNED,
             params=record.params,

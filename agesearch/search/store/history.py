@@ -21,10 +21,11 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from agesearch.errors import InputError
-from agesearch.metrics import LATENCY_MS_P50, VAL_CS5, VAL_MAE_YEARS, or_nan
+from agesearch.metrics import AT_END, LATENCY_MS_P50, VAL_CS5, VAL_MAE_YEARS, or_nan
 from agesearch.models.architectures import Network
 from agesearch.search.space.limits import Latencies
 from agesearch.search.space.space import Params, optuna_distributions, trial_name, trial_spec
+from agesearch.search.store.front_limits import FrontLimits
 from agesearch.search.store.optuna_database import without_warnings, writer_of
 from agesearch.search.store.records import (
     CURVE,
@@ -140,7 +141,7 @@ class History:
 
     def front(self) -> list[TrialRecord]:
         """The COMPLETE trials within the limits that no other beats, by rising latency."""
-        return front_of(self._records.values(), self._spec.max_mae_years)
+        return front_of(self._records.values(), FrontLimits.of(self._spec))
 
     def begin(self, params: Params, notes: Mapping[str, Any] | None = None) -> TrialRecord:
         """Begin a new trial with these parameters: it is stored whole, or not at all."""
@@ -216,8 +217,7 @@ class History:
         if latency is None or not math.isfinite(latency):
             return self.fail(number, f"{LATENCY_MS_P50} is {latency}", spent)
         notes: dict[str, Any] = {**asdict(spent), "reason": ""}
-        if math.isfinite(metrics.get(VAL_CS5, math.nan)):
-            notes[VAL_CS5] = metrics[VAL_CS5]
+        notes |= {name: metrics[name] for name in (VAL_CS5, *AT_END) if _is_finite(metrics.get(name))}
         return self._ended(number, TrialState.COMPLETE, notes, (mae, latency))
 
     def prune(
@@ -322,7 +322,12 @@ def _record(trial: FrozenTrial, spec: StudySpec) -> TrialRecord:
         inherited=notes.get(INHERITED),
         expected_loss=notes.get(EXPECTED_LOSS),
         curve=tuple(notes.get(CURVE, ())),
+        **{name: notes.get(name) for name in AT_END},
     )
+
+
+def _is_finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
 
 
 def _utc(moment: datetime | None) -> str:

@@ -9,7 +9,6 @@ its spec and learning curve).
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 from collections.abc import Hashable, Iterable, Sequence
@@ -25,8 +24,9 @@ from pydantic import Field
 
 from agesearch.artefacts import STUDY, STUDY_MARK, not_one
 from agesearch.errors import InputError, command, first_line
-from agesearch.metrics import LATENCY_MS_P50, VAL_CS5, VAL_MAE_YEARS, or_nan
+from agesearch.metrics import AT_END, LATENCY_MS_P50, VAL_CS5, VAL_MAE_YEARS, or_nan
 from agesearch.search.space.space import configuration_key
+from agesearch.search.store.front_limits import NO_LIMITS, FrontLimits
 from agesearch.search.store.pareto import front as pareto_front
 from agesearch.search.store.pareto import knee
 from agesearch.specs import CropSpec, Spec, StudySpec, load_spec
@@ -44,7 +44,7 @@ INHERITED = "inherited"
 EXPECTED_LOSS = "expected_loss"
 PAUSED = "paused"
 #: Columns that studies of earlier versions lack.
-_NEWER = (CURVE, INHERITED, EXPECTED_LOSS)
+_NEWER = (CURVE, INHERITED, EXPECTED_LOSS, *AT_END)
 
 
 class State(StrEnum):
@@ -94,6 +94,8 @@ class TrialRecord:
     curve: tuple[float, ...] = ()
     inherited: int | None = None
     expected_loss: float | None = None
+    val_mae_c_years: float | None = None
+    counterfactual_shift_years: float | None = None
 
     @property
     def folder(self) -> str:
@@ -105,6 +107,13 @@ class TrialRecord:
         from.
         """
         return (*configuration_key(self.params), self.inherited)
+
+    @property
+    def at_end(self) -> dict[str, float]:
+        """What it was measured by at its end besides its error, in words; empty where nothing is limited."""
+        words = dict(zip(AT_END, ("MAE-C", "shift"), strict=True))
+        values = {word: getattr(self, name) for name, word in words.items()}
+        return {word: value for word, value in values.items() if value is not None}
 
     @property
     def arch(self) -> str:
@@ -143,6 +152,7 @@ class TrialRecord:
             "folder": self.folder,
             INHERITED: self.inherited,
             EXPECTED_LOSS: self.expected_loss,
+            **{name: getattr(self, name) for name in AT_END if getattr(self, name) is not None},
             "params": self.params,
         }
 
@@ -165,6 +175,7 @@ SCHEMA = pa.schema(
         pa.field(CURVE, pa.list_(pa.float64())),
         pa.field(INHERITED, pa.int64()),
         pa.field(EXPECTED_LOSS, pa.float64()),
+        *(pa.field(name, pa.float64()) for name in AT_END),
     ]
 )
 
@@ -256,8 +267,11 @@ class StudyFolder:
 
     def front(self) -> list[TrialRecord]:
         """The trials within the study's limits that no other beats, by rising latency."""
-        limit = self.header().spec.max_mae_years if self.exists() else None
-        return front_of(self.trials(), limit)
+        return front_of(self.trials(), self.limits())
+
+    def limits(self) -> FrontLimits:
+        """What the study's spec allows a trial of its front."""
+        return FrontLimits.of(self.header().spec) if self.exists() else NO_LIMITS
 
     def write_front(self, front: Sequence[TrialRecord]) -> None:
         """``front.json``: the front by rising latency, and its knee."""
@@ -284,17 +298,12 @@ def open_study(where: str | os.PathLike[str] | Location) -> StudyFolder:
     return folder
 
 
-def front_of(records: Iterable[TrialRecord], max_mae_years: float | None = None) -> list[TrialRecord]:
+def front_of(records: Iterable[TrialRecord], limits: FrontLimits = NO_LIMITS) -> list[TrialRecord]:
     """The COMPLETE trials that no other beats in (latency, error), none above a limit, by rising latency.
 
     Trials of one and the same configuration are one point: the first of them.
     """
-    limit = math.inf if max_mae_years is None else max_mae_years
-    complete = [
-        record
-        for record in records
-        if record.state is State.COMPLETE and or_nan(record.val_mae_years) <= limit
-    ]
+    complete = [record for record in records if record.state is State.COMPLETE and limits.hold(record)]
     points = [(or_nan(record.latency_ms_p50), or_nan(record.val_mae_years)) for record in complete]
     return _first_of_each(complete[index] for index in pareto_front(points))
 

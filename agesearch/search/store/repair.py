@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
 from agesearch.errors import AgeSearchError, ConflictError, InputError, command, first_line
-from agesearch.metrics import LATENCY_MS_P50, VAL_CS5, VAL_MAE_YEARS, or_nan
+from agesearch.metrics import AT_END, LATENCY_MS_P50, VAL_CS5, VAL_MAE_YEARS, or_nan
 from agesearch.search.space.space import optuna_distributions
 from agesearch.search.store.events import EventListener, Note
 from agesearch.search.store.history import STUDY_NAME, History, above_limits
@@ -231,6 +231,7 @@ def _frozen(record: TrialRecord, spec: StudySpec) -> FrozenTrial:
         VAL_CS5: record.val_cs5,
         VAL_MAE_YEARS: record.val_mae_years,
         LATENCY_MS_P50: record.latency_ms_p50,
+        **{name: getattr(record, name) for name in AT_END},
     }
     complete = record.state is State.COMPLETE
     objectives = [or_nan(record.val_mae_years), or_nan(record.latency_ms_p50)]

@@ -142,9 +142,11 @@ def _role(latencies: StudyLatencies, record: TrialRecord) -> str:
         return "on the front, its knee" if knee_of(front).number == record.number else "on the front"
     if record.state is not State.COMPLETE:
         return ""
-    better = [other for other in front if _beats(other, record)]
-    names = ", ".join(other.title for other in better)
-    return f"beaten by {names}" if names else "not on the front: above the study's max_mae_years"
+    broken = latencies.study.limits().broken(record)
+    if broken:
+        return f"not on the front: above the study's {broken}"
+    names = ", ".join(other.title for other in front if _beats(other, record))
+    return f"beaten by {names}" if names else "not on the front"
 
 
 def _beats(other: TrialRecord, record: TrialRecord) -> bool:
