@@ -1,14 +1,20 @@
-"""The model card: what a version is, how good it is and what it must not be used for, as Markdown."""
+"""The model card: what a version is, how good it is and what it must not be used for, as Markdown.
+
+It begins with metadata for machines, in the form of the Hugging Face Hub (YAML: licence, task,
+results as a ``model-index``): put there as ``README.md``, the card is shown with its figures.
+"""
 
 from __future__ import annotations
 
+import re
 from importlib.resources import files
 from typing import Any
 
+import yaml
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
-from agesearch.deploy.evidence import TEACHER_LATENCY, Evidence
+from agesearch.deploy.evidence import TEACHER_LATENCY, Accuracy, Evidence
 from agesearch.deploy.registry import version_of
 from agesearch.measure.calibration.run import evidence_of
 from agesearch.measure.intervals import Estimate, basis
@@ -18,6 +24,9 @@ from agesearch.models.manifest import ModelManifest
 
 _TEMPLATE, _SECTION = "card.md.j2", "calibration.md.j2"
 
+
+#: The Hub's task.
+_TASK = "image-classification"
 
 #: Where a card tells of its intervals: from this heading to the next; and what cards said that had none.
 _SURE, _HEADING = "## How sure it is\n", "\n## "
@@ -34,7 +43,7 @@ def render_card(manifest: ModelManifest, evidence: Evidence, calibration: Calibr
     corrupted = [row for row in manifest.robustness if row["severity"] > 0]
     clean = [row["mae_years"] for row in manifest.robustness if row["severity"] == 0]
     severities = sorted({row["severity"] for row in corrupted})
-    return template.render(
+    text = template.render(
         manifest=manifest,
         evidence=evidence,
         version=version_of(manifest),
@@ -49,6 +58,58 @@ def render_card(manifest: ModelManifest, evidence: Evidence, calibration: Calibr
         clean=f"{clean[0]:.2f}" if clean else None,
         calibration=Markup(calibration_section(calibration)),
     )
+    document = yaml.safe_dump(
+        hub_metadata(manifest, evidence), sort_keys=False, allow_unicode=True, width=1000
+    )
+    return f"---\n{document}---\n\n{text}"
+
+
+def hub_metadata(manifest: ModelManifest, evidence: Evidence) -> dict[str, Any]:
+    """What the Hub reads of a card, as plain YAML values: results by split, with what they stand on.
+
+    The Hub has no task of estimating an age: an image classification into years comes nearest.
+    """
+    data = manifest.provenance.get("dataset", {})
+    document: dict[str, Any] = {
+        "library_name": "agesearch",
+        "pipeline_tag": _TASK,
+        "license": "other",
+        "license_name": "see-card",
+        "license_link": "card.md",
+        "tags": ["age-estimation", "face", "onnx", "knowledge-distillation", manifest.model.arch],
+        "metrics": ["mae"],
+    }
+    results = [_hub_result(row, data) for row in evidence.accuracy]
+    if results:
+        document["model-index"] = [{"name": _hub_name(manifest), "results": results}]
+    return document
+
+
+def _hub_result(row: Accuracy, data: dict[str, Any]) -> dict[str, Any]:
+    """The figures of one split; ``data`` is the dataset as the manifest's provenance has it."""
+    named, error = _plain(str(data.get("name") or "unknown")), row.mae_years
+    dataset = {
+        "name": named,
+        "type": re.sub(r"[^\w.-]+", "-", named).strip("-").lower() or "unknown",
+        "split": row.split,
+    }
+    if data.get("content_digest"):
+        dataset["revision"] = data["content_digest"]
+    interval = f"95 % interval {error.low:.2f} to {error.high:.2f}, {error.basis}"
+    figures = (
+        ("mae", error.value, f"MAE in years, {interval}"),
+        ("cs5", row.cs5, "share within 5 years"),
+        ("bias", row.bias_years, "mean signed error in years"),
+    )
+    return {
+        "task": {"type": _TASK, "name": "Face age estimation"},
+        "dataset": dataset,
+        "metrics": [{"type": kind, "value": round(value, 4), "name": name} for kind, value, name in figures],
+    }
+
+
+def _hub_name(manifest: ModelManifest) -> str:
+    return f"{manifest.name}-{version_of(manifest)}"
 
 
 def calibrated_card(card: str, old: ModelManifest, new: ModelManifest, calibration: Calibration) -> str:
@@ -56,6 +117,7 @@ def calibrated_card(card: str, old: ModelManifest, new: ModelManifest, calibrati
     for word, join in (("# ", " "), ("serve ", ":")):
         was, now_is = (f"{word}{one.name}{join}{version_of(one)}\n" for one in (old, new))
         card = card.replace(was, now_is)
+    card = card.replace(f"- name: {_hub_name(old)}\n", f"- name: {_hub_name(new)}\n", 1)
     card = card.replace(f"Published {old.created}.", f"Published {new.created}.").replace(_UNCALIBRATED, "")
     section = calibration_section(calibration)
     start = card.find(_SURE)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
+import yaml
+from huggingface_hub import ModelCard
+
 from agesearch.deploy.card import render_card
 from agesearch.deploy.evidence import Accuracy, Evidence
 from agesearch.deploy.export import Parity
@@ -48,6 +53,26 @@ def test_measurements_stand_in_the_card() -> None:
     assert "| jpeg | - | 8.00 |" in lines
     assert any("uncorrupted 5.50" in line for line in lines)
     assert "agesearch serve ages:0002" in lines
+
+
+def test_the_hub_reads_the_results_off_the_card() -> None:
+    accuracy = [
+        Accuracy(split, Estimate(value, 5.0, 6.0, 70, 30), 0.62, -0.4, None, None)
+        for split, value in (("test", 5.5), ("val", 5.25))
+    ]
+    made = manifest()
+    text = render_card(made, Evidence(accuracy=accuracy))
+    card = ModelCard(text, ignore_metadata_errors=False)
+    assert card.data.model_name == "ages-0002"
+    assert (card.data.license, card.data.library_name) == ("other", "agesearch")
+    found = {(row.dataset_split, row.metric_type): row.metric_value for row in card.data.eval_results or ()}
+    assert (found["test", "mae"], found["val", "mae"], found["test", "bias"]) == (5.5, 5.25, -0.4)
+    assert {row.dataset_name for row in card.data.eval_results or ()} == {"mine (script)/"}
+    assert {row.dataset_type for row in card.data.eval_results or ()} == {"mine-script"}
+    assert "of 30 persons" in text
+    assert card.text.strip().startswith("# ages 0002")
+    json.dumps(yaml.safe_load(text.split("---")[1]))  # plain values, no tags
+    assert "model-index" not in ModelCard(render_card(made, Evidence())).data.to_dict()
 
 
 def test_what_was_not_measured_is_said_and_names_are_no_markup() -> None:
