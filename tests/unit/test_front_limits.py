@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+import optuna
 import pytest
 from published_sets import Brightness
 from replay_rows import NETWORKS, SIZES, study
@@ -23,7 +24,7 @@ from agesearch.search.run.suggester import Suggester
 from agesearch.search.run.trial_inputs import EndMeasures
 from agesearch.search.space.limits import Fitting
 from agesearch.search.store.front_limits import FrontLimits
-from agesearch.search.store.history import History, TrialCost
+from agesearch.search.store.history import STUDY_NAME, History, TrialCost
 from agesearch.search.store.records import State, StudyFolder, TrialRecord, front_of
 from agesearch.specs import CropSpec, RobustnessSpec, ShiftsSpec, StudySpec
 from agesearch.storage import Location
@@ -64,6 +65,8 @@ def test_what_was_measured_at_the_end_is_kept(tmp_path: Path) -> None:
     figures = {VAL_MAE_YEARS: 6.0, VAL_MAE_C_YEARS: 8.5, SHIFT_YEARS: 1.25}
     ended = history.complete(record.number, figures, TrialCost(16, 4.0, (6.0,)))
     assert ended.at_end == {"MAE-C": 8.5, "shift": 1.25}
+    (stored,) = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{tmp_path}/optuna.db").trials
+    assert stored.constraints == {"max_mae_c_years": -0.5}
     assert History.open(tmp_path / "optuna.db", _limited()).records == [ended]
     folder = StudyFolder(Location.of(tmp_path))
     folder.write_trials([ended])

@@ -101,14 +101,14 @@ def measure_counterfactual(
     )
 
 
-def render_persons(spec: CounterfactualSpec, cores: int) -> tuple[RenderedPerson, ...]:
+def render_persons(spec: CounterfactualSpec) -> tuple[RenderedPerson, ...]:
     """All persons of a spec with their pictures, which are held: for a few. Needs a running Ray."""
     import ray
 
     kept = ray.put(open_studio(find_data()))
     task: Any = ray.remote(num_cpus=1, max_retries=3)(rendered)
     tasks = ((task.remote(kept, spec, index), index) for index in range(spec.persons))
-    return tuple(person for _, person in in_order(tasks, 2 * cores))
+    return tuple(person for _, person in in_order(tasks, lambda: 2 * cpus_now()))
 
 
 def _of_model(

@@ -14,7 +14,6 @@ from agesearch.data.dataset.records import SHARDS, Manifest, Split, read_manifes
 from agesearch.data.dataset.shards import labelled
 from agesearch.data.synthetic.mesh import find_data
 from agesearch.errors import ConflictError, InputError, command
-from agesearch.machine import cores
 from agesearch.measure.counterfactual.faces import CounterfactualSpec
 from agesearch.measure.labelled_faces import labelled_faces
 from agesearch.measure.robustness.subset import levels_of
@@ -122,7 +121,7 @@ def end_measures(spec: StudySpec, dataset: Location) -> EndMeasures:
         found["levels"] = tuple(levels_of(spec.robustness))
     if spec.max_shift_years is not None:
         found["changes"] = _changes(spec)
-        found["persons"] = render_persons(found["changes"], cores())
+        found["persons"] = render_persons(found["changes"])
     return EndMeasures(**found)
 
 

@@ -25,7 +25,7 @@ from agesearch.metrics import AT_END, LATENCY_MS_P50, VAL_CS5, VAL_MAE_YEARS, or
 from agesearch.models.architectures import Network
 from agesearch.search.space.limits import Latencies
 from agesearch.search.space.space import Params, optuna_distributions, trial_name, trial_spec
-from agesearch.search.store.front_limits import FrontLimits
+from agesearch.search.store.front_limits import LIMITED, FrontLimits
 from agesearch.search.store.optuna_database import without_warnings, writer_of
 from agesearch.search.store.records import (
     CURVE,
@@ -267,7 +267,7 @@ class History:
         self, number: int, state: TrialState, notes: dict[str, Any], values: tuple[float, ...] = ()
     ) -> TrialRecord:
         flag = {} if self._paused.pop(number, None) is None else {PAUSED: False}
-        above = above_limits(self._spec, values)
+        above = above_limits(self._spec, values, notes)
         self._writer.end(self._trial_id(number), state, notes | flag, values, notes[CURVE], above)
         self._finished += 1
         if values:
@@ -275,13 +275,17 @@ class History:
         return self._kept(replace(self._records[number], state=_STATES[state], **notes))
 
 
-def above_limits(spec: StudySpec, values: Sequence[float]) -> dict[str, float]:
-    """How far a trial's objectives (none where it is not COMPLETE) are above the limits of its study, at most
-    0 within them: Optuna's constraints.
+def above_limits(spec: StudySpec, values: Sequence[float], notes: Mapping[str, Any]) -> dict[str, float]:
+    """How far a trial's objectives (none where it is not COMPLETE), and what its ``notes`` say was measured
+    at its end, are above the limits of its study, at most 0 within them: Optuna's constraints.
     """
     limits = {"max_mae_years": spec.max_mae_years, "max_latency_ms": spec.max_latency_ms}
     pairs = zip(limits.items(), values, strict=False)
-    return {name: value - limit for (name, limit), value in pairs if limit is not None}
+    found = {name: value - limit for (name, limit), value in pairs if limit is not None}
+    for name, limit in FrontLimits.of(spec).besides_the_error.highest.items():
+        if values and notes.get(LIMITED[name]) is not None:
+            found[name] = notes[LIMITED[name]] - limit
+    return found
 
 
 def _study_in(storage: optuna.storages.BaseStorage) -> optuna.storages.BaseStorage:

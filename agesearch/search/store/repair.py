@@ -242,7 +242,7 @@ def _frozen(record: TrialRecord, spec: StudySpec) -> FrozenTrial:
         values=objectives if complete else None,
         user_attrs={name: value for name, value in notes.items() if value is not None},
         intermediate_values=dict(enumerate(record.curve, start=1)),
-        constraints=above_limits(spec, objectives) if complete else None,
+        constraints=above_limits(spec, objectives, notes) if complete else None,
     )
     if record.started:
         trial.datetime_start = datetime.fromisoformat(record.started).astimezone().replace(tzinfo=None)
