@@ -116,6 +116,8 @@ def tune(
     max_bytes: int | None = None,
     max_memory_mb: float | None = None,
     max_mae_years: float | None = None,
+    max_mae_c_years: float | None = None,
+    max_shift_years: float | None = None,
     epoch_faces: int | None = None,
     val_faces: int | None = None,
     rungs: bool | None = None,
@@ -143,7 +145,9 @@ def tune(
         scale: train for this share of the epochs.
         max_latency_ms: train no network that takes longer a face on one thread; ``max_params``: none with
             more parameters; ``max_bytes``: none whose file has more; ``max_memory_mb``: none whose session
-            takes more (10^6 bytes); ``max_mae_years``: keep students of a larger error off the front.
+            takes more (10^6 bytes); ``max_mae_years``: keep students of a larger error off the front;
+            ``max_mae_c_years``: of a larger one on corrupted faces; ``max_shift_years``: whose answers
+            glasses, light or skin tone move further.
         epoch_faces: faces of an epoch, in place of all; ``val_faces``: of so many validation faces, the same
             ones, each epoch is judged.
         rungs: True: stop trials at fixed rungs; False: stop none early; None: as ``space`` says.
@@ -168,6 +172,8 @@ def tune(
         max_bytes=max_bytes,
         max_memory_mb=max_memory_mb,
         max_mae_years=max_mae_years,
+        max_mae_c_years=max_mae_c_years,
+        max_shift_years=max_shift_years,
         epoch_faces=epoch_faces,
         val_faces=val_faces,
     )

@@ -86,6 +86,13 @@ def tune(
     max_mae_years: Annotated[
         float | None, typer.Option("--max-mae-years", help="Keep students of a larger error off the front.")
     ] = None,
+    max_mae_c_years: Annotated[
+        float | None, typer.Option("--max-mae-c-years", help="The same for the error on corrupted faces.")
+    ] = None,
+    max_shift_years: Annotated[
+        float | None,
+        typer.Option("--max-shift-years", help="The same for what changes of rendered persons move."),
+    ] = None,
     epoch_faces: EpochFacesOption = None,
     val_faces: ValFacesOption = None,
     rungs: Annotated[
@@ -138,6 +145,8 @@ def tune(
         max_bytes=max_bytes,
         max_memory_mb=max_memory_mb,
         max_mae_years=max_mae_years,
+        max_mae_c_years=max_mae_c_years,
+        max_shift_years=max_shift_years,
         epoch_faces=epoch_faces,
         val_faces=val_faces,
     )

@@ -16,9 +16,11 @@ import pyarrow as pa
 from agesearch.bench.pretended import pretended_error, pretended_speed
 from agesearch.data.dataset.records import MANIFEST, SCHEMA, SHARDS, Manifest
 from agesearch.measure.speed.rows import SpeedRow
+from agesearch.metrics import VAL_MAE_C_YEARS
 from agesearch.models.manifest import WEIGHTS, ModelManifest
 from agesearch.progress import Listener
 from agesearch.search.run.setup import SetupFunctions
+from agesearch.search.run.trial_inputs import EndMeasures, TrialInputs
 from agesearch.search.store.records import StudyHeader
 from agesearch.specs import Choices, CropSpec, ModelSpec, Range, StudySpec, TrainSpec
 from agesearch.storage import Location
@@ -183,8 +185,18 @@ def functions(trainer: Any = pretend, epoch_s: float = 0.0) -> SetupFunctions:
     """A setup whose trials pretend; an epoch lasts ``epoch_s`` seconds."""
 
     def inputs(header: StudyHeader, on_progress: Listener) -> Any:
-        from agesearch.search.run.trial_inputs import TrialInputs
-
-        return TrialInputs(trainer, epoch_s, None, header.crop)
+        measures = PretendedMeasures() if header.spec.max_mae_c_years is not None else EndMeasures()
+        return TrialInputs(trainer, epoch_s, None, header.crop, measures=measures)
 
     return SetupFunctions(fake_latency, inputs)
+
+
+class PretendedMeasures(EndMeasures):
+    """Measures nothing at the end of a trial: the first network is 2 years worse under corruption, the other
+    20.
+    """
+
+    def of(self, folder: Location) -> dict[str, float]:
+        trained = json.loads((folder / "spec.json").local().read_text())
+        worse = 2.0 if trained["model"]["arch"] == ARCHS[0] else 20.0
+        return {VAL_MAE_C_YEARS: error_of(TrainSpec.model_validate(trained)) + worse}

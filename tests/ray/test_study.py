@@ -57,6 +57,17 @@ def run(
     )
 
 
+def test_a_limit_of_the_error_under_corruption_is_measured_at_the_end_of_each_trial(tmp_path: Path) -> None:
+    result = run(tmp_path, max_mae_c_years=15.0, trials=5, sampler="random")
+    assert result.outcome is Outcome.COMPLETE
+    measured = {record.arch: record.val_mae_c_years for record in result.records}
+    assert all(value is not None for value in measured.values())
+    assert {record.arch for record in result.front} == {ARCHS[0]}
+    again = open_study(tmp_path / "study")
+    assert again.trials() == result.records
+    assert [record.number for record in again.front()] == [record.number for record in result.front]
+
+
 def test_a_study_leaves_all_its_records(tmp_path: Path) -> None:
     events: list[StudyEvent] = []
     result = run(tmp_path, events=events)
