@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from agesearch.models.architectures import Network
 from agesearch.search.run.setup import check_end_measures
 from agesearch.search.run.suggester import Suggester
 from agesearch.search.run.trial_inputs import EndMeasures
+from agesearch.search.sampler.trial_model import TrialModel
 from agesearch.search.space.limits import Fitting
 from agesearch.search.store.front_limits import FrontLimits
 from agesearch.search.store.history import STUDY_NAME, History, TrialCost
@@ -97,6 +99,15 @@ def test_samplers_turn_away_from_what_breaks_a_limit(sampler: str) -> None:
     (_, before), (history, after) = _filled(free, 34), _filled(limited, 34)
     assert after[10:].count(FRAGILE) < before[10:].count(FRAGILE)
     assert FRAGILE not in {record.arch for record in history.front()}
+
+
+def test_only_who_keeps_the_limits_stands_in_anothers_way() -> None:
+    params = {"model.arch": "lcnet_050", "model.input_size": 64, "optim.learning_rate": 1e-3}
+    params |= {"augment.strength": 1.0, "distill.kd_weight": 1.0}
+    trials = [replace(_done(number, 5.0 + number, 8.5 + number), params=params) for number in range(3)]
+    for spec, points in ((_limited(), [(5.0, 1.0)]), (study(), [(5.0, 1.0), (6.0, 1.0), (7.0, 1.0)])):
+        model = TrialModel(spec, Fitting(), LATENCIES)
+        assert model.points_within([model.view(trial) for trial in trials], trials) == points
 
 
 def test_older_specs_keep_their_digests_and_wrong_names_are_refused() -> None:

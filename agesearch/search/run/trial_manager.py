@@ -43,6 +43,7 @@ from agesearch.search.store.events import (
     TrialStarted,
     TrialWithin,
 )
+from agesearch.search.store.front_limits import FrontLimits
 from agesearch.search.store.history import History, TrialCost
 from agesearch.search.store.records import State, StudyFolder, TrialRecord
 from agesearch.specs import StudySpec, TrainSpec
@@ -283,7 +284,11 @@ class TrialManager:
         compared = {other.number: other for other in self._history.newest(COMPARED + self.live)}
         compared |= {other.number: other for other in self._front}
         compared |= {number: self._history.record(number) for number in self._live}
-        trial, others = self._curves.curves(record, compared.values())
+        limits = FrontLimits.of(self._spec).besides_the_error
+        rivals = [
+            other for other in compared.values() if other.state is not State.COMPLETE or limits.hold(other)
+        ]
+        trial, others = self._curves.curves(record, rivals)
         return decide(trial, others, rungs, self._spec.max_mae_years)
 
     def _judged(self, trial: LearningCurve) -> Keep | Pause | Stop:

@@ -38,7 +38,6 @@ from agesearch.search.sampler.trial_model import (
     points_of,
 )
 from agesearch.search.space.space import Params, Value
-from agesearch.search.store.front_limits import FrontLimits
 from agesearch.search.store.pareto import front
 from agesearch.search.store.records import State, TrialRecord
 from agesearch.specs import StudySpec
@@ -68,7 +67,6 @@ class EhviSampler:
         self._model = model
         self._encoding = model.encoding
         self._priors = Priors(study)
-        self._limits = FrontLimits.of(study).besides_the_error
         self._offered: dict[tuple[tuple[str, Value], ...], tuple[Array, float]] = {}
 
     @property
@@ -99,7 +97,7 @@ class EhviSampler:
         with single_threaded():
             model = self._model.errors(ended, number)
             running = [self._model.view(record) for record in known if record.state is State.RUNNING]
-            points = self._front_points(ended, known) + self._expected(model, running)
+            points = self._model.points_within(ended, known) + self._expected(model, running)
             places, new = self._new(model, ended, seed, offered)
             kept = self._chance_within(known, places, new.latencies)
             old = self._gone_on(waiting, ended)
@@ -115,21 +113,16 @@ class EhviSampler:
             return Proposal(paused[chosen].params, paused=paused[chosen].number)
         return self._best_new(places, worth, is_tried)
 
-    def _front_points(self, ended: Sequence[Seen], records: Sequence[TrialRecord]) -> list[Point]:
-        """(error, latency) of the COMPLETE ones that keep the limits of the front."""
-        inside = {record.number for record in records if self._limits.hold(record)}
-        return points_of([seen for seen in ended if seen.number in inside])
-
     def _chance_within(self, records: Sequence[TrialRecord], places: Array, latencies: Array) -> Array:
         """The chance that each new place ``[n]`` keeps what is limited besides its error."""
-        if not self._limits.highest or not len(places) or self.fit is None:
+        if not self._model.limits.highest or not len(places) or self.fit is None:
             return np.ones(len(places))
         complete = [record for record in records if record.state is State.COMPLETE]
         seen = [self._model.view(record) for record in complete]
         features, ran = self._encoding.features, np.array([each.curve.latency_ms for each in seen])
         known = features(np.stack([each.place for each in seen]), ran)
         asked, groups = features(places, latencies), self._encoding.groups
-        return chance_within(self._limits, complete, known, asked, groups, self.fit.lengths)
+        return chance_within(self._model.limits, complete, known, asked, groups, self.fit.lengths)
 
     def _best_new(
         self, places: Array, worth: Array, is_tried: Callable[[Params], bool] | None

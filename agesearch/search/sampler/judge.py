@@ -94,7 +94,8 @@ class Judge:
             forecast = self._model.ends(ended).forecast([trial])
         if forecast.told[0] < _TELLS:
             return Keep(f"after {trial.share:.0%} of their epochs such curves tell nothing of their ends")
-        return self._weighed(trial, forecast, points, rule, standing)
+        within = self._model.points_within(ended, known)
+        return self._weighed(trial, forecast, within, rule, standing) if within else KEEP
 
     def _weighed(
         self, trial: Seen, forecast: Forecast, points: Sequence[Point], rule: StoppingSpec, standing: Standing

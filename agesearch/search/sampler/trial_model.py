@@ -30,6 +30,7 @@ from agesearch.search.space.conditions import setting
 from agesearch.search.space.limits import Fitting, Latencies
 from agesearch.search.stopping.forecast import CurveForecaster, Forecast
 from agesearch.search.stopping.rungs import TINY, LearningCurve
+from agesearch.search.store.front_limits import FrontLimits
 from agesearch.search.store.records import State, TrialRecord
 from agesearch.specs import StudySpec
 
@@ -122,10 +123,18 @@ class TrialModel:
     ) -> None:
         known = {network: ms for network, ms in latencies.items() if not isinstance(ms, str)}
         self._study = study
+        self.limits = FrontLimits.of(study).besides_the_error
         self.encoding = Encoding(study, fitting, known)
         self.fit = fit if fit and len(fit.lengths.lengths) == len(self.encoding.groups) else None
         self._seen: dict[int, tuple[TrialRecord, Seen]] = {}
         self._ends: tuple[tuple[object, ...], Ends] | None = None
+
+    def points_within(self, ended: Iterable[Seen], records: Iterable[TrialRecord]) -> list[Point]:
+        """(error, latency) of the COMPLETE ones that keep what is limited besides the error: only these stand
+        in another one's way.
+        """
+        inside = {record.number for record in records if self.limits.hold(record)}
+        return points_of(seen for seen in ended if seen.number in inside)
 
     def view(self, record: TrialRecord) -> Seen:
         """A record with its place and curve; made once a state."""
