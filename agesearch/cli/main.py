@@ -17,6 +17,7 @@ from agesearch.cli import (
     compare,
     data,
     demo,
+    doctor,
     evaluate,
     export,
     finetune,
@@ -47,6 +48,7 @@ from agesearch.session import set_environment
 
 _ORDER = [
     "demo",
+    "doctor",
     "data",
     "teach",
     "teacher",
@@ -102,6 +104,7 @@ app = typer.Typer(
 
 for _verb in (
     demo,
+    doctor,
     data,
     teach,
     teacher,

@@ -109,6 +109,26 @@ def test_workers_on_other_hosts_have_the_credentials_of_the_command_and_no_log_h
     assert not [path for path in written if secret.encode() in path.read_bytes()]
 
 
+def test_the_doctor_names_the_host_that_lacks_a_place(source: Source, hosts: Hosts) -> None:
+    place = str(source.root / "images" / "1.png")
+    given = [sys.executable, "-c", _ASKED, "doctor", place, "--address", hosts.address, "--json"]
+    done = subprocess.run(given, capture_output=True, text=True, timeout=120)
+    told = json.loads(done.stdout)
+    faults = {
+        (finding["machine"], finding["says"])
+        for finding in told["findings"]
+        if finding["level"] == "fault" and finding["about"] in ("place", "versions", "clock", "node")
+    }
+    assert faults == {("lacking (127.0.0.4)", f"'{place}' cannot be read: there is none")}
+    assert done.returncode == 1
+    assert set(told["machines"]) == {
+        "this machine",
+        "head (127.0.0.2)",
+        "seeing (127.0.0.3)",
+        "lacking (127.0.0.4)",
+    }
+
+
 def test_hosts_of_which_none_sees_the_photographs_are_refused_by_name(
     source: Source, hosts: Hosts, expected: dict[str, Any], tmp_path: Path
 ) -> None:
