@@ -49,7 +49,7 @@ def record_curves(
 
     Without a ``teacher`` students learn from labels alone.
     """
-    spec = check_space(space).model_copy(update={"sampler": "random", "rungs": None})
+    spec = check_space(space).model_copy(update={"sampler": "random", "rungs": None, "stopping": None})
     spec = spec.model_copy(update={"startup_trials": spec.trials})
     _same_space(spec, dataset, work)
     training = _Training(spec, dataset, teacher, on_progress)
@@ -125,9 +125,8 @@ def _same_space(spec: StudySpec, dataset: Location, work: Location) -> None:
     Their number may change: the first are the same.
     """
     file = work / _SPACE_FILE
-    counted = {"trials": True, "startup_trials": True, "description": True}
-    drawn = spec.model_dump(mode="json", exclude=counted)
-    now = {"space": drawn, "data": read_manifest(dataset).content_digest}
+    drawn = spec.model_copy(update={"trials": 1, "startup_trials": 1, "description": ""})
+    now = {"space": drawn.digest(), "data": read_manifest(dataset).content_digest}
     if not file.exists():
         file.write_json(now)
     elif file.read_json() != now:

@@ -26,7 +26,7 @@ from agesearch.models.architectures import Network
 from agesearch.search.space.limits import Latencies
 from agesearch.search.space.space import Params, optuna_distributions, trial_name, trial_spec
 from agesearch.search.store.front_limits import LIMITED, FrontLimits
-from agesearch.search.store.optuna_database import without_warnings, writer_of
+from agesearch.search.store.optuna_database import Ending, without_warnings, writer_of
 from agesearch.search.store.records import (
     CURVE,
     EXPECTED_LOSS,
@@ -268,7 +268,8 @@ class History:
     ) -> TrialRecord:
         flag = {} if self._paused.pop(number, None) is None else {PAUSED: False}
         above = above_limits(self._spec, values, notes)
-        self._writer.end(self._trial_id(number), state, notes | flag, values, notes[CURVE], above)
+        ending = Ending(state, notes | flag, curve=notes[CURVE], values=values, constraints=above)
+        self._writer.end(self._trial_id(number), ending)
         self._finished += 1
         if values:
             notes = notes | {VAL_MAE_YEARS: values[0]}

@@ -16,6 +16,7 @@ import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -24,6 +25,19 @@ from optuna.distributions import distribution_to_json
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from agesearch.search.store.optuna_tables import OptunaTables, optuna_tables
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a trial ends: its state, last notes and curve, and where it is COMPLETE both objectives and how far
+    they are above each limit (Optuna's constraints: at most 0 is within).
+    """
+
+    state: TrialState
+    notes: Mapping[str, Any]
+    curve: Sequence[float] = ()
+    values: Sequence[float] = ()
+    constraints: Mapping[str, float] = field(default_factory=dict)
 
 
 class TrialWriter(Protocol):
@@ -37,18 +51,8 @@ class TrialWriter(Protocol):
         """Add notes to a trial that has not ended, and its error after each epoch so far."""
         ...
 
-    def end(
-        self,
-        trial_id: int,
-        state: TrialState,
-        notes: Mapping[str, Any],
-        values: Sequence[float] = (),
-        curve: Sequence[float] = (),
-        constraints: Mapping[str, float] | None = None,
-    ) -> None:
-        """End a trial with its last notes and its curve, and where it is COMPLETE with both objectives and
-        with how far it is above each limit (Optuna's constraints: at most 0 is within).
-        """
+    def end(self, trial_id: int, ending: Ending) -> None:
+        """End a trial that has not ended."""
         ...
 
 
@@ -81,22 +85,14 @@ class PlainWriter:
         for epoch, error in enumerate(curve, start=1):
             self._storage.set_trial_intermediate_value(trial_id, epoch, error)
 
-    def end(
-        self,
-        trial_id: int,
-        state: TrialState,
-        notes: Mapping[str, Any],
-        values: Sequence[float] = (),
-        curve: Sequence[float] = (),
-        constraints: Mapping[str, float] | None = None,
-    ) -> None:
+    def end(self, trial_id: int, ending: Ending) -> None:
         """All else first: it cannot be changed once the trial has ended."""
-        self.note(trial_id, notes, curve)
-        if constraints:
+        self.note(trial_id, ending.notes, ending.curve)
+        if ending.constraints:
             trial = Trial(self._study, trial_id)
-            for name, above in constraints.items():
+            for name, above in ending.constraints.items():
                 trial.set_constraint(name, above)
-        self._storage.set_trial_state_values(trial_id, state, list(values) or None)
+        self._storage.set_trial_state_values(trial_id, ending.state, list(ending.values) or None)
 
 
 class SQLiteWriter:
@@ -132,25 +128,17 @@ class SQLiteWriter:
             self._write_notes(session, trial_id, notes)
             self._write_curve(session, trial_id, dict(enumerate(curve, start=1)))
 
-    def end(
-        self,
-        trial_id: int,
-        state: TrialState,
-        notes: Mapping[str, Any],
-        values: Sequence[float] = (),
-        curve: Sequence[float] = (),
-        constraints: Mapping[str, float] | None = None,
-    ) -> None:
+    def end(self, trial_id: int, ending: Ending) -> None:
         """All of it and the state together: a kill leaves the trial RUNNING, or ended with all of them."""
         with self._transaction() as session:
             row = self._running(session, trial_id)
-            self._write_notes(session, trial_id, notes)
-            self._write_curve(session, trial_id, dict(enumerate(curve, start=1)))
-            self._write_values(session, trial_id, values)
+            self._write_notes(session, trial_id, ending.notes)
+            self._write_curve(session, trial_id, dict(enumerate(ending.curve, start=1)))
+            self._write_values(session, trial_id, ending.values)
             # How Optuna stores a constraint is its own business: it is asked what one looks like.
-            kept = create_trial(state=TrialState.RUNNING, constraints=dict(constraints or {})).system_attrs
-            self._write_attributes(session, self._tables.attributes, trial_id, kept)
-            row.state, row.datetime_complete = state, datetime.now()
+            kept = create_trial(state=TrialState.RUNNING, constraints=dict(ending.constraints))
+            self._write_attributes(session, self._tables.attributes, trial_id, kept.system_attrs)
+            row.state, row.datetime_complete = ending.state, datetime.now()
 
     def _transaction(self) -> Any:
         return self._tables.transaction(self._storage.scoped_session)
