@@ -276,11 +276,15 @@ def _init(ray: Any, address: str | None, cpus: int | None, dashboard: bool, verb
 
 
 def _running(ray: Any) -> Any:
-    """What ``ray.init`` told of the session that runs in this process; None within a worker of Ray."""
-    try:
-        return ray.init(ignore_reinit_error=True, configure_logging=False)
-    except AttributeError:  # a worker has no node of its own (2.60)
-        return None
+    """What ``ray.init`` tells of the session that runs in this process; None within a worker of Ray.
+
+    "local" keeps it from going to where RAY_ADDRESS points; nothing is started where a session runs.
+    """
+    with _kept_signal(signal.SIGTERM):
+        try:
+            return ray.init("local", ignore_reinit_error=True, configure_logging=False)
+        except AttributeError:  # a worker has no node of its own (2.60)
+            return None
 
 
 def _describe(ray: Any, context: Any, *, is_local: bool) -> RaySession:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from test_plain_loop import faces
 
 from agesearch.bench.plain_loop import Views, train_plainly
+from agesearch.bench.wallclock import careful_loop
 from agesearch.bench.wallclock.run import wall_clock_study
 from agesearch.bench.wallclock.spent import Reached, Spent, same_goal
-from agesearch.search.space.space import check_space
+from agesearch.search.space.space import check_space, networks
 from agesearch.specs import ModelSpec, TrainSpec
 
 
@@ -55,3 +58,30 @@ def test_the_space_of_the_race_can_be_searched_with_fixed_views(has_teacher: boo
     study = check_space(wall_clock_study(4, 2, has_teacher=has_teacher))
     assert ("distill.kd_weight" in study.space) == has_teacher
     assert (study.student.distill.kd_weight > 0) == has_teacher
+
+
+class _End:
+    """A worker's end of the pipe: what it was sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[object] = []
+
+    def send(self, what: object) -> None:
+        self.sent.append(what)
+
+
+def test_the_loop_tells_its_workers_to_stop_and_hands_out_each_trial_once() -> None:
+    study = wall_clock_study(3, 4, has_teacher=False)
+    loop = careful_loop._Loop(study, dict.fromkeys(networks(study), 1.0))
+    ends: list[Any] = [_End(), _End()]
+    for end in ends:
+        loop._hand_out(end)
+    loop._pruner.goes_on = lambda epoch, point: point[0] < 10.0  # type: ignore[method-assign]
+    loop._hear(ends[0], (20.0, 1.0, False), 0.0)
+    loop._hear(ends[1], (9.0, 1.0, False), 0.0)
+    loop._hear(ends[1], (8.0, 1.0, True), 0.0)
+    first, stop, last = ends[0].sent
+    assert (stop, ends[1].sent[1:]) == (False, [True])
+    assert len({spec.digest() for spec in (first, last, ends[1].sent[0])}) == 3
+    assert [one.point for one in loop._reached] == [(8.0, 1.0)]
+    assert (loop._stopped, loop._epochs, list(loop._running)) == (1, 3, [ends[0]])
