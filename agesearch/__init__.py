@@ -6,10 +6,11 @@
 [50.0]
 
 Every step of the command line is a function: ``ingest``, ``teach``, ``tune``, ``resume``, ``open_study``,
-``evaluate``, ``publish``, ``export``, ``load_model`` and ``Client``, with keyword arguments named as the
-options of the verb. Paths are ``str`` or path-like, or what an earlier step returned. A wrong input raises
-``InputError``, a run that could not finish ``AgeSearchError``. Nothing is printed; ``on_progress`` and
-``on_event`` hear what happens, and what weakens a result is a Python warning or one of its notes.
+``evaluate``, ``measure_decisions``, ``report``, ``calibrate``, ``publish``, ``export``, ``load_model`` and
+``Client``, with keyword arguments named as the options of the verb. Paths are ``str`` or path-like, or what
+an earlier step returned. A wrong input raises ``InputError``, a run that could not finish
+``AgeSearchError``. Nothing is printed; ``on_progress`` and ``on_event`` hear what happens, and what weakens
+a result is a Python warning or one of its notes.
 
 Importing this module loads none of it: each name is loaded when it is first used.
 """
@@ -22,6 +23,8 @@ from typing import TYPE_CHECKING
 from agesearch.provenance import VERSION
 
 if TYPE_CHECKING:
+    from agesearch.api.calibrate import calibrate as calibrate
+    from agesearch.api.decisions import measure_decisions as measure_decisions
     from agesearch.api.evaluate import EvaluationResult as EvaluationResult
     from agesearch.api.evaluate import evaluate as evaluate
     from agesearch.api.export import Export as Export
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
     from agesearch.api.predict import Model as Model
     from agesearch.api.predict import load_model as load_model
     from agesearch.api.publish import publish as publish
+    from agesearch.api.report import WrittenReport as WrittenReport
+    from agesearch.api.report import report as report
     from agesearch.api.study import Study as Study
     from agesearch.api.study import open_study as open_study
     from agesearch.api.study import resume as resume
@@ -61,23 +66,30 @@ __all__ = [
     "Published",
     "Study",
     "Teacher",
+    "WrittenReport",
+    "calibrate",
     "evaluate",
     "export",
     "ingest",
     "load_model",
+    "measure_decisions",
     "open_study",
     "publish",
+    "report",
     "resume",
     "teach",
     "tune",
 ]
 
 _MODULES = {
+    "api.calibrate": ("calibrate",),
+    "api.decisions": ("measure_decisions",),
     "api.evaluate": ("EvaluationResult", "evaluate"),
     "api.export": ("Export", "export"),
     "api.ingest": ("Dataset", "ingest"),
     "api.predict": ("Face", "ImageAges", "Model", "load_model"),
     "api.publish": ("publish",),
+    "api.report": ("WrittenReport", "report"),
     "api.study": ("Study", "open_study", "resume", "tune"),
     "api.teach": ("Teacher", "teach"),
     "deploy.publish": ("Published",),

@@ -97,6 +97,8 @@ class Page:
         while time.monotonic() < end:
             if self.evaluate("location.protocol === 'file:' && document.readyState") == "complete":
                 break
+        else:
+            raise AssertionError(f"{file} was not shown")
         # two frames: observers of sizes have run
         self.evaluate(
             "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))"

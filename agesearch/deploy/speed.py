@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from agesearch.data.dataset.records import read_manifest
@@ -46,12 +46,35 @@ def speed_of(
     years of MAE. What comes of it for a version is kept for the service on this machine. Raises
     ``InputError`` for what is no model or no image, and where none of the engines is here.
     """
-    engines = engines_here(runtimes, precisions)
     content = None if photo is None else Location.of(photo).read_bytes(MAX_IMAGE_BYTES)
+    crop = None if gate_on is None else read_manifest(gate_on).crop
+    return speed_of_subjects(
+        _subjects(models, registry, crop),
+        engines_here(runtimes, precisions),
+        settings,
+        calls=calls,
+        photo=content,
+        gate_on=None if gate_on is None else Location.of(gate_on),
+        max_drop=max_drop,
+        on_progress=on_progress,
+    )
+
+
+def speed_of_subjects(
+    models: Iterable[Subject],
+    engines: Sequence[Engine],
+    settings: Sequence[Setting],
+    *,
+    calls: int = MIN_CALLS,
+    photo: bytes | None = None,
+    gate_on: Location | None = None,
+    max_drop: float = MAX_DROP_YEARS,
+    on_progress: Listener = silent,
+) -> SpeedComparison:
+    """The same of models that were found already, on these engines; ``photo`` is a file's content."""
     subjects = []
-    data = None if gate_on is None else Location.of(gate_on)
-    for subject in _subjects(models, registry, None if data is None else read_manifest(data).crop):
-        judged = subject if data is None else _judged(subject, data, engines, max_drop, on_progress)
+    for subject in models:
+        judged = subject if gate_on is None else _judged(subject, gate_on, engines, max_drop, on_progress)
         subjects.append(judged)
         on_progress(Progress("Reading models", len(subjects), None, note=subject.name))
     found = compare_speed(
@@ -59,12 +82,12 @@ def speed_of(
         engines,
         settings,
         gates={subject.name: subject.gates for subject in subjects if subject.gates},
-        steps=_steps(subjects, content),
+        steps=_steps(subjects, photo),
         weigh=weighed,
         calls=calls,
         on_progress=on_progress,
     )
-    if data is not None:
+    if gate_on is not None:
         _keep(subjects, found)
     return found
 

@@ -5,7 +5,6 @@ figures, what each method is and what the figures do not say, and the tables as 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
 
 from markupsafe import Markup
 
@@ -13,6 +12,7 @@ from agesearch.measure.intervals import basis
 from agesearch.metrics import BIAS_YEARS, CS5, MAE_YEARS, VAL_KENDALL_TAU, VAL_PROBE_MAE_YEARS
 from agesearch.reporting.charts.forest_plot import by_error, comparison_figure, p_words, teachers_words
 from agesearch.reporting.pages import environment
+from agesearch.reporting.sections.markdown import piped, plain
 from agesearch.reporting.tables import duration, signed, value_text
 from agesearch.storage import Location
 from agesearch.training.comparison.records import MethodComparison, MethodRecord, TeacherRecord
@@ -116,20 +116,10 @@ def resolution(record: MethodComparison) -> float | None:
 
 def _markdown(record: MethodComparison) -> str:
     """The sentences and the tables, to be pasted or linked."""
-    lines = [*(_plain(line) for line in headlines(record)), "", *_piped(COLUMNS, comparison_rows(record))]
+    lines = [*(plain(line) for line in headlines(record)), "", *piped(COLUMNS, comparison_rows(record))]
     if record.teachers:
-        lines += ["", *_piped(TEACHER_COLUMNS, teacher_rows(record))]
-    return "\n".join([*lines, "", _plain(legend(record))]) + "\n"
-
-
-def _piped(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return [f"| {' | '.join(_plain(cell) for cell in line)} |" for line in lines]
-
-
-def _plain(text: str) -> str:
-    """Text that Markdown shows as it is."""
-    return "".join(f"\\{letter}" if letter in "\\|<>*_`[]" else letter for letter in text)
+        lines += ["", *piped(TEACHER_COLUMNS, teacher_rows(record))]
+    return "\n".join([*lines, "", plain(legend(record))]) + "\n"
 
 
 def _figures(method: MethodRecord) -> list[str]:

@@ -16,6 +16,10 @@ from agesearch.storage import Location
 #: What is drawn later lies on top.
 _ORDER: tuple[Kind, ...] = ("pruned", "trial", "front", "teacher", "picked")
 
+#: Points and lines of a chart: with the details of each, more would make the page large.
+_MOST_POINTS = 1_000
+_MOST_CURVES = 300
+
 
 def write_figures(study: StudyFolder, folder: Location) -> list[Location]:
     """Write ``front.svg`` and ``curves.svg`` into ``folder``; returns what was written."""
@@ -32,7 +36,7 @@ def write_figures(study: StudyFolder, folder: Location) -> list[Location]:
 
 def front_figure(findings: Findings) -> Chart:
     """All trials, the front, the teacher and the picked trial, by error and by latency side by side."""
-    marks = [_trial_mark(findings, record) for record in findings.records if _is_drawn(record)]
+    marks = [mark for _, mark in trial_marks(findings)]
     marks.append(_teacher_mark(findings))
     marks.sort(key=lambda mark: _ORDER.index(mark.kind))
     front = [(or_nan(record.latency_ms_p50), or_nan(record.val_mae_years)) for record in findings.front]
@@ -42,10 +46,22 @@ def front_figure(findings: Findings) -> Chart:
     return front_chart(marks, front, levels)
 
 
+def trial_marks(findings: Findings) -> list[tuple[TrialRecord, Mark]]:
+    """Each trial that has an error and a time, with its point; of very many those near the front."""
+    drawn = [record for record in findings.records if _is_drawn(record)]
+    if len(drawn) > _MOST_POINTS:
+        named = {record.number for record in (*findings.front, findings.picked)}
+        ranked = sorted(drawn, key=lambda one: (one.number not in named, or_nan(one.val_mae_years)))
+        drawn = sorted(ranked[:_MOST_POINTS], key=lambda one: one.number)
+    return [(record, _trial_mark(findings, record)) for record in drawn]
+
+
 def curves_figure(findings: Findings) -> Chart | None:
     """Validation error by epoch of every trial; None where no trial finished an epoch."""
     curves = []
-    for record in findings.records:
+    named = {record.number for record in (*findings.front, findings.picked)}
+    ranked = sorted(findings.records, key=lambda one: (one.number not in named, or_nan(one.val_mae_years)))
+    for record in ranked[:_MOST_CURVES]:
         points = findings.curves.get(record.number)
         if points:
             kind = "curve-front" if findings.is_on_front(record) else "curve"

@@ -12,9 +12,12 @@ import pytest
 from chromium import Page, browser_here, chromium
 from fake_study import write_measured, write_study
 from foreign_graphs import write_teacher
+from made_records import made_model, made_records
 from published_sets import write_set
 
 from agesearch.data.reading.demo_pack import demo_pack
+from agesearch.deploy.reported.records import DECISIONS, Records, Role
+from agesearch.measure.decisions.records import Decisions
 from agesearch.measure.decisions.run import DecisionSpec, measure_decisions
 from agesearch.measure.intervals import Estimate
 from agesearch.measure.scores import KindScores
@@ -24,9 +27,12 @@ from agesearch.reporting.datacard import write_datacard
 from agesearch.reporting.decisions.page import write_decisions
 from agesearch.reporting.matrices import write_matrix
 from agesearch.reporting.replays import write_replay_page
-from agesearch.reporting.report import build_report
+from agesearch.reporting.report import build_models_report, build_report
+from agesearch.search.front.latencies import study_latencies
+from agesearch.search.front.measurements import read_summary
 from agesearch.search.replay.curve_table import read_record
 from agesearch.search.replay.summary import compare
+from agesearch.search.store.records import StudyFolder
 from agesearch.specs import parse_spec
 from agesearch.storage import Location
 from agesearch.training.comparison.records import MethodComparison
@@ -35,7 +41,7 @@ from agesearch.training.protocols.matrix import Matrix, MatrixDataset, MatrixRow
 TESTS = Path(__file__).resolve().parents[1]
 REPORTS = TESTS.parent / "reports"
 FAULTS = (TESTS / "page_faults.js").read_text(encoding="utf-8")
-PAGES = ("report", "datacard", "decisions", "comparison", "matrix", "replay")
+PAGES = ("report", "study", "models", "datacard", "decisions", "comparison", "matrix", "replay")
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +53,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     study = write_study(place / "a-study")
     write_measured(study)
     build_report(study, place / "report.html")
+    _write_reports(study, folder)
     write_datacard(demo_pack(), place / "datacard.html", faces=4)
-    _write_decisions(folder)
     found = parse_spec(MethodComparison, Location.of(REPORTS / "distillation/result.json").read_json(), "it")
     write_comparison(found, folder)
     write_matrix(_matrix(), folder)
@@ -57,7 +63,34 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _write_decisions(folder: Path) -> None:
+def _write_reports(study: StudyFolder, folder: Path) -> None:
+    """With all records: of a study with its trials, and of models with long names."""
+    decisions = _write_decisions(folder)
+    front = study_latencies(study).front
+    picked = read_summary(study).pick
+    roles: list[tuple[str, Role, int | None]] = [
+        (f"trial {picked}", "student", picked),
+        ("teacher", "teacher", None),
+    ]
+    roles += [(f"trial {one.number}", "front", one.number) for one in front if one.number != picked]
+    roles += [("a-foreign-model-with-a-long-name", "foreign", None)]
+    records = made_records([made_model(name, role, trial) for name, role, trial in roles])
+    told = {DECISIONS: decisions}
+    whole = Records(records.reported, {**records.found, **told})
+    build_report(study, Location.of(folder / "study.html"), faces_from=["drawn"], records=whole)
+    named = made_records(
+        [made_model("faces-of-the-north@champion", "student"), made_model("mean", "foreign")]
+    )
+    build_models_report(
+        Records(named.reported, {**named.found, **told}),
+        Location.of(folder / "models.html"),
+        given=["faces-of-the-north@champion"],
+        data="faces",
+        faces_from=["drawn"],
+    )
+
+
+def _write_decisions(folder: Path) -> Decisions:
     rows = [
         {"age": 8.0 + index / 4, "shows": 10.0 + index / 4, "subject_id": f"p{index}"} for index in range(120)
     ]
@@ -67,6 +100,7 @@ def _write_decisions(folder: Path) -> None:
     spec = DecisionSpec(legal_age=18.0, challenge_age=25.0, max_fpr=0.1, min_faces=5)
     found = measure_decisions({"mean": teacher}, folder / "faces", spec)
     write_decisions(found, Location.of(folder / "decisions.html"))
+    return found
 
 
 def _matrix() -> Matrix:
@@ -153,6 +187,8 @@ def test_details_come_by_mouse_and_by_keys(pages: Path, tab: Page) -> None:
     [
         ("report", ".item .mark-front"),
         ("report", ".item .mark-teacher"),
+        ("study", ".item .mark-foreign"),
+        ("models", ".item .line-curve-3"),
         ("decisions", ".item .line-curve-3"),
         ("datacard", ".item rect"),
         ("comparison", ".item .mark"),

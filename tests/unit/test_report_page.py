@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_study import write_measured, write_study
@@ -16,12 +18,13 @@ from agesearch.cli import front as front_command
 from agesearch.cli import report as report_command
 from agesearch.errors import ConflictError, InputError
 from agesearch.measure.intervals import Estimate
-from agesearch.reporting import report, tables
+from agesearch.reporting import tables
 from agesearch.reporting.figures import write_figures
 from agesearch.reporting.findings import read_findings
 from agesearch.reporting.fronts import front_table
 from agesearch.reporting.importance import importances
 from agesearch.reporting.report import build_report
+from agesearch.reporting.sections import study as study_sections
 from agesearch.reporting.summary import summary, summary_figures, verdict
 from agesearch.search.front.latencies import picked
 from agesearch.search.front.measurements import TEACHER
@@ -38,10 +41,21 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
 
 
 @pytest.fixture(scope="module")
-def page(study: StudyFolder, tmp_path_factory: pytest.TempPathFactory) -> str:
-    out = Location.of(tmp_path_factory.mktemp("reports") / "first.html")
-    build_report(study, out)
-    return out.read_text()
+def written(study: StudyFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("reports")
+    build_report(study, Location.of(folder / "first.html"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(written: Path) -> str:
+    return (written / "first.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def document(written: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((written / "first.json").read_text())
+    return found
 
 
 class Loads(HTMLParser):
@@ -89,6 +103,22 @@ def test_the_page_has_every_part_that_the_study_has(page: str, study: StudyFolde
     assert f"--pick {findings.picked.number}" in page
 
 
+def test_a_study_says_why_not_its_neighbours_and_how_the_search_went(
+    page: str, document: dict[str, Any], study: StudyFolder
+) -> None:
+    words = " ".join(document["sections"]["pick"]["sentences"])
+    assert "the knee of the front" in words
+    assert "× faster; it is" in words
+    assert "× slower; it is" in words
+    assert words in re.sub(r"</p>\s*<p>", " ", page)
+    figures = document["sections"]["search"]["figures"]
+    for path in (figures["epochs"], figures["seconds"]):
+        assert [at for at, _ in path] == sorted(at for at, _ in path)
+        assert [volume for _, volume in path] == sorted(volume for _, volume in path)
+    assert figures["epochs"][-1][0] == sum(record.epochs for record in study.trials())
+    assert document["sections"]["decisions"]["filled_by"].startswith("agesearch measure decisions")
+
+
 def test_names_from_outside_are_escaped(tmp_path: Path) -> None:
     study = write_study(Location.of(tmp_path / "<script>alert(1)<"), trials=6)
     write_measured(study, test=False)
@@ -99,7 +129,7 @@ def test_names_from_outside_are_escaped(tmp_path: Path) -> None:
 def test_faces_can_be_limited_to_sources(
     study: StudyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report, "importances", lambda spec, records: [])  # the slow part
+    monkeypatch.setattr(study_sections, "importances", lambda spec, records: [])  # the slow part
     for wanted, count in ((["drawn"], 18), ([], 0)):
         build_report(study, Location.of(tmp_path / "page.html"), faces_from=wanted)
         assert (tmp_path / "page.html").read_text().count("<img ") == count

@@ -14,7 +14,7 @@ from typing import NamedTuple
 #: The width of a letter and the height of a line of a name, in pixels, at the charts' font size.
 _LETTER, _LINE = 8.0, 16.0
 #: How far the places lie from a mark's middle, in pixels; beyond the first there is a leader line.
-_RINGS = (14.0, 30.0, 48.0, 70.0, 96.0)
+_RINGS = (14.0, 30.0, 48.0, 70.0, 96.0, 130.0, 170.0)
 _DIRECTIONS = 12
 #: A line drawn through a label is less in the way than a mark under it; every place farther away costs as
 #: much as so many square pixels of a mark.

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from agesearch.reporting.charts.axes import Axis, padded_log
-from agesearch.reporting.charts.labels import Box, Label, Named, level_places, placed
+from agesearch.reporting.charts.axes import Axis, padded_log, shortened
+from agesearch.reporting.charts.labels import Box, Label, Named, level_places, placed, text_width
 
 WIDTH, HEIGHT = 760, 440
 NARROW, NARROW_HEIGHT = 362, 400
@@ -33,6 +33,9 @@ _LINE = 16.0
 _MARK = 11.5
 
 Kind = Literal["front", "trial", "pruned", "teacher", "foreign", "picked"]
+
+#: A longer name is cut: its mark's details have the whole.
+_NAME_SHARE = 0.45
 
 #: Marks whose intervals are drawn whole: the axis reaches beyond their ends.
 _WHOLE = ("front", "teacher", "foreign", "picked")
@@ -95,8 +98,9 @@ class Chart:
     def labels(self) -> list[Label]:
         """The names of marks and levels, clear of marks and of each other."""
         plot = Box(self.x.start + 2, self.y.end + 1, self.x.end - 1, self.y.start - 1)
+        letters = int(_NAME_SHARE * (plot.right - plot.left) / text_width("x"))
         named = [
-            Named("name", self.x.at(mark.x), self.y.at(mark.y), mark.label)
+            Named("name", self.x.at(mark.x), self.y.at(mark.y), shortened(mark.label, letters))
             for mark in self.marks
             if mark.label
         ]
@@ -209,7 +213,11 @@ def front_chart(
         ("foreign", "other models"),
     ]
     shown = sorted({mark.badge for mark in marks})
-    badges = [(f"badge-{number}", engines[number]) for number in shown if number and number < len(engines)]
+    badges = [
+        (f"badge-{number}", engines[number] if number else f"no sign: {engines[0]}")
+        for number in (shown if len(shown) > 1 else ())
+        if number < len(engines)
+    ]
     return laid_out(
         "Accuracy against speed",
         x,
