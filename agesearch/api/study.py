@@ -317,7 +317,7 @@ def _table(trials: Sequence[TrialRecord]) -> pa.Table:
 
     rows = [{**trial.as_json(), CURVE: list(trial.curve)} for trial in trials]
     fields = [field for field in SCHEMA if field.name != "params"]
-    columns = {field.name: pa.array([row[field.name] for row in rows], field.type) for field in fields}
+    columns = {field.name: pa.array([row.get(field.name) for row in rows], field.type) for field in fields}
     names = sorted({name for trial in trials for name in trial.params})
     return pa.table(columns | {f"{PARAMETER}{name}": _parameter(trials, name) for name in names})
 
