@@ -1,7 +1,9 @@
-"""How fast robustness is measured beside a bare loop, and what more models cost.
+"""[ray] How fast robustness is measured beside a bare loop, and what more models cost.
 
-The bare loop corrupts the same faces and asks one network, in one process and on one core. Everything runs in
-turns, after a turn that is not counted: processes start, and glass blur is compiled in each.
+The bare loop corrupts the same faces and asks one network, in one process and on one core; as many of them as
+there are cores, at once, say what the cores give together, which is less where they share clocks and memory.
+Everything runs in turns, after a turn that is not counted: processes start, and glass blur is compiled in
+each.
 """
 
 from __future__ import annotations
@@ -34,8 +36,8 @@ _STAGE = "Robustness bench"
 
 @dataclass(frozen=True)
 class RobustnessSpeed:
-    """Corrupted and scored faces a second, medians over the turns: of the bare loop on one core, and of
-    ``measure robustness`` on all ``cores`` with one model and with ``models``.
+    """Corrupted and scored faces a second, medians over the turns: of the bare loop on one core, of one on
+    each core at once, and of ``measure robustness`` on all ``cores`` with one model and with ``models``.
     """
 
     faces: int
@@ -44,6 +46,7 @@ class RobustnessSpeed:
     models: int
     turns: int
     bare_per_s: float
+    loops_per_s: float
     one_per_s: float
     many_per_s: float
 
@@ -51,6 +54,11 @@ class RobustnessSpeed:
     def of_the_cores(self) -> float:
         """The rate with one model over that of the bare loop on as many cores."""
         return self.one_per_s / (self.cores * self.bare_per_s)
+
+    @property
+    def of_loops_at_once(self) -> float:
+        """The rate with one model over that of bare loops on all cores at once."""
+        return self.one_per_s / self.loops_per_s
 
     @property
     def many_over_one(self) -> float:
@@ -81,12 +89,13 @@ def bench_robustness(
         {f"model {number}": OnnxScorer(network, _MODEL.input_size) for number in range(count)}
         for count in (1, models)
     )
-    seconds: dict[str, list[float]] = {"bare": [], "one": [], "many": []}
+    seconds: dict[str, list[float]] = {"bare": [], "loops": [], "one": [], "many": []}
     with ray_session(on_progress=on_progress) as session:
         for turn in range(turns + 1):
             on_progress(Progress(_STAGE, turn, turns + 1, note="turns"))
             timed = {
                 "bare": _bare_s(one["model 0"], data, labels, levels),
+                "loops": _loops_s(int(session.cpus), one["model 0"], data, labels, levels),
                 "one": _whole_s(one, data, labels, levels),
                 "many": _whole_s(many, data, labels, levels),
             }
@@ -97,7 +106,15 @@ def bench_robustness(
     rates = {way: work / statistics.median(took) for way, took in seconds.items()}
     cores = int(session.cpus)
     return RobustnessSpeed(
-        faces, len(levels), cores, models, turns, rates["bare"], rates["one"], rates["many"]
+        faces,
+        len(levels),
+        cores,
+        models,
+        turns,
+        rates["bare"],
+        cores * rates["loops"],
+        rates["one"],
+        rates["many"],
     )
 
 
@@ -106,6 +123,18 @@ def _whole_s(
 ) -> float:
     began = time.perf_counter()
     tally_errors(models, data, labels, levels, part=Split.TEST)
+    return time.perf_counter() - began
+
+
+def _loops_s(
+    cores: int, model: OnnxScorer, data: Location, labels: Labels, levels: Sequence[CorruptionLevel]
+) -> float:
+    """Seconds that as many bare loops take at once, each over all the work."""
+    import ray
+
+    loop = ray.remote(num_cpus=1)(_bare_s)
+    began = time.perf_counter()
+    ray.get([loop.remote(model, data, labels, levels) for _ in range(cores)])
     return time.perf_counter() - began
 
 

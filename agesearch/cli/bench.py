@@ -384,14 +384,20 @@ def robustness(
         found = bench_robustness(
             faces=faces, models=models, turns=turns, set_name=corruption_set, on_progress=on_progress
         )
-    ratios = {"of_the_cores": found.of_the_cores, "many_over_one": found.many_over_one}
+    ratios = {
+        "of_the_cores": found.of_the_cores,
+        "of_loops_at_once": found.of_loops_at_once,
+        "many_over_one": found.many_over_one,
+    }
     if as_json:
         print_json(asdict(found) | ratios)
         return
     rows = [
         ["bare loop, one core, faces/s", f"{found.bare_per_s:.0f}"],
+        [f"{found.cores} bare loops at once, faces/s", f"{found.loops_per_s:.0f}"],
         [f"measure robustness, {found.cores} cores, one model, faces/s", f"{found.one_per_s:.0f}"],
         [f"the same over {found.cores} x the bare loop", f"{found.of_the_cores:.2f}"],
+        [f"the same over {found.cores} bare loops at once", f"{found.of_loops_at_once:.2f}"],
         [f"time of {found.models} models over that of one", f"{found.many_over_one:.2f}"],
     ]
     out.print(table(f"{found.faces} faces x {found.levels} corruptions", ["", "measured"], rows))

@@ -205,6 +205,8 @@ def _version_cells(version: Version, split: str) -> list[str]:
 
 
 def _version_json(version: Version) -> dict[str, Any]:
+    from agesearch.deploy.signing import SIGNATURE
+
     manifest = version.manifest()
     return {
         "version": version.number,
@@ -212,6 +214,7 @@ def _version_json(version: Version) -> dict[str, Any]:
         "folder": str(version.folder),
         "latency_ms_p50": manifest.latency_ms,
         "size_bytes": version.size_bytes,
+        "signed": (version.folder / SIGNATURE).exists(),
         "manifest": manifest.model_dump(mode="json"),
     }
 

@@ -108,7 +108,7 @@ def _verify(config: Any, files: Path, label: str, key: str | Path) -> None:
             raise InputError(f"{label} was changed after it was signed: {_changes(said)}.") from error
         if type(error).__name__ == "InvalidSignature" or "Key mismatch" in said:
             raise InputError(f"{label} was not signed with the key that belongs to '{key}'.") from error
-        raise InputError(f"The signature of {label} is damaged: its {SIGNATURE} cannot be read.") from error
+        raise InputError(f"The signature of {label} is damaged or cannot be checked: {said}") from error
 
 
 def _changes(said: str) -> str:

@@ -63,6 +63,7 @@ RAY_FILES = {
     "training/ddp.py",
     "training/protocols/jobs.py",
     "bench/cluster/ray_internals.py",
+    "bench/robustness.py",
     "bench/cluster/simulated_actors.py",
     "search/front/measure.py",
     "search/run/scheduler.py",
