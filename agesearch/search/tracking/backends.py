@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from agesearch.errors import InputError
-from agesearch.metrics import LATENCY_MS_P50, VAL_CS5, VAL_MAE_YEARS
+from agesearch.metrics import AT_END, LATENCY_MS_P50, VAL_CS5, VAL_MAE_YEARS
 from agesearch.search.store.records import State, StudyHeader, TrialRecord
 from agesearch.search.tracking.tracker import Tracker, study_id
 from agesearch.storage import Location, sqlite_url
@@ -103,6 +103,7 @@ class MLflowTracker:
         final = {
             f"final_{VAL_MAE_YEARS}": record.val_mae_years,
             f"final_{VAL_CS5}": record.val_cs5,
+            **{f"final_{name}": getattr(record, name) for name in AT_END},
             LATENCY_MS_P50: record.latency_ms_p50,
             "epochs": record.epochs,
             "seconds": record.seconds,
@@ -202,6 +203,7 @@ class TensorBoardTracker:
         final = {
             f"final/{VAL_MAE_YEARS}": record.val_mae_years,
             f"final/{VAL_CS5}": record.val_cs5,
+            **{f"final/{name}": getattr(record, name) for name in AT_END},
             f"final/{LATENCY_MS_P50}": record.latency_ms_p50,
         }
         known = {name: value for name, value in final.items() if value is not None}
