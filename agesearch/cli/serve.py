@@ -44,6 +44,10 @@ def serve(
             help="File with the token; default: AGESEARCH_TOKEN, else ~/.agesearch/token, made if need be.",
         ),
     ] = None,
+    signed_by: Annotated[
+        str | None,
+        typer.Option("--signed-by", metavar="FILE", help="Public key: start only what its owner signed."),
+    ] = None,
 ) -> None:
     """Serve a published model: POST /v1/predict takes an image and gives the age of each face in it."""
     from agesearch.deploy.registry import Registry, verify
@@ -52,6 +56,10 @@ def serve(
 
     version = Registry(registry).find(model)
     verify(version.folder)
+    if signed_by is not None:
+        from agesearch.deploy.signing import verify_version
+
+        verify_version(version.label, signed_by, registry)
     require_given_token(host, token_file, os.environ)
     require_free(host, port)
     token = service_token(token_file, os.environ)

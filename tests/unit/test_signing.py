@@ -113,6 +113,13 @@ def test_another_key_no_signature_and_a_torn_one_are_told_apart(
         verify_version("ages", keys[1], registry.root)
 
 
+def test_a_service_may_ask_for_a_signature(registry: Registry, keys: tuple[Path, Path]) -> None:
+    words = ["serve", "ages", "--registry", str(registry.root), "--signed-by", str(keys[1])]
+    result = CliRunner().invoke(app, words)
+    assert isinstance(result.exception, InputError)
+    assert "ages:0002 is not signed" in str(result.exception)
+
+
 def test_what_was_broken_is_not_signed(registry: Registry, keys: tuple[Path, Path]) -> None:
     folder = registry.find("ages").folder
     (folder / "model.onnx").write_bytes(b"torn")
