@@ -10,7 +10,8 @@ import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from agesearch.search.store.optuna_database import PlainWriter, SQLiteWriter, TrialWriter, writer_of
+from agesearch.search.store.optuna_database import Ending, PlainWriter, SQLiteWriter, TrialWriter, writer_of
+from agesearch.search.store.optuna_tables import optuna_tables
 
 SPACE: dict[str, BaseDistribution] = {
     "arch": CategoricalDistribution(("a", "b")),
@@ -34,9 +35,11 @@ def begun(arch: str = "b") -> FrozenTrial:
 def write(writer: TrialWriter) -> None:
     first = writer.begin(0, begun())
     writer.note(first, {"retries": 1})
-    writer.end(first, TrialState.COMPLETE, {"curve": (3.0, 2.0), "name": "renamed"}, (2.0, 0.5))
+    writer.end(
+        first, Ending(TrialState.COMPLETE, {"curve": (3.0, 2.0), "name": "renamed"}, values=(2.0, 0.5))
+    )
     second = writer.begin(1, begun("a"))
-    writer.end(second, TrialState.PRUNED, {"reason": "slow"})
+    writer.end(second, Ending(TrialState.PRUNED, {"reason": "slow"}))
     writer.begin(2, begun())
 
 
@@ -51,7 +54,9 @@ def told(path: Path) -> list[tuple[Any, ...]]:
 
 def test_both_writers_leave_the_same_trials(tmp_path: Path) -> None:
     fast, plain = tmp_path / "fast.db", tmp_path / "plain.db"
-    write(SQLiteWriter(*opened(fast)))
+    tables = optuna_tables()
+    assert tables is not None
+    write(SQLiteWriter(*opened(fast), tables))
     write(PlainWriter(*opened(plain)))
     assert told(fast) == told(plain)
     assert told(fast)[0][5] == [2.0, 0.5]
@@ -60,11 +65,11 @@ def test_both_writers_leave_the_same_trials(tmp_path: Path) -> None:
 def test_an_ended_trial_takes_nothing_more(tmp_path: Path) -> None:
     writer = writer_of(*opened(tmp_path / "s.db"))
     trial = writer.begin(0, begun())
-    writer.end(trial, TrialState.FAIL, {"reason": "first"})
+    writer.end(trial, Ending(TrialState.FAIL, {"reason": "first"}))
     with pytest.raises(optuna.exceptions.UpdateFinishedTrialError):
         writer.note(trial, {"reason": "second"})
     with pytest.raises(optuna.exceptions.UpdateFinishedTrialError):
-        writer.end(trial, TrialState.COMPLETE, {"reason": "second"}, (1.0, 1.0))
+        writer.end(trial, Ending(TrialState.COMPLETE, {"reason": "second"}, values=(1.0, 1.0)))
     assert told(tmp_path / "s.db")[0][4]["reason"] == "first"
 
 
@@ -72,7 +77,9 @@ def test_an_ending_that_cannot_be_written_leaves_the_trial_running(tmp_path: Pat
     writer = writer_of(*opened(tmp_path / "s.db"))
     trial = writer.begin(0, begun())
     with pytest.raises(TypeError):
-        writer.end(trial, TrialState.COMPLETE, {"curve": (1.0,), "strange": object()}, (1.0, 1.0))
+        writer.end(
+            trial, Ending(TrialState.COMPLETE, {"curve": (1.0,), "strange": object()}, values=(1.0, 1.0))
+        )
     state, notes = told(tmp_path / "s.db")[0][1], told(tmp_path / "s.db")[0][4]
     assert state is TrialState.RUNNING
     assert "curve" not in notes
