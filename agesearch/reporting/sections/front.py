@@ -102,7 +102,6 @@ def pick_section(told: Told) -> Section | None:
     sentences += [_beside(findings, one) for one in beside]
     if len(front) == 1:
         sentences.append("It is the only trial on the front.")
-    sentences += findings.latencies.notes()
     return Section("pick", "The pick, and why not its neighbours", "Pick", sentences=sentences)
 
 
