@@ -6,9 +6,9 @@
 [50.0]
 
 Every step of the command line is a function: ``ingest``, ``teach``, ``tune``, ``resume``, ``open_study``,
-``evaluate``, ``measure_decisions``, ``report``, ``calibrate``, ``publish``, ``export``, ``load_model`` and
-``Client``, with keyword arguments named as the options of the verb. Paths are ``str`` or path-like, or what
-an earlier step returned. A wrong input raises ``InputError``, a run that could not finish
+``evaluate``, ``measure_decisions``, ``report``, ``calibrate``, ``publish``, ``export``, ``load_model``,
+``Client`` and ``AsyncClient``, with keyword arguments named as the options of the verb. Paths are ``str`` or
+path-like, or what an earlier step returned. A wrong input raises ``InputError``, a run that could not finish
 ``AgeSearchError``. Nothing is printed; ``on_progress`` and ``on_event`` hear what happens, and what weakens
 a result is a Python warning or one of its notes.
 
@@ -48,12 +48,14 @@ if TYPE_CHECKING:
     from agesearch.errors import AgeSearchError as AgeSearchError
     from agesearch.errors import InputError as InputError
     from agesearch.progress import Progress as Progress
+    from agesearch.serving.client import AsyncClient as AsyncClient
     from agesearch.serving.client import Client as Client
 
 __version__ = VERSION
 
 __all__ = [
     "AgeSearchError",
+    "AsyncClient",
     "Client",
     "Dataset",
     "EvaluationResult",
@@ -95,7 +97,7 @@ _MODULES = {
     "deploy.publish": ("Published",),
     "errors": ("AgeSearchError", "InputError"),
     "progress": ("Progress",),
-    "serving.client": ("Client",),
+    "serving.client": ("AsyncClient", "Client"),
 }
 _HOME = {name: f"agesearch.{module}" for module, names in _MODULES.items() for name in names}
 

@@ -79,9 +79,13 @@ def ray_session(
     cpus: int | None = None,
     dashboard: bool = False,
     verbose: bool = False,
+    background: bool = True,
     on_progress: Listener = silent,
 ) -> Iterator[RaySession]:
     """Start Ray on loopback, or join the cluster at ``address``, for the length of the block.
+
+    Workers of a local Ray leave the cores to others that want them, unless they are not for the
+    ``background``: people wait for a service.
 
     A session that is already running in this process is used as it is and left running. A cluster that cannot
     be reached is an ``InputError``. A local Ray offers the cores that this process may use, or ``cpus``.
@@ -94,6 +98,8 @@ def ray_session(
         return
     stage = "Starting Ray" if address is None else "Joining Ray"
     on_progress(Progress(stage, 0, 1))
+    if not background:
+        os.environ.setdefault("RAY_worker_niceness", "0")
     with _kept_signal(signal.SIGTERM), _apart():
         context = _init(ray, address, cpus, dashboard, verbose)
     on_progress(Progress(stage, 1, 1))

@@ -72,7 +72,7 @@ def serve(
     options = ServiceOptions(host=host, port=port, replicas=replicas, threads=threads)
     with until_stopped() as wait, ExitStack() as stack:
         with shown_progress() as on_progress:
-            stack.enter_context(ray_session(on_progress=on_progress))
+            stack.enter_context(ray_session(on_progress=on_progress, background=False))
             on_progress(Progress(f"Starting {version.label}", 0, 1))
             service = stack.enter_context(serving(version.folder, token.value, options))
             on_progress(Progress(f"Starting {version.label}", 1, 1))

@@ -279,7 +279,11 @@ def model_folders(models: Sequence[str], registry: str | Location = DEFAULT_REGI
 
 
 def verify(folder: Location) -> None:
-    """Check every file of a version against ``SHA256SUMS``; an ``InputError`` names the one that differs."""
+    """Check a version: that its files are those of ``SHA256SUMS``, all of them and none else, unchanged and
+    no links; and that its manifest says the same of them, and the name and number of its folders. An
+    ``InputError`` names what differs.
+    """
+    _refuse_links(folder)
     sums = dict(
         line.split("  ", 1)[::-1] for line in (folder / SUMS).read_text().splitlines() if "  " in line
     )
@@ -293,6 +297,34 @@ def verify(folder: Location) -> None:
                 f"'{folder / name}' was changed after it was published (its SHA-256 is not the one in "
                 f"{SUMS}): use another version, or publish again."
             )
+    unlisted = sorted({child.name for child in folder.children()} - sums.keys() - {SUMS})
+    if unlisted:
+        raise InputError(f"'{folder / unlisted[0]}' is none of the version's files: {SUMS} does not list it.")
+    _check_manifest(folder, sums)
+
+
+def _refuse_links(folder: Location) -> None:
+    if not folder.is_local:
+        return
+    for file in (folder.local(), *folder.local().iterdir()):
+        if file.is_symlink():
+            raise InputError(f"'{file}' is a symbolic link: what a version holds must lie in its own folder.")
+
+
+def _check_manifest(folder: Location, sums: Mapping[str, str]) -> None:
+    manifest = read_model_manifest(folder)
+    wrong = sorted(name for name, digest in manifest.files.items() if sums.get(name) != digest)
+    if wrong:
+        raise InputError(f"'{folder}' is damaged: its {MANIFEST} and {SUMS} differ on '{wrong[0]}'.")
+    if folder.parent.name != _VERSIONS:  # a version that was copied out of its registry
+        return
+    told = manifest.name, version_of(manifest)
+    place = folder.parent.parent.name, folder.name
+    if manifest.name is not None and told != place:
+        raise InputError(
+            f"'{folder}' holds version {told[1]} of '{told[0]}', not {place[1]} of '{place[0]}': it was "
+            f"copied or renamed by hand. Publish again, or use another version."
+        )
 
 
 def checked_name(name: str, kind: str = "model name") -> str:

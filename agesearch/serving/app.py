@@ -1,8 +1,9 @@
-"""The service on Ray Serve: one deployment a model, replicas with ONNX Runtime and without torch.
+"""The service on Ray Serve: replicas without torch, and HAProxy before them.
 
 ``with serving(folder, token) as service: ...`` starts it in the Ray session that is running, answers at
-``service.url`` and takes everything down again when the block ends. What HTTP looks like is in
-``agesearch.serving.http``; here is only how it runs.
+``service.url`` and takes everything down again when the block ends. Ray Serve starts the replicas, watches
+and replaces them; requests reach them through the ingress and not through Serve's proxy, which costs more
+time than the model. What HTTP looks like is in ``agesearch.serving.web``; here is only how it runs.
 """
 
 from __future__ import annotations
@@ -10,34 +11,32 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TextIO
-
-import httpx
 
 from agesearch.deploy.registry import verify
 from agesearch.errors import AgeSearchError, InputError
 from agesearch.serving.auth import TokenCheck
 from agesearch.serving.faces import open_service
-from agesearch.serving.http import create_app
 from agesearch.serving.images import ImageLimits
-from agesearch.serving.ports import free_port, require_free, url_of
+from agesearch.serving.ingress.supervisor import Ingress
+from agesearch.serving.ports import bound, url_of
+from agesearch.serving.replica import ReplicaServer
+from agesearch.serving.web.metrics import FOLDER_VARIABLE
+from agesearch.serving.web.routes import create_app
 from agesearch.session import LOOPBACK
 from agesearch.storage import Location
 
 _APPLICATION = "agesearch"
+_DEPLOYMENT = "faces"
 
-#: Requests that a replica takes from the proxy at once. Far more than it lets in: the proxy buffers bodies of
-#: waiting requests without a limit, whereas the replica refuses at once those it has no room for.
-_MAX_ONGOING = 128
-_MAX_QUEUED = 128
-
-#: Seconds after which a request is given up.
-_REQUEST_TIMEOUT_S = 60.0
 _START_TIMEOUT_S = 60.0
+#: Seconds that a replica has for the requests that it works on when it is to end, and between two questions
+#: whether it still serves.
+_DRAIN_S, _HEALTH_PERIOD_S = 8, 2
 #: Seconds that Ray's report of Serve's end is waited for; it comes on another thread, a little later.
 _NOTICE_TIMEOUT_S = 1.0
 
@@ -66,15 +65,26 @@ class RunningService:
 
 
 class _Replica:
-    """One process of the deployment: a checked model and the HTTP application around it."""
+    """One process of the deployment: a checked model, and the HTTP application around it on a Unix socket in
+    ``place``.
+    """
 
-    def __init__(self, folder: str, token: TokenCheck, threads: int, limits: ImageLimits) -> None:
-        self._service = open_service(folder, threads, limits)
-        self._token = token
-        self._limits = limits
+    def __init__(self, folder: str, token: TokenCheck, threads: int, limits: ImageLimits, place: str) -> None:
+        from ray import serve
 
-    def __serve_build_asgi_app__(self) -> Any:
-        return create_app(self._service, self._token, self._limits)
+        app = create_app(open_service(folder, threads, limits), token, limits)
+        context: Any = serve.get_replica_context()
+        self._server = ReplicaServer(app, Path(place), str(context.replica_id.unique_id))
+
+    def check_health(self) -> None:
+        """Serve asks now and then, and replaces a replica where this raises."""
+        if not self._server.is_serving():
+            raise AgeSearchError("The replica's HTTP server has stopped.")
+
+    def __del__(self) -> None:
+        # Serve calls it when the replica is to end, and waits for it.
+        if server := getattr(self, "_server", None):
+            server.drain()
 
 
 @contextmanager
@@ -88,16 +98,16 @@ def serving(
     """
     place = Location.of(folder)
     verify(place)
-    port = options.port or free_port(options.host)
-    require_free(options.host, port)
     _require_cores(options)
-    try:
-        _start(place, TokenCheck(token), options, port)
-        service = RunningService(url_of(options.host, port))
-        _wait_until_healthy(service.url)
-        yield service
-    finally:
-        _stop()
+    listener = bound(options.host, options.port)
+    port = int(listener.getsockname()[1])
+    with Ingress(listener) as ingress:
+        try:
+            _start(place, TokenCheck(token), options, ingress.folder)
+            ingress.wait_for(options.replicas, _START_TIMEOUT_S)
+            yield RunningService(url_of(options.host, port))
+        finally:
+            _stop()
 
 
 def _require_cores(options: ServiceOptions) -> None:
@@ -113,45 +123,33 @@ def _require_cores(options: ServiceOptions) -> None:
         )
 
 
-def _start(folder: Location, token: TokenCheck, options: ServiceOptions, port: int) -> None:
+def _start(folder: Location, token: TokenCheck, options: ServiceOptions, place: Path) -> None:
     from ray import serve
     from ray.serve.exceptions import RayServeException
     from ray.serve.schema import LoggingConfig
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
-    deployment: Any = serve.deployment(serve.ingress()(_Replica))
+    counts = place / "metrics"
+    counts.mkdir()
+    environment = {FOLDER_VARIABLE: str(counts), "OMP_NUM_THREADS": str(options.threads)}
+    deployment: Any = serve.deployment(_Replica)
     deployment = deployment.options(
-        name="faces",
+        name=_DEPLOYMENT,
         num_replicas=options.replicas,
-        max_ongoing_requests=_MAX_ONGOING,
-        max_queued_requests=_MAX_QUEUED,
-        ray_actor_options={"num_cpus": options.threads},
-        graceful_shutdown_timeout_s=5,
+        ray_actor_options={"num_cpus": options.threads, "runtime_env": {"env_vars": environment}},
+        health_check_period_s=_HEALTH_PERIOD_S,
+        graceful_shutdown_timeout_s=_DRAIN_S,
         graceful_shutdown_wait_loop_s=0.1,
         logging_config=quiet,
     )
+    bound_to = (str(folder), token, options.threads, options.limits, str(place))
     try:
-        serve.start(
-            http_options={"host": options.host, "port": port, "request_timeout_s": _REQUEST_TIMEOUT_S},
-            logging_config=quiet,
-        )
-        serve.run(deployment.bind(str(folder), token, options.threads, options.limits), name=_APPLICATION)
+        serve.start(proxy_location="Disabled", logging_config=quiet)
+        serve.run(deployment.bind(*bound_to), name=_APPLICATION, route_prefix=None)
     except (RayServeException, RuntimeError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise AgeSearchError(f"The service did not come up: {first}") from error
-
-
-def _wait_until_healthy(url: str) -> None:
-    deadline = time.monotonic() + _START_TIMEOUT_S
-    while time.monotonic() < deadline:
-        try:
-            if httpx.get(f"{url}/healthz", timeout=5.0, trust_env=False).status_code == 200:
-                return
-        except httpx.HTTPError:
-            pass
-        time.sleep(0.1)
-    raise AgeSearchError(f"The service was started, but nothing answers at {url}.")
 
 
 def _stop() -> None:

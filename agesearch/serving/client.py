@@ -1,20 +1,33 @@
-"""A client of the service: ``with Client(url, token) as client: client.predict("photo.jpg").faces``."""
+"""Clients of the service: ``with Client(url, token) as client: client.predict("photo.jpg").faces``, and
+``AsyncClient`` for event loops.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import os
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
+from urllib.parse import quote
 
 import httpx
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from agesearch.data.images.decode import MAX_IMAGE_BYTES
 from agesearch.errors import AgeSearchError, InputError
 from agesearch.serving.auth import client_token
 from agesearch.serving.ports import DEFAULT_URL
-from agesearch.serving.schema import ErrorAnswer, Prediction
+from agesearch.serving.schema import ErrorAnswer, Models, ModelSummary, Prediction, Predictions
 from agesearch.storage import Location
+
+Image = bytes | str | os.PathLike[str]
+FacesMode = Literal["detect", "whole"]
+_Outcome = httpx.Response | httpx.HTTPError | httpx.InvalidURL
+_AnswerType = TypeVar("_AnswerType", bound=BaseModel)
 
 #: The first bytes of the formats that the service takes, and their content types.
 _SIGNATURES = {
@@ -34,7 +47,112 @@ class RefusedImage(InputError):  # noqa: N818 - named for what it is, like BadIm
         self.code = code
 
 
-class Client:
+@dataclass(frozen=True)
+class _Call:
+    """A request, and the service it goes to, for the words of errors."""
+
+    url: str
+    method: str
+    path: str
+    options: Mapping[str, Any]
+
+    def judged(self, outcome: httpx.Response | httpx.HTTPError | httpx.InvalidURL) -> httpx.Response:
+        """The response where it is a success; else the error that the user gets."""
+        if isinstance(outcome, httpx.TimeoutException):
+            raise AgeSearchError(f"The service at {self.url} did not answer in time.") from outcome
+        if isinstance(outcome, httpx.HTTPError | httpx.InvalidURL):
+            raise InputError(
+                f"No service answers at {self.url} ({outcome or type(outcome).__name__}): "
+                "start one with 'agesearch serve NAME', or give its address with --url."
+            ) from outcome
+        if outcome.is_success:
+            return outcome
+        raise self._refusal(outcome)
+
+    def _refusal(self, response: httpx.Response) -> AgeSearchError:
+        code, message = _explanation(response)
+        if response.status_code == 401:
+            return InputError(
+                f"The service at {self.url} does not accept this token: give its own with --token-file."
+            )
+        if response.status_code in (400, 413, 415, 422):
+            return RefusedImage(code, message)
+        if response.status_code == 404 and code == "no_such_model":
+            return InputError(f"The service at {self.url} has no such model.")
+        if response.status_code == 404 and code != "not_found":
+            return InputError(f"What answers at {self.url} is not an agesearch service (404).")
+        return AgeSearchError(f"The service at {self.url} failed: {response.status_code}: {message}")
+
+    def parsed(self, kind: type[_AnswerType], response: httpx.Response) -> _AnswerType:
+        """The answer in its type."""
+        try:
+            return kind.model_validate_json(response.content)
+        except ValidationError as error:
+            raise AgeSearchError(
+                f"What answers at {self.url} is not an agesearch service: its answer has another form."
+            ) from error
+
+    def document(self, response: httpx.Response) -> dict[str, Any]:
+        """The answer as a JSON object."""
+        try:
+            answer = response.json()
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise AgeSearchError(f"'{self.url}' answered with something that is no manifest.")
+        return answer
+
+
+class _Calls:
+    """What a client sends and how it waits, whether it waits in a thread or in an event loop."""
+
+    def __init__(self, url: str, token: str | None, timeout_s: float, retries: int) -> None:
+        self.url = _checked_url(url)
+        self._retries = retries
+        self._timeout_s = timeout_s
+        token = token or client_token(None, os.environ).value
+        self._options: dict[str, Any] = {
+            "base_url": self.url,
+            "headers": {"Authorization": f"Bearer {token}"},
+            "timeout": timeout_s,
+            # Environment proxies are for the web, not for a service on this machine.
+            "trust_env": False,
+        }
+
+    def _predict(self, image: Image, faces: FacesMode, challenge_age: float | None) -> _Call:
+        data = _bytes_of(image)
+        headers = {"Content-Type": _content_type(data)}
+        params = _asked(faces, challenge_age)
+        return self._call("POST", "/v1/predict", params=params, content=data, headers=headers)
+
+    def _predict_many(self, images: Sequence[Image], faces: FacesMode, challenge_age: float | None) -> _Call:
+        files = [("image", (f"{index}", _bytes_of(image))) for index, image in enumerate(images)]
+        return self._call("POST", "/v1/predict", params=_asked(faces, challenge_age), files=files)
+
+    def _call(self, method: str, path: str, **options: Any) -> _Call:
+        return _Call(self.url, method, path, options)
+
+    def _pause(self, attempt: int, began: float, outcome: _Outcome) -> float | None:
+        """Seconds until a request is sent again; None where its outcome stands.
+
+        Asking is harmless, so a connection that broke is tried again, too; one that nobody takes is not.
+        """
+        if attempt >= self._retries:
+            return None
+        if isinstance(outcome, httpx.Response):
+            if outcome.status_code not in (429, 503) or "retry-after" not in outcome.headers:
+                return None
+            pause = _retry_after(outcome.headers["retry-after"])
+        elif isinstance(outcome, httpx.RemoteProtocolError | httpx.ReadError | httpx.WriteError):
+            pause = 0.1
+        else:
+            return None
+        # All clients were told the same second: they come back spread over the next half.
+        pause = pause * (1 + random.random() / 2) * 1.5**attempt
+        return pause if time.monotonic() - began + pause < self._timeout_s else None
+
+
+class Client(_Calls):
     """Talks to one service over one connection; use it in a ``with`` block.
 
     >>> with agesearch.Client(url, token) as client:
@@ -45,9 +163,10 @@ class Client:
     50.0
 
     Without a ``token`` it is the one that ``agesearch query`` finds: ``AGESEARCH_TOKEN``, else
-    ``~/.agesearch/token``. A service that cannot be reached and a wrong token are an ``InputError``, an image
-    it refuses is a ``RefusedImage``, and a service that fails an ``AgeSearchError``. ``transport`` replaces
-    the network.
+    ``~/.agesearch/token``. A service that is busy is asked again after the time that it names, up to
+    ``retries`` times within ``timeout_s``; so is one whose connection breaks. A service that cannot be
+    reached and a wrong token are an ``InputError``, an image it refuses is a ``RefusedImage``, and a service
+    that fails an ``AgeSearchError``. ``transport`` replaces the network.
     """
 
     def __init__(
@@ -56,18 +175,11 @@ class Client:
         token: str | None = None,
         timeout_s: float = 60.0,
         *,
+        retries: int = 4,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self.url = _checked_url(url)
-        token = token or client_token(None, os.environ).value
-        # Environment proxies are for the web, not for a service on this machine.
-        self._http = httpx.Client(
-            base_url=self.url,
-            headers={"Authorization": f"Bearer {token}"},
-            timeout=timeout_s,
-            trust_env=False,
-            transport=transport,
-        )
+        super().__init__(url, token, timeout_s, retries)
+        self._http = httpx.Client(**self._options, transport=transport)
 
     def __enter__(self) -> Self:
         return self
@@ -82,34 +194,36 @@ class Client:
         self._http.close()
 
     def predict(
-        self,
-        image: bytes | str | os.PathLike[str],
-        *,
-        faces: Literal["detect", "whole"] = "detect",
-        challenge_age: float | None = None,
+        self, image: Image, *, faces: FacesMode = "detect", challenge_age: float | None = None
     ) -> Prediction:
         """Ages of the faces of an encoded image (JPEG, PNG, WebP, ...), or of such a file.
 
         ``faces="whole"``: the image is one face crop already. With a ``challenge_age`` in years each face has
         a ``decision``: ``pass``, ``refuse`` or ``unsure``.
         """
-        data = image if isinstance(image, bytes) else Location.of(image).read_bytes(MAX_IMAGE_BYTES)
-        response = self._request(
-            "POST",
-            "/v1/predict",
-            params={"faces": faces}
-            | ({} if challenge_age is None else {"challenge_age": str(challenge_age)}),
-            content=data,
-            headers={"Content-Type": _content_type(data)},
-        )
-        return self._parsed(Prediction, response)
+        call = self._predict(image, faces, challenge_age)
+        return call.parsed(Prediction, self._sent(call))
 
-    def model(self) -> dict[str, Any]:
-        """The manifest of the model that answers."""
-        answer = self._request("GET", "/v1/model").json()
-        if not isinstance(answer, dict):
-            raise AgeSearchError(f"'{self.url}' answered with something that is no manifest.")
-        return answer
+    def predict_many(
+        self, images: Sequence[Image], *, faces: FacesMode = "detect", challenge_age: float | None = None
+    ) -> list[Prediction | RefusedImage]:
+        """The same for several images in one request, in their order; a ``RefusedImage`` stands in the place
+        of one that the service did not take.
+        """
+        if not images:
+            return []
+        call = self._predict_many(images, faces, challenge_age)
+        return _answers_of(call, self._sent(call), len(images))
+
+    def models(self) -> list[ModelSummary]:
+        """The models that answer there."""
+        call = self._call("GET", "/v1/models")
+        return call.parsed(Models, self._sent(call)).models
+
+    def model(self, name: str | None = None) -> dict[str, Any]:
+        """The manifest of a model, without a name of the only one."""
+        call = self._call("GET", _model_path(name))
+        return call.document(self._sent(call))
 
     def is_healthy(self) -> bool:
         """Whether the service is up."""
@@ -118,39 +232,129 @@ class Client:
         except httpx.HTTPError:
             return False
 
-    def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
-        try:
-            response = self._http.request(method, path, **options)
-        except httpx.TimeoutException as error:
-            raise AgeSearchError(f"The service at {self.url} did not answer in time.") from error
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise InputError(
-                f"No service answers at {self.url} ({error or type(error).__name__}): "
-                "start one with 'agesearch serve NAME', or give its address with --url."
-            ) from error
-        if response.is_success:
-            return response
-        raise self._refusal(response)
+    def _sent(self, call: _Call) -> httpx.Response:
+        began, attempt = time.monotonic(), 0
+        while True:
+            outcome: _Outcome
+            try:
+                outcome = self._http.request(call.method, call.path, **call.options)
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                outcome = error
+            pause = self._pause(attempt, began, outcome)
+            if pause is None:
+                return call.judged(outcome)
+            time.sleep(pause)
+            attempt += 1
 
-    def _refusal(self, response: httpx.Response) -> AgeSearchError:
-        code, message = _explanation(response)
-        if response.status_code == 401:
-            return InputError(
-                f"The service at {self.url} does not accept this token: give its own with --token-file."
-            )
-        if response.status_code in (400, 413, 415, 422):
-            return RefusedImage(code, message)
-        if response.status_code == 404 and code != "not_found":
-            return InputError(f"What answers at {self.url} is not an agesearch service (404).")
-        return AgeSearchError(f"The service at {self.url} failed: {response.status_code}: {message}")
 
-    def _parsed(self, kind: type[Prediction], response: httpx.Response) -> Prediction:
+class AsyncClient(_Calls):
+    """``Client`` for an event loop: the same calls, to be awaited, in an ``async with`` block.
+
+    >>> async def ages(photos):
+    ...     async with agesearch.AsyncClient(url, token) as client:
+    ...         found = await asyncio.gather(*(client.predict(photo, faces="whole") for photo in photos))
+    ...     return [answer.faces[0].age for answer in found]
+    >>> import asyncio
+    >>> asyncio.run(ages(["photo.jpg", "photo.jpg"]))
+    [50.0, 50.0]
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        token: str | None = None,
+        timeout_s: float = 60.0,
+        *,
+        retries: int = 4,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        super().__init__(url, token, timeout_s, retries)
+        self._http = httpx.AsyncClient(**self._options, transport=transport)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def predict(
+        self, image: Image, *, faces: FacesMode = "detect", challenge_age: float | None = None
+    ) -> Prediction:
+        """As ``Client.predict``."""
+        call = self._predict(image, faces, challenge_age)
+        return call.parsed(Prediction, await self._sent(call))
+
+    async def predict_many(
+        self, images: Sequence[Image], *, faces: FacesMode = "detect", challenge_age: float | None = None
+    ) -> list[Prediction | RefusedImage]:
+        """As ``Client.predict_many``."""
+        if not images:
+            return []
+        call = self._predict_many(images, faces, challenge_age)
+        return _answers_of(call, await self._sent(call), len(images))
+
+    async def models(self) -> list[ModelSummary]:
+        """As ``Client.models``."""
+        call = self._call("GET", "/v1/models")
+        return call.parsed(Models, await self._sent(call)).models
+
+    async def model(self, name: str | None = None) -> dict[str, Any]:
+        """As ``Client.model``."""
+        call = self._call("GET", _model_path(name))
+        return call.document(await self._sent(call))
+
+    async def is_healthy(self) -> bool:
+        """As ``Client.is_healthy``."""
         try:
-            return kind.model_validate_json(response.content)
-        except ValidationError as error:
-            raise AgeSearchError(
-                f"What answers at {self.url} is not an agesearch service: its answer has another form."
-            ) from error
+            return (await self._http.get("/healthz")).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    async def _sent(self, call: _Call) -> httpx.Response:
+        began, attempt = time.monotonic(), 0
+        while True:
+            outcome: _Outcome
+            try:
+                outcome = await self._http.request(call.method, call.path, **call.options)
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                outcome = error
+            pause = self._pause(attempt, began, outcome)
+            if pause is None:
+                return call.judged(outcome)
+            await asyncio.sleep(pause)
+            attempt += 1
+
+
+def _answers_of(call: _Call, response: httpx.Response, images: int) -> list[Prediction | RefusedImage]:
+    if images == 1:  # it has its answer alone
+        return [call.parsed(Prediction, response)]
+    return [
+        answer if isinstance(answer, Prediction) else RefusedImage(answer.error.code, answer.error.message)
+        for answer in call.parsed(Predictions, response).predictions
+    ]
+
+
+def _asked(faces: FacesMode, challenge_age: float | None) -> dict[str, str]:
+    return {"faces": faces} | ({} if challenge_age is None else {"challenge_age": str(challenge_age)})
+
+
+def _bytes_of(image: Image) -> bytes:
+    return image if isinstance(image, bytes) else Location.of(image).read_bytes(MAX_IMAGE_BYTES)
+
+
+def _model_path(name: str | None) -> str:
+    return "/v1/model" if name is None else f"/v1/models/{quote(name, safe='')}"
+
+
+def _retry_after(header: str) -> float:
+    """Seconds; a date, or what is neither, is taken for one second."""
+    return float(header) if header.isascii() and header.isdigit() else 1.0
 
 
 def _checked_url(url: str) -> str:

@@ -6,6 +6,7 @@ Plain functions on NumPy, OpenCV and ONNX Runtime: no Ray, no torch, no web fram
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -23,17 +24,27 @@ from agesearch.models.identity import calibration_of, read_model_manifest
 from agesearch.models.manifest import ModelManifest
 from agesearch.models.predict import open_predictor
 from agesearch.models.predictors import Predictor
+from agesearch.models.runtimes.engines import DEFAULT, Engine
 from agesearch.serving.schema import OWN_SHARE, FaceAge, IntervalKind
 from agesearch.storage import Location
 
 
+class Seconds(NamedTuple):
+    """What each step took."""
+
+    decode: float
+    detect: float
+    crop: float
+
+
 class FoundFaces(NamedTuple):
-    """The sides of an image in pixels of its file, its faces in those pixels, and their crops."""
+    """The sides of an image in pixels of its file, its faces in those pixels, their crops, and the time."""
 
     width: int
     height: int
     faces: list[Detection]
     crops: list[RgbImage]
+    seconds: Seconds
 
 
 class AgeEstimator:
@@ -48,10 +59,12 @@ class AgeEstimator:
         detector: Detector,
         note: str | None = None,
         calibration: Calibration | None = None,
+        engine: Engine = DEFAULT,
     ) -> None:
         self.manifest = manifest
         self.note = note
         self.calibration = calibration
+        self.engine = engine
         self._predictor = predictor
         self._detector = detector
 
@@ -60,16 +73,21 @@ class AgeEstimator:
 
         ``whole``: the image's central square is one face crop. At most ``limit`` faces, where that is given.
         """
+        timed = _TimedDecode(decode)
+        began = time.perf_counter()
+        crop = self.manifest.crop
         if whole:
-            photograph = decode(None)
+            photograph = timed(None)
             faces: Sequence[Detection] = [_whole_box(photograph.pixels)]
-            crops = [_square(photograph.pixels)]
         else:
-            crop = self.manifest.crop
-            photograph, faces = locate(decode, self._detector, crop, lambda _, found: found[:limit])
-            crops = [crop_face(photograph.pixels, face, crop) for face in faces]
+            photograph, faces = locate(timed, self._detector, crop, lambda _, found: found[:limit])
+        detected = time.perf_counter()
+        pixels = photograph.pixels
+        crops = [_square(pixels)] if whole else [crop_face(pixels, face, crop) for face in faces]
         in_file = [in_file_pixels(face, photograph.reduction) for face in faces]
-        return FoundFaces(photograph.width, photograph.height, in_file, crops)
+        cropped = time.perf_counter()
+        seconds = Seconds(timed.seconds, detected - began - timed.seconds, cropped - detected)
+        return FoundFaces(photograph.width, photograph.height, in_file, crops, seconds)
 
     def pmf(self, crops: Sequence[RgbImage]) -> FloatArray:
         """Crops of N faces -> PMFs ``float32 [N, 101]``."""
@@ -98,14 +116,29 @@ class AgeEstimator:
         self.pmf([_square(blank)])
 
 
+class _TimedDecode:
+    """Decodes, and knows how long that took in all."""
+
+    def __init__(self, decode: Decode) -> None:
+        self._decode = decode
+        self.seconds = 0.0
+
+    def __call__(self, enough: int | None) -> Photograph:
+        began = time.perf_counter()
+        photograph = self._decode(enough)
+        self.seconds += time.perf_counter() - began
+        return photograph
+
+
 def open_estimator(folder: str | Location, threads: int = 1) -> AgeEstimator:
     """The estimator of a model folder (its files checked) or of a teacher's document, on the fastest engine
     that is known to answer as well as the one it was trained for.
     """
     manifest = read_model_manifest(folder)
     detector, note = open_recorded(manifest.crop)
-    predictor = open_predictor(folder, threads=threads, engine=engine_here(manifest, threads))
-    return AgeEstimator(manifest, predictor, detector, note, calibration_of(folder))
+    engine = engine_here(manifest, threads)
+    predictor = open_predictor(folder, threads=threads, engine=engine)
+    return AgeEstimator(manifest, predictor, detector, note, calibration_of(folder), engine)
 
 
 def face_ages(

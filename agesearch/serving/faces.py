@@ -1,5 +1,4 @@
-"""What the service answers for an image's bytes: decode within limits, estimate, and tell how long each step
-took.
+"""What the service answers for images: decode within limits, estimate, and tell how long each step took.
 
 No Ray, no torch, no web framework.
 """
@@ -8,20 +7,50 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from agesearch.data.images.decode import Photograph
 from agesearch.deploy.registry import version_of
-from agesearch.serving.estimator import AgeEstimator, open_estimator
+from agesearch.serving.estimator import AgeEstimator, FoundFaces, open_estimator
 from agesearch.serving.images import ImageLimits, decode
-from agesearch.serving.schema import ImageSize, ModelName, Prediction, Timing
+from agesearch.serving.schema import (
+    ImageSize,
+    ModelName,
+    ModelSummary,
+    Prediction,
+    Refusal,
+    Timing,
+)
 from agesearch.storage import Location
 
 _LOG = logging.getLogger("ray.serve")
 
 
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """An encoded image and what is asked of it; ``whole``: its central square is one face crop. With a
+    challenge age in years the answer for each face is a decision, too. ``since`` is when it had arrived
+    (``time.perf_counter``); 0 where nobody waits.
+    """
+
+    data: bytes
+    whole: bool = False
+    challenge_age: float | None = None
+    since: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class _Located:
+    """An image whose faces are cut out; ``queued`` is the seconds that it waited."""
+
+    asked: Asked
+    found: FoundFaces
+    queued: float
+
+
 class FaceService:
-    """Answers for one model: ``predict`` for images, ``manifest`` for what the model is."""
+    """Answers for one model: ``predict`` for images, ``manifest`` and ``summary`` for what the model is."""
 
     def __init__(self, estimator: AgeEstimator, limits: ImageLimits) -> None:
         manifest = estimator.manifest
@@ -33,37 +62,81 @@ class FaceService:
         """The model's manifest as JSON."""
         return self._estimator.manifest.model_dump(mode="json")
 
+    def summary(self) -> ModelSummary:
+        """The model in short."""
+        model, engine = self._estimator.manifest.model, self._estimator.engine
+        return ModelSummary(
+            name=self._name.name,
+            version=self._name.version,
+            arch=model.arch,
+            input_size=model.input_size,
+            runtime=engine.runtime,
+            precision=engine.precision,
+            interval_kind=self._estimator.interval_kind,
+            interval_level=self._estimator.interval_level,
+        )
+
     def predict(self, data: bytes, *, whole: bool, challenge_age: float | None = None) -> Prediction:
-        """Ages of the faces of an encoded image; ``whole``: its central square is one face crop. With a
-        challenge age in years the answer for each face is a decision, too.
+        """Ages of the faces of one encoded image.
 
         Raises ``Refusal`` for an image that cannot be decoded or is too large.
         """
+        (answer,) = self.answers([Asked(data, whole, challenge_age)])
+        if isinstance(answer, Refusal):
+            raise answer
+        return answer
+
+    def answers(
+        self, asked: Sequence[Asked], goes_on: Callable[[], Asked | None] = lambda: None
+    ) -> list[Prediction | Refusal]:
+        """What is said of several images, the faces of all of which go through the network together; a
+        ``Refusal`` in the place of one that cannot be decoded or is too large. ``goes_on`` may add one more
+        while the batch is being put together.
+        """
+        located = [self._located(one) for one in _with_more(asked, goes_on)]
+        found = [item for item in located if isinstance(item, _Located)]
+        crops = [crop for item in found for crop in item.found.crops]
         began = time.perf_counter()
-        decoding = 0.0
+        pmf = self._estimator.pmf(crops)
+        forward = time.perf_counter() - began
+        answers: list[Prediction | Refusal] = []
+        first = 0
+        for item in located:
+            if isinstance(item, Refusal):
+                answers.append(item)
+                continue
+            past = first + len(item.found.crops)
+            answers.append(self._prediction(item, pmf[first:past], forward))
+            first = past
+        return answers
 
-        def decoded(enough: int | None) -> Photograph:
-            nonlocal decoding
-            start = time.perf_counter()
-            photograph = decode(data, self._limits, enough)
-            decoding += time.perf_counter() - start
-            return photograph
+    def _located(self, asked: Asked) -> _Located | Refusal:
+        queued = time.perf_counter() - asked.since if asked.since else 0.0
+        try:
+            found = self._estimator.locate(
+                lambda enough: decode(asked.data, self._limits, enough),
+                whole=asked.whole,
+                limit=self._limits.max_faces,
+            )
+        except Refusal as refusal:
+            return refusal
+        return _Located(asked, found, queued)
 
-        found = self._estimator.locate(decoded, whole=whole, limit=self._limits.max_faces)
-        cropped = time.perf_counter()
-        pmf = self._estimator.pmf(found.crops)
-        finished = time.perf_counter()
+    def _prediction(self, item: _Located, pmf: Any, forward: float) -> Prediction:
+        found, age = item.found, item.asked.challenge_age
         return Prediction(
             model=self._name,
             image=ImageSize(width=found.width, height=found.height),
-            faces=self._estimator.answers(pmf, found.faces, challenge_age),
+            faces=self._estimator.answers(pmf, found.faces, age),
             interval_kind=self._estimator.interval_kind,
             interval_level=self._estimator.interval_level,
-            challenge_age=challenge_age,
+            challenge_age=age,
             timing=Timing(
-                decode_ms=_milliseconds(decoding),
-                detect_ms=_milliseconds(cropped - began - decoding),
-                forward_ms=_milliseconds(finished - cropped),
+                decode_ms=_milliseconds(found.seconds.decode),
+                detect_ms=_milliseconds(found.seconds.detect),
+                crop_ms=_milliseconds(found.seconds.crop),
+                forward_ms=_milliseconds(forward),
+                queue_ms=_milliseconds(item.queued),
             ),
         )
 
@@ -79,6 +152,12 @@ def open_service(folder: str | Location, threads: int, limits: ImageLimits) -> F
         _LOG.warning(estimator.note)
     estimator.warm_up()
     return FaceService(estimator, limits)
+
+
+def _with_more(asked: Sequence[Asked], goes_on: Callable[[], Asked | None]) -> Iterator[Asked]:
+    yield from asked
+    while (one := goes_on()) is not None:
+        yield one
 
 
 def _milliseconds(seconds: float) -> float:

@@ -13,8 +13,13 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 
 def require_free(host: str, port: int) -> None:
     """Refuse an address that cannot be served on; a ``ConflictError`` where something listens already."""
+    bound(host, port).close()
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket with that address (port 0: any that is free); the errors are those of ``require_free``."""
     try:
-        _bind(host, port).close()
+        return _bind(host, port)
     except socket.gaierror as error:
         raise InputError(
             f"The host '{host}' is no name or address of this machine: {error.strerror}."
@@ -27,12 +32,6 @@ def require_free(host: str, port: int) -> None:
         if error.errno == errno.EACCES:
             raise InputError(f"Port {port} needs privileges: choose one above 1023 with --port.") from error
         raise InputError(f"Host '{host}' cannot be served on: {error.strerror}.") from error
-
-
-def free_port(host: str) -> int:
-    """A port of ``host`` that nothing uses just now."""
-    with _bind(host, 0) as listener:
-        return int(listener.getsockname()[1])
 
 
 def url_of(host: str, port: int) -> str:

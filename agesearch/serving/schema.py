@@ -49,7 +49,9 @@ class Timing(_Answer):
 
     decode_ms: float
     detect_ms: float
-    forward_ms: float
+    forward_ms: float = Field(description="the network's, for all faces that it was given together")
+    crop_ms: float = 0.0
+    queue_ms: float = Field(0.0, description="from the body's last byte until an image's turn came")
 
 
 class ImageSize(_Answer):
@@ -77,12 +79,6 @@ class Prediction(_Answer):
     timing: Timing
 
 
-class Health(_Answer):
-    """Whether the service can answer."""
-
-    status: str
-
-
 class ErrorDetail(_Answer):
     """What went wrong, for programs and for people."""
 
@@ -94,6 +90,43 @@ class ErrorAnswer(_Answer):
     """The body of every answer that is no success."""
 
     error: ErrorDetail
+
+
+class RefusedItem(_Answer):
+    """One of several images that has no answer, and why."""
+
+    error: ErrorDetail
+
+
+class Predictions(_Answer):
+    """What is said of several images, in the order in which they were sent."""
+
+    predictions: list[Prediction | RefusedItem]
+
+
+class ModelSummary(_Answer):
+    """A model that answers here."""
+
+    name: str
+    version: str
+    arch: str
+    input_size: int
+    runtime: str = Field(description="what runs the network")
+    precision: str = Field(description="what it computes in")
+    interval_kind: IntervalKind
+    interval_level: float | None
+
+
+class Models(_Answer):
+    """The models that answer here."""
+
+    models: list[ModelSummary]
+
+
+class Health(_Answer):
+    """Whether the service can answer."""
+
+    status: str
 
 
 class Refusal(AgeSearchError):  # noqa: N818 - an answer, not a fault of the service

@@ -35,8 +35,8 @@ from agesearch.search.store.records import StudyFolder
 from agesearch.serving.auth import TokenCheck
 from agesearch.serving.estimator import AgeEstimator
 from agesearch.serving.faces import FaceService
-from agesearch.serving.http import create_app
 from agesearch.serving.images import ImageLimits
+from agesearch.serving.web.routes import create_app
 from agesearch.specs import ModelSpec, SharedRecord, TrainSpec
 from agesearch.storage import Location
 from agesearch.training.comparison.records import MethodComparison

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import cv2
 import httpx
 import numpy as np
+import psutil
 import pyarrow as pa
 import pytest
 import torch
@@ -95,6 +97,38 @@ def test_it_refuses_in_json(
     answer = httpx.post(f"{service.url}/v1/predict", content=content, headers=headers)
     assert answer.status_code == status
     assert set(answer.json()["error"]) == {"code", "message"}
+
+
+def test_several_images_get_an_answer_each(service: RunningService, grey: bytes) -> None:
+    with Client(service.url, TOKEN) as client:
+        first, second, third = client.predict_many([grey, b"no image", grey], faces="whole")
+        (summary,) = client.models()
+        assert client.model("tiny")["name"] == "tiny"
+    assert isinstance(second, RefusedImage)
+    assert first.faces == third.faces
+    assert (summary.name, summary.version, summary.precision) == ("tiny", "0001", "fp32")
+    document = {"images": [base64.b64encode(grey).decode()] * 2, "faces": "whole"}
+    headers = {"Authorization": JPEG["Authorization"]}
+    listed = httpx.post(f"{service.url}/v1/predict", json=document, headers=headers).json()
+    assert [found["faces"][0]["age"] for found in listed["predictions"]] == [first.faces[0].age] * 2
+
+
+def test_a_replica_that_is_killed_is_replaced_and_its_counts_stay(
+    service: RunningService, grey: bytes
+) -> None:
+    def predicted() -> float:
+        text = httpx.get(f"{service.url}/metrics", headers=JPEG).text
+        (line,) = [line for line in text.splitlines() if line.startswith("agesearch_images_total")]
+        return float(line.split()[-1])
+
+    with Client(service.url, TOKEN) as client:
+        client.predict(grey, faces="whole")
+        before = predicted()
+        for process in psutil.Process().children(recursive=True):
+            if "ServeReplica" in process.name() or "ServeReplica" in " ".join(process.cmdline()):
+                process.kill()
+        client.predict(grey, faces="whole")  # comes back as Retry-After says, until there is a new one
+    assert predicted() > before
 
 
 def test_it_refuses_a_large_body_that_comes_in_chunks(service: RunningService) -> None:

@@ -35,9 +35,9 @@ from agesearch.models.zoo import build
 from agesearch.serving.auth import TokenCheck
 from agesearch.serving.client import Client
 from agesearch.serving.faces import open_service
-from agesearch.serving.http import create_app
 from agesearch.serving.images import ImageLimits
-from agesearch.serving.ports import free_port
+from agesearch.serving.ports import bound
+from agesearch.serving.web.routes import create_app
 from agesearch.session import LOOPBACK
 from agesearch.specs import ModelSpec, StudySpec
 from agesearch.storage import Location
@@ -88,14 +88,14 @@ def service(folder: Path) -> Iterator[str]:
     """The address of a service of ``ages`` in this process."""
     limits = ImageLimits()
     web = create_app(open_service(folder / "teacher", 1, limits), TokenCheck(TOKEN), limits)
-    port = free_port(LOOPBACK)
-    server = uvicorn.Server(uvicorn.Config(web, host=LOOPBACK, port=port, log_level="critical"))
-    thread = threading.Thread(target=server.run, daemon=True)
+    listener = bound(LOOPBACK, 0)
+    server = uvicorn.Server(uvicorn.Config(web, log_level="critical"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     while not server.started:
         assert thread.is_alive()
         time.sleep(0.01)
-    yield f"http://{LOOPBACK}:{port}"
+    yield f"http://{LOOPBACK}:{listener.getsockname()[1]}"
     server.should_exit = True
     thread.join()
 
@@ -126,8 +126,9 @@ def test_examples_run(folder: Path, name: str) -> None:
     run(examples(name))
 
 
-def test_the_example_of_the_client_runs(folder: Path, service: str) -> None:
-    run(examples("Client"), url=service, token=TOKEN)
+@pytest.mark.parametrize("name", ["Client", "AsyncClient"])
+def test_the_examples_of_the_clients_run(folder: Path, service: str, name: str) -> None:
+    run(examples(name), url=service, token=TOKEN)
 
 
 def test_the_example_of_the_package_runs(folder: Path) -> None:

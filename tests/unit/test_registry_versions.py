@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -97,6 +100,64 @@ def test_sums_that_leave_the_folder_or_the_manifest_out_are_refused(registry: Re
     sums.write_text("")
     with pytest.raises(InputError, match="damaged"):
         resolve(registry.root, "ages:1")
+
+
+def _copied(folder: Path) -> str:
+    shutil.copytree(folder, folder.parent / "0002")
+    return "ages:2"
+
+
+def _renamed(folder: Path) -> str:
+    folder.parent.parent.rename(folder.parent.parent.parent / "faces")
+    return "faces:1"
+
+
+def _with_a_stranger(folder: Path) -> str:
+    (folder / "model.int8.onnx").write_bytes(b"not listed")
+    return "ages:1"
+
+
+def _with_a_linked_file(folder: Path) -> str:
+    (folder / "model.onnx").rename(folder.parent / "model.onnx")
+    (folder / "model.onnx").symlink_to(folder.parent / "model.onnx")
+    return "ages:1"
+
+
+def _linked(folder: Path) -> str:
+    (folder.parent / "0002").symlink_to(folder)
+    return "ages:2"
+
+
+def _with_another_manifest(folder: Path) -> str:
+    """A manifest that tells another digest of the network than the sums, which were made to fit it."""
+    manifest = ModelManifest.model_validate_json((folder / "manifest.json").read_text())
+    text = manifest.model_copy(update={"files": {"model.onnx": "0" * 64}}).model_dump_json()
+    old = hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
+    (folder / "manifest.json").write_text(text)
+    sums = (folder / SUMS).read_text()
+    (folder / SUMS).write_text(sums.replace(old, hashlib.sha256(text.encode()).hexdigest()))
+    return "ages:1"
+
+
+@pytest.mark.parametrize(
+    ("tampered", "cause"),
+    [
+        (_copied, "holds version 0001 of 'ages', not 0002 of 'ages'"),
+        (_renamed, "holds version 0001 of 'ages', not 0001 of 'faces'"),
+        (_with_a_stranger, "'.*model.int8.onnx' is none of the version's files"),
+        (_with_a_linked_file, "'.*model.onnx' is a symbolic link"),
+        (_linked, "'.*0002' is a symbolic link"),
+        (_with_another_manifest, "manifest.json and SHA256SUMS differ on 'model.onnx'"),
+    ],
+)
+def test_a_version_that_is_not_what_its_folder_says_is_refused(
+    registry: Registry, tampered: Callable[[Path], str], cause: str
+) -> None:
+    version = add(registry, "ages")
+    resolve(registry.root, "ages:1")
+    reference = tampered(version.folder.local())
+    with pytest.raises(InputError, match=cause):
+        resolve(registry.root, reference)
 
 
 def test_a_half_written_version_does_not_exist_and_is_cleared_away(registry: Registry) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 
 import cv2
@@ -19,17 +21,21 @@ from agesearch.data.images.crop import Detection
 from agesearch.models.calibration.record import Calibration, CalibrationFaces, IntervalCell, Intervals
 from agesearch.models.manifest import ModelManifest
 from agesearch.serving.auth import TokenCheck
+from agesearch.serving.batches import Batches
 from agesearch.serving.estimator import AgeEstimator
-from agesearch.serving.faces import FaceService
-from agesearch.serving.http import MAX_ADMITTED, create_app
-from agesearch.serving.images import ImageLimits, read_image_bytes
+from agesearch.serving.faces import Asked, FaceService
+from agesearch.serving.images import ImageLimits
 from agesearch.serving.schema import Prediction, Refusal
+from agesearch.serving.web.bodies import BodyBudget, Question, read_question
+from agesearch.serving.web.routes import create_app
 from agesearch.specs import CropSpec, ModelSpec
 
 TOKEN = "a-token-of-enough-length"
 AUTH = {"Authorization": f"Bearer {TOKEN}"}
 JPEG = AUTH | {"Content-Type": "image/jpeg"}
-LIMITS = ImageLimits(max_bytes=200_000, max_pixels=400 * 400, max_faces=2)
+LIMITS = ImageLimits(
+    max_bytes=200_000, max_body_bytes=220_000, max_images=3, max_pixels=400 * 400, max_faces=2
+)
 
 
 class Brightness:
@@ -40,6 +46,20 @@ class Brightness:
     def pmf(self, images: Sequence[npt.NDArray[np.uint8]] | npt.NDArray[np.uint8]) -> FloatArray:
         ages = [float(np.mean(image)) / 2.55 for image in images]
         return gaussian_pmf(ages, [5.0] * len(ages)) if ages else np.empty((0, 101), np.float32)
+
+
+MANIFEST = ModelManifest(
+    kind="version",
+    model=ModelSpec(arch="lcnet_035", input_size=32),
+    crop=CropSpec(size=32, align=False, scale=0.5),
+    name="ages",
+    version=3,
+)
+
+
+def _read(headers: dict[str, str], stream: AsyncIterator[bytes], limits: ImageLimits = LIMITS) -> Question:
+    with BodyBudget(10**9).body() as held:
+        return asyncio.run(read_question(headers, "", stream, limits, held))
 
 
 class LeftAndRight:
@@ -59,14 +79,7 @@ class LeftAndRight:
 
 @pytest.fixture(scope="module")
 def service() -> FaceService:
-    manifest = ModelManifest(
-        kind="version",
-        model=ModelSpec(arch="lcnet_035", input_size=32),
-        crop=CropSpec(size=32, align=False, scale=0.5),
-        name="ages",
-        version=3,
-    )
-    return FaceService(AgeEstimator(manifest, Brightness(), LeftAndRight()), LIMITS)
+    return FaceService(AgeEstimator(MANIFEST, Brightness(), LeftAndRight()), LIMITS)
 
 
 @pytest.fixture(scope="module")
@@ -168,11 +181,8 @@ def test_errors_of_the_framework_have_the_same_form(web: TestClient, photo: byte
 
 def test_a_fault_inside_tells_nothing_of_the_inside(photo: bytes) -> None:
     class Broken:
-        def predict(self, data: bytes, *, whole: bool) -> Prediction:
+        def answers(self, asked: object, goes_on: object = None) -> list[Prediction]:
             raise RuntimeError("secret path /home/me")
-
-        def manifest(self) -> dict[str, object]:
-            return {}
 
     app = create_app(Broken(), TokenCheck(TOKEN), LIMITS)
     with TestClient(app, raise_server_exceptions=False) as web:
@@ -191,7 +201,7 @@ def test_a_body_without_a_length_is_cut_off_while_it_arrives() -> None:
             yield b"x" * 50_000
 
     with pytest.raises(Refusal) as refusal:
-        asyncio.run(read_image_bytes({"content-type": "image/jpeg"}, endless(), LIMITS))
+        _read({"content-type": "image/jpeg"}, endless())
     assert refusal.value.status == 413
     assert taken == 5
 
@@ -203,46 +213,77 @@ def test_a_body_that_dawdles_is_given_up() -> None:
 
     limits = ImageLimits(body_timeout_s=0.05)
     with pytest.raises(Refusal) as refusal:
-        asyncio.run(read_image_bytes({"content-type": "image/jpeg"}, dawdling(), limits))
+        _read({"content-type": "image/jpeg"}, dawdling(), limits)
     assert refusal.value.status == 408
 
 
-def test_more_requests_than_there_is_room_for_are_told_to_come_back(service: FaceService) -> None:
-    app = create_app(service, TokenCheck(TOKEN), LIMITS)
-    release = asyncio.Event()
+def test_an_image_that_would_wait_too_long_is_told_at_once_when_to_come_back(
+    photo: bytes,
+) -> None:
+    class Slow:
+        """Takes a second for each image, it says; the first one lasts until it is let go."""
 
-    async def request() -> int:
-        status = 0
+        def __init__(self) -> None:
+            self.begun, self.release = threading.Event(), threading.Event()
 
-        async def receive() -> dict[str, object]:
-            await release.wait()
-            return {"type": "http.request", "body": b"x", "more_body": False}
+        def answers(self, asked: Sequence[Asked], goes_on: object) -> list[Refusal]:
+            self.begun.set()
+            self.release.wait(5)
+            return [Refusal(422, "empty", "Nothing.") for _ in asked]
 
-        async def send(message: dict[str, object]) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = int(str(message["status"]))
+    async def crowd() -> tuple[list[object], float, int]:
+        slow = Slow()
+        batches = Batches(slow, max_wait_s=0.5)
+        batches._seconds_an_image = 0.1
+        asked = [asyncio.create_task(batches.ask([Asked(photo)])) for _ in range(10)]
+        await asyncio.to_thread(slow.begun.wait, 5)
+        began = time.perf_counter()
+        done, _ = await asyncio.wait(asked, timeout=2, return_when=asyncio.FIRST_EXCEPTION)
+        seconds = time.perf_counter() - began
+        slow.release.set()
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        batches.close()
+        return answers, seconds, batches.waiting
 
-        headers = [(b"authorization", f"Bearer {TOKEN}".encode()), (b"content-type", b"image/jpeg")]
-        scope = {"type": "http", "method": "POST", "path": "/v1/predict", "headers": headers}
-        await app(scope | {"query_string": b"", "http_version": "1.1", "scheme": "http"}, receive, send)
-        return status
+    answers, seconds, left = asyncio.run(crowd())
+    refused = [answer for answer in answers if isinstance(answer, Refusal)]
+    assert [refusal.status for refusal in refused] == [503, 503]  # 0.8 s of work before them
+    assert all(refusal.headers == {"Retry-After": "1"} for refusal in refused)
+    assert seconds < 1.0
+    assert left == 0
 
-    async def crowd() -> list[int]:
-        waiting = [asyncio.create_task(request()) for _ in range(MAX_ADMITTED + 3)]
-        done, _ = await asyncio.wait(waiting, timeout=0.3)
-        early = sorted(task.result() for task in done)
-        release.set()
-        await asyncio.gather(*waiting)
-        return early
 
-    assert asyncio.run(crowd()) == [503, 503, 503]
+def test_bodies_held_at_once_have_a_limit_together() -> None:
+    budget = BodyBudget(100)
+    with budget.body() as first, budget.body() as second:
+        first.take(60)
+        with pytest.raises(Refusal) as refusal:
+            second.take(50)
+        second.take(40)
+    assert refusal.value.status == 503
+    assert budget.held == 0
+
+
+def test_images_that_came_together_go_through_the_network_together(photo: bytes) -> None:
+    sizes: list[int] = []
+
+    class Counting(Brightness):
+        def pmf(self, images: Sequence[npt.NDArray[np.uint8]] | npt.NDArray[np.uint8]) -> FloatArray:
+            sizes.append(len(images))
+            return super().pmf(images)
+
+    own = FaceService(AgeEstimator(MANIFEST, Counting(), LeftAndRight()), LIMITS)
+    refused, left, right = own.answers([Asked(b"no image"), Asked(photo, whole=True), Asked(photo)])
+    assert sizes == [3]
+    assert isinstance(refused, Refusal)
+    assert left.faces[0].age == pytest.approx(50, abs=1)
+    assert [face.age for face in right.faces] == [face.age for face in own.predict(photo, whole=False).faces]
 
 
 def test_openapi_names_the_token_the_bodies_and_the_refusals(web: TestClient) -> None:
     document = web.get("/openapi.json").json()
     call = document["paths"]["/v1/predict"]["post"]
-    assert set(call["requestBody"]["content"]) == {"image/*", "multipart/form-data"}
+    assert set(call["requestBody"]["content"]) == {"image/*", "multipart/form-data", "application/json"}
     assert {"200", "401", "413", "415", "422", "503"} <= set(call["responses"])
     assert call["security"]
     assert document["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
@@ -259,7 +300,7 @@ def test_the_documentation_needs_no_other_host(web: TestClient) -> None:
 
 def test_the_serving_path_needs_neither_torch_nor_ray() -> None:
     script = (
-        "import sys, agesearch.serving.http, agesearch.serving.faces, agesearch.serving.client; "
+        "import sys, agesearch.serving.web.routes, agesearch.serving.faces, agesearch.serving.client; "
         "heavy = {'torch', 'ray', 'pandas', 'optuna'} & set(sys.modules); assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
@@ -272,7 +313,7 @@ def test_a_body_that_says_it_is_too_large_is_not_read() -> None:
 
     headers = {"content-type": "image/jpeg", "content-length": str(LIMITS.max_bytes + 1)}
     with pytest.raises(Refusal) as caught:
-        asyncio.run(read_image_bytes(headers, body(), LIMITS))
+        _read(headers, body())
     assert caught.value.status == 413
 
 

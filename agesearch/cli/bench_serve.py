@@ -1,0 +1,96 @@
+"""``agesearch bench serve``: the service beside a bare server with the same model."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from agesearch.cli.common import JsonOption, out, print_json, shown_progress, table
+from agesearch.cli.publish import RegistryOption
+
+if TYPE_CHECKING:
+    from agesearch.bench.serve.run import OverloadRow, ServeBench
+
+EPILOG = "Example: agesearch bench serve --turns 3 --overload 60"
+
+
+def serve(
+    model: Annotated[
+        str | None,
+        typer.Argument(metavar="[MODEL]", help="NAME, NAME@ALIAS or NAME:VERSION; none: untrained."),
+    ] = None,
+    registry: RegistryOption = "registry",
+    seconds: Annotated[float, typer.Option("--seconds", min=0.5, help="Seconds of a turn.")] = 5.0,
+    turns: Annotated[int, typer.Option("--turns", min=1, help="Times that the servers take turns.")] = 3,
+    connections: Annotated[int, typer.Option("--connections", min=1, help="Connections at once.")] = 8,
+    replicas: Annotated[
+        int, typer.Option("--replicas", min=1, max=256, help="Replicas, and workers of the bare server.")
+    ] = 2,
+    overload: Annotated[
+        float, typer.Option("--overload", min=0, help="Seconds of five times what it can; 0: none.")
+    ] = 0.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Requests a second, CPU a request, latencies and steps of the service, beside uvicorn alone."""
+    from agesearch.bench.serve.run import measure_service
+    from agesearch.deploy.registry import resolve
+
+    folder = None if model is None else str(resolve(registry, model))
+    with shown_progress() as listener:
+        found = measure_service(
+            folder,
+            seconds=seconds,
+            turns=turns,
+            connections=connections,
+            replicas=(1, replicas) if replicas > 1 else (1,),
+            overload_s=overload,
+            on_progress=listener,
+        )
+    if as_json:
+        print_json(asdict(found))
+        return
+    _tell(found)
+
+
+def _tell(found: ServeBench) -> None:
+    rows = [
+        [
+            row.case,
+            row.server,
+            f"{row.requests_per_s:.0f}",
+            f"{row.cpu_ms:.2f}",
+            f"{row.p50_ms:.1f}",
+            f"{row.p99_ms:.1f}",
+            f"{row.failed}",
+        ]
+        for row in found.rows
+    ]
+    columns = ["image", "server", "requests/s", "CPU ms", "p50 ms", "p99 ms", "failed"]
+    title = f"{found.model}, {found.connections} connections, medians of {found.turns} turns"
+    out.print(table(title, columns, rows))
+    for case, ratios in found.ratios.items():
+        words = (
+            f"{case}: {ratios['requests_per_s']:.2f} x the requests/s of the bare server, "
+            f"{ratios['requests_per_cpu_s']:.2f} x those of a CPU second, {ratios['p99']:.2f} x its p99"
+        )
+        out.print(words, highlight=False)
+    steps = ", ".join(f"{name.removesuffix('_ms')} {value:.2f}" for name, value in found.steps_ms.items())
+    out.print(f"Steps of a photograph, ms: {steps}", highlight=False)
+    if found.overload is not None:
+        _tell_overload(found.overload)
+
+
+def _tell_overload(row: OverloadRow) -> None:
+    rows = [
+        ["sent, requests/s", f"{row.rate:.0f}"],
+        ["fulfilled, requests/s", f"{row.fulfilled_per_s:.0f}"],
+        ["fulfilled, p99 ms", f"{row.fulfilled_p99_ms:.0f}"],
+        ["refused", f"{row.refused}"],
+        ["refused, p99 ms", f"{row.refused_p99_ms:.0f}"],
+        ["refused without Retry-After", f"{row.without_retry_after}"],
+        ["connections that broke", f"{row.broken}"],
+        ["p99 ms, 5 s later", f"{row.p99_ms_5s_later:.0f}"],
+    ]
+    out.print(table(f"Five times what it can, for {row.seconds:g} s", ["", "measured"], rows))

@@ -1,0 +1,306 @@
+"""The HTTP face of the service: routes, statuses and OpenAPI, on any ASGI server.
+
+It knows nothing of Ray, so that it can be tested and mounted anywhere; ``agesearch.serving.app`` runs it in
+replicas of Ray Serve. The token is checked before a byte of the body is read. A request that would wait too
+long is told at once to come back (503).
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import cache
+from importlib.resources import files
+from typing import Annotated, Any, Literal, Protocol
+
+import cv2
+import numpy as np
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
+from fastapi.security import HTTPBearer
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
+from starlette.routing import Route
+
+from agesearch.ages import MAX_AGE
+from agesearch.provenance import VERSION
+from agesearch.serving.auth import TokenCheck
+from agesearch.serving.batches import Answering, Batches
+from agesearch.serving.faces import Asked
+from agesearch.serving.images import ImageLimits
+from agesearch.serving.schema import (
+    ErrorAnswer,
+    Health,
+    Models,
+    ModelSummary,
+    Prediction,
+    Predictions,
+    Refusal,
+)
+from agesearch.serving.web.metrics import ServiceMetrics
+from agesearch.serving.web.predicting import Predicting, failed, require_token
+
+FacesMode = Literal["detect", "whole"]
+
+#: Seconds for which an answer of the model stands as proof that it can answer: a probe costs no more.
+_READY_S = 1.0
+
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    400: {"model": ErrorAnswer, "description": "a form or a JSON document that cannot be read"},
+    401: {"model": ErrorAnswer, "description": "the bearer token is missing or wrong"},
+    404: {"model": ErrorAnswer, "description": "there is no such model here"},
+    408: {"model": ErrorAnswer, "description": "the body did not arrive in time"},
+    413: {"model": ErrorAnswer, "description": "too many bytes or pixels"},
+    415: {"model": ErrorAnswer, "description": "a content type or content encoding that is not taken"},
+    422: {"model": ErrorAnswer, "description": "not an image that can be decoded, or a wrong parameter"},
+    503: {"model": ErrorAnswer, "description": "too many requests at once: wait as Retry-After says"},
+}
+_PAGE_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "img-src blob:; connect-src 'self'"
+)
+_CODES = {404: "not_found", 405: "method_not_allowed"}
+_PROBE = ["GET", "HEAD"]
+
+
+class AgeService(Answering, Protocol):
+    """What the routes need: answers for images, and what the model is."""
+
+    def manifest(self) -> dict[str, Any]:
+        """The manifest of the model that answers."""
+        ...
+
+    def summary(self) -> ModelSummary:
+        """The model in short."""
+        ...
+
+
+def create_app(service: AgeService, token: TokenCheck, limits: ImageLimits) -> FastAPI:
+    """The application for one service. Predictions run on one thread of their own, in order of arrival."""
+    metrics = ServiceMetrics()
+    batches = Batches(service, metrics.batch)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        batches.close()
+
+    app = FastAPI(
+        title="agesearch",
+        version=VERSION,
+        summary="Estimates the age of each face in an image.",
+        lifespan=lifespan,
+        # FastAPI's own pages load their scripts from the web, so they stay blank on a machine without it.
+        docs_url=None,
+        redoc_url=None,
+    )
+    _add_error_handlers(app)
+    predicting = Predicting(token, limits, batches, metrics)
+    app.router.routes.append(Route("/v1/predict", predicting, methods=["POST"]))
+    _add_open_routes(app, batches)
+    guarded = APIRouter(prefix="/v1", dependencies=[Depends(_Guard(token))])
+    _document_predict(guarded)
+    _add_model_routes(guarded, service)
+    app.include_router(guarded)
+    _add_metrics(app, token, metrics)
+    return app
+
+
+def _add_open_routes(app: FastAPI, batches: Batches) -> None:
+    """What needs no token: the documentation and the probes."""
+    probe = _Probe(batches)
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        page = (files("agesearch.serving") / "templates" / "docs.html").read_text("utf-8")
+        return HTMLResponse(page, headers={"Content-Security-Policy": _PAGE_POLICY})
+
+    @app.get("/", include_in_schema=False)
+    async def root() -> RedirectResponse:
+        return RedirectResponse("docs")
+
+    @app.head("/livez", include_in_schema=False)
+    @app.get("/livez", summary="Whether the process is alive (no token needed)")
+    async def livez() -> Health:
+        return Health(status="ok")
+
+    @app.head("/readyz", include_in_schema=False)
+    @app.get("/readyz", summary="Whether the model answers, by running it (no token)", responses=_only(503))
+    async def readyz() -> Health:
+        await probe.require_answer()
+        return Health(status="ok")
+
+    @app.head("/healthz", include_in_schema=False)
+    @app.get("/healthz", summary="As /livez, the name of before (no token needed)", deprecated=True)
+    async def healthz() -> Health:
+        return Health(status="ok")
+
+
+class _Probe:
+    """Runs the model on a grey image, at most once a second whoever asks."""
+
+    def __init__(self, batches: Batches) -> None:
+        self._batches = batches
+        self._answered = float("-inf")
+
+    async def require_answer(self) -> None:
+        """Raise a ``Refusal`` (503) where the model does not answer."""
+        if time.monotonic() - self._answered < _READY_S:
+            return
+        try:
+            (answer,) = await self._batches.ask([Asked(_grey_image(), whole=True)])
+        except Refusal:  # as many wait as may: the model is at work
+            return
+        except Exception as error:
+            raise _not_ready() from error
+        if isinstance(answer, Refusal):
+            raise _not_ready()
+        self._answered = time.monotonic()
+
+
+def _not_ready() -> Refusal:
+    return Refusal(503, "not_ready", "The model does not answer.", headers={"Retry-After": "1"})
+
+
+def _document_predict(router: APIRouter) -> None:
+    """Put the call that ``Predicting`` answers into OpenAPI: its route stands before this one."""
+
+    @router.post(
+        "/predict",
+        summary="The age of each face in an image, or in several",
+        responses={name: refusal for name, refusal in _REFUSALS.items() if name != 404},
+        openapi_extra=_body(),
+    )
+    async def predict(
+        faces: Annotated[
+            FacesMode, Query(description="find the faces, or take the whole image as one face crop")
+        ] = "detect",
+        challenge_age: Annotated[
+            float | None,
+            Query(ge=0.0, le=MAX_AGE, description="decide at this age in years: pass, refuse or unsure"),
+        ] = None,
+    ) -> Prediction | Predictions:
+        raise failed()
+
+
+def _add_model_routes(router: APIRouter, service: AgeService) -> None:
+    @router.get("/models", summary="The models that answer here", responses=_only(401))
+    async def models() -> Models:
+        return Models(models=[service.summary()])
+
+    @router.get("/models/{name}", summary="The manifest of a model", responses=_only(401, 404))
+    async def model_named(name: str) -> dict[str, Any]:
+        if name != service.summary().name:
+            raise Refusal(404, "no_such_model", "There is no such model here: /v1/models lists them.")
+        return service.manifest()
+
+    @router.get(
+        "/model", summary="The manifest of the model that answers", responses=_only(401), deprecated=True
+    )
+    async def model() -> dict[str, Any]:
+        return service.manifest()
+
+
+def _add_metrics(app: FastAPI, token: TokenCheck, metrics: ServiceMetrics) -> None:
+    @app.get(
+        "/metrics",
+        summary="Counts and times, as Prometheus reads them",
+        responses=_only(401),
+        response_class=Response,
+        dependencies=[Depends(_Guard(token))],
+    )
+    async def tell() -> Response:
+        return Response(metrics.text(), media_type="text/plain; version=0.0.4")
+
+
+class _Guard(HTTPBearer):
+    """Refuses requests without the token; OpenAPI shows it as bearer authentication."""
+
+    def __init__(self, token: TokenCheck) -> None:
+        super().__init__(
+            scheme_name="token", auto_error=False, description="the token that 'agesearch serve' names"
+        )
+        self._token = token
+
+    async def __call__(self, connection: HTTPConnection) -> None:
+        require_token(self._token, connection.headers.get("authorization"))
+
+
+@cache
+def _grey_image() -> bytes:
+    """A small JPEG of nothing."""
+    return bytes(cv2.imencode(".jpg", np.full((32, 32, 3), 127, np.uint8))[1])
+
+
+def _body() -> dict[str, Any]:
+    """The bodies of a predict request, with an example that works as it stands."""
+    grey = base64.b64encode(_grey_image()).decode()
+    text, binary = {"type": "string", "format": "byte"}, {"type": "string", "format": "binary"}
+    document = {
+        "type": "object",
+        "description": "exactly one of image and images",
+        "properties": {
+            "image": text,
+            "images": {"type": "array", "items": text, "minItems": 1},
+            "faces": {"type": "string", "enum": ["detect", "whole"]},
+            "challenge_age": {"type": "number", "minimum": 0, "maximum": MAX_AGE},
+        },
+        "additionalProperties": False,
+    }
+    form = {
+        "type": "object",
+        "description": "one file or several; the answers to several are a list",
+        "properties": {"image": {"type": "array", "items": binary}},
+        "required": ["image"],
+    }
+    examples = {
+        "one": {"summary": "one face crop", "value": {"image": grey, "faces": "whole"}},
+        "two": {
+            "summary": "two, decided at 25",
+            "value": {"images": [grey, grey], "faces": "whole", "challenge_age": 25},
+        },
+    }
+    content = {
+        "image/*": {"schema": binary},
+        "multipart/form-data": {"schema": form},
+        "application/json": {"schema": document, "examples": examples},
+    }
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def _only(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: _REFUSALS[status] for status in statuses}
+
+
+def _add_error_handlers(app: FastAPI) -> None:
+    """Every error is the same small JSON, also those that the framework raises itself."""
+
+    async def refused(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, Refusal)
+        return _response(error)
+
+    async def framework(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        code = _CODES.get(error.status_code, "http_error")
+        return _response(Refusal(error.status_code, code, str(error.detail), dict(error.headers or {})))
+
+    async def invalid(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return _response(Refusal(422, "bad_parameter", f"'{where}': {first['msg']}."))
+
+    async def internal(_: Request, error: Exception) -> JSONResponse:
+        return _response(failed())
+
+    app.add_exception_handler(Refusal, refused)
+    app.add_exception_handler(HTTPException, framework)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(Exception, internal)
+
+
+def _response(refusal: Refusal) -> JSONResponse:
+    return JSONResponse(refusal.answer().model_dump(), refusal.status, refusal.headers)
