@@ -87,10 +87,11 @@ class LoadRun:
 def load_process() -> None:
     """The load tool's process: the order comes on standard input, the outcome goes out as JSON."""
     order = Order(**json.load(sys.stdin))
-    print(json.dumps(asdict(asyncio.run(_run(order)))))
+    print(json.dumps(asdict(asyncio.run(run(order)))))
 
 
-async def _run(order: Order) -> Outcome:
+async def run(order: Order) -> Outcome:
+    """Send what is ordered, and tell what came back."""
     request, outcome = _request(order), Outcome()
     began = time.perf_counter()
     if order.rate:
