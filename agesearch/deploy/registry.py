@@ -30,6 +30,8 @@ DEFAULT_REGISTRY = "registry"
 CHAMPION = "champion"
 CARD = "card.md"
 SUMS = "SHA256SUMS"
+#: Lies beside a version's files where it was signed; made later than its sums.
+SIGNATURE = "model.sig"
 
 _VERSIONS = "versions"
 _ALIASES = "aliases"
@@ -297,7 +299,7 @@ def verify(folder: Location) -> None:
                 f"'{folder / name}' was changed after it was published (its SHA-256 is not the one in "
                 f"{SUMS}): use another version, or publish again."
             )
-    unlisted = sorted({child.name for child in folder.children()} - sums.keys() - {SUMS})
+    unlisted = sorted({child.name for child in folder.children()} - sums.keys() - {SUMS, SIGNATURE})
     if unlisted:
         raise InputError(f"'{folder / unlisted[0]}' is none of the version's files: {SUMS} does not list it.")
     _check_manifest(folder, sums)
@@ -316,15 +318,20 @@ def _check_manifest(folder: Location, sums: Mapping[str, str]) -> None:
     wrong = sorted(name for name, digest in manifest.files.items() if sums.get(name) != digest)
     if wrong:
         raise InputError(f"'{folder}' is damaged: its {MANIFEST} and {SUMS} differ on '{wrong[0]}'.")
-    if folder.parent.name != _VERSIONS:  # a version that was copied out of its registry
+    check_place(folder, manifest, f"'{folder}'")
+
+
+def check_place(folder: Location, manifest: ModelManifest, what: str) -> None:
+    """Refuse (``InputError``) a version in another one's place: an old or a foreign model under a good name.
+
+    Outside a registry a folder says nothing of what must lie in it.
+    """
+    if manifest.name is None or folder.parent.name != _VERSIONS:
         return
-    told = manifest.name, version_of(manifest)
-    place = folder.parent.parent.name, folder.name
-    if manifest.name is not None and told != place:
-        raise InputError(
-            f"'{folder}' holds version {told[1]} of '{told[0]}', not {place[1]} of '{place[0]}': it was "
-            f"copied or renamed by hand. Publish again, or use another version."
-        )
+    own = f"{manifest.name}:{version_of(manifest)}"
+    place = f"{folder.parent.parent.name}:{folder.name}"
+    if own != place:
+        raise InputError(f"{what} holds the version {own} in the place of {place}: it was moved there.")
 
 
 def checked_name(name: str, kind: str = "model name") -> str:

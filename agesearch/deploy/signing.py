@@ -19,13 +19,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from agesearch.deploy.registry import Registry, verify, version_of
+from agesearch.deploy.registry import SIGNATURE, Registry, check_place, verify
 from agesearch.errors import ConflictError, InputError, first_line
 from agesearch.models.identity import read_model_manifest
 from agesearch.models.manifest import MANIFEST
 from agesearch.storage import Location
 
-SIGNATURE = "model.sig"
 #: Where the password of an encrypted private key is read from: on a command line everybody could see it.
 PASSWORD = "AGESEARCH_KEY_PASSWORD"
 
@@ -80,7 +79,7 @@ def verify_version(model: str, key: str | Path, registry: str | Location) -> Sig
     with _local(folder) as files:
         _verify(config, files, label, key)
         count = _count(files)
-    _check_place(folder, label)
+    check_place(folder, read_model_manifest(folder), f"{label}, which is signed,")
     return Signed(label, folder, count)
 
 
@@ -114,19 +113,6 @@ def _verify(config: Any, files: Path, label: str, key: str | Path) -> None:
 def _changes(said: str) -> str:
     """What differs, in words, from the library's list."""
     return said.partition(": ")[2].strip("[]\"' ").replace("in model '", "in '").rstrip(".") or "its files"
-
-
-def _check_place(folder: Location, label: str) -> None:
-    """A signed version in another one's place is an old or a foreign model under a good name."""
-    manifest = read_model_manifest(folder)
-    if manifest.name is None or folder.parent.name != "versions":
-        return
-    own = f"{manifest.name}:{version_of(manifest)}"
-    place = f"{folder.parent.parent.name}:{folder.name}"
-    if own != place:
-        raise InputError(
-            f"{label} holds the signed version {own} in the place of {place}: it was moved there."
-        )
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ from agesearch.serving.auth import TokenCheck
 from agesearch.serving.faces import open_service
 from agesearch.serving.images import ImageLimits
 from agesearch.serving.ingress.supervisor import Ingress
+from agesearch.serving.orphans import bound_to_driver
 from agesearch.serving.ports import bound, url_of
 from agesearch.serving.replica import ReplicaServer
 from agesearch.serving.web.metrics import FOLDER_VARIABLE
@@ -101,7 +102,7 @@ def serving(
     _require_cores(options)
     listener = bound(options.host, options.port)
     port = int(listener.getsockname()[1])
-    with Ingress(listener) as ingress:
+    with Ingress(listener) as ingress, bound_to_driver(ingress.folder):
         try:
             _start(place, TokenCheck(token), options, ingress.folder)
             ingress.wait_for(options.replicas, _START_TIMEOUT_S)

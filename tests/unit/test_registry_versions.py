@@ -142,8 +142,8 @@ def _with_another_manifest(folder: Path) -> str:
 @pytest.mark.parametrize(
     ("tampered", "cause"),
     [
-        (_copied, "holds version 0001 of 'ages', not 0002 of 'ages'"),
-        (_renamed, "holds version 0001 of 'ages', not 0001 of 'faces'"),
+        (_copied, "holds the version ages:0001 in the place of ages:0002"),
+        (_renamed, "holds the version ages:0001 in the place of faces:0001"),
         (_with_a_stranger, "'.*model.int8.onnx' is none of the version's files"),
         (_with_a_linked_file, "'.*model.onnx' is a symbolic link"),
         (_linked, "'.*0002' is a symbolic link"),

@@ -92,7 +92,7 @@ def test_a_file_taken_away_and_a_version_in_another_place_are_found(
     old, new = registry.find("ages:1").folder.local(), registry.find("ages:2").folder.local()
     shutil.rmtree(new)
     shutil.copytree(old, new)
-    with pytest.raises(InputError, match="signed version ages:0001 in the place of ages:0002"):
+    with pytest.raises(InputError, match="version ages:0001 in the place of ages:0002"):
         verify_version("ages:2", keys[1], registry.root)
     (old / "model.onnx").unlink()
     with pytest.raises(InputError, match=r"Missing files.*model\.onnx"):
