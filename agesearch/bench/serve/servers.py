@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -93,11 +93,7 @@ def our_process() -> None:
 
 def bare_app() -> Any:
     """The application of the bare server."""
-    from agesearch.data.images.decode import decode_photograph
-    from agesearch.serving.estimator import open_estimator
-
-    estimator = open_estimator(os.environ[BARE_FOLDER])
-    estimator.warm_up()
+    answer = _answer_of(os.environ[BARE_FOLDER])
     app = FastAPI()
 
     @app.get("/ready")
@@ -106,14 +102,27 @@ def bare_app() -> Any:
 
     @app.post("/v1/predict")
     async def predict(request: Request, faces: str = "detect") -> dict[str, Any]:
-        data = await request.body()
+        return answer(await request.body(), faces)
+
+    return app
+
+
+def _answer_of(folder: str) -> Callable[[bytes, str], dict[str, Any]]:
+    """What a request costs without a service: from an image's bytes to the ages in it."""
+    from agesearch.data.images.decode import decode_photograph
+    from agesearch.serving.estimator import open_estimator
+
+    estimator = open_estimator(folder)
+    estimator.warm_up()
+
+    def answer(data: bytes, faces: str) -> dict[str, Any]:
         found = estimator.locate(
             lambda enough: decode_photograph(data, enough=enough), whole=faces == "whole"
         )
         ages = estimator.answers(estimator.pmf(found.crops), found.faces)
         return {"faces": [age.model_dump() for age in ages]}
 
-    return app
+    return answer
 
 
 @contextmanager
