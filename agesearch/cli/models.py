@@ -205,7 +205,7 @@ def _version_cells(version: Version, split: str) -> list[str]:
 
 
 def _version_json(version: Version) -> dict[str, Any]:
-    from agesearch.deploy.signing import SIGNATURE
+    from agesearch.deploy.registry import SIGNATURE
 
     manifest = version.manifest()
     return {
