@@ -199,12 +199,10 @@ class _SerialRay:
     def get(self, task: Callable[[], object]) -> object:
         return task()
 
-    def cluster_resources(self) -> dict[str, float]:
-        return {"CPU": 2.0}
-
 
 def test_a_few_chunks_are_under_way_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", _SerialRay())
+    monkeypatch.setattr(run, "cpus_now", lambda: 2)
     monkeypatch.setattr(run, "_score_part", lambda sent, levels, models: (sent[0].at[0], len(levels)))
     read: list[int] = []
 
