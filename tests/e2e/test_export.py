@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,11 @@ from agesearch.deploy.formats.packages import files_of
 from agesearch.deploy.formats.reading import example_pixels
 from agesearch.deploy.formats.table import FORMATS
 from agesearch.errors import AgeSearchError, ConflictError, InputError
+from agesearch.measure.speed.footprint import footprint
 from agesearch.models.folder import write_model
 from agesearch.models.manifest import ModelManifest
 from agesearch.models.predict import open_predictor
+from agesearch.models.predictors import folder_onnx
 from agesearch.models.prepare import prepare
 from agesearch.models.zoo import build
 from agesearch.specs import ModelSpec
@@ -122,6 +125,19 @@ def test_what_answers_otherwise_is_not_written(
     assert list(Path.cwd().iterdir()) == []
 
 
+@pytest.mark.parametrize(("name", "modules"), [("litert", "litert_torch"), ("executorch", "executorch")])
+def test_formats_of_extras_answer_in_their_own_runtime(
+    name: str, modules: str, run: Callable[..., Any]
+) -> None:
+    if find_spec(modules) is None:
+        pytest.skip(f"needs the extra '{name}', which is not installed")
+    document = json.loads(run("--to", name, "--out", "phone", "--json").stdout)
+    assert document["parity"]["age_max_difference_years"] <= document["parity"]["age_tolerance_years"]
+    pmf = FORMATS[name].answer(Path(document["place"]), example_pixels(32), 32)
+    assert float(expected_age(pmf)[0]) == pytest.approx(document["reading"]["example"]["age"], abs=0.01)
+    assert document["reading"]["input"]["shape"] == [1, 3, 32, 32]
+
+
 def test_a_model_folder_needs_faces(house: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not know its faces"):
         agesearch.export(house / "model", to="onnx", out=tmp_path / "out")
@@ -201,3 +217,15 @@ def test_a_face_can_be_marked_by_the_keyboard(house: Path, page: Path, tab: Page
     [[age, _, _]] = tab.evaluate(_ANSWERS)
     assert prepare(colour, 32).shape == (1, 3, 32, 32)
     assert age == pytest.approx(expected, abs=0.05)
+
+
+def test_a_session_is_weighed_in_a_process_of_its_own(house: Path) -> None:
+    content = folder_onnx(house / "model")
+    small = footprint([content], 32)
+    two = footprint([content, content], 32)
+    assert (small.file_bytes, two.file_bytes) == (len(content), 2 * len(content))
+    assert small.session_bytes is not None
+    assert two.session_bytes is not None
+    assert len(content) < small.session_bytes < two.session_bytes < two.process_bytes
+    with pytest.raises(AgeSearchError, match="cannot be measured on onnxruntime fp32"):
+        footprint([b"no network"], 32)

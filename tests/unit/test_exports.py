@@ -235,6 +235,22 @@ def test_the_page_cuts_prepares_and_reads_as_the_service_does() -> None:
     assert len(theirs[1]["pmf"]) == BINS
 
 
+def test_faces_are_told_apart_and_those_of_yuface_imitated() -> None:
+    box, eyes = [40.84, 49.95, 130.76, 181.03], [[67.35, 124.42], [123.91, 119.79]]
+    near, far = [44.0, 52.0, 130.0, 180.0], [300.0, 20.0, 60.0, 70.0]
+    faces = [
+        {"score": 0.9 - place / 10, "box": one, "eyes": eyes} for place, one in enumerate((box, near, far))
+    ]
+    kept, imitated, placed = in_node(
+        "[separate(given.faces), asYuface(given.faces[0]), inImage(given.faces, 2, 3)]", faces=faces
+    )
+    assert [face["box"] for face in kept] == [box, far]
+    assert imitated["box"] == pytest.approx([40.2, 49.78, 130.57, 179.72], abs=0.01)
+    assert imitated["eyes"] == [[67, 124], [123, 119]]
+    assert placed[0]["box"] == pytest.approx([81.68, 149.85, 261.52, 543.09])
+    assert placed[-1]["eyes"][1] == pytest.approx([247.82, 359.37])
+
+
 def test_this_python_fetches_by_its_own_pip(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked: list[list[str]] = []
 

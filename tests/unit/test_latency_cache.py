@@ -11,7 +11,7 @@ from test_speed_rows import tiny_onnx
 from agesearch.errors import AgeSearchError, InputError
 from agesearch.measure.speed import footprint as weighing
 from agesearch.measure.speed import latency_table
-from agesearch.measure.speed.footprint import Footprint, footprint, known_footprint
+from agesearch.measure.speed.footprint import Footprint, known_footprint
 from agesearch.measure.speed.latency_table import LatencyTable, machine_cache
 from agesearch.models.architectures import Network
 from agesearch.models.runtimes.engines import DEFAULT
@@ -127,16 +127,6 @@ def test_a_row_says_its_bytes_and_the_size_alone_needs_no_timing(
     entry.write_json({name: value for name, value in entry.read_json().items() if name != "file_bytes"})
     assert LatencyTable(cache).latency(TINY).file_bytes is None  # as earlier versions left it
     assert LatencyTable(cache, max_bytes=10**6).latency(TINY).file_bytes == size
-
-
-def test_a_session_is_weighed_in_a_process_of_its_own() -> None:
-    found = footprint([tiny_onnx()], 32)
-    assert found.file_bytes == len(tiny_onnx())
-    assert found.session_bytes is not None
-    assert found.process_bytes is not None
-    assert 0 <= found.session_bytes < 50_000_000 < found.process_bytes + 40_000_000
-    with pytest.raises(AgeSearchError, match="cannot be measured on onnxruntime fp32"):
-        footprint([b"no network"], 32)
 
 
 def test_memory_that_cannot_be_measured_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,7 @@ class Format:
     judged_as: str = ONNX_RUNTIME
     modules: tuple[str, ...] = ()
     extra: str = ""
+    note: str = ""
     batch: str | int = "n"
     needed: Callable[[], None] = lambda: None
     fetched: tuple[tuple[str, str], ...] = ()
@@ -60,7 +61,7 @@ class Format:
         if missing:
             raise InputError(
                 f"The format {name} needs {' and '.join(self.packages)}: "
-                f"pip install 'agesearch[{self.extra}]'"
+                f"pip install 'agesearch[{self.extra}]'{self.note}"
             )
         self.needed()
 
@@ -84,6 +85,7 @@ FORMATS: dict[str, Format] = {
         precisions=(FP32,),
         modules=("litert_torch", "ai_edge_litert"),
         extra="litert",
+        note=" (in an environment of its own: litert-torch asks for torch below 2.15)",
         batch=1,
     ),
     "executorch": Format(

@@ -199,7 +199,7 @@ def _about(subject: ExportSubject, reading: Reading, has_detector: bool) -> list
         found = (
             ""
             if not face.detected_by or face.detected_by.startswith("yunet")
-            else (f"; the model has learnt faces found by {face.detected_by}, whose boxes differ a little")
+            else (f"; the model has learnt those of {face.detected_by}, whose boxes are imitated to a pixel")
         )
         rows.append(("Faces", f"found by YuNet (MIT), cut at {face.scale:g} times the box{found}"))
     rows += [("Licence", f"{name}: {text}") for name, text in manifest.licences.items() if text]

@@ -88,7 +88,7 @@ async function estimate() {
     setMarking(true);
     return say("Mark the face: drag a square from its forehead to its chin.");
   }
-  const found = (await findFaces(image, state.find, reading.face.min_score)).slice(0, MOST_FACES);
+  const found = (await findFaces(image, state.find, reading.face)).slice(0, MOST_FACES);
   await answer(found, began);
   if (!found.length) {
     setMarking(true);
