@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +25,9 @@ def write(subject: ExportSubject, reading: Reading, file: Path) -> None:
 
     size = subject.input_size
     try:
-        made = litert_torch.convert(answering(subject.net(), size), (torch.zeros(1, 3, size, size),))
-        made.export(str(file))
+        with redirect_stdout(io.StringIO()):  # its progress
+            made = litert_torch.convert(answering(subject.net(), size), (torch.zeros(1, 3, size, size),))
+            made.export(str(file))
     except Exception as error:  # the converter's own kinds share no base
         raise AgeSearchError(f"The network cannot be written for LiteRT: {first_line(error)}") from error
 

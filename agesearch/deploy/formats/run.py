@@ -105,7 +105,7 @@ def export_model(
     chosen.check(to, precision)
     subject = export_subject(model_place(model, registry, pick), precision)
     target = _target(out, f"{subject.name}-{to}", subject.name, chosen.suffix)
-    faces = _dataset(model, data)
+    faces = _dataset(model, to, data)
     step = _steps(on_progress)
     step()
     crops = parity_crops(faces)
@@ -145,13 +145,13 @@ def _record_of(file: Location) -> Location:
     return file.parent / f"{file.name}.json"
 
 
-def _dataset(model: str, data: str | Location | None) -> Location:
+def _dataset(model: str, to: str, data: str | Location | None) -> Location:
     """The faces that the export is checked on."""
     if data is not None:
         return Location.of(data)
     study = StudyFolder(Location.of(model))
     if not study.exists():
-        words = command("export", model, "--to", "onnx", "--data", "FACES")
+        words = command("export", model, "--to", to, "--data", "FACES")
         raise InputError(
             f"'{model}' does not know its faces, and an export is checked on real ones: name a dataset with "
             f"--data, as in: {words}"
