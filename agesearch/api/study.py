@@ -59,6 +59,22 @@ class Study(Kept):
         knee = self._latencies().knee
         return knee.number if knee else None
 
+    @property
+    def notes(self) -> list[str]:
+        """Sentences: which neighbours on the front are not told apart by their errors, what was confirmed,
+        and by which rule the knee is chosen.
+        """
+        return self._latencies().choice_notes()
+
+    @property
+    def confirmation(self) -> list[dict[str, Any]]:
+        """The candidates that are trained again with other seeds (``confirm``): ``number``, ``trainings``
+        that are COMPLETE of how many ``planned``, ``mean_val_mae_years``, ``spread_years``, ``interval``.
+        """
+        from agesearch.search.choice.confirmed import candidates_of
+
+        return [one.as_json() for one in candidates_of(self._folder())]
+
     def load_model(self, pick: str | int = "knee", *, threads: int = 1) -> Model:
         """The student that ``knee``, ``best``, ``fastest`` or a trial's number names."""
         trial = self._latencies().pick(str(pick))
@@ -102,6 +118,7 @@ def tune(
     data: Place,
     teacher: Place | None = None,
     order_teacher: Place | None = None,
+    like: Place | None = None,
     out: Place,
     trials: int | None = None,
     minutes: float | None = None,
@@ -121,6 +138,7 @@ def tune(
     epoch_faces: int | None = None,
     val_faces: int | None = None,
     rungs: bool | None = None,
+    confirm: int | None = None,
     dashboard: bool = False,
     stall_minutes: float | None = None,
     checkpoint_minutes: float | None = None,
@@ -140,6 +158,7 @@ def tune(
         space: a YAML file (``search_spaces/README.md``), or what one holds as a mapping.
         teacher: a model folder, or the document of a foreign teacher or an ensemble; before those of
             ``space``.
+        like: an earlier study, whose best configurations come first.
         trials: finished trials to reach; ``minutes``: when to stop, from now on.
         gpus_per_trial: a share of one GPU, or one for each of ``workers_per_trial``.
         scale: train for this share of the epochs.
@@ -151,6 +170,7 @@ def tune(
         epoch_faces: faces of an epoch, in place of all; ``val_faces``: of so many validation faces, the same
             ones, each epoch is judged.
         rungs: True: stop trials at fixed rungs; False: stop none early; None: as ``space`` says.
+        confirm: train the front's candidates again with so many other seeds, and pick by the means.
         checkpoint_minutes: how much work a kill may cost; None: as ``space`` says, or ten.
         log: also write to ``mlflow=URI`` or ``tensorboard=FOLDER``.
         on_event: called with each event (``agesearch.search.store.events``).
@@ -165,6 +185,7 @@ def tune(
         space,
         scale=scale,
         rungs=rungs,
+        confirm=confirm,
         trials=trials,
         seed=seed,
         max_latency_ms=max_latency_ms,
@@ -194,6 +215,7 @@ def tune(
             text_of(teacher),
             os.fspath(out),
             order_teacher=text_of(order_teacher),
+            like=text_of(like),
             scale=factor,
             limits=limits,
             on_event=listener,
@@ -205,6 +227,7 @@ def resume(
     study: Place,
     *,
     trials: int | None = None,
+    confirm: int | None = None,
     minutes: float | None = None,
     concurrency: int | None = None,
     workers_per_trial: int = 1,
@@ -225,6 +248,7 @@ def resume(
     3
 
     Args:
+        confirm: train the front's candidates again with so many other seeds, and pick by the means.
         data: where the dataset lies now, if it was moved; ``teacher``, ``order_teacher``: the same.
 
     Raises:
@@ -250,6 +274,7 @@ def resume(
             teacher=text_of(teacher),
             order_teacher=text_of(order_teacher),
             trials=trials,
+            confirm=confirm,
             limits=limits,
             on_event=listener,
         )
@@ -265,9 +290,11 @@ def asked_study(
     *,
     scale: float | None = None,
     rungs: bool | None = None,
+    confirm: int | None = None,
     **values: Any,
 ) -> tuple[StudySpec, float]:
     """The study that ``space`` describes with what is asked for in place (None: as it is), and its scale."""
+    from agesearch.search.choice.confirmed import with_seeds
     from agesearch.search.space.scaling import scaled_study
     from agesearch.specs import RungSpec
 
@@ -276,6 +303,8 @@ def asked_study(
     if rungs is not None:
         given["rungs"] = (study.rungs or RungSpec()).model_dump() if rungs else None
         given["stopping"] = None
+    if confirm is not None:
+        given["confirm"] = with_seeds(study, confirm)
     factor = 1.0 if scale is None else scale
     return scaled_study(study.with_values(given), factor), factor
 

@@ -17,12 +17,13 @@ _LEGEND = (
     "the teacher, once 'agesearch report' has timed both."
 )
 #: What may be left out on a narrow terminal, the most important first.
-_OPTIONAL = ("role", "run", "speed-up", "params", "file MB", "memory MB")
+_OPTIONAL = ("role", "run", "as", "speed-up", "params", "file MB", "memory MB")
 
 _LIMITED = (
     "MAE-C: on a few corrupted validation faces. shift: years that the worst change of rendered persons "
     "moves an answer, on the mean."
 )
+_ALIKE = "as: neighbours whose error is not told apart from this one's."
 _RUNS = "run: a trial that was not timed side by side with the teacher has the search's timing."
 _EXAMPLE = "Example: agesearch front studies/first --json"
 
@@ -53,10 +54,13 @@ def front(
         return
     extra = ["role", "state"] if every else ["params", "file MB", "memory MB", "speed-up", "role"]
     title = f"{len(rows)} {'trials' if every else 'on the front'} of {study}"
+    is_alike = not every and any(row.alike for row in rows)
+    if is_alike:
+        extra.insert(-1, "as")
     is_mixed = every and any(row.latency.run != rows[0].latency.run for row in rows)
     if is_mixed:
         extra.insert(0, "run")
-    cells = [_cells(row, every, is_mixed) for row in rows]
+    cells = [_cells(row, every, is_mixed, is_alike) for row in rows]
     if any(row.latency.engine != rows[0].latency.engine or row.latency.others for row in rows):
         extra.insert(0, "on")
         names = [str(row.latency.engine) for row in rows]
@@ -67,11 +71,12 @@ def front(
         values = [tables.years(row.trial.at_end.get(word)) for row in rows]
         cells = [[*line[: 4 + at], value, *line[4 + at :]] for line, value in zip(cells, values, strict=True)]
     out.print(table(title, ["trial", "network", "MAE", "ms", *extra], cells, optional=_OPTIONAL))
-    for line in [_LEGEND, *([_LIMITED] if limited else []), *([_RUNS] if is_mixed else []), *found.notes]:
+    legend = [_LEGEND, *([_LIMITED] if limited else []), *([_RUNS] if is_mixed else [])]
+    for line in [*legend, *([_ALIKE] if is_alike else []), *found.notes]:
         err.print(line, highlight=False, markup=False)
 
 
-def _cells(row: FrontRow, every: bool, is_mixed: bool) -> list[str]:
+def _cells(row: FrontRow, every: bool, is_mixed: bool, is_alike: bool) -> list[str]:
     from agesearch.measure.speed.footprint import megabytes
     from agesearch.reporting import tables
 
@@ -89,4 +94,5 @@ def _cells(row: FrontRow, every: bool, is_mixed: bool) -> list[str]:
     found = row.latency.times_teacher
     times = "–" if found is None else tables.ratio(found)
     taken = [megabytes(row.latency.file_bytes), megabytes(row.latency.session_bytes)]
-    return [*cells, tables.millions(row.parameters), *taken, times, row.role]
+    near = [", ".join(map(str, row.alike)) or "–"] if is_alike else []
+    return [*cells, tables.millions(row.parameters), *taken, times, *near, row.role]

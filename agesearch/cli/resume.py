@@ -9,6 +9,7 @@ import typer
 from agesearch.cli.common import AddressOption, CheckpointOption, JsonOption
 from agesearch.cli.study_run import (
     ConcurrencyOption,
+    ConfirmOption,
     DashboardOption,
     GpusOption,
     LogOption,
@@ -35,6 +36,7 @@ def add_to(app: typer.Typer) -> None:
 def resume(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="Study folder.")],
     trials: TrialsOption = None,
+    confirm: ConfirmOption = None,
     minutes: MinutesOption = None,
     concurrency: ConcurrencyOption = None,
     workers_per_trial: WorkersOption = 1,
@@ -74,6 +76,7 @@ def resume(
             teacher=teacher,
             order_teacher=order_teacher,
             trials=trials,
+            confirm=confirm,
             limits=limits,
             on_event=listener,
         )

@@ -14,10 +14,19 @@ from agesearch.errors import AgeSearchError, command
 
 if TYPE_CHECKING:
     from agesearch.measure.intervals import Estimate
+    from agesearch.search.front.latencies import StudyLatencies
     from agesearch.search.run.study import StudyResult
     from agesearch.search.store.events import EventListener
 
 TrialsOption = Annotated[int | None, typer.Option("--trials", help="Finished trials to reach.")]
+ConfirmOption = Annotated[
+    int | None,
+    typer.Option(
+        "--confirm",
+        metavar="K",
+        help="After the search, train the front's candidates with K other seeds each; pick by the means.",
+    ),
+]
 MinutesOption = Annotated[
     float | None,
     typer.Option(
@@ -76,9 +85,12 @@ def _how_to_go_on(folder: str) -> str:
 
 
 def _conclude(result: StudyResult, as_json: bool) -> None:
+    from agesearch.search.choice.confirmed import candidates_of
+    from agesearch.search.front.latencies import study_latencies
     from agesearch.search.store.events import Outcome
     from agesearch.search.store.records import State
 
+    latencies = study_latencies(result.folder)
     counts = {state.value: sum(record.state is state for record in result.records) for state in State}
     known = {} if result.outcome is Outcome.INTERRUPTED else _intervals(result)
     if as_json:
@@ -88,11 +100,14 @@ def _conclude(result: StudyResult, as_json: bool) -> None:
                 "outcome": result.outcome.value,
                 "trials": counts,
                 "front": [record.as_json() for record in result.front],
+                "knee": latencies.knee.number if latencies.knee else None,
+                "notes": latencies.choice_notes(),
+                "confirmation": [one.as_json() for one in candidates_of(result.folder)],
                 "intervals": {name: vars(found) for name, found in known.items()},
             }
         )
     else:
-        _print_front(result, counts, known)
+        _print_front(result, counts, known, latencies)
     if result.outcome is Outcome.INTERRUPTED:
         say(_how_to_go_on(str(result.folder.root)))
         raise typer.Exit(EXIT_INTERRUPTED)
@@ -128,13 +143,15 @@ def _intervals(result: StudyResult) -> dict[str, Estimate]:
         return front_accuracy(result.folder, result.front, on_progress)
 
 
-def _print_front(result: StudyResult, counts: dict[str, int], known: dict[str, Estimate]) -> None:
+def _print_front(
+    result: StudyResult, counts: dict[str, int], known: dict[str, Estimate], latencies: StudyLatencies
+) -> None:
     from agesearch.cli.tune_view import front_row
     from agesearch.search.front.measurements import MEDIAN
-    from agesearch.search.store.records import State, knee_of
+    from agesearch.search.store.records import State
 
     if result.front:
-        knee = knee_of(result.front).number
+        knee = latencies.knee.number if latencies.knee else None
         rows = []
         for record in result.front:
             role = "knee" if record.number == knee else ""
@@ -150,6 +167,8 @@ def _print_front(result: StudyResult, counts: dict[str, int], known: dict[str, E
         )
         if MEDIAN in known:
             say(f"95 %: intervals over the {known[MEDIAN].basis} of the validation split.")
+    for line in latencies.choice_notes():
+        say(line)
     words = {State.RUNNING.value: "cut short, to be taken up again", State.PAUSED.value: "paused"}
     shown = ", ".join(f"{count} {words.get(name, name)}" for name, count in counts.items() if count)
     say(f"{result.outcome.value}: {shown}")

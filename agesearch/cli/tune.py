@@ -16,6 +16,7 @@ from agesearch.cli.common import (
 from agesearch.cli.dataset_notes import tell_order
 from agesearch.cli.study_run import (
     ConcurrencyOption,
+    ConfirmOption,
     DashboardOption,
     GpusOption,
     LogOption,
@@ -54,6 +55,12 @@ def tune(
     ] = None,
     order_teacher: Annotated[
         str | None, typer.Option("--order-teacher", help="Folder of an order teacher, for hints.")
+    ] = None,
+    like: Annotated[
+        str | None,
+        typer.Option(
+            "--like", metavar="STUDY", help="Begin with the best configurations of an earlier study."
+        ),
     ] = None,
     to: Annotated[str | None, typer.Option("--out", help="New folder for the study.")] = None,
     resume: Annotated[str | None, typer.Option("--resume", hidden=True)] = None,
@@ -102,6 +109,7 @@ def tune(
             help="Stop trials early at fixed rungs, or none (default: as SPACE.yaml says, by its evidence).",
         ),
     ] = None,
+    confirm: ConfirmOption = None,
     dashboard: DashboardOption = True,
     stall_minutes: StallOption = STALL_MINUTES,
     checkpoint_minutes: CheckpointOption = None,
@@ -138,6 +146,7 @@ def tune(
         file,
         scale=scale,
         rungs=rungs,
+        confirm=confirm,
         trials=trials,
         seed=seed,
         max_latency_ms=max_latency_ms,
@@ -160,6 +169,7 @@ def tune(
             teacher,
             folder,
             order_teacher=order_teacher,
+            like=like,
             scale=factor,
             limits=limits,
             on_event=listener,

@@ -11,6 +11,7 @@ from agesearch.measure.accuracy import AgeBin, bias, cs
 from agesearch.measure.intervals import Estimate
 from agesearch.metrics import BIAS_YEARS, CS5, MAE_YEARS, on_split
 from agesearch.models.identity import model_digest, read_model_manifest
+from agesearch.search.choice.confirmed import candidates_of
 from agesearch.search.front.latencies import study_latencies
 from agesearch.search.front.measurements import (
     MEDIAN,
@@ -173,7 +174,18 @@ def _study_provenance(study: StudyFolder, header: StudyHeader, trial: TrialRecor
             "content_digest": header.teacher.content_digest,
         },
         "hardware": header.hardware,
+        **_chosen(study, header, trial),
     }
+
+
+def _chosen(study: StudyFolder, header: StudyHeader, trial: TrialRecord) -> dict[str, Any]:
+    """What its new trainings found, where the trial was confirmed, and which study the search began with."""
+    again = [one.as_json() for one in candidates_of(study) if one.number == trial.number]
+    found: dict[str, Any] = {"confirmed": again[0]} if again else {}
+    if header.like is not None:
+        like = header.like.model_dump(mode="json")
+        found["like"] = like | {"path": Location.of(header.like.path).name}
+    return found
 
 
 def _dataset_provenance(dataset: Location) -> dict[str, Any]:

@@ -109,16 +109,25 @@ def split_named(name: str | None) -> Split | None:
 
 
 def _protocols(split: Split, k: float) -> Mapping[str, Protocol]:
-    rows = [
-        Protocol(
-            DEFAULT,
-            "one split: MAE, CS@k and bias; by decade, sex and group",
-            MAE_YEARS,
-            partial(_one_split, split),
-            partial(_standard_values, k),
-            lambda labels: labels.label_kind != "none",
-            "an age or an age group",
-        ),
+    rows = [_standard(split, k), *_of_one_set(k), *_of_ages(k)]
+    return {row.name: row for row in rows}
+
+
+def _standard(split: Split, k: float) -> Protocol:
+    return Protocol(
+        DEFAULT,
+        "one split: MAE, CS@k and bias; by decade, sex and group",
+        MAE_YEARS,
+        partial(_one_split, split),
+        partial(_standard_values, k),
+        lambda labels: labels.label_kind != "none",
+        "an age or an age group",
+    )
+
+
+def _of_one_set(k: float) -> list[Protocol]:
+    """Protocols whose labels one dataset has: apparent ages with their spread, groups of its own."""
+    return [
         Protocol(
             "lap2016",
             "ChaLearn LAP 2016 (APPA-REAL): eps-error on apparent ages, test split",
@@ -146,6 +155,12 @@ def _protocols(split: Split, k: float) -> Mapping[str, Protocol]:
             lambda labels: labels.label_kind == "apparent",
             "an apparent age",
         ),
+    ]
+
+
+def _of_ages(k: float) -> list[Protocol]:
+    """Protocols of any dataset with exact ages."""
+    return [
         Protocol(
             "lopo",
             "FG-NET: leave one person out, MAE over faces and over persons",
@@ -165,7 +180,6 @@ def _protocols(split: Split, k: float) -> Mapping[str, Protocol]:
             "an age",
         ),
     ]
-    return {row.name: row for row in rows}
 
 
 def _one_split(split: Split, dataset: Location, manifest: Manifest) -> list[Turn]:

@@ -12,7 +12,7 @@ from agesearch.models.identity import read_model_manifest
 from agesearch.models.manifest import MANIFEST, ModelManifest
 from agesearch.search.front.latencies import Run, StudyLatencies, study_latencies
 from agesearch.search.front.measurements import TEACHER, MeasuredPredictions, Measurements, read_measurements
-from agesearch.search.store.records import State, StudyFolder, StudyHeader, TrialRecord, knee_of
+from agesearch.search.store.records import State, StudyFolder, StudyHeader, TrialRecord
 from agesearch.training.curve import epoch_errors
 
 
@@ -42,7 +42,9 @@ class Findings:
 
     @cached_property
     def knee(self) -> TrialRecord:
-        return knee_of(self.front)
+        knee = self.latencies.knee
+        assert knee is not None  # findings have a front
+        return knee
 
     @cached_property
     def manifests(self) -> dict[int, ModelManifest]:

@@ -8,6 +8,8 @@ from typing import Any
 from agesearch.models.identity import read_model_manifest
 from agesearch.models.manifest import MANIFEST
 from agesearch.reporting import tables
+from agesearch.search.choice.confirmed import Candidate, candidates_of
+from agesearch.search.choice.noise import alike
 from agesearch.search.front.latencies import Latency, StudyLatencies, study_latencies
 from agesearch.search.front.measurements import has_measurements, read_summary
 from agesearch.search.store.records import State, StudyFolder, TrialRecord, open_study
@@ -15,13 +17,17 @@ from agesearch.search.store.records import State, StudyFolder, TrialRecord, open
 
 @dataclass(frozen=True)
 class FrontRow:
-    """A trial, as it was timed last, with what it is to the front."""
+    """A trial, as it was timed last, with what it is to the front: ``alike`` are its neighbours there whose
+    error is not told apart from its own; ``confirmed`` are its new trainings.
+    """
 
     trial: TrialRecord
     role: str
     parameters: int | None
     latency: Latency
     searched_ms: float | None
+    alike: tuple[int, ...] = ()
+    confirmed: Candidate | None = None
 
     @property
     def times_teacher(self) -> float | None:
@@ -38,6 +44,8 @@ class FrontRow:
             "times_teacher": self.times_teacher,
             "latency_run": self.latency.run.value,
             "search_latency_ms_p50": self.searched_ms,
+            "not_told_apart_from": list(self.alike),
+            "confirmed": self.confirmed.as_json() if self.confirmed else None,
             **self.latency.engines_json(),
         }
         return self.trial.as_json() | extra
@@ -62,6 +70,7 @@ def front_table(where: str, *, every: bool = False) -> FrontTable:
     if not every:
         latencies.pick()  # speaks up where there is no front
     pick = read_summary(study).pick if has_measurements(study) else None
+    near, confirmed = alike(latencies.differences), {one.number: one for one in candidates_of(study)}
     searched = {trial.number: trial.latency_ms_p50 for trial in latencies.searched}
     rows = [
         FrontRow(
@@ -70,10 +79,12 @@ def front_table(where: str, *, every: bool = False) -> FrontTable:
             _parameters(study, trial),
             latencies.latency(trial),
             searched[trial.number],
+            tuple(near.get(trial.number, ())),
+            confirmed.get(trial.number),
         )
         for trial in (latencies.trials if every else latencies.front)
     ]
-    return FrontTable(rows, latencies.notes())
+    return FrontTable(rows, [*latencies.notes(), *latencies.choice_notes()])
 
 
 def role_of(trial: TrialRecord, latencies: StudyLatencies, pick: int | None) -> str:

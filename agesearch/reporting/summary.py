@@ -24,6 +24,7 @@ def summary(findings: Findings) -> list[str]:
         f"It takes {tables.milliseconds(findings.student_latency_ms)} ms a face on one CPU thread, where the "
         f"teacher takes {tables.milliseconds(findings.teacher_latency_ms)} ms: {speed_words(findings)}.",
         *findings.latencies.notes(),
+        *findings.latencies.choice_notes(),
         f"The teacher is off by {with_interval(teacher)} on the same faces. "
         + verdict(findings.against(findings.picked.name, TEACHER)),
     ]

@@ -24,6 +24,11 @@ def _on_or_off(value: Any) -> Any:
     return {} if value is True or value == "on" else _off_as_none(value)
 
 
+def _as_seeds(value: Any) -> Any:
+    """``confirm: 3`` is three seeds."""
+    return {"seeds": value} if isinstance(value, int) and not isinstance(value, bool) else _off_as_none(value)
+
+
 def _listed(value: Any) -> Any:
     return value if isinstance(value, dict | list | tuple | Bounds) else (value,)
 
@@ -126,6 +131,10 @@ class Choices(Conditional):
 
     choices: tuple[Scalar, ...] = Field(min_length=1)
 
+    def takes(self, value: Any) -> bool:
+        """Whether a trial may have this value."""
+        return any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in self.choices)
+
     @model_validator(mode="after")
     def _prior_among_them(self) -> Self:
         if self.prior is not None:
@@ -141,6 +150,16 @@ class Range(Conditional):
     log: bool = False
     step: float | None = Field(None, gt=0.0, allow_inf_nan=False)
     integer: bool = False
+
+    def takes(self, value: Any) -> bool:
+        """Whether a trial may have this value: a number within the range, on its steps where it has some."""
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        if not self.low <= value <= self.high:
+            return False
+        step = self.step or (1.0 if self.integer else None)
+        away = 0.0 if step is None else (value - self.low) / step
+        return abs(away - round(away)) < 1e-9
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -170,6 +189,10 @@ class Variants(Conditional):
     """Named settings, one of which a trial takes: each gives values to several fields at once, or to none."""
 
     variants: dict[str, dict[str, Scalar | None]] = Field(min_length=1)
+
+    def takes(self, value: Any) -> bool:
+        """Whether a trial may have this variant."""
+        return value in self.variants
 
     @model_validator(mode="after")
     def _prior_among_them(self) -> Self:
@@ -245,6 +268,16 @@ class StoppingSpec(Spec):
     controls: float = Field(0.05, ge=0.0, le=1.0)
 
 
+class ConfirmSpec(Spec):
+    """New trainings of a front's candidates when the search is over: each with ``seeds`` other seeds. The
+    candidates are at most so many: the members of the front, those nearest to its knee first, then trials
+    that are behind it by no more than noise.
+    """
+
+    seeds: int = Field(ge=1, le=100)
+    candidates: int = Field(6, ge=2, le=100)
+
+
 class LatencySpec(Spec):
     """What latencies are measured on: ``runtime`` and ``precision`` are one or several, and a network's
     latency is that of its fastest pair (``agesearch.models.runtimes.engines``), for one face on ``threads``
@@ -304,7 +337,10 @@ class StudySpec(Spec):
     of rendered persons (``counterfactual``): a trial that has trained to its end is measured on them.
     ``latency`` says on which runtimes
     and in which precisions; what is faster than fp32 only by answering worse is put back when the front is
-    measured.
+    measured. ``confirm`` trains the front's candidates again with other seeds, and picks by their means.
+
+    ``first`` are configurations that the first trials have; what one does not say is drawn. ``grid`` tries
+    all of the space, in its own order.
     """
 
     description: str = ""
@@ -324,10 +360,12 @@ class StudySpec(Spec):
     robustness: RobustnessSpec = newer(RobustnessSpec())
     max_shift_years: float | None = newer(None, gt=0.0, allow_inf_nan=False)
     counterfactual: ShiftsSpec = newer(ShiftsSpec())
+    confirm: Annotated[ConfirmSpec | None, BeforeValidator(_as_seeds)] = newer(None)
     teachers: TeachersSpec = TeachersSpec()
     student: TrainSpec
     weights: dict[str, str] = Field(default_factory=dict)
     space: dict[str, Choices | Range | Variants] = Field(min_length=1)
+    first: tuple[dict[str, Scalar], ...] = newer(())
 
     @model_validator(mode="before")
     @classmethod
@@ -345,4 +383,14 @@ class StudySpec(Spec):
             raise ValueError(
                 "rungs and stopping are both on, but trials are stopped by one of them: give one"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _first_within_the_space(self) -> Self:
+        for number, values in enumerate(self.first):
+            for name, value in values.items():
+                if name not in self.space:
+                    raise ValueError(f"first[{number}] has '{name}', which is no dimension of the space")
+                if not self.space[name].takes(value):
+                    raise ValueError(f"first[{number}] has {name}: {value}, which the space does not take")
         return self

@@ -40,7 +40,8 @@ RandomStates = dict[str, Tensor]
 class TrainState:
     """After ``epochs`` whole epochs, and ``step`` of the ``steps`` of the next one, on which ``seconds`` were
     spent: the weights, what the task trains besides, the optimiser, the random states and the running means
-    of each worker by rank, the best epoch so far with its weights and metrics, and the learning curve's rows.
+    of each worker by rank, the best epoch so far with its weights, metrics and answers, and the rows of the
+    learning curve.
     """
 
     spec_digest: str
@@ -51,6 +52,7 @@ class TrainState:
     random: list[RandomStates] = field(default_factory=list)
     best: StateDict = field(default_factory=dict)
     best_metrics: dict[str, float] = field(default_factory=dict)
+    best_answers: Tensor | None = None
     curve: list[dict[str, float]] = field(default_factory=list)
     step: int = 0
     steps: int = 0

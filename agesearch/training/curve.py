@@ -1,4 +1,5 @@
-"""A learning curve on disk, ``curve.jsonl``: one JSON line an epoch, and now and then one within an epoch.
+"""A learning curve on disk, ``curve.jsonl``: one JSON line an epoch, and now and then one within an epoch;
+and what the best epoch answered for the validation faces, ``validation.parquet``.
 
 Lines within an epoch have the names of ``training.standing``, never ``epoch``: ``read_curve`` gives those of
 whole epochs alone, and every reader of curves goes through it.
@@ -6,14 +7,24 @@ whole epochs alone, and every reader of curves goes through it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 
 from agesearch.metrics import EPOCH, EPOCH_SECONDS, FACES_SO_FAR, SECONDS_SO_FAR, VAL_MAE_YEARS, WITHIN_EPOCH
 from agesearch.storage import Location, unwritten
 
 CURVE = "curve.jsonl"
+#: Columns ``sample_id``, ``subject_id`` (null: unknown), ``age`` and ``predicted_age`` in years.
+ANSWERS = "validation.parquet"
+
+#: The answers of so many faces are kept at most, those with the smallest hashes: the same ones for any model.
+MOST_ANSWERS = 10_000
 
 Row = dict[str, float]
 
@@ -114,3 +125,25 @@ def _place(row: Row) -> tuple[float, float]:
 def _line(row: Row) -> str:
     numbers = {name: value if math.isfinite(value) else None for name, value in row.items()}
     return json.dumps(numbers, allow_nan=False) + "\n"
+
+
+def write_answers(
+    folder: Location,
+    sample_id: Sequence[str],
+    subject_id: Sequence[str | None],
+    age: npt.NDArray[np.float32],
+    predicted: npt.NDArray[np.float32],
+) -> None:
+    """Keep what a training's best epoch said of the validation faces ``[N]``, in the order of their names."""
+    rows = sorted(range(len(sample_id)), key=lambda row: sample_id[row])
+    if len(rows) > MOST_ANSWERS:
+        hashes = {row: hashlib.sha256(str(sample_id[row]).encode()).digest() for row in rows}
+        kept = set(sorted(rows, key=hashes.__getitem__)[:MOST_ANSWERS])
+        rows = [row for row in rows if row in kept]
+    columns = {
+        "sample_id": pa.array([str(sample_id[row]) for row in rows], pa.string()),
+        "subject_id": pa.array([subject_id[row] for row in rows], pa.string()),
+        "age": age[rows],
+        "predicted_age": predicted[rows],
+    }
+    (folder / ANSWERS).write_table(pa.table(columns))

@@ -59,11 +59,12 @@ class TrainingDiverged(AgeSearchError):  # noqa: N818 - named for what happened
 @dataclass(frozen=True)
 class Fitted:
     """The best epoch's weights and metrics (``val_mae_years``, ``val_cs5``, or ``val_top1`` where only groups
-    are known; ``epoch``).
+    are known; ``epoch``), and its answers for the validation faces (None: an older checkpoint has none).
     """
 
     weights: dict[str, Tensor]
     metrics: dict[str, float]
+    answers: FloatArray | None = None
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,7 @@ class Trainer:
         asked = partial(stop_requested, out)
         self._lookout = Lookout(spec.compute.checkpoint_minutes, asked, self.device, look_s=look_seconds(out))
         self._validated_in = 0.0
+        self._answered = torch.empty(0)  # by the faces' rows, whoever answered for them
         #: Of the epoch that a resumed run is in the middle of.
         self._means: RunningMeans | None = None
         self.state = self._restored() if resume else TrainState(spec.digest())
@@ -157,7 +159,8 @@ class Trainer:
             self._progress.end()
         if not self.state.best:
             raise TrainingDiverged(f"No epoch of {self.spec.model.arch} has a finite {self.target.best_by}.")
-        return Fitted(self.state.best, self.state.best_metrics)
+        kept = self.state.best_answers
+        return Fitted(self.state.best, self.state.best_metrics, None if kept is None else kept.numpy())
 
     def _whole_epoch(self, epoch: int) -> dict[str, float]:
         """Train, validate and keep an epoch; its row of the curve."""
@@ -186,6 +189,7 @@ class Trainer:
         share of right ones. Of ``val_faces`` of them the first worker tells the interval, too.
         """
         answers, true = self._answers()
+        self._answered = torch.from_numpy(answers[np.argsort(self._answered_rows)])
         scores = self.target.scores(answers, true)
         if self.spec.val_faces is not None and is_first_worker():
             scores |= interval(self.target, answers, true, self._persons)
@@ -194,9 +198,14 @@ class Trainer:
     @cached_property
     def _persons(self) -> Persons:
         """Who the answers are of, in their order: worker by worker."""
-        rows = np.concatenate([self.target.rows[rank :: _world()] for rank in range(_world())])
+        rows = self._answered_rows
         ids = self.val.ids[rows]
         return Persons.of(ids, [None] * len(rows) if self._subjects is None else self._subjects[rows])
+
+    @cached_property
+    def _answered_rows(self) -> npt.NDArray[np.intp]:
+        """Which validation faces the answers are for, in the order that workers give them in."""
+        return np.concatenate([self.target.rows[rank :: _world()] for rank in range(_world())])
 
     def variety(self, fitted: Fitted) -> tuple[float, float]:
         """The standard deviation of the best epoch's answers for the validation faces (years, where ages are
@@ -309,7 +318,7 @@ class Trainer:
         sign = 1.0 if name in metrics.MINIMISED else -1.0
         best = self.state.best_metrics.get(name, sign * math.inf)
         if sign * scores[name] < sign * best:
-            self.state.best = self._weights()
+            self.state.best, self.state.best_answers = self._weights(), self._answered
             self.state.best_metrics = {**scores, metrics.EPOCH: float(epoch + 1)}
         self.state.after_epoch(epoch + 1)
         if self.state.epochs < self.spec.optim.epochs:

@@ -16,6 +16,7 @@ import torch
 from agesearch.data.dataset.shards import read_rows
 from agesearch.data.reading.loading import SplitFaces, resident
 from agesearch.distill.task import DistillTask
+from agesearch.errors import AgeSearchError
 from agesearch.machine import cores
 from agesearch.measure.leakage import seen_by
 from agesearch.models.folder import write_model
@@ -27,6 +28,7 @@ from agesearch.models.zoo import AgeNet, build
 from agesearch.specs import CropSpec, TrainSpec
 from agesearch.storage import Location
 from agesearch.training.checkpoint import delete_state
+from agesearch.training.curve import write_answers
 from agesearch.training.faces.batches import Faces, label_prior
 from agesearch.training.faces.passes import FaceEpochs
 from agesearch.training.faces.pool import FacePool, PoolSource
@@ -42,6 +44,7 @@ from agesearch.training.loop import (
     pick_device,
     use_threads,
 )
+from agesearch.training.validation import AgeTarget
 
 #: Threads that decode and augment for one training on a GPU: some 3,000 faces/s each, but they share Python.
 GPU_THREADS = 4
@@ -76,6 +79,8 @@ def train_student(
     use_threads(threads)
     trainer = make_trainer(spec, train, val, out, resume=resume, place=place)
     fitted = trainer.fit(report)
+    if is_first_worker():
+        _keep_answers(trainer, fitted, val, out)
     facts: dict[str, Any] = {"data_digest": data_digest, "teacher_digest": teacher_digest}
     facts["trained_on"] = with_start(trained_on, spec)
     facts["provenance"] = started_from(trainer.net, spec)
@@ -179,6 +184,24 @@ def _source(train: SplitFaces, spec: TrainSpec, place: Place) -> PoolSource | St
         )
     pool, sizes = FacePool(resident(train), spec.model.input_size), train.stored.sizes
     return PoolSource(pool, spec, sizes=sizes, rank=place.rank, world=place.world)
+
+
+def _keep_answers(trainer: Trainer, fitted: Fitted, val: SplitFaces, out: Location) -> None:
+    """What the student says of the validation faces, for paired comparisons with others; of ages only.
+
+    Whose faces they are is in the dataset alone, which a node that was given the faces need not see: without
+    it an interval would be one over faces, and too narrow, so that nothing is kept.
+    """
+    if fitted.answers is None or not isinstance(trainer.target, AgeTarget):
+        return
+    try:
+        subjects = _subjects(val)
+    except (AgeSearchError, OSError):
+        return
+    rows = trainer.target.rows
+    ids = [str(name) for name in trainer.val.ids[rows]]
+    ages = trainer.val.columns["age"].astype(np.float32)[rows]
+    write_answers(out, ids, list(subjects[rows]), ages, fitted.answers.astype(np.float32))
 
 
 def _subjects(val: SplitFaces) -> npt.NDArray[np.object_]:

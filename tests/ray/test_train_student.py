@@ -52,11 +52,16 @@ def test_a_finished_run_is_a_model_folder_and_is_not_redone(faces: Path, trained
     assert sorted(file.name for file in trained.iterdir()) == [
         "curve.jsonl",
         "manifest.json",
+        "validation.parquet",
         "weights.safetensors",
     ]
     val = read_arrays(str(faces), Split.VAL)
     predicted = expected_age(open_predictor(str(trained)).pmf(val.images))
     assert np.abs(predicted - val.age).mean() == pytest.approx(manifest.metrics["val_mae_years"], abs=1e-3)
+    kept = (Location.of(trained) / "validation.parquet").read_table().to_pydict()
+    assert kept["sample_id"] == sorted(val.sample_id)
+    said = dict(zip(kept["sample_id"], kept["predicted_age"], strict=True))
+    assert [said[name] for name in val.sample_id] == pytest.approx(predicted.tolist(), abs=1e-2)
     reports: list[dict[str, float]] = []
     assert _train(faces, trained, report=reports.append) == manifest.metrics
     assert reports == []

@@ -69,6 +69,7 @@ RAY_FILES = {
     "search/run/scheduler.py",
     "search/run/searcher.py",
     "search/run/study.py",
+    "search/run/phases/tune_run.py",
     "search/run/ddp.py",
     "search/run/trial.py",
     "serving/app.py",
@@ -77,7 +78,18 @@ RAY_FILES = {
 #: The order of what lies inside a layer, from the first that may be imported to the last.
 INNER = {
     "data": ["images", "dataset", "sources", "reading", "audit", "mixture", "reshard", "ingest", "synthetic"],
-    "search": ["space", "store", "stopping", "tracking", "sampler", "run", "front", "view", "replay"],
+    "search": [
+        "space",
+        "store",
+        "choice",
+        "stopping",
+        "tracking",
+        "sampler",
+        "run",
+        "front",
+        "view",
+        "replay",
+    ],
 }
 
 #: Folders with a file for each row of a table; no other has more than ``MOST_FILES``.

@@ -129,6 +129,8 @@ def test_a_killed_run_ends_as_an_undisturbed_one(
     assert [row["epoch"] for row in rest] == [2]
     whole, curve = undisturbed
     assert fitted.metrics == whole.metrics
+    assert fitted.answers is not None
+    assert np.array_equal(fitted.answers, whole.answers), "what the best epoch answered survives, too"
     for name, tensor in whole.weights.items():
         assert torch.equal(fitted.weights[name], tensor), name
     rows = read_curve(Location.of(tmp_path))

@@ -50,7 +50,7 @@ class Best(Spec):
     answers: str
 
 
-class Ratio(Spec):
+class SpeedRatio(Spec):
     """How many times as fast as ``slower`` the model ``faster`` is, each on its best engine, with its 95 %
     interval over the rounds.
     """
@@ -80,7 +80,7 @@ class SpeedComparison(SharedRecord):
     rounds: int
     rows: tuple[SpeedRow, ...]
     best: tuple[Best, ...]
-    ratios: tuple[Ratio, ...]
+    ratios: tuple[SpeedRatio, ...]
     steps: dict[str, tuple[StepRow, ...]]
     gates: dict[str, tuple[Gate, ...]]
     footprints: tuple[FootprintRow, ...] = ()
@@ -208,14 +208,14 @@ def _best_row(found: Sequence[Timing], best: Timing, known: Mapping[tuple[str, E
     )
 
 
-def _ratios(chosen: Sequence[Timing]) -> Iterator[Ratio]:
+def _ratios(chosen: Sequence[Timing]) -> Iterator[SpeedRatio]:
     """All pairs of models under one setting, the slower one's median over the faster one's."""
     for one, other in itertools.combinations(chosen, 2):
         if one.row.setting != other.row.setting:
             continue
         fast, slow = sorted((one, other), key=lambda timing: timing.row.latency_ms_p50)
         times = times_as_fast(fast.rounds, slow.rounds)
-        yield Ratio(
+        yield SpeedRatio(
             faster=fast.row.model,
             slower=slow.row.model,
             threads=fast.row.threads,

@@ -21,10 +21,12 @@ from typing import Any
 from agesearch.errors import InputError
 from agesearch.measure.speed.rows import EngineTime, Setting, SpeedRow, beyond_noise
 from agesearch.models.runtimes.engines import DEFAULT, Engine
+from agesearch.search.choice.knee import Choice, choose
+from agesearch.search.choice.noise import Difference, neighbours, words
 from agesearch.search.front.measurements import TEACHER, read_speed
 from agesearch.search.run.latencies import StudyTimings
 from agesearch.search.space.space import network_of
-from agesearch.search.store.records import State, StudyFolder, TrialRecord, front_of, knee_of
+from agesearch.search.store.records import State, StudyFolder, TrialRecord, front_of
 
 #: So many trials are named one by one.
 _LISTED = 4
@@ -95,10 +97,20 @@ class StudyLatencies:
         """The front as the search saw it."""
         return front_of(self.searched, self.study.limits())
 
+    @cached_property
+    def choice(self) -> Choice | None:
+        """Which trial is the knee, with intervals or by means; None where the front is empty."""
+        return choose(self.study, self.trials, self.front)
+
     @property
     def knee(self) -> TrialRecord | None:
-        """The knee of the front, None where that is empty."""
-        return knee_of(self.front) if self.front else None
+        """The trial that is chosen as the knee, None where there is no front."""
+        return self.choice.chosen if self.choice else None
+
+    @cached_property
+    def differences(self) -> list[Difference]:
+        """Each member of the front against the next slower one."""
+        return neighbours(self.study, self.front)
 
     def trial(self, number: int) -> TrialRecord:
         """A trial with the latency that holds; an ``InputError`` says which numbers there are."""
@@ -133,7 +145,8 @@ class StudyLatencies:
                 f"The study '{self.study.root}' has no COMPLETE trial within its limits, so there is no "
                 f"front to pick from: go on with it by 'agesearch resume {quote(str(self.study.root))}'."
             )
-        named = {"knee": knee_of(self.front), "best": self.front[-1], "fastest": self.front[0]}
+        assert self.choice is not None  # there is a front
+        named = {"knee": self.choice.chosen, "best": self.choice.best, "fastest": self.front[0]}
         if pick in named:
             return named[pick]
         if not pick.isdecimal():
@@ -167,6 +180,16 @@ class StudyLatencies:
             f"Timed beside the teacher, {len(different)} of the front's {len(self.front)} trials differ from "
             f"the search's timing by more than noise ({shown}). {moved or 'No place on the front changes.'}"
         ]
+
+    def choice_notes(self) -> list[str]:
+        """Sentences: which neighbours on the front are not told apart, what was confirmed, and which trial is
+        the knee by which rule.
+        """
+        if self.choice is None:
+            return []
+        confirmed = [one.words for one in self.choice.candidates]
+        said = f"Confirmed with other seeds: {'; '.join(confirmed)}." if confirmed else ""
+        return [line for line in (words(self.front, self.differences), said, self.choice.words) if line]
 
     def different(self) -> list[tuple[TrialRecord, float, float]]:
         """Trials of the front whose two timings differ by more than noise: the trial, its side-by-side ms and

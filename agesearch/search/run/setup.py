@@ -29,7 +29,7 @@ from agesearch.progress import Listener
 from agesearch.provenance import now
 from agesearch.search.run.teachers import AGE, ORDER, Teachers, own_teacher
 from agesearch.search.store.events import EventListener, Note
-from agesearch.search.store.records import StudyFolder, StudyHeader, StudyInput
+from agesearch.search.store.records import EarlierStudy, StudyFolder, StudyHeader, StudyInput
 from agesearch.specs import LatencySpec, ModelSpec, OrderTrainSpec, StudySpec, TrainSpec
 from agesearch.storage import Location
 
@@ -172,6 +172,7 @@ def study_header(
     manifest: Manifest,
     teachers: tuple[StudyInput, StudyInput | None],
     scale: float = 1.0,
+    like: EarlierStudy | None = None,
 ) -> StudyHeader:
     """The record a new study starts with."""
     spec = _with_absolute_weights(spec)
@@ -182,6 +183,7 @@ def study_header(
         teacher=age,
         order_teacher=order,
         scale=scale,
+        like=like,
         crop=manifest.crop,
         spec_digest=spec.digest(),
         created=now(),

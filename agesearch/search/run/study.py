@@ -7,21 +7,25 @@ its own number. Ray is imported only inside the functions, after ``ray_session``
 
 from __future__ import annotations
 
-import logging
-import os
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from agesearch.artefacts import own_folder
 from agesearch.cluster.nodes import check_shared
 from agesearch.data.dataset.records import read_manifest
-from agesearch.errors import AgeSearchError, InputError, command, first_line
+from agesearch.errors import AgeSearchError, InputError, command
 from agesearch.machine import cores
-from agesearch.search.run.driver import DRIVER_FILE, DriverHeartbeat, Stopping, registered_driver, signals_ask
+from agesearch.search.choice.confirmed import with_seeds
+from agesearch.search.run.driver import DRIVER_FILE, DriverHeartbeat, registered_driver
 from agesearch.search.run.latencies import fitting_trials, time_networks
+from agesearch.search.run.phases.confirm import (
+    confirm_candidates,
+    is_confirmed,
+    refuse_confirmation,
+    stated,
+)
+from agesearch.search.run.phases.tune_run import Means, search
 from agesearch.search.run.setup import (
     SetupFunctions,
     check_end_measures,
@@ -38,8 +42,10 @@ from agesearch.search.run.setup import (
 from agesearch.search.run.teachers import TEACHERS_FOLDER, chosen_teachers
 from agesearch.search.run.trial_manager import TrialManager
 from agesearch.search.run.watchdog import STALL_MINUTES, Watchdog
+from agesearch.search.sampler.earlier import begin_like
+from agesearch.search.space.limits import Latencies
 from agesearch.search.space.space import check_space
-from agesearch.search.store.events import EventListener, Outcome, StudyEnded, StudyStarted, unheard
+from agesearch.search.store.events import EventListener, Note, Outcome, StudyEnded, StudyStarted, unheard
 from agesearch.search.store.history import History
 from agesearch.search.store.records import (
     DATABASE,
@@ -62,30 +68,11 @@ from agesearch.search.store.repair import (
 )
 from agesearch.session import RaySession, ray_session
 from agesearch.specs import StudySpec
-from agesearch.storage import Location, exclusive, is_full
+from agesearch.storage import Location, exclusive
 from agesearch.training.preflight import Plan, plan
-
-if TYPE_CHECKING:
-    from ray.tune import Tuner
-
-    from agesearch.search.run.searcher import Deadline, StudySearcher
-    from agesearch.search.run.trial_inputs import TrialInputs
-
-#: Tune's own record of the run, which nothing reads; removed when the run ends.
-_TUNE_FOLDER = ".tune"
 
 #: What a folder holds that a study was begun in, one of these at least, whenever its preparation was cut.
 _BELONGINGS = (STUDY_FILE, DATABASE, TRIALS_FILE, LATENCY_FILE, DRIVER_FILE, TEACHERS_FOLDER)
-
-_HELD_BYTES = 64 * 1024**2
-
-_TUNE_ENVIRONMENT = {
-    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
-    "TUNE_FORCE_TRIAL_CLEANUP_S": "5",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours: Tune's would cut what runs
-}
 
 
 @dataclass(frozen=True)
@@ -126,6 +113,7 @@ def run_study(
     out: str | Location,
     *,
     order_teacher: str | Location | None = None,
+    like: str | Location | None = None,
     scale: float = 1.0,
     limits: RunLimits | None = None,
     on_event: EventListener = unheard,
@@ -134,7 +122,8 @@ def run_study(
     """Search ``spec`` on a dataset with a teacher, into the new study folder ``out``.
 
     ``teacher`` and ``order_teacher`` come before those of the spec, which are trained first where they are
-    described. ``scale`` is what ``scaled_study`` made of the spec's budget, for the record.
+    described. The first trials are the best ones of the study ``like``. ``scale`` is what ``scaled_study``
+    made of the spec's budget, for the record.
 
     Raises ``InputError`` for anything wrong before a trial starts, and ``ConflictError`` where ``out`` holds
     a study already. Failed trials do not end the run; they are recorded with their reason.
@@ -144,6 +133,12 @@ def run_study(
     place, began = Location.of(dataset), time.monotonic()
     refuse_empty(place, manifest)
     check_end_measures(spec)
+    earlier = None
+    if like is not None:
+        beginning = begin_like(like, check_space(spec), manifest.content_digest)
+        spec, earlier = beginning.spec, beginning.source
+        for text in beginning.notes:
+            on_event(Note(text))
     teachers = chosen_teachers(check_space(spec), folder, teacher, order_teacher)
     folder.root.local()
     own_folder(folder.root, "a study", _BELONGINGS)
@@ -153,7 +148,7 @@ def run_study(
         refuse_headless(folder)
         with registered_driver(folder.root) as heartbeat:
             found = teachers.trained(place, on_event, limits.address)
-            header = study_header(spec, place, manifest, found, scale)
+            header = study_header(spec, place, manifest, found, scale, earlier)
             warn_of_other_crops(manifest, teachers.age, on_event)
             return _run(folder, header, limits, on_event, functions, heartbeat, began)
 
@@ -165,11 +160,13 @@ def resume_study(
     teacher: str | Location | None = None,
     order_teacher: str | Location | None = None,
     trials: int | None = None,
+    confirm: int | None = None,
     limits: RunLimits | None = None,
     on_event: EventListener = unheard,
     functions: SetupFunctions | None = None,
 ) -> StudyResult:
-    """Go on with a study, to ``trials`` finished trials where that is given.
+    """Go on with a study, to ``trials`` finished trials where that is given; its candidates are then trained
+    again with ``confirm`` other seeds.
 
     ``dataset``, ``teacher`` and ``order_teacher`` say where they lie now, if they were moved.
 
@@ -178,9 +175,11 @@ def resume_study(
     folder, limits = StudyFolder(Location.of(out)), limits or RunLimits()
     if not (folder.root / DATABASE).exists():
         open_study(out)  # says what is wrong where there is no study at all
+    refuse_confirmation(folder)
     with exclusive(folder.root, "the study"):
         header = mended_header(folder, on_event)
-        spec = header.spec if trials is None else header.spec.with_values({"trials": trials})
+        asked = {"trials": trials, "confirm": with_seeds(header.spec, confirm)}
+        spec = header.spec.with_values({name: value for name, value in asked.items() if value is not None})
         spec = paced(spec, limits.checkpoint_minutes)
         header = header.model_copy(
             update={
@@ -206,8 +205,9 @@ def _run(
     deadline, watchdog = _deadline(limits.minutes, began), _watchdog(limits.stall_minutes)
     if limits.address is None:  # before minutes are spent on timing networks
         plan(cores(), 0, concurrency=limits.concurrency, workers=limits.workers_per_trial)
-    history = open_history(folder, header.spec, on_event)
-    if history.finished >= header.spec.trials:
+    spec, history = header.spec, open_history(folder, header.spec, on_event)
+    is_over = history.finished >= spec.trials
+    if is_over and is_confirmed(folder, spec, history.records, history.front()):
         heartbeat.outcome = Outcome.COMPLETE.value
         return _nothing_left(folder, history, header.spec.trials)
     functions = functions or default_functions(header.spec)
@@ -248,11 +248,34 @@ def _run(
             deadline=deadline,
         )
         on_event(_started(folder, header, manager, slots, session, deadline))
-        outcome = _search(folder, manager, inputs, slots, session, deadline, heartbeat.stopping, watchdog)
+        means = Means(inputs, slots, session, deadline, heartbeat.stopping, watchdog)
+        outcome = _phases(folder, header, manager, latencies, means, on_event)
         _close(manager, folder)
         heartbeat.outcome = outcome.value
         on_event(StudyEnded(outcome))
     return StudyResult(folder, outcome, manager.records, manager.front, manager.total)
+
+
+def _phases(
+    folder: StudyFolder,
+    header: StudyHeader,
+    manager: TrialManager,
+    latencies: Latencies,
+    means: Means,
+    on_event: EventListener,
+) -> Outcome:
+    """The search, and then the new trainings of its candidates, where such are asked for."""
+    wanted, outcome = header.spec.confirm, Outcome.COMPLETE
+    if not manager.complete:
+        if wanted is not None:
+            on_event(Note(stated(wanted)))
+        outcome = search(folder, manager, means)
+    if wanted is None or not manager.front:
+        return outcome
+    if outcome is not Outcome.COMPLETE:
+        on_event(Note("No candidate is confirmed before the search is over."))
+        return outcome
+    return confirm_candidates(folder, header, manager, latencies, means, on_event)
 
 
 def _nothing_left(folder: StudyFolder, history: History, total: int) -> StudyResult:
@@ -322,94 +345,3 @@ def _watchdog(minutes: float) -> Watchdog:
     if not minutes > 0:
         raise InputError(f"--stall-minutes is {minutes:g}, but must be > 0.")
     return Watchdog(60.0 * minutes)
-
-
-def _tuner(
-    searcher: StudySearcher, inputs: TrialInputs, slots: Plan, scratch: Location, until: Deadline
-) -> Tuner:
-    """Ray Tune over the searcher's trials, one actor a trial at once."""
-    from ray import tune
-
-    from agesearch.search.run.scheduler import RungScheduler
-    from agesearch.search.run.searcher import Watcher
-    from agesearch.search.run.trial import run_trial
-
-    alone = slots.workers == 1
-    trainable = tune.with_resources(
-        tune.with_parameters(run_trial, inputs=inputs),
-        # A trial that is not its own worker leaves its CPUs and GPUs to those; Tune wants it to hold a thing.
-        {"cpu": 1, "gpu": slots.gpus_per_trial} if alone else {"memory": _HELD_BYTES},
-    )
-    return tune.Tuner(
-        trainable,
-        tune_config=tune.TuneConfig(
-            search_alg=searcher,
-            scheduler=RungScheduler(searcher),
-            num_samples=-1,
-            reuse_actors=alone,  # stopping an actor is what takes a trial's workers down
-            trial_name_creator=lambda trial: trial.config["name"],
-            trial_dirname_creator=lambda trial: f"{trial.config['name']}-{trial.trial_id}",
-        ),
-        run_config=tune.RunConfig(
-            name="trials",
-            storage_path=str(scratch.local()),
-            stop=until,
-            callbacks=[Watcher(searcher)],
-            failure_config=tune.FailureConfig(max_failures=0),
-            verbose=0,
-        ),
-    )
-
-
-def _search(
-    folder: StudyFolder,
-    manager: TrialManager,
-    inputs: TrialInputs,
-    slots: Plan,
-    session: RaySession,
-    deadline: float | None,
-    stopping: Stopping,
-    watchdog: Watchdog,
-) -> Outcome:
-    from agesearch.search.run.searcher import Deadline, StudySearcher
-    from agesearch.search.run.trial import TrialCards
-
-    board = TrialCards() if session.dashboard_url else None
-    searcher = StudySearcher(
-        manager, folder, room=slots.room(), board=board, stopping=stopping, watchdog=watchdog
-    )
-    scratch = folder.root / _TUNE_FOLDER
-    scratch.delete()
-    until = Deadline(searcher, None if deadline is None else deadline - time.monotonic())
-    tuner = _tuner(searcher, inputs, slots, scratch, until)
-    environment = _TUNE_ENVIRONMENT | {"TUNE_MAX_PENDING_TRIALS_PG": str(slots.most_at_once)}
-    with signals_ask(stopping), _environment(environment):
-        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failed trials are told by our own records
-        try:
-            tuner.fit()
-        except Exception as error:  # Tune's own files; where they had no room, the study's have none either
-            if manager.halted or is_full(error):
-                manager.halted = manager.halted or f"'{scratch}' could not be written: {first_line(error)}"
-            elif not stopping.urgency:  # what dies while a run stops, Ray included, is no fault of the study
-                raise
-    if board:
-        board.close()
-    scratch.delete()
-    manager.park_all()
-    if manager.winding_down and not manager.complete:
-        return Outcome.INTERRUPTED
-    if manager.stop_reason is not None:
-        return Outcome.TIME_UP
-    return Outcome.COMPLETE if manager.exhausted else Outcome.INTERRUPTED
-
-
-@contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Tune reads these when a run starts; what the user has set stays."""
-    added = [name for name in values if name not in os.environ]
-    os.environ.update({name: values[name] for name in added})
-    try:
-        yield
-    finally:
-        for name in added:
-            del os.environ[name]

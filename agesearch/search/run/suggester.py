@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from agesearch.search.sampler.ehvi import Proposal
 from agesearch.search.sampler.judge import Standing, Verdict
@@ -29,6 +29,16 @@ from agesearch.specs import StudySpec
 FIT = "fit"
 
 _INHERIT = "model.inherit"
+
+
+class Suggests(Protocol):
+    """What a manager asks for trials; see ``Suggester``."""
+
+    def suggest(self, *, new: bool = True) -> TrialRecord | None: ...
+
+    def complete_params(self, number: int) -> TrialRecord: ...
+
+    def verdict(self, trial: LearningCurve) -> Verdict: ...
 
 
 class Suggester:

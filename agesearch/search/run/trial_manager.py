@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from agesearch.metrics import AT_END, VAL_CS5, VAL_MAE_YEARS
 from agesearch.models.architectures import Network
 from agesearch.search.run.reports import COMPLETED, CUT, FAILED, STOPPED, Report
-from agesearch.search.run.suggester import Suggester
+from agesearch.search.run.suggester import Suggester, Suggests
 from agesearch.search.run.watchdog import Death, Deaths
 from agesearch.search.space.limits import Fitting, Latencies
 from agesearch.search.space.space import trial_spec
@@ -74,7 +74,7 @@ class Verdict(NamedTuple):
 
 class TrialManager:
     """The books of one run: it ends at the spec's number of trials, those of earlier runs included, or where
-    every configuration of the space was tried.
+    every configuration of the space was tried. Trials that inherit weights have them from ``parents``.
     """
 
     def __init__(
@@ -86,13 +86,16 @@ class TrialManager:
         latencies: Latencies,
         on_event: EventListener,
         fitting: Fitting | None = None,
+        suggester: Suggests | None = None,
+        parents: StudyFolder | None = None,
     ) -> None:
         self.total = spec.trials
         self.stop_reason: str | None = None
         self.winding_down = False
         self.halted = ""  # why no more can be written
-        self.suggester = Suggester(history, spec, fitting)
+        self.suggester: Suggests = suggester or Suggester(history, spec, fitting)
         self._folder = folder
+        self._parents = parents or folder
         self._history = history
         self._spec = spec
         self._latencies = history.latencies = latencies
@@ -210,7 +213,7 @@ class TrialManager:
 
     def spec_of(self, record: TrialRecord) -> TrainSpec:
         """What the trial trains."""
-        parent = None if record.inherited is None else self._folder.trial_folder(record.inherited)
+        parent = None if record.inherited is None else self._parents.trial_folder(record.inherited)
         return trial_spec(self._spec, record.params, parent)
 
     def began(self, number: int) -> None:

@@ -138,7 +138,11 @@ class StudySampler:
         return self._draw(optuna.samplers.RandomSampler(seed=seed), self._believed(number, seed))
 
     def _believed(self, number: int, seed: int, redrawn: int = 0) -> Params:
-        """Values by the user's prior, while nothing has been learnt; none for the random search."""
+        """What a trial has before anything is learnt: a configuration that the study is to begin with, else
+        values by the user's prior; the random search goes by no prior.
+        """
+        if number < len(self._spec.first):
+            return {} if redrawn else dict(self._spec.first[number])
         if not self._priors or self._spec.sampler == "random":
             return {}
         if self._spec.sampler == "tpe" and number >= self._spec.startup_trials:

@@ -48,6 +48,10 @@ def scaled_study(spec: StudySpec, scale: float) -> StudySpec:
             }
         ),
     }
+    changes["first"] = tuple(
+        {name: _shrunk_value(name, value, scale, share, cut) for name, value in values.items()}
+        for values in spec.first
+    )
     if spec.rungs is not None:
         first = {"first_epoch": max(1, round(spec.rungs.first_epoch * scale))}
         if spec.rungs.first_faces is not None:

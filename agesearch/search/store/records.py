@@ -23,6 +23,7 @@ import yaml
 from pydantic import Field
 
 from agesearch.artefacts import STUDY, STUDY_MARK, not_one
+from agesearch.documents import newer
 from agesearch.errors import InputError, command, first_line
 from agesearch.metrics import AT_END, LATENCY_MS_P50, VAL_CS5, VAL_MAE_YEARS, or_nan
 from agesearch.search.space.space import configuration_key
@@ -187,11 +188,19 @@ class StudyInput(Spec):
     content_digest: str
 
 
+class EarlierStudy(Spec):
+    """The study that another one began with: its digest, and which of its trials gave the configurations."""
+
+    path: str
+    spec_digest: str
+    trials: tuple[int, ...]
+
+
 class StudyHeader(Spec):
     """``study.yaml``: all it takes to run the study again, and on what it ran.
 
     ``scale`` is by how much the budget of the spec's file was shortened (``agesearch.search.space.scaling``);
-    ``spec`` is what ran.
+    ``spec`` is what ran; ``like`` is the earlier study that its first trials are from.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -200,6 +209,7 @@ class StudyHeader(Spec):
     teacher: StudyInput
     order_teacher: StudyInput | None = None
     scale: float = 1.0
+    like: EarlierStudy | None = newer(None)
     crop: CropSpec
     spec_digest: str
     created: str

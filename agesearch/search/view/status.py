@@ -14,11 +14,13 @@ from typing import Any
 
 from agesearch.artefacts import STUDY, not_one
 from agesearch.errors import command
-from agesearch.search.front.latencies import study_latencies
+from agesearch.search.choice.confirmed import Candidate, candidates_of
+from agesearch.search.choice.knee import Choice
+from agesearch.search.front.latencies import StudyLatencies, study_latencies
 from agesearch.search.run.driver import Driver, read_driver, seconds_since
 from agesearch.search.space.space import trial_spec
 from agesearch.search.stopping.curves import errors_of
-from agesearch.search.store.records import STUDY_FILE, State, StudyFolder, StudyHeader, TrialRecord, knee_of
+from agesearch.search.store.records import STUDY_FILE, State, StudyFolder, StudyHeader, TrialRecord
 from agesearch.search.view.progress import (
     Pace,
     RunningTrial,
@@ -39,11 +41,33 @@ _LAST = 3
 
 @dataclass(frozen=True)
 class Status:
-    """A study's progress and who holds it; ``progress`` is None while a new study is prepared."""
+    """A study's progress and who holds it; ``progress`` is None while a new study is prepared. ``choice`` is
+    which trial is the knee, ``notes`` what is noise on the front, ``candidates`` what is trained again.
+    """
 
     folder: StudyFolder
     driver: Driver | None
     progress: StudyProgress | None
+    choice: Choice | None = None
+    notes: tuple[str, ...] = ()
+    candidates: tuple[Candidate, ...] = ()
+
+    @property
+    def confirming(self) -> str:
+        """How far the candidates' new trainings are; empty where there are none."""
+        if not self.candidates:
+            return ""
+        done = sum(one.ended for one in self.candidates)
+        planned = sum(one.planned for one in self.candidates)
+        numbers = ", ".join(str(one.number) for one in self.candidates)
+        return f"Confirming trials {numbers} with other seeds: {done} of {planned} trainings are over."
+
+    @property
+    def is_unconfirmed(self) -> bool:
+        """Whether candidates are to be trained again that are not yet."""
+        left = any(one.ended < one.planned for one in self.candidates)
+        wanted = self.choice is not None and self.folder.header().spec.confirm is not None
+        return left or (wanted and not self.candidates)
 
     @property
     def is_running(self) -> bool:
@@ -67,7 +91,9 @@ class Status:
     def how_to_go_on(self) -> str:
         """What to type next; empty where nothing is left to do or a process does it."""
         progress = self.progress
-        if self.is_running or progress is None or progress.counts.finished >= progress.total:
+        if self.is_running or progress is None:
+            return ""
+        if progress.counts.finished >= progress.total and not self.is_unconfirmed:
             return ""
         return command("resume", self.folder.root)
 
@@ -92,7 +118,10 @@ class Status:
             "to_be_taken_up": progress.waiting,
             "early_stopping": progress.loss_budget.as_json() if progress.loss_budget else None,
             "front": [record.as_json() for record in progress.front],
-            "knee": knee_of(progress.front).number if progress.front else None,
+            "knee": self.choice.chosen.number if self.choice else None,
+            "knee_rule": self.choice.rule if self.choice else None,
+            "notes": list(self.notes),
+            "confirmation": [one.as_json() for one in self.candidates],
             "trials_per_hour": progress.pace.trials_per_hour,
             "seconds_left": left,
             "resume": self.how_to_go_on or None,
@@ -104,14 +133,22 @@ def study_status(where: str | os.PathLike[str] | Location) -> Status:
     folder = StudyFolder(Location.of(where))
     driver = read_driver(folder.root)
     if folder.exists():
-        return Status(folder, driver, _progress(folder, driver))
+        latencies = study_latencies(folder)
+        return Status(
+            folder,
+            driver,
+            _progress(folder, driver, latencies),
+            latencies.choice,
+            tuple(latencies.choice_notes()),
+            tuple(candidates_of(folder)),
+        )
     if driver is None:
         raise not_one(folder.root, STUDY, STUDY_FILE)
     return Status(folder, driver, None)
 
 
-def _progress(folder: StudyFolder, driver: Driver | None) -> StudyProgress:
-    header, latencies = folder.header(), study_latencies(folder)
+def _progress(folder: StudyFolder, driver: Driver | None, latencies: StudyLatencies) -> StudyProgress:
+    header = folder.header()
     records = latencies.trials
     is_live = driver is not None and driver.is_live and driver.searching != ""
     begun = [record for record in records if record.state is State.RUNNING]

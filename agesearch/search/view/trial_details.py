@@ -12,7 +12,7 @@ from agesearch.models.manifest import MANIFEST, ModelManifest
 from agesearch.search.front.latencies import Latency, StudyLatencies, study_latencies
 from agesearch.search.run.driver import read_driver
 from agesearch.search.space.space import trial_spec
-from agesearch.search.store.records import State, StudyFolder, StudyHeader, TrialRecord, knee_of, open_study
+from agesearch.search.store.records import State, StudyFolder, StudyHeader, TrialRecord, open_study
 from agesearch.search.view.progress import Ends, interval_in
 from agesearch.search.view.status import running_trial
 from agesearch.specs import TrainSpec, parse_spec
@@ -139,7 +139,8 @@ def trained_spec(folder: StudyFolder, header: StudyHeader, record: TrialRecord) 
 def _role(latencies: StudyLatencies, record: TrialRecord) -> str:
     front = latencies.front
     if record.number in [other.number for other in front]:
-        return "on the front, its knee" if knee_of(front).number == record.number else "on the front"
+        is_knee = latencies.knee is not None and latencies.knee.number == record.number
+        return "on the front, its knee" if is_knee else "on the front"
     if record.state is not State.COMPLETE:
         return ""
     broken = latencies.study.limits().broken(record)

@@ -1,0 +1,81 @@
+"""A front's candidates trained again after a search, cut in the middle and gone on with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from search_helpers import EPOCHS, along, error_of, functions, tiny_spec, write_sources
+from typer.testing import CliRunner
+
+from agesearch.cli.main import app
+from agesearch.search.choice.confirmed import candidates_of, confirmation
+from agesearch.search.choice.knee import CONFIRMED_RULE
+from agesearch.search.front.latencies import study_latencies
+from agesearch.search.run.driver import ask_to_stop
+from agesearch.search.run.study import RunLimits, resume_study, run_study
+from agesearch.search.store.events import Note, Outcome, StudyEvent
+from agesearch.search.store.records import State
+from agesearch.specs import CropSpec, TrainSpec
+from agesearch.storage import Location
+from agesearch.training.curve import write_answers
+
+ALONE = RunLimits(dashboard=False, concurrency=1)
+
+
+def lucky(
+    spec: TrainSpec, train: Any, val: Any, out: Location, crop: CropSpec, **options: Any
+) -> dict[str, float]:
+    """Errors with the luck of the seed, and answers for sixty faces."""
+    end = error_of(spec) + float(np.random.default_rng(spec.seed).normal(0.0, 0.1))
+    ages = np.full(60, 40.0, dtype=np.float32)
+    said = ages + np.random.default_rng(1).normal(0.0, end, 60).astype(np.float32)
+    names = [f"face{index:02d}" for index in range(60)]
+    write_answers(out, names, [name[:-1] for name in names], ages, said)
+    return along([end + EPOCHS - epoch for epoch in range(1, EPOCHS + 1)], 0.05, out, options["report"])
+
+
+def test_candidates_are_trained_again_and_a_stop_in_between_loses_nothing(tmp_path: Path) -> None:
+    data, teacher = write_sources(tmp_path)
+    out = Location.of(tmp_path / "study")
+    told: list[str] = []
+
+    def listen(event: StudyEvent) -> None:
+        if isinstance(event, Note):
+            told.append(event.text)
+            if event.text.startswith("Confirmed 1 of"):
+                ask_to_stop(out)
+
+    spec = tiny_spec(trials=5).with_values({"confirm": {"seeds": 3, "candidates": 2}})
+    first = run_study(spec, data, teacher, out, limits=ALONE, on_event=listen, functions=functions(lucky))
+    assert first.outcome is Outcome.INTERRUPTED
+    assert told[0].startswith("After the search, at most 2 candidates are trained again with 3 other seeds")
+    planned = sum(one.planned for one in candidates_of(first.folder))
+    assert f"{planned} trainings" in told[1]
+    assert sum(one.ended for one in candidates_of(first.folder)) < planned
+
+    rest = resume_study(out, limits=ALONE, on_event=listen, functions=functions(lucky))
+    assert rest.outcome is Outcome.COMPLETE
+    assert len(rest.records) == rest.total == 5, "the new trainings are none of the search's trials"
+    found = candidates_of(rest.folder)
+    assert [len(one.records) for one in found] == [3] * len(found)
+    seeds = {record.params["seed"] for record in confirmation(rest.folder).trials()}
+    assert seeds == {1, 2, 3}
+    for record in confirmation(rest.folder).trials():
+        rows = (confirmation(rest.folder).trial_folder(record) / "curve.jsonl").read_text().splitlines()
+        assert len({json.loads(row)["epoch"] for row in rows}) == len(rows) == EPOCHS, "no epoch twice"
+    choice = study_latencies(rest.folder).choice
+    assert choice is not None
+    assert (choice.rule == CONFIRMED_RULE) == (len(found) > 1)
+    again = resume_study(out, limits=ALONE, functions=functions(lucky))
+    assert (again.outcome, again.records) == (Outcome.COMPLETE, rest.records)
+
+    more = resume_study(out, trials=6, confirm=4, limits=ALONE, functions=functions(lucky))
+    assert sum(record.state is State.COMPLETE for record in more.records) == 6
+    assert all(one.planned >= 3 for one in candidates_of(more.folder))
+    shown = json.loads(CliRunner().invoke(app, ["status", str(out), "--json"]).stdout)
+    assert {one["number"] for one in shown["confirmation"]} >= {one.number for one in found}
+    line = " ".join(CliRunner().invoke(app, ["front", str(out)]).output.split())
+    assert "Confirmed with other seeds: trial" in line or "Knee: trial" in line
