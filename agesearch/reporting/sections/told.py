@@ -21,7 +21,7 @@ from agesearch.measure.evaluate import ModelScores
 from agesearch.measure.intervals import Estimate
 from agesearch.measure.robustness.record import Robustness
 from agesearch.measure.robustness.scores import ModelRobustness
-from agesearch.measure.speed.comparison import AS_GOOD, Ratio, SpeedComparison
+from agesearch.measure.speed.comparison import AS_GOOD, SpeedComparison, SpeedRatio
 from agesearch.measure.speed.rows import Setting, SpeedRow
 from agesearch.metrics import MAE_YEARS
 from agesearch.models.calibration.record import Calibration
@@ -154,7 +154,7 @@ class Told:
         gates = self.speed.gates.get(row.model, ()) if self.speed else ()
         return row.precision == FP32 or any(gate.engine == row.engine and gate.holds for gate in gates)
 
-    def times(self, fast: str, slow: str) -> Ratio | None:
+    def times(self, fast: str, slow: str) -> SpeedRatio | None:
         """How many times as fast one model is as another (below 1: slower), each on its best engine; None
         where they were not timed in turns, or stand on engines whose answers nobody has judged.
         """
