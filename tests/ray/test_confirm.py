@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from search_helpers import EPOCHS, along, error_of, functions, tiny_spec, write_sources
+import pytest
+import search_helpers as helpers
+from search_helpers import EPOCHS, functions, lucky, tiny_spec, write_sources
 from typer.testing import CliRunner
 
 from agesearch.cli.main import app
@@ -18,23 +18,16 @@ from agesearch.search.run.driver import ask_to_stop
 from agesearch.search.run.study import RunLimits, resume_study, run_study
 from agesearch.search.store.events import Note, Outcome, StudyEvent
 from agesearch.search.store.records import State
-from agesearch.specs import CropSpec, TrainSpec
 from agesearch.storage import Location
-from agesearch.training.curve import write_answers
 
 ALONE = RunLimits(dashboard=False, concurrency=1)
 
 
-def lucky(
-    spec: TrainSpec, train: Any, val: Any, out: Location, crop: CropSpec, **options: Any
-) -> dict[str, float]:
-    """Errors with the luck of the seed, and answers for sixty faces."""
-    end = error_of(spec) + float(np.random.default_rng(spec.seed).normal(0.0, 0.1))
-    ages = np.full(60, 40.0, dtype=np.float32)
-    said = ages + np.random.default_rng(1).normal(0.0, end, 60).astype(np.float32)
-    names = [f"face{index:02d}" for index in range(60)]
-    write_answers(out, names, [name[:-1] for name in names], ages, said)
-    return along([end + EPOCHS - epoch for epoch in range(1, EPOCHS + 1)], 0.05, out, options["report"])
+@pytest.fixture(autouse=True)
+def _helpers_reach_the_workers(ray_local: None) -> None:
+    from ray import cloudpickle
+
+    cloudpickle.register_pickle_by_value(helpers)
 
 
 def test_candidates_are_trained_again_and_a_stop_in_between_loses_nothing(tmp_path: Path) -> None:
