@@ -33,7 +33,7 @@ from agesearch.measure.robustness.record import MeasuredModel, Robustness
 from agesearch.measure.robustness.scores import Scorecard, Tally
 from agesearch.measure.robustness.strip import LEVELS, Strip, StripCell, StripFace
 from agesearch.measure.scores import KindScores, Slice
-from agesearch.measure.speed.comparison import Best, Ratio, SpeedComparison
+from agesearch.measure.speed.comparison import Best, SpeedComparison, SpeedRatio
 from agesearch.measure.speed.gate import Gate
 from agesearch.measure.speed.rows import SpeedRow
 from agesearch.metrics import BIAS_YEARS, CS5, MAE_YEARS
@@ -117,7 +117,7 @@ def made_speed(names: Sequence[str]) -> SpeedComparison:
             )
         )
     ratios = [
-        Ratio(
+        SpeedRatio(
             faster=one.model,
             slower=other.model,
             threads=1,
