@@ -112,6 +112,10 @@ def test_no_family_of_curves_loses_more_than_is_stated(family: Family, seed: int
 @pytest.mark.parametrize("path", TABLES, ids=[path.stem for path in TABLES])
 def test_no_recorded_table_loses_more_than_is_stated(path: Path) -> None:
     record = read_record(str(path))
-    runs = [replay(record, "default", seed) for seed in range(2)]
+    runs = [replay(record, "default", seed) for seed in range(3)]
     assert max(lost(record, run) for run in runs) <= StoppingSpec().max_loss
-    assert all(run.stopped > 0 for run in runs)
+
+
+def test_much_is_stopped_where_there_is_evidence() -> None:
+    (path,) = (path for path in TABLES if path.stem == "recorded")
+    assert replay(read_record(str(path)), "default", 0).stopped > 40

@@ -4,10 +4,12 @@ After an epoch the end of a trial is forecast from its curve and its configurati
 the study (``agesearch.search.stopping.forecast``). Its latency is known, so that the forecast tells the gain
 in hypervolume that is expected of it.
 
-- It is **stopped** where that gain, as a share of the front's hypervolume, is no more than its part of what
-  the study may lose: ``max_loss`` less what was spent, by the trials not over yet. What stopping was expected
-  to cost is added up over the study, so that all of it stays below ``max_loss``. That curves near its own may
-  mislead counts, too: for one in so many of them it would end as its configuration alone lets expect.
+- It is **stopped** where that gain, as a share of the front's hypervolume, is no more than its even part of
+  what the study may lose, ``max_loss`` by all trials, or of what is left of it, by those not over yet. What
+  stopping was expected to cost is added up over the study, so that all of it stays below ``max_loss``. That
+  curves near its own may mislead counts, too: for one in so many of them it would end as its configuration
+  alone lets expect. And even if it fell farther than any COMPLETE curve did from where it stands
+  (``agesearch.search.stopping.falls``), it must gain no more than its even part.
 - It is **paused** where it is no more than ``_UNLIKELY`` times a trial's even part of ``max_loss``. That
   costs nothing: it goes on once it is worth more than a new trial, at the latest when no new ones are left,
   and is judged again before it does.
@@ -91,14 +93,23 @@ class Judge:
         place = self._model.view(record).place
         trial = Seen(record.number, place, curve, None)
         with single_threaded():
-            forecast = self._model.ends(ended).forecast([trial])
+            ends = self._model.ends(ended)
+            forecast = ends.forecast([trial])
         if forecast.told[0] < _TELLS:
             return Keep(f"after {trial.share:.0%} of their epochs such curves tell nothing of their ends")
         within = self._model.points_within(ended, known)
-        return self._weighed(trial, forecast, within, rule, standing) if within else KEEP
+        if not within:
+            return KEEP
+        return self._weighed(trial, forecast, ends.best_end(trial), within, rule, standing)
 
     def _weighed(
-        self, trial: Seen, forecast: Forecast, points: Sequence[Point], rule: StoppingSpec, standing: Standing
+        self,
+        trial: Seen,
+        forecast: Forecast,
+        at_best: float,
+        points: Sequence[Point],
+        rule: StoppingSpec,
+        standing: Standing,
     ) -> Verdict:
         end = chances(forecast, [trial])
         alone = Chances(forecast.prior, forecast.unaided, end.latencies)
@@ -110,12 +121,20 @@ class Judge:
         expected = (1.0 - misled) * end.worth(points, reference) + misled * alone.worth(points, reference)
         loss = float(expected[0]) / max(hypervolume(points, reference), 1e-12)
         staked = f"{likely}, {loss:.2g} of the hypervolume at stake"
-        if loss <= (rule.max_loss - standing.spent) / max(1, standing.trials - standing.finished):
-            return Stop(f"{OUT_OF_REACH}: {staked}", epoch, loss)
+        even = rule.max_loss / standing.trials
+        left = (rule.max_loss - standing.spent) / max(1, standing.trials - standing.finished)
+        if loss <= min(even, left) and self._gained(points, (at_best, trial.curve.latency_ms)) <= even:
+            return Stop(f"{OUT_OF_REACH}: {staked}, {at_best:.2f} years at best", epoch, loss)
         pauses = self._study.sampler == "ehvi" and standing.begun < standing.trials
-        if pauses and loss <= _UNLIKELY * rule.max_loss / standing.trials:
+        if pauses and loss <= _UNLIKELY * even:
             return Pause(f"{UNLIKELY}: {staked}", epoch)
         return KEEP
+
+    def _gained(self, points: Sequence[Point], point: Point) -> float:
+        """What the front gains by one more point, as a share of its hypervolume."""
+        reference = self._reference(points, point)
+        before = hypervolume(points, reference)
+        return (hypervolume([*points, point], reference) - before) / max(before, 1e-12)
 
     def _reference(self, points: Sequence[Point], expected: Point) -> Point:
         """A tenth of the front's extent beyond it, and beyond the trial, whose end may join it where it is

@@ -28,6 +28,7 @@ from agesearch.search.sampler.encoding import Encoding
 from agesearch.search.sampler.gaussian_process import GaussianProcess, Lengths
 from agesearch.search.space.conditions import setting
 from agesearch.search.space.limits import Fitting, Latencies
+from agesearch.search.stopping.falls import FarthestFalls
 from agesearch.search.stopping.forecast import CurveForecaster, Forecast
 from agesearch.search.stopping.rungs import TINY, LearningCurve
 from agesearch.search.store.front_limits import FrontLimits
@@ -204,6 +205,7 @@ class Ends:
         self._complete = [over[row] for row in rows]
         self._targets, self._expected = targets[rows], expected[rows]
         self._at: dict[float, CurveForecaster | None] = {}
+        self._falls: dict[float, FarthestFalls] = {}
 
     def forecast(self, trials: Sequence[Seen]) -> Forecast:
         """What is expected of trials with a curve: ``[n]``, see ``CurveForecaster``."""
@@ -222,6 +224,16 @@ class Ends:
                 told = forecaster.forecast(levels, slopes, priors[rows])
                 found[:, rows] = told.mean, told.deviation, told.prior, told.unaided, told.near
         return Forecast(*found)
+
+    def best_end(self, trial: Seen) -> float:
+        """The smallest error (years) that a trial with a curve may end at, by how far curves have fallen; 0
+        where none has stood as it does.
+        """
+        share = trial.share
+        if share not in self._falls:
+            self._falls[share] = FarthestFalls([seen.curve for seen in self._complete], share)
+        error = trial.curve.best[-1]
+        return error * math.exp(-self._falls[share].of(error))
 
     def _forecaster(self, share: float) -> CurveForecaster | None:
         """What is known after this share of the budget; None of too few."""

@@ -1,0 +1,52 @@
+"""How far a learning curve may still fall, by the farthest falls of COMPLETE curves of the same study.
+
+A forecast is an expectation, and a trial that blooms late does what no curve near it has done. So beside it
+stands what was seen to be possible: of all COMPLETE curves, from every moment at which one stood as the trial
+does or better, the farthest fall within as much of the budget as the trial has left. One that leaves a
+plateau late is thus believed to fall as far as those did that left it early, and one that has fallen far to
+fall no farther than others did from there; and the next to fall farther than all ``n`` that were seen, the
+more so the fewer they were: by ``_BEYOND`` / sqrt(``n``) of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from agesearch.search.stopping.rungs import TINY, LearningCurve
+
+#: Levels that differ by no more (logarithms) are alike: the noise of a validation error.
+_ALIKE = 0.05
+
+_BEYOND = 2.0
+
+
+class FarthestFalls:
+    """Knows COMPLETE ``curves``, for trials that have trained ``share`` of their budget."""
+
+    def __init__(self, curves: Sequence[LearningCurve], share: float) -> None:
+        seen = [(curve, np.log(np.maximum(curve.best, TINY))) for curve in curves if curve.best]
+        # Before its first epoch every trial stands where the worst stood after theirs.
+        untrained = max((levels[0] for _, levels in seen), default=0.0)
+        starts, falls = [], []
+        for curve, trained in seen:
+            levels = np.concatenate([[untrained], trained])
+            left = max(1, math.ceil((1.0 - share) * curve.epochs - 1e-9))
+            ends = np.minimum(np.arange(len(levels)) + left, len(levels) - 1)
+            starts.append(levels)
+            falls.append(levels - levels[ends])
+        self._beyond = 1.0 + _BEYOND / math.sqrt(max(1, len(seen)))
+        level = np.concatenate(starts) if starts else np.empty(0)
+        order = np.argsort(level, kind="stable")
+        self._levels = level[order]
+        self._farthest = np.maximum.accumulate(np.concatenate(falls)[order]) if falls else np.empty(0)
+
+    def of(self, error: float) -> float:
+        """The farthest fall, as a difference of logarithms, of a trial whose smallest error is ``error``;
+        infinite where no curve has stood as it does.
+        """
+        level = math.log(max(error, TINY)) + _ALIKE
+        known = int(np.searchsorted(self._levels, level, side="right"))
+        return self._beyond * float(self._farthest[known - 1]) if known else math.inf
