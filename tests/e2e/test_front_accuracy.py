@@ -16,6 +16,7 @@ from agesearch.measure.evaluate import evaluate
 from agesearch.measure.protocols import protocol_named
 from agesearch.search.front import accuracy
 from agesearch.search.front.accuracy import front_accuracy
+from agesearch.search.front.latencies import study_latencies
 from agesearch.search.front.measurements import MEDIAN
 from agesearch.search.run.study import StudyResult
 from agesearch.search.store.events import Outcome
@@ -63,13 +64,14 @@ def test_the_table_ends_with_the_baseline(study: StudyFolder, capsys: pytest.Cap
     front = study.front()
     result = StudyResult(study, Outcome.COMPLETE, study.trials(), front, len(front))
     found = front_accuracy(study, front)
-    _print_front(result, {"COMPLETE": 24}, found)
+    latencies = study_latencies(study)
+    _print_front(result, {"COMPLETE": 24}, found, latencies)
     shown = capsys.readouterr()
     median = found[MEDIAN]
     assert f"{median.low:.2f}–{median.high:.2f}" in shown.out
     assert "always the median age" in shown.out
     assert "24 faces of 6 persons" in shown.err
-    _print_front(result, {"COMPLETE": 24}, {})
+    _print_front(result, {"COMPLETE": 24}, {}, latencies)
     assert "always the median" not in capsys.readouterr().out
 
 
