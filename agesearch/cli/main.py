@@ -22,6 +22,7 @@ from agesearch.cli import (
     export,
     finetune,
     front,
+    keys,
     matrix,
     measure,
     models,
@@ -73,6 +74,7 @@ _ORDER = [
     "export",
     "serve",
     "query",
+    "keys",
     "bench",
 ]
 
@@ -129,6 +131,7 @@ for _verb in (
     export,
     serve,
     query,
+    keys,
     bench,
 ):
     _verb.add_to(app)

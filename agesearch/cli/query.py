@@ -42,6 +42,10 @@ def query(
         float | None,
         typer.Option("--challenge", metavar="AGE", min=0, max=100, help="Decide: pass, refuse or unsure."),
     ] = None,
+    ca_file: Annotated[
+        str | None,
+        typer.Option("--ca", metavar="FILE", help="Certificates (PEM) that an https service is known by."),
+    ] = None,
     json_output: JsonOption = False,
 ) -> None:
     """Ask a running service for the age of each face in the images. Exit code 1 where it refused one."""
@@ -52,7 +56,7 @@ def query(
         if not image.is_file():
             raise InputError(f"There is no image file '{image}'.")
     token = client_token(token_file, os.environ)
-    with Client(url, token.value) as client:
+    with Client(url, token.value, ca_file=ca_file) as client:
         answers = [_ask(client, image, whole, challenge_age) for image in images]
     if json_output:
         print_json([_as_json(image, answer) for image, answer in zip(images, answers, strict=True)])

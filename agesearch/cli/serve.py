@@ -14,6 +14,7 @@ from agesearch.cli.publish import RegistryOption
 from agesearch.cli.stopping import until_stopped
 from agesearch.errors import command
 from agesearch.progress import Progress
+from agesearch.serving.auth import DEFAULT_KEYS_FILE
 
 if TYPE_CHECKING:
     from agesearch.serving.app import RunningService
@@ -44,6 +45,20 @@ def serve(
             help="File with the token; default: AGESEARCH_TOKEN, else ~/.agesearch/token, made if need be.",
         ),
     ] = None,
+    keys: Annotated[
+        str, typer.Option("--keys", metavar="FILE", help="Records of API keys ('agesearch keys create').")
+    ] = DEFAULT_KEYS_FILE,
+    tls_cert: Annotated[
+        str | None,
+        typer.Option("--tls-cert", metavar="FILE", help="Certificate chain (PEM): speak TLS 1.2 or newer."),
+    ] = None,
+    tls_key: Annotated[
+        str | None, typer.Option("--tls-key", metavar="FILE", help="The certificate's private key (PEM).")
+    ] = None,
+    access_log: Annotated[
+        str | None,
+        typer.Option("--access-log", metavar="FILE", help="Append a line of JSON for each answer."),
+    ] = None,
     signed_by: Annotated[
         str | None,
         typer.Option("--signed-by", metavar="FILE", help="Public key: start only what its owner signed."),
@@ -51,7 +66,9 @@ def serve(
 ) -> None:
     """Serve a published model: POST /v1/predict takes an image and gives the age of each face in it."""
     from agesearch.deploy.registry import Registry, verify
+    from agesearch.serving.access.keys import checked_file
     from agesearch.serving.auth import require_given_token, service_token
+    from agesearch.serving.ingress.tls import certificate_of
     from agesearch.serving.ports import require_free
 
     version = Registry(registry).find(model)
@@ -63,20 +80,31 @@ def serve(
     require_given_token(host, token_file, os.environ)
     require_free(host, port)
     token = service_token(token_file, os.environ)
-    _warn_of_open_host(host)
+    known_keys = checked_file(keys)
+    certificate = certificate_of(tls_cert, tls_key)
+    if certificate is None:
+        _warn_of_open_host(host)
     _warn_of_other_detector(version.folder)
 
     from agesearch.serving.app import ServiceOptions, serving
     from agesearch.session import ray_session
 
-    options = ServiceOptions(host=host, port=port, replicas=replicas, threads=threads)
+    options = ServiceOptions(
+        host=host,
+        port=port,
+        replicas=replicas,
+        threads=threads,
+        keys=known_keys,
+        certificate=certificate,
+        access_log=access_log,
+    )
     with until_stopped() as wait, ExitStack() as stack:
         with shown_progress() as on_progress:
             stack.enter_context(ray_session(on_progress=on_progress, background=False))
             on_progress(Progress(f"Starting {version.label}", 0, 1))
             service = stack.enter_context(serving(version.folder, token.value, options))
             on_progress(Progress(f"Starting {version.label}", 1, 1))
-        _announce(version.label, service, token)
+        _announce(version.label, service, token, tls_cert)
         wait()
         err.print("Stopping ...")
 
@@ -86,8 +114,8 @@ def _warn_of_open_host(host: str) -> None:
 
     if not is_loopback(host):
         err.print(
-            f"Note: {host} can be reached from other machines, and HTTP is not encrypted: put a proxy "
-            "with TLS in front, or the token and the images can be read on the way.",
+            f"Note: {host} can be reached from other machines, and HTTP is not encrypted: give --tls-cert "
+            "and --tls-key, or the token and the images can be read on the way.",
             style="yellow",
             highlight=False,
         )
@@ -102,7 +130,7 @@ def _warn_of_other_detector(folder: Location) -> None:
         err.print(f"Note: {note}", style="yellow", highlight=False, markup=False)
 
 
-def _announce(label: str, service: RunningService, token: Token) -> None:
+def _announce(label: str, service: RunningService, token: Token, ca_file: str | None) -> None:
     place = token.file or "AGESEARCH_TOKEN"
     lines = [f"{label} answers at {service.url}", f"  docs   {service.docs_url}"]
     if token.is_new:
@@ -110,9 +138,10 @@ def _announce(label: str, service: RunningService, token: Token) -> None:
     else:
         lines.append(f"  token  the one in {place}")
     shown = f"$(cat {quote(str(place))})" if token.file else "$AGESEARCH_TOKEN"
+    trust = f" --cacert {quote(ca_file)}" if ca_file else ""
     lines += [
-        f"  try    {_query_command(service, token)}",
-        f'  or     curl -H "Authorization: Bearer {shown}" -H "Content-Type: image/jpeg" '
+        f"  try    {_query_command(service, token, ca_file)}",
+        f'  or     curl{trust} -H "Authorization: Bearer {shown}" -H "Content-Type: image/jpeg" '
         f"--data-binary @photo.jpg {service.url}/v1/predict",
         "  stop   Ctrl-C",
     ]
@@ -120,7 +149,7 @@ def _announce(label: str, service: RunningService, token: Token) -> None:
         out.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _query_command(service: RunningService, token: Token) -> str:
+def _query_command(service: RunningService, token: Token, ca_file: str | None) -> str:
     from pathlib import Path
 
     from agesearch.serving.auth import DEFAULT_TOKEN_FILE
@@ -128,5 +157,6 @@ def _query_command(service: RunningService, token: Token) -> str:
 
     is_default = token.file is None or token.file == Path(DEFAULT_TOKEN_FILE).expanduser()
     url = [] if service.url == DEFAULT_URL else ["--url", service.url]
+    trust = ["--ca", ca_file] if ca_file else []
     file = [] if is_default else ["--token-file", token.file]
-    return command("query", "photo.jpg", *url, *file)
+    return command("query", "photo.jpg", *url, *file, *trust)

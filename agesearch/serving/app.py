@@ -19,10 +19,13 @@ from typing import Any, TextIO
 
 from agesearch.deploy.registry import verify
 from agesearch.errors import AgeSearchError, InputError
+from agesearch.serving.access.check import Access
 from agesearch.serving.auth import TokenCheck
 from agesearch.serving.faces import open_service
 from agesearch.serving.images import ImageLimits
+from agesearch.serving.ingress.config import IngressOptions
 from agesearch.serving.ingress.supervisor import Ingress
+from agesearch.serving.ingress.tls import Certificate
 from agesearch.serving.orphans import bound_to_driver
 from agesearch.serving.ports import bound, url_of
 from agesearch.serving.replica import ReplicaServer
@@ -44,13 +47,18 @@ _NOTICE_TIMEOUT_S = 1.0
 
 @dataclass(frozen=True)
 class ServiceOptions:
-    """Where and how a service runs; port 0 takes a free one, ``threads`` are those of each replica."""
+    """Where and how a service runs; port 0 takes a free one, ``threads`` are those of each replica. The file
+    of API ``keys`` is followed as it changes; with a ``certificate`` the service speaks TLS only.
+    """
 
     host: str = LOOPBACK
     port: int = 8000
     replicas: int = 1
     threads: int = 1
     limits: ImageLimits = ImageLimits()
+    keys: str | None = None
+    certificate: Certificate | None = None
+    access_log: str | None = None
 
 
 @dataclass(frozen=True)
@@ -70,10 +78,10 @@ class _Replica:
     ``place``.
     """
 
-    def __init__(self, folder: str, token: TokenCheck, threads: int, limits: ImageLimits, place: str) -> None:
+    def __init__(self, folder: str, access: Access, threads: int, limits: ImageLimits, place: str) -> None:
         from ray import serve
 
-        app = create_app(open_service(folder, threads, limits), token, limits)
+        app = create_app(open_service(folder, threads, limits), access, limits)
         context: Any = serve.get_replica_context()
         self._server = ReplicaServer(app, Path(place), str(context.replica_id.unique_id))
 
@@ -102,11 +110,13 @@ def serving(
     _require_cores(options)
     listener = bound(options.host, options.port)
     port = int(listener.getsockname()[1])
-    with Ingress(listener) as ingress, bound_to_driver(ingress.folder):
+    ahead = IngressOptions(certificate=options.certificate, access_log=options.access_log)
+    with Ingress(listener, ahead) as ingress, bound_to_driver(ingress.folder):
         try:
-            _start(place, TokenCheck(token), options, ingress.folder)
+            access = Access(TokenCheck(token), options.keys, ingress.folder)
+            _start(place, access, options, ingress.folder)
             ingress.wait_for(options.replicas, _START_TIMEOUT_S)
-            yield RunningService(url_of(options.host, port))
+            yield RunningService(url_of(options.host, port, tls=options.certificate is not None))
         finally:
             _stop()
 
@@ -124,7 +134,7 @@ def _require_cores(options: ServiceOptions) -> None:
         )
 
 
-def _start(folder: Location, token: TokenCheck, options: ServiceOptions, place: Path) -> None:
+def _start(folder: Location, access: Access, options: ServiceOptions, place: Path) -> None:
     from ray import serve
     from ray.serve.exceptions import RayServeException
     from ray.serve.schema import LoggingConfig
@@ -144,7 +154,7 @@ def _start(folder: Location, token: TokenCheck, options: ServiceOptions, place: 
         graceful_shutdown_wait_loop_s=0.1,
         logging_config=quiet,
     )
-    bound_to = (str(folder), token, options.threads, options.limits, str(place))
+    bound_to = (str(folder), access, options.threads, options.limits, str(place))
     try:
         serve.start(proxy_location="Disabled", logging_config=quiet)
         serve.run(deployment.bind(*bound_to), name=_APPLICATION, route_prefix=None)

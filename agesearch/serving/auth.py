@@ -22,6 +22,9 @@ from agesearch.errors import InputError
 
 TOKEN_VARIABLE = "AGESEARCH_TOKEN"
 DEFAULT_TOKEN_FILE = "~/.agesearch/token"
+#: Where the records of API keys are, and how often one may ask, unless told otherwise.
+DEFAULT_KEYS_FILE = "~/.agesearch/keys.json"
+DEFAULT_RATE = "600/minute"
 
 _MIN_LENGTH = 16
 _MAX_LENGTH = 512

@@ -7,9 +7,11 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import ssl
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 from urllib.parse import quote
@@ -73,8 +75,11 @@ class _Call:
         code, message = _explanation(response)
         if response.status_code == 401:
             return InputError(
-                f"The service at {self.url} does not accept this token: give its own with --token-file."
+                f"The service at {self.url} does not accept this token: give its own, or a key that is "
+                "valid, with --token-file."
             )
+        if response.status_code == 403:
+            return InputError(f"The service at {self.url} refuses: {message}")
         if response.status_code in (400, 413, 415, 422):
             return RefusedImage(code, message)
         if response.status_code == 404 and code == "no_such_model":
@@ -106,7 +111,9 @@ class _Call:
 class _Calls:
     """What a client sends and how it waits, whether it waits in a thread or in an event loop."""
 
-    def __init__(self, url: str, token: str | None, timeout_s: float, retries: int) -> None:
+    def __init__(
+        self, url: str, token: str | None, timeout_s: float, retries: int, ca_file: str | None
+    ) -> None:
         self.url = _checked_url(url)
         self._retries = retries
         self._timeout_s = timeout_s
@@ -117,6 +124,7 @@ class _Calls:
             "timeout": timeout_s,
             # Environment proxies are for the web, not for a service on this machine.
             "trust_env": False,
+            "verify": True if ca_file is None else _trusting(ca_file),
         }
 
     def _predict(self, image: Image, faces: FacesMode, challenge_age: float | None) -> _Call:
@@ -166,7 +174,8 @@ class Client(_Calls):
     ``~/.agesearch/token``. A service that is busy is asked again after the time that it names, up to
     ``retries`` times within ``timeout_s``; so is one whose connection breaks. A service that cannot be
     reached and a wrong token are an ``InputError``, an image it refuses is a ``RefusedImage``, and a service
-    that fails an ``AgeSearchError``. ``transport`` replaces the network.
+    that fails an ``AgeSearchError``. ``ca_file`` (PEM) holds the certificates that an ``https`` service is
+    known by, instead of the public ones; ``transport`` replaces the network.
     """
 
     def __init__(
@@ -176,9 +185,10 @@ class Client(_Calls):
         timeout_s: float = 60.0,
         *,
         retries: int = 4,
+        ca_file: str | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        super().__init__(url, token, timeout_s, retries)
+        super().__init__(url, token, timeout_s, retries, ca_file)
         self._http = httpx.Client(**self._options, transport=transport)
 
     def __enter__(self) -> Self:
@@ -266,9 +276,10 @@ class AsyncClient(_Calls):
         timeout_s: float = 60.0,
         *,
         retries: int = 4,
+        ca_file: str | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        super().__init__(url, token, timeout_s, retries)
+        super().__init__(url, token, timeout_s, retries, ca_file)
         self._http = httpx.AsyncClient(**self._options, transport=transport)
 
     async def __aenter__(self) -> Self:
@@ -329,6 +340,15 @@ class AsyncClient(_Calls):
                 return call.judged(outcome)
             await asyncio.sleep(pause)
             attempt += 1
+
+
+def _trusting(ca_file: str) -> ssl.SSLContext:
+    """Trust the certificates in a PEM file, and no others."""
+    try:
+        return ssl.create_default_context(cafile=str(Path(ca_file).expanduser()))
+    except OSError as error:  # ssl.SSLError is one
+        reason = error.strerror or "no certificate in PEM form"
+        raise InputError(f"The file of certificates '{ca_file}' cannot be used: {reason}.") from error
 
 
 def _answers_of(call: _Call, response: httpx.Response, images: int) -> list[Prediction | RefusedImage]:

@@ -34,10 +34,11 @@ def bound(host: str, port: int) -> socket.socket:
         raise InputError(f"Host '{host}' cannot be served on: {error.strerror}.") from error
 
 
-def url_of(host: str, port: int) -> str:
+def url_of(host: str, port: int, *, tls: bool = False) -> str:
     """The address a client on this machine uses; a wildcard host is reached by loopback."""
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
+    scheme = "https" if tls else "http"
+    return f"{scheme}://[{reachable}]:{port}" if ":" in reachable else f"{scheme}://{reachable}:{port}"
 
 
 def _bind(host: str, port: int) -> socket.socket:

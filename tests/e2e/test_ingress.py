@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
+import ssl
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
-from agesearch.serving.ingress.config import IngressLimits
+from agesearch.errors import InputError
+from agesearch.serving.client import Client
+from agesearch.serving.ingress.config import IngressLimits, IngressOptions
 from agesearch.serving.ingress.supervisor import Ingress
+from agesearch.serving.ingress.tls import Certificate, certificate_of
 from agesearch.serving.ports import bound
 from agesearch.serving.replica import ReplicaServer
 from agesearch.session import LOOPBACK
@@ -50,7 +61,7 @@ class Service:
 def service() -> Iterator[Service]:
     listener = bound(LOOPBACK, 0)
     port = listener.getsockname()[1]
-    with Ingress(listener, IngressLimits(headers_s=1)) as ingress:
+    with Ingress(listener, IngressOptions(IngressLimits(headers_s=1))) as ingress:
         running = Service(ingress, f"http://{LOOPBACK}:{port}", {})
         for name in "ab":
             running.replica(name)
@@ -148,3 +159,78 @@ def test_without_a_replica_clients_are_told_to_come_back(service: Service) -> No
     answer = httpx.get(service.url)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     assert answer.json()["error"]["code"] == "busy"
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    """One of this machine's loopback address, which trusts itself."""
+    folder = tmp_path_factory.mktemp("tls")
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "agesearch")])
+    now = datetime.now(UTC)
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    made = made.serial_number(x509.random_serial_number())
+    made = made.not_valid_before(now).not_valid_after(now + timedelta(days=1))
+    address = x509.SubjectAlternativeName([x509.IPAddress(IPv4Address(LOOPBACK))])
+    made = made.add_extension(address, critical=False)
+    made = made.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    found = Certificate(str(folder / "cert.pem"), str(folder / "key.pem"))
+    pem = serialization.Encoding.PEM
+    Path(found.cert).write_bytes(made.sign(key, hashes.SHA256()).public_bytes(pem))
+    private, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    Path(found.key).write_bytes(key.private_bytes(pem, private, plain))
+    return found
+
+
+def test_tls_is_spoken_and_nothing_older_and_each_answer_logged(
+    certificate: Certificate, tmp_path: Path
+) -> None:
+    log, listener = tmp_path / "access.jsonl", bound(LOOPBACK, 0)
+    port = listener.getsockname()[1]
+    options = IngressOptions(
+        certificate=certificate_of(certificate.cert, certificate.key), access_log=str(log)
+    )
+    trusted = ssl.create_default_context(cafile=certificate.cert)
+    with Ingress(listener, options) as ingress:
+        replica = ReplicaServer(answering, ingress.folder, "a")
+        ingress.wait_for(1, 10)
+        with Client(
+            f"https://{LOOPBACK}:{port}", "a-secret-token-of-length", ca_file=certificate.cert
+        ) as client:
+            assert client.is_healthy()
+        address = f"https://{LOOPBACK}:{port}/v1/predict?key=a-secret"
+        sent = httpx.post(address, verify=trusted, headers={"Authorization": "a-secret"}, content=b"a-secret")
+        assert sent.status_code == 200
+        with pytest.raises(httpx.HTTPError):
+            httpx.get(f"http://{LOOPBACK}:{port}/")
+        old = ssl.create_default_context(cafile=certificate.cert)
+        old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
+        with pytest.raises(httpx.HTTPError):
+            httpx.get(address, verify=old)
+        replica.drain()
+        time.sleep(0.3)
+        assert httpx.get(address, verify=trusted).status_code == 503
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    told = [(line["method"], line["route"], line["status"]) for line in lines if line["route"] != "other"]
+    assert told == [("GET", "/healthz", 200), ("POST", "/v1/predict", 200), ("GET", "/v1/predict", 503)]
+    assert {line["address"] for line in lines} == {LOOPBACK}
+    assert "secret" not in log.read_text()
+
+
+def test_a_certificate_that_cannot_be_used_is_refused(certificate: Certificate, tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem, private = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    other, locked = tmp_path / "other.pem", tmp_path / "locked.pem"
+    other.write_bytes(key.private_bytes(pem, private, serialization.NoEncryption()))
+    locked.write_bytes(key.private_bytes(pem, private, serialization.BestAvailableEncryption(b"a password")))
+    wrong = [
+        (certificate.cert, None, "give --tls-cert and --tls-key"),
+        (None, certificate.key, "give --tls-cert and --tls-key"),
+        (certificate.cert, str(other), "mismatch"),
+        (certificate.cert, str(locked), "encrypted"),
+        (certificate.key, certificate.key, "PEM form"),
+        (str(tmp_path / "none"), certificate.key, "cannot be read"),
+    ]
+    for cert, private_key, message in wrong:
+        with pytest.raises(InputError, match=message):
+            certificate_of(cert, private_key)

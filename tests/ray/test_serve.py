@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import json
 import socket
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -23,7 +26,9 @@ from agesearch.errors import ConflictError, InputError
 from agesearch.models.folder import write_model
 from agesearch.models.manifest import ModelManifest
 from agesearch.models.zoo import build
+from agesearch.serving.access.keys import KeyFile
 from agesearch.serving.app import RunningService, ServiceOptions, serving
+from agesearch.serving.auth import is_loopback
 from agesearch.serving.client import Client, RefusedImage
 from agesearch.serving.images import ImageLimits
 from agesearch.specs import CropSpec, ModelSpec
@@ -160,6 +165,57 @@ def test_a_real_photograph_has_one_face(service: RunningService, shared: Path) -
     assert y + height <= prediction.image.height
     assert face.score is not None
     assert face.score > 0.5
+
+
+def _listening() -> dict[tuple[str, int], str]:
+    """Addresses that this process and all that it started listen at, and whose each is."""
+    found = {}
+    for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            name = " ".join(process.cmdline()[:3])
+            for one in process.net_connections("inet"):
+                if one.status == psutil.CONN_LISTEN:
+                    found[one.laddr.ip, one.laddr.port] = name
+    return found
+
+
+def test_what_listens_is_what_the_readme_says(service: RunningService) -> None:
+    """The service on loopback; beyond it Ray's own ports, of which only metrics answer without a token."""
+    listening = _listening()
+    own = {address for address, name in listening.items() if "haproxy" in name}
+    assert own == {("127.0.0.1", httpx.URL(service.url).port)}
+    beyond = [port for ip, port in listening if not is_loopback(ip)]
+    assert beyond, "Ray has closed its ports: so say the README, and assert it here"
+    metrics = 0
+    for port in beyond:
+        with suppress(httpx.HTTPError):  # gRPC
+            answer = httpx.get(f"http://127.0.0.1:{port}/", timeout=5)
+            assert answer.status_code == 401 or answer.text.startswith("# HELP"), (port, answer.text[:200])
+            metrics += answer.status_code == 200
+    assert metrics <= 3
+
+
+def test_a_key_lets_in_until_it_is_revoked_whichever_replica_is_asked(
+    ray_local: None, version: Location, grey: bytes, tmp_path: Path
+) -> None:
+    keys, log = KeyFile(tmp_path / "keys.json"), tmp_path / "access.jsonl"
+    options = ServiceOptions(port=0, replicas=2, keys=str(keys.path), access_log=str(log))
+    with serving(version, TOKEN, options) as running:
+        made = keys.create("kiosk", "predict", None, "6/hour")
+        headers = JPEG | {"Authorization": f"Bearer {made.value}"}
+        url = f"{running.url}/v1/predict?faces=whole"
+        time.sleep(1.1)
+        # each on a connection of its own, so that both replicas are asked
+        statuses = [httpx.post(url, content=grey, headers=headers).status_code for _ in range(8)]
+        assert statuses == [200] * 6 + [429] * 2
+        assert httpx.get(f"{running.url}/metrics", headers=headers).status_code == 403
+        keys.revoke("kiosk")
+        time.sleep(1.1)
+        refused = httpx.post(url, content=grey, headers=headers)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (401, "key_revoked")
+    told = [json.loads(line)["status"] for line in log.read_text().splitlines()]
+    assert told == [*statuses, 403, 401]
+    assert made.value not in log.read_text()
 
 
 def test_what_cannot_be_served_is_refused_before_anything_starts(ray_local: None, version: Location) -> None:

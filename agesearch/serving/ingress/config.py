@@ -8,7 +8,9 @@ from http import HTTPStatus
 from pathlib import Path
 from types import MappingProxyType
 
+from agesearch.serving.access.log import HAPROXY_FORMAT, SOCKET
 from agesearch.serving.batches import busy
+from agesearch.serving.ingress.tls import Certificate
 from agesearch.serving.schema import Refusal
 
 BACKEND = "replicas"
@@ -34,13 +36,23 @@ class IngressLimits:
     answer_s: int = 60
 
 
+@dataclass(frozen=True)
+class IngressOptions:
+    """Its limits; the certificate, where it speaks TLS; the file of the access log, where there is one."""
+
+    limits: IngressLimits = IngressLimits()
+    certificate: Certificate | None = None
+    access_log: str | None = None
+
+
 def write_config(
-    folder: Path, listener: int, limits: IngressLimits, replicas: Mapping[str, Path] = MappingProxyType({})
+    folder: Path, listener: int, options: IngressOptions, replicas: Mapping[str, Path] = MappingProxyType({})
 ) -> Path:
     """Write the files of an HAProxy that accepts on the listening socket ``listener`` (a file descriptor), is
     administered through a Unix socket in ``folder``, which must be its owner's alone, and starts with
     ``replicas``: names and their sockets.
     """
+    limits = options.limits
     pages = [
         f"errorfile {status} {_page(folder, status, refusal)}" for status, refusal in _refusals().items()
     ]
@@ -51,6 +63,8 @@ def write_config(
         buffer=_BUFFER_BYTES,
         pages="\n    ".join(pages),
         limits=limits,
+        tls=_tls(folder, options.certificate),
+        log=_log(folder) if options.access_log else "no log",
         servers="\n    ".join(
             f"server {name} unix@{place} {server_options(limits)}" for name, place in replicas.items()
         ),
@@ -81,7 +95,8 @@ defaults
     retry-on conn-failure empty-response
     {pages}
 frontend service
-    bind fd@{listener}
+    bind fd@{listener}{tls}
+    {log}
     http-request set-header X-Forwarded-For %[src]
     default_backend {backend}
 backend {backend}
@@ -92,6 +107,17 @@ backend {backend}
     http-check expect status 200
     {servers}
 """
+
+
+def _tls(folder: Path, certificate: Certificate | None) -> str:
+    if certificate is None:
+        return ""
+    return f" ssl crt {certificate.write(folder)} ssl-min-ver TLSv1.2 alpn http/1.1"
+
+
+def _log(folder: Path) -> str:
+    log = f"log {folder / SOCKET} len 2048 format raw local0 info"
+    return "\n    ".join([log, f'log-format "{HAPROXY_FORMAT}"', "option dontlognull"])
 
 
 def server_options(limits: IngressLimits) -> str:

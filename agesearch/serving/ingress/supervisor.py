@@ -17,12 +17,13 @@ import time
 from pathlib import Path
 
 from agesearch.errors import AgeSearchError
-from agesearch.serving.ingress.config import ADMIN_SOCKET, IngressLimits, server_options, write_config
+from agesearch.serving.access.log import AccessLog
+from agesearch.serving.ingress.config import ADMIN_SOCKET, IngressOptions, server_options, write_config
 from agesearch.serving.ingress.haproxy import HAProxy, find_haproxy
 
 _LOG = logging.getLogger(__name__)
 
-LIMITS = IngressLimits()
+OPTIONS = IngressOptions()
 SOCKET_SUFFIX = ".sock"
 _TICK_S = 0.05
 #: Ticks between two looks for sockets whose replica was killed and could not take them away.
@@ -37,11 +38,12 @@ class Ingress:
     ``listener`` is bound to the service's address; it is closed at the end.
     """
 
-    def __init__(self, listener: socket.socket, limits: IngressLimits = LIMITS) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="agesearch-"))  # mode 0700, a short path
+    def __init__(self, listener: socket.socket, options: IngressOptions = OPTIONS) -> None:
         self._program = find_haproxy()
+        self._log = AccessLog(options.access_log) if options.access_log else None
+        self.folder = Path(tempfile.mkdtemp(prefix="agesearch-"))  # mode 0700, a short path
         self._listener = listener
-        self._limits = limits
+        self._options = options
         self._haproxy: HAProxy | None = None
         self._ended = threading.Event()
         self._changed = threading.Condition()
@@ -50,12 +52,16 @@ class Ingress:
         self._thread = threading.Thread(target=self._run, name="ingress", daemon=True)
 
     def __enter__(self) -> Ingress:
+        if self._log is not None:
+            self._log.start(self.folder)
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join()
+        if self._log is not None:
+            self._log.end()
         self._listener.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -98,7 +104,7 @@ class Ingress:
         if self._haproxy is None and not self._sockets():
             return False
         self._listener.listen(_BACKLOG)
-        config = write_config(self.folder, self._listener.fileno(), self._limits, self._sockets())
+        config = write_config(self.folder, self._listener.fileno(), self._options, self._sockets())
         self._known = frozenset()
         self._haproxy = HAProxy(self._program, config, self._listener.fileno())
         deadline = time.monotonic() + _START_TIMEOUT_S
@@ -127,7 +133,7 @@ class Ingress:
         for name in known - there.keys():
             self._haproxy.drop(name)  # once more in the next tick, until its last request has ended
         for name in there.keys() - known:
-            self._haproxy.add(name, there[name], server_options(self._limits))
+            self._haproxy.add(name, there[name], server_options(self._options.limits))
         with self._changed:
             self._known = frozenset(self._haproxy.servers())
             self._changed.notify_all()

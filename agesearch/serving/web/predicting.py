@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
-from agesearch.serving.auth import TokenCheck
+from agesearch.serving.access.check import Access
 from agesearch.serving.batches import Answer, Batches
 from agesearch.serving.faces import Asked
 from agesearch.serving.images import ImageLimits
@@ -27,9 +27,9 @@ class Predicting:
     """Token, room, body, batch, answer, in this order: whoever may not or cannot be served costs nothing."""
 
     def __init__(
-        self, token: TokenCheck, limits: ImageLimits, batches: Batches, metrics: ServiceMetrics
+        self, access: Access, limits: ImageLimits, batches: Batches, metrics: ServiceMetrics
     ) -> None:
-        self._token = token
+        self._access = access
         self._limits = limits
         self._batches = batches
         self._metrics = metrics
@@ -53,7 +53,7 @@ class Predicting:
 
     async def _answer(self, scope: Scope, receive: Receive) -> bytes:
         headers = Headers(scope=scope)
-        require_token(self._token, headers.get("authorization"))
+        self._access.admit(headers.get("authorization"), "predict")
         self._metrics.came(self._batches.waiting)
         self._batches.require_room()
         with self._budget.body() as held:
@@ -92,15 +92,6 @@ async def _body(receive: Receive) -> AsyncIterator[bytes]:
             raise _Gone
         more = message.get("more_body", False)
         yield message.get("body", b"")
-
-
-def require_token(token: TokenCheck, header: str | None) -> None:
-    """Refuse (401) a request whose ``Authorization`` header does not hold the service's token."""
-    if token.accepts(header):
-        return
-    code = "token_wrong" if header else "token_missing"
-    message = "The bearer token is wrong." if header else "Send the header 'Authorization: Bearer TOKEN'."
-    raise Refusal(401, code, message, headers={"WWW-Authenticate": "Bearer"})
 
 
 def failed() -> Refusal:

@@ -27,6 +27,8 @@ from starlette.routing import Route
 
 from agesearch.ages import MAX_AGE
 from agesearch.provenance import VERSION
+from agesearch.serving.access.check import Access
+from agesearch.serving.access.keys import Scope
 from agesearch.serving.auth import TokenCheck
 from agesearch.serving.batches import Answering, Batches
 from agesearch.serving.faces import Asked
@@ -41,7 +43,7 @@ from agesearch.serving.schema import (
     Refusal,
 )
 from agesearch.serving.web.metrics import ServiceMetrics
-from agesearch.serving.web.predicting import Predicting, failed, require_token
+from agesearch.serving.web.predicting import Predicting, failed
 
 FacesMode = Literal["detect", "whole"]
 
@@ -50,14 +52,18 @@ _READY_S = 1.0
 
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorAnswer, "description": "a form or a JSON document that cannot be read"},
-    401: {"model": ErrorAnswer, "description": "the bearer token is missing or wrong"},
+    401: {"model": ErrorAnswer, "description": "the bearer token or key is missing, wrong or expired"},
+    403: {"model": ErrorAnswer, "description": "the key's scope does not allow it"},
     404: {"model": ErrorAnswer, "description": "there is no such model here"},
     408: {"model": ErrorAnswer, "description": "the body did not arrive in time"},
     413: {"model": ErrorAnswer, "description": "too many bytes or pixels"},
     415: {"model": ErrorAnswer, "description": "a content type or content encoding that is not taken"},
     422: {"model": ErrorAnswer, "description": "not an image that can be decoded, or a wrong parameter"},
+    429: {"model": ErrorAnswer, "description": "more than the key's rate: wait as Retry-After says"},
     503: {"model": ErrorAnswer, "description": "too many requests at once: wait as Retry-After says"},
 }
+#: What a call that wants a token or a key may answer.
+_GUARDED = (401, 403, 429)
 _PAGE_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "img-src blob:; connect-src 'self'"
@@ -78,8 +84,9 @@ class AgeService(Answering, Protocol):
         ...
 
 
-def create_app(service: AgeService, token: TokenCheck, limits: ImageLimits) -> FastAPI:
+def create_app(service: AgeService, access: Access | TokenCheck, limits: ImageLimits) -> FastAPI:
     """The application for one service. Predictions run on one thread of their own, in order of arrival."""
+    access = Access(access) if isinstance(access, TokenCheck) else access
     metrics = ServiceMetrics()
     batches = Batches(service, metrics.batch)
 
@@ -98,14 +105,14 @@ def create_app(service: AgeService, token: TokenCheck, limits: ImageLimits) -> F
         redoc_url=None,
     )
     _add_error_handlers(app)
-    predicting = Predicting(token, limits, batches, metrics)
+    predicting = Predicting(access, limits, batches, metrics)
     app.router.routes.append(Route("/v1/predict", predicting, methods=["POST"]))
     _add_open_routes(app, batches)
-    guarded = APIRouter(prefix="/v1", dependencies=[Depends(_Guard(token))])
+    guarded = APIRouter(prefix="/v1", dependencies=[Depends(_Guard(access, "predict"))])
     _document_predict(guarded)
     _add_model_routes(guarded, service)
     app.include_router(guarded)
-    _add_metrics(app, token, metrics)
+    _add_metrics(app, access, metrics)
     return app
 
 
@@ -187,46 +194,52 @@ def _document_predict(router: APIRouter) -> None:
 
 
 def _add_model_routes(router: APIRouter, service: AgeService) -> None:
-    @router.get("/models", summary="The models that answer here", responses=_only(401))
+    @router.get("/models", summary="The models that answer here", responses=_only(*_GUARDED))
     async def models() -> Models:
         return Models(models=[service.summary()])
 
-    @router.get("/models/{name}", summary="The manifest of a model", responses=_only(401, 404))
+    @router.get("/models/{name}", summary="The manifest of a model", responses=_only(*_GUARDED, 404))
     async def model_named(name: str) -> dict[str, Any]:
         if name != service.summary().name:
             raise Refusal(404, "no_such_model", "There is no such model here: /v1/models lists them.")
         return service.manifest()
 
     @router.get(
-        "/model", summary="The manifest of the model that answers", responses=_only(401), deprecated=True
+        "/model",
+        summary="The manifest of the model that answers",
+        responses=_only(*_GUARDED),
+        deprecated=True,
     )
     async def model() -> dict[str, Any]:
         return service.manifest()
 
 
-def _add_metrics(app: FastAPI, token: TokenCheck, metrics: ServiceMetrics) -> None:
+def _add_metrics(app: FastAPI, access: Access, metrics: ServiceMetrics) -> None:
     @app.get(
         "/metrics",
         summary="Counts and times, as Prometheus reads them",
-        responses=_only(401),
+        responses=_only(*_GUARDED),
         response_class=Response,
-        dependencies=[Depends(_Guard(token))],
+        dependencies=[Depends(_Guard(access, "admin"))],
     )
     async def tell() -> Response:
         return Response(metrics.text(), media_type="text/plain; version=0.0.4")
 
 
 class _Guard(HTTPBearer):
-    """Refuses requests without the token; OpenAPI shows it as bearer authentication."""
+    """Refuses requests that may not do what belongs to ``scope``; OpenAPI shows bearer authentication."""
 
-    def __init__(self, token: TokenCheck) -> None:
+    def __init__(self, access: Access, scope: Scope) -> None:
         super().__init__(
-            scheme_name="token", auto_error=False, description="the token that 'agesearch serve' names"
+            scheme_name="token",
+            auto_error=False,
+            description="the token that 'agesearch serve' names, or a key of 'agesearch keys create'",
         )
-        self._token = token
+        self._access = access
+        self._scope = scope
 
     async def __call__(self, connection: HTTPConnection) -> None:
-        require_token(self._token, connection.headers.get("authorization"))
+        self._access.admit(connection.headers.get("authorization"), self._scope)
 
 
 @cache
