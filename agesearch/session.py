@@ -96,6 +96,7 @@ def ray_session(
     if ray.is_initialized():
         yield _describe(ray, _running(ray), is_local=address is None)
         return
+    _read_environment_anew(ray)
     stage = "Starting Ray" if address is None else "Joining Ray"
     on_progress(Progress(stage, 0, 1))
     if not background:
@@ -184,6 +185,13 @@ def prepare_environment() -> None:
     set_environment()
     if os.environ["RAY_AUTH_MODE"] == "token":
         ensure_token()
+
+
+def _read_environment_anew(ray: Any) -> None:
+    """Ray's core reads the environment when Ray is imported: a program that did so before it called agesearch
+    would talk without a token to processes that ask for one. Ray's own way where it turns tokens on later.
+    """
+    ray._raylet.Config.initialize("")
 
 
 def set_environment() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import subprocess
 import sys
@@ -47,3 +48,22 @@ def test_an_absent_cluster_is_one_clear_error() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert "InputError: No Ray cluster answers at '127.0.0.1:1' (Connection refused)" in done.stderr
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_a_program_may_have_imported_ray_or_started_it_before(started: bool) -> None:
+    begin = (
+        "ray.init('local', num_cpus=1, include_dashboard=False, _node_ip_address='127.0.0.2')"
+        if started
+        else ""
+    )
+    script = (
+        f"import ray\n{begin}\nfrom agesearch.session import ray_session\n"
+        "with ray_session(cpus=1): print(ray.get(ray.remote(lambda: 'done').remote()))"
+    )
+    bare = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, env=bare
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "done"
