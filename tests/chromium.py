@@ -83,8 +83,9 @@ class Page:
                 return result
             self.events.append(found)
 
-    def open(self, file: Path, width: int, *, dark: bool = False, touch: bool = False) -> None:
-        """Show a file in a window of this width; waits until it is drawn."""
+    def open(self, place: Path | str, width: int, *, dark: bool = False, touch: bool = False) -> None:
+        """Show a file or an address in a window of this width; waits until it is drawn."""
+        url = place.resolve().as_uri() if isinstance(place, Path) else place
         self.events.clear()
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=844, deviceScaleFactor=1, mobile=touch
@@ -92,13 +93,13 @@ class Page:
         self.call("Emulation.setTouchEmulationEnabled", enabled=touch)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", media="screen", features=[scheme])
-        self.call("Page.navigate", url=file.resolve().as_uri())
+        self.call("Page.navigate", url=url)
         end = time.monotonic() + 30
         while time.monotonic() < end:
-            if self.evaluate("location.protocol === 'file:' && document.readyState") == "complete":
+            if self.evaluate("location.protocol !== 'about:' && document.readyState") == "complete":
                 break
         else:
-            raise AssertionError(f"{file} was not shown")
+            raise AssertionError(f"{url} was not shown")
         # two frames: observers of sizes have run
         self.evaluate(
             "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))"

@@ -132,7 +132,7 @@ def _warn_of_other_detector(folder: Location) -> None:
 
 def _announce(label: str, service: RunningService, token: Token, ca_file: str | None) -> None:
     place = token.file or "AGESEARCH_TOKEN"
-    lines = [f"{label} answers at {service.url}", f"  docs   {service.docs_url}"]
+    lines = [f"{label} answers at {service.url}", f"  page   {service.url}/   calls {service.docs_url}"]
     if token.is_new:
         lines.append(f"  token  {token.value}  (shown once; kept in {place})")
     else:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agesearch.deploy.registry import version_of
+from agesearch.deploy.registry import CARD, version_of
 from agesearch.serving.estimator import AgeEstimator, FoundFaces, open_estimator
 from agesearch.serving.images import ImageLimits, decode
 from agesearch.serving.schema import (
@@ -52,15 +52,20 @@ class _Located:
 class FaceService:
     """Answers for one model: ``predict`` for images, ``manifest`` and ``summary`` for what the model is."""
 
-    def __init__(self, estimator: AgeEstimator, limits: ImageLimits) -> None:
+    def __init__(self, estimator: AgeEstimator, limits: ImageLimits, card: str = "") -> None:
         manifest = estimator.manifest
         self._estimator = estimator
         self._limits = limits
+        self._card = card
         self._name = ModelName(name=manifest.name or manifest.model.arch, version=version_of(manifest))
 
     def manifest(self) -> dict[str, Any]:
         """The model's manifest as JSON."""
         return self._estimator.manifest.model_dump(mode="json")
+
+    def card(self) -> str:
+        """The model card as Markdown; empty where there is none."""
+        return self._card
 
     def summary(self) -> ModelSummary:
         """The model in short."""
@@ -151,7 +156,8 @@ def open_service(folder: str | Location, threads: int, limits: ImageLimits) -> F
     if estimator.note is not None:
         _LOG.warning(estimator.note)
     estimator.warm_up()
-    return FaceService(estimator, limits)
+    card = Location.of(folder) / CARD
+    return FaceService(estimator, limits, card.read_text() if card.exists() else "")
 
 
 def _with_more(asked: Sequence[Asked], goes_on: Callable[[], Asked | None]) -> Iterator[Asked]:

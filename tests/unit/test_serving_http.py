@@ -18,6 +18,7 @@ from starlette.testclient import TestClient
 from agesearch.ages import FloatArray, gaussian_pmf
 from agesearch.data.dataset.records import Part
 from agesearch.data.images.crop import Detection
+from agesearch.deploy.formats.page import hash_of
 from agesearch.models.calibration.record import Calibration, CalibrationFaces, IntervalCell, Intervals
 from agesearch.models.manifest import ModelManifest
 from agesearch.serving.auth import TokenCheck
@@ -290,12 +291,18 @@ def test_openapi_names_the_token_the_bodies_and_the_refusals(web: TestClient) ->
     assert "security" not in document["paths"]["/healthz"]["get"]
 
 
-def test_the_documentation_needs_no_other_host(web: TestClient) -> None:
-    page = web.get("/")
-    assert page.status_code == 200
-    assert page.url.path == "/docs"
-    assert "v1/predict" in page.text
+@pytest.mark.parametrize("path", ["/", "/docs"])
+def test_the_pages_need_no_other_host_and_run_their_own_script_only(web: TestClient, path: str) -> None:
+    page = web.get(path)
+    assert (page.status_code, page.url.path) == (200, path)
+    assert "predict" in page.text
     assert "https://" not in page.text
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    for tag in ("script", "style"):
+        text = page.text.split(f"<{tag}>")[1].split(f"</{tag}>")[0]
+        assert f"{tag}-src {hash_of(text)}" in policy
 
 
 def test_the_serving_path_needs_neither_torch_nor_ray() -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import gzip
-import hashlib
 import json
 import math
 import shutil
@@ -25,6 +24,7 @@ from agesearch.ages import BINS, FloatArray
 from agesearch.data.images.decode import RgbImage
 from agesearch.data.images.detectors import yunet_weights
 from agesearch.deploy.formats.packages import Package, files_of, is_kept
+from agesearch.deploy.formats.page import content_policy, part
 from agesearch.deploy.formats.reading import Reading
 from agesearch.deploy.formats.subject import ExportSubject
 from agesearch.deploy.registry import version_of
@@ -56,7 +56,8 @@ DETECTOR = Package(
 )
 
 _SECONDS = 600
-_RECIPE, _PAGE, _CHECK = "export_recipe.js", "export_page.js", "export_check.mjs"
+_SCRIPTS = ("export_recipe.js", "pictures.js", "export_page.js")
+_CHECK = "export_check.mjs"
 
 
 def check_tools() -> None:
@@ -75,7 +76,7 @@ def write(subject: ExportSubject, reading: Reading, file: Path) -> None:
     blocks = {"runtime": runtime[_RUNTIME], "wasm": runtime[_WASM], "model": subject.onnx()}
     if reading.face.detector != "none":
         blocks["detector"] = _of_any_size(_detector())
-    style, script = _text("export.css"), f"{_text(_RECIPE)}\n{_text(_PAGE)}"
+    style, script = part("export.css"), "\n".join(map(part, _SCRIPTS))
     page = _template().render(
         title=_title(subject),
         error=_error(subject),
@@ -96,7 +97,7 @@ def answer(file: Path, crops: RgbImage, size: int) -> FloatArray:
     with tempfile.TemporaryDirectory() as folder:
         names = [Path(folder) / name for name in (_CHECK, "inputs", "answers")]
         script, inputs, answers = names
-        script.write_text(_text(_CHECK), encoding="utf-8")
+        script.write_text(part(_CHECK), encoding="utf-8")
         inputs.write_bytes(prepare(crops, size).tobytes())
         words = [node, str(script), str(file.resolve()), str(inputs), str(size), str(answers)]
         done = subprocess.run(words, capture_output=True, text=True, timeout=_SECONDS, check=False)
@@ -144,31 +145,13 @@ def _policy(style: str, script: str) -> str:
 
     ONNX Runtime Web is a module, which the page can only import from a ``blob:`` that it has made itself.
     """
-    rules = {
-        "default-src": "'none'",
-        "script-src": f"{_hash(script)} blob: 'wasm-unsafe-eval'",
-        "style-src": _hash(style),
-        "img-src": "blob: data:",
-        "media-src": "blob: mediastream:",
-        "connect-src": "'none'",
-        "form-action": "'none'",
-        "base-uri": "'none'",
-    }
-    return "; ".join(f"{name} {rule}" for name, rule in rules.items())
-
-
-def _hash(text: str) -> str:
-    digest = base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode()
-    return f"'sha256-{digest}'"
+    more = {"script-src": "blob: 'wasm-unsafe-eval'", "img-src": "blob: data:"}
+    return content_policy(script, style, more | {"media-src": "blob: mediastream:"})
 
 
 def _json(document: dict[str, Any]) -> str:
     """JSON that may stand inside a script element."""
     return json.dumps(document, ensure_ascii=True).replace("<", "\\u003c")
-
-
-def _text(name: str) -> str:
-    return (Path(__file__).resolve().parents[1] / "templates" / name).read_text(encoding="utf-8")
 
 
 def _title(subject: ExportSubject) -> str:

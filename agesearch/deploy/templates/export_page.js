@@ -1,17 +1,13 @@
-// The page: a picture in, ages out. What it computes is the recipe above; what it runs on is ONNX Runtime Web.
+// The page: a picture in, ages out. What it computes is the recipe above, where pictures come from stands there, too;
+// what it runs on is ONNX Runtime Web.
 
-const byId = (id) => document.getElementById(id);
 const facts = JSON.parse(byId("facts").textContent);
 const reading = facts.reading;
 const MOST_PIXELS = 16e6;
 const MOST_FACES = 20;
 const NUDGE = { ArrowLeft: [-1, 0, 0], ArrowRight: [1, 0, 0], ArrowUp: [0, -1, 0], ArrowDown: [0, 1, 0] };
 const GROW = { "+": 1, "=": 1, "-": -1 };
-const state = { run: null, find: null, image: null, faces: [], square: null, isMarking: false, from: null, stream: null };
-
-function say(text) {
-  byId("status").textContent = text;
-}
+const state = { run: null, find: null, image: null, faces: [], square: null, isMarking: false, from: null };
 
 // ---- the networks --------------------------------------------------------------------------------------------
 
@@ -122,17 +118,7 @@ async function answer(faces, began) {
     : "";
 }
 
-function shown(milliseconds) {
-  return `${milliseconds < 10 ? milliseconds.toFixed(1) : milliseconds.toFixed(0)} ms`;
-}
-
 // ---- what is shown -------------------------------------------------------------------------------------------
-
-function element(name, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(name), properties);
-  made.append(...children);
-  return made;
-}
 
 function listed(face, index) {
   const interval = reading.interval;
@@ -285,56 +271,8 @@ function listenToMarks() {
   byId("whole").addEventListener("click", estimateWhole);
 }
 
-// ---- where pictures come from --------------------------------------------------------------------------------
-
-function listenToPictures() {
-  byId("file").addEventListener("change", async (event) => {
-    if (event.target.files.length) await take(event.target.files[0]);
-    event.target.value = "";
-  });
-  document.addEventListener("paste", async (event) => {
-    const file = [...event.clipboardData.files].find((one) => one.type.startsWith("image/"));
-    if (file) await take(file);
-  });
-  document.addEventListener("dragover", (event) => {
-    event.preventDefault();
-    byId("drop").classList.add("over");
-  });
-  document.addEventListener("dragleave", () => byId("drop").classList.remove("over"));
-  document.addEventListener("drop", async (event) => {
-    event.preventDefault();
-    byId("drop").classList.remove("over");
-    if (event.dataTransfer.files.length) await take(event.dataTransfer.files[0]);
-  });
-}
-
-function endCamera() {
-  state.stream?.getTracks().forEach((track) => track.stop());
-  state.stream = null;
-  byId("live").hidden = true;
-}
-
-function listenToCamera() {
-  if (!navigator.mediaDevices?.getUserMedia) return;
-  byId("camera").hidden = false;
-  byId("camera").addEventListener("click", async () => {
-    try {
-      state.stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "user" }, audio: false });
-    } catch {
-      return say("There is no camera that this page may use: your browser asks for permission, or has none.");
-    }
-    byId("video").srcObject = state.stream;
-    byId("live").hidden = false;
-    return byId("video").play();
-  });
-  byId("take").addEventListener("click", async () => {
-    const video = byId("video");
-    if (!video.videoWidth) return;
-    const image = pixelsOf(video, video.videoWidth, video.videoHeight);
-    endCamera();
-    await show(image);
-  });
-  byId("stop").addEventListener("click", endCamera);
+async function takeFrame(video) {
+  await show(pixelsOf(video, video.videoWidth, video.videoHeight));
 }
 
 async function begin() {

@@ -36,6 +36,7 @@ ROUTES = (
     "/v1/models",
     "/v1/models/{name}",
     "/v1/models/{name}/card",
+    "/v1/models/{name}/predict",
     "/v1/predict",
 )
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")

@@ -12,14 +12,13 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
-from importlib.resources import files
 from typing import Annotated, Any, Literal, Protocol
 
 import cv2
 import numpy as np
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
@@ -43,6 +42,7 @@ from agesearch.serving.schema import (
     Refusal,
 )
 from agesearch.serving.web.metrics import ServiceMetrics
+from agesearch.serving.web.pages import docs_page, try_page
 from agesearch.serving.web.predicting import Predicting, failed
 
 FacesMode = Literal["detect", "whole"]
@@ -64,10 +64,6 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 }
 #: What a call that wants a token or a key may answer.
 _GUARDED = (401, 403, 429)
-_PAGE_POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-    "img-src blob:; connect-src 'self'"
-)
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 _PROBE = ["GET", "HEAD"]
 
@@ -81,6 +77,10 @@ class AgeService(Answering, Protocol):
 
     def summary(self) -> ModelSummary:
         """The model in short."""
+        ...
+
+    def card(self) -> str:
+        """The model card as Markdown."""
         ...
 
 
@@ -122,12 +122,11 @@ def _add_open_routes(app: FastAPI, batches: Batches) -> None:
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
-        page = (files("agesearch.serving") / "templates" / "docs.html").read_text("utf-8")
-        return HTMLResponse(page, headers={"Content-Security-Policy": _PAGE_POLICY})
+        return docs_page()
 
     @app.get("/", include_in_schema=False)
-    async def root() -> RedirectResponse:
-        return RedirectResponse("docs")
+    async def root() -> HTMLResponse:
+        return try_page()
 
     @app.head("/livez", include_in_schema=False)
     @app.get("/livez", summary="Whether the process is alive (no token needed)")
@@ -194,15 +193,28 @@ def _document_predict(router: APIRouter) -> None:
 
 
 def _add_model_routes(router: APIRouter, service: AgeService) -> None:
+    def require_known(name: str) -> None:
+        if name != service.summary().name:
+            raise Refusal(404, "no_such_model", "There is no such model here: /v1/models lists them.")
+
     @router.get("/models", summary="The models that answer here", responses=_only(*_GUARDED))
     async def models() -> Models:
         return Models(models=[service.summary()])
 
     @router.get("/models/{name}", summary="The manifest of a model", responses=_only(*_GUARDED, 404))
     async def model_named(name: str) -> dict[str, Any]:
-        if name != service.summary().name:
-            raise Refusal(404, "no_such_model", "There is no such model here: /v1/models lists them.")
+        require_known(name)
         return service.manifest()
+
+    @router.get(
+        "/models/{name}/card",
+        summary="The card of a model, as Markdown",
+        responses=_only(*_GUARDED, 404),
+        response_class=PlainTextResponse,
+    )
+    async def card_of(name: str) -> PlainTextResponse:
+        require_known(name)
+        return PlainTextResponse(service.card(), media_type="text/markdown; charset=utf-8")
 
     @router.get(
         "/model",
