@@ -6,11 +6,12 @@
 [50.0]
 
 Every step of the command line is a function: ``ingest``, ``teach``, ``tune``, ``resume``, ``open_study``,
-``evaluate``, ``measure_decisions``, ``report``, ``calibrate``, ``publish``, ``export``, ``load_model``,
-``Client`` and ``AsyncClient``, with keyword arguments named as the options of the verb. Paths are ``str`` or
-path-like, or what an earlier step returned. A wrong input raises ``InputError``, a run that could not finish
-``AgeSearchError``. Nothing is printed; ``on_progress`` and ``on_event`` hear what happens, and what weakens
-a result is a Python warning or one of its notes.
+``evaluate``, ``measure_speed``, ``measure_robustness``, ``measure_decisions``, ``measure_counterfactual``,
+``report``, ``calibrate``, ``publish``, ``export``, ``load_model``, ``Client`` and ``AsyncClient``, with
+keyword arguments named as the options of the verb. Paths are ``str`` or path-like, or what an earlier step
+returned. A wrong input raises ``InputError``, a run that could not finish ``AgeSearchError``. Nothing is
+printed; ``on_progress`` and ``on_event`` hear what happens, and what weakens a result is a Python warning or
+one of its notes.
 
 Importing this module loads none of it: each name is loaded when it is first used.
 """
@@ -24,13 +25,16 @@ from agesearch.provenance import VERSION
 
 if TYPE_CHECKING:
     from agesearch.api.calibrate import calibrate as calibrate
-    from agesearch.api.decisions import measure_decisions as measure_decisions
     from agesearch.api.evaluate import EvaluationResult as EvaluationResult
     from agesearch.api.evaluate import evaluate as evaluate
     from agesearch.api.export import Export as Export
     from agesearch.api.export import export as export
     from agesearch.api.ingest import Dataset as Dataset
     from agesearch.api.ingest import ingest as ingest
+    from agesearch.api.measure import measure_counterfactual as measure_counterfactual
+    from agesearch.api.measure import measure_decisions as measure_decisions
+    from agesearch.api.measure import measure_robustness as measure_robustness
+    from agesearch.api.measure import measure_speed as measure_speed
     from agesearch.api.predict import Face as Face
     from agesearch.api.predict import ImageAges as ImageAges
     from agesearch.api.predict import Model as Model
@@ -74,7 +78,10 @@ __all__ = [
     "export",
     "ingest",
     "load_model",
+    "measure_counterfactual",
     "measure_decisions",
+    "measure_robustness",
+    "measure_speed",
     "open_study",
     "publish",
     "report",
@@ -85,10 +92,15 @@ __all__ = [
 
 _MODULES = {
     "api.calibrate": ("calibrate",),
-    "api.decisions": ("measure_decisions",),
     "api.evaluate": ("EvaluationResult", "evaluate"),
     "api.export": ("Export", "export"),
     "api.ingest": ("Dataset", "ingest"),
+    "api.measure": (
+        "measure_counterfactual",
+        "measure_decisions",
+        "measure_robustness",
+        "measure_speed",
+    ),
     "api.predict": ("Face", "ImageAges", "Model", "load_model"),
     "api.publish": ("publish",),
     "api.report": ("WrittenReport", "report"),

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from agesearch.api.places import Place
+from agesearch.api.places import Place, listed
 from agesearch.progress import Listener, silent
 from agesearch.session import set_environment
 
@@ -81,8 +81,7 @@ def evaluate(
     from agesearch.measure.protocols import protocol_named, split_named
 
     chosen = protocol_named(protocol, split=split_named(split), k=k)
-    named = [models] if isinstance(models, str | os.PathLike) else models
-    folders = model_folders([os.fspath(model) for model in named], os.fspath(registry))
+    folders = model_folders(listed(models), os.fspath(registry))
     found = run_evaluate(
         folders, os.fspath(data), chosen, runtime=runtime, threads=threads, on_progress=on_progress
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from agesearch.api.places import Kept, Place, text_of
+from agesearch.api.places import Kept, Place, listed, text_of
 from agesearch.progress import Listener, silent
 from agesearch.session import set_environment
 
@@ -85,8 +85,7 @@ def report(
     from agesearch.search.store.records import StudyFolder
     from agesearch.storage import Location
 
-    given = [targets] if isinstance(targets, str | os.PathLike) else targets
-    names = [os.fspath(target) for target in given]
+    names = listed(targets)
     spec = ReportSpec(
         robustness_faces=robustness_faces or 200,
         legal_age=legal_age,

@@ -88,7 +88,8 @@ def _cells(row: FrontRow, every: bool, is_mixed: bool, is_alike: bool) -> list[s
         tables.milliseconds(trial.latency_ms_p50),
     ]
     if every:
-        state = f"{trial.state.value}: {trial.reason}" if trial.reason else trial.state.value
+        reason = trial.reason or (f"above {row.broken_limits}" if row.broken_limits else "")
+        state = f"{trial.state.value}: {reason}" if reason else trial.state.value
         run = [row.latency.run.value] if is_mixed else []
         return [*cells, *run, row.role, state]
     found = row.latency.times_teacher

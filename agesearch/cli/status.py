@@ -85,8 +85,7 @@ def _drawn(found: Status, width: int, height: int | None, ascii_only: bool) -> R
         lines.append(f"Go on with: {found.how_to_go_on}")
     if found.confirming:
         lines.append(found.confirming)
-    if not found.is_running:
-        lines += found.notes
+    lines += found.notes_now
     # The address and the command are to be copied whole: only what is watched is cut to the screen.
     cut = height is not None
     head = [Text(line, no_wrap=cut, overflow="ellipsis" if cut else "fold") for line in lines]

@@ -92,6 +92,9 @@ def _trial_mark(findings: Findings, record: TrialRecord) -> Mark:
         *_latency_words(findings, record),
         f"{tables.millions(findings.parameters(record))} parameters, {record.epochs} epochs",
     ]
+    details += [f"{word} {tables.years(value)} years" for word, value in record.at_end.items()]
+    broken = findings.latencies.broken_limits.get(record.number)
+    details += [f"not on the front: above {broken}"] if broken else []
     if record.state is State.PRUNED:
         details.append(f"pruned: {record.reason}")
     details += [f"{name} {tables.value_text(value)}" for name, value in sorted(record.params.items())]
@@ -114,7 +117,7 @@ def _latency_words(findings: Findings, record: TrialRecord) -> list[str]:
         run = f"{tables.ratio(found.times_teacher)} the teacher's speed"
     words = [f"{tables.milliseconds(found.ms)} ms a face{tables.on_engine(found.engine)}, {run}"]
     words += [f"{tables.milliseconds(other.latency_ms_p50)} ms on {other.engine}" for other in found.others]
-    return words
+    return words + tables.sizes(found.file_bytes, found.session_bytes)
 
 
 def _kind(findings: Findings, record: TrialRecord) -> tuple[Kind, str]:

@@ -18,7 +18,8 @@ from agesearch.search.store.records import State, StudyFolder, TrialRecord, open
 @dataclass(frozen=True)
 class FrontRow:
     """A trial, as it was timed last, with what it is to the front: ``alike`` are its neighbours there whose
-    error is not told apart from its own; ``confirmed`` are its new trainings.
+    error is not told apart from its own; ``confirmed`` are its new trainings, ``broken_limits`` which
+    limits of the study keep it off.
     """
 
     trial: TrialRecord
@@ -28,6 +29,7 @@ class FrontRow:
     searched_ms: float | None
     alike: tuple[int, ...] = ()
     confirmed: Candidate | None = None
+    broken_limits: str = ""
 
     @property
     def times_teacher(self) -> float | None:
@@ -45,6 +47,7 @@ class FrontRow:
             "latency_run": self.latency.run.value,
             "search_latency_ms_p50": self.searched_ms,
             "not_told_apart_from": list(self.alike),
+            "broken_limits": self.broken_limits or None,
             "confirmed": self.confirmed.as_json() if self.confirmed else None,
             **self.latency.engines_json(),
         }
@@ -81,6 +84,7 @@ def front_table(where: str, *, every: bool = False) -> FrontTable:
             searched[trial.number],
             tuple(near.get(trial.number, ())),
             confirmed.get(trial.number),
+            latencies.broken_limits.get(trial.number, ""),
         )
         for trial in (latencies.trials if every else latencies.front)
     ]

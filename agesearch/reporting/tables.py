@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from agesearch.measure.accuracy import AgeBin
@@ -14,6 +14,12 @@ from agesearch.models.runtimes.engines import DEFAULT, Engine
 from agesearch.search.front.measurements import MeasuredPredictions
 from agesearch.search.store.records import State, TrialRecord, title_of
 from agesearch.search.view.progress import reason_group
+
+#: What the figures of memory are.
+MEMORY_NOTE = (
+    "File: the network as it is loaded. Memory: by how much that of a fresh process rises at its peak while "
+    "it opens the network and runs one face on one thread."
+)
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,17 @@ def millions(parameters: int | None) -> str:
     return "–" if not parameters else f"{parameters / 1e6:.2f} M"
 
 
+def megabytes(count: int | None) -> str:
+    """Bytes in millions with three digits: ``4.22``; a dash for none."""
+    return "–" if count is None else f"{count / 1e6:.3g}"
+
+
+def sizes(file_bytes: int | None, session_bytes: int | None) -> list[str]:
+    """What a network takes besides time, as lines of a point's details; none where nobody has looked."""
+    found = [] if file_bytes is None else [f"{megabytes(file_bytes)} MB on disk"]
+    return found + ([] if session_bytes is None else [f"{megabytes(session_bytes)} MB of memory at its peak"])
+
+
 def interval(estimate: Estimate) -> str:
     """``6.12 (5.71–6.55)`` in years."""
     return f"{estimate.value:.2f} ({estimate.low:.2f}–{estimate.high:.2f})"
@@ -121,37 +138,55 @@ def role(trial: TrialRecord, front: Sequence[TrialRecord], pick: int | None, kne
     return ", ".join(names)
 
 
-def trials_table(
-    records: Sequence[TrialRecord],
-    roles: Mapping[int, str],
-    parameters: Mapping[int, int | None],
-    timed_alone: Collection[int] = (),
-) -> TextTable:
-    """Every trial with its outcome and its searched values; latencies of those that were
-    ``timed_alone``, by the search, have a star.
+@dataclass(frozen=True)
+class TrialTold:
+    """What a table says of a trial besides its record: its ``role`` on the front, its network's size,
+    whether it was timed by the search alone, and which limits of the study it breaks.
+    """
+
+    role: str = ""
+    parameters: int | None = None
+    file_bytes: int | None = None
+    session_bytes: int | None = None
+    timed_alone: bool = False
+    broken: str = ""
+
+
+def trials_table(records: Sequence[TrialRecord], told: Mapping[int, TrialTold]) -> TextTable:
+    """Every trial with its outcome and its searched values; latencies that the search alone has timed have a
+    star. Figures that the study limits have columns of their own.
     """
     searched = sorted(
         {name for record in records for name in record.params} - {"model.arch", "model.input_size"}
     )
+    limited = list(dict.fromkeys(word for record in records for word in record.at_end))
+    broken = ["above its limit"] if any(told[record.number].broken for record in records) else []
     columns = ["trial", "state", "role", "architecture", "input, px", "parameters", "val MAE, years"]
-    columns += ["latency, ms", "epochs", "time"] + [words(name.split(".")[-1]) for name in searched]
+    columns += [f"{word}, years" for word in limited] + broken
+    columns += ["latency, ms", "file, MB", "memory, MB", "epochs", "time"]
     rows = []
     for record in records:
-        size = parameters.get(record.number)
+        of = told[record.number]
         row = [
             Cell(str(record.number), record.number),
             Cell(record.state.value.lower()),
-            Cell(roles.get(record.number, "")),
+            Cell(of.role),
             Cell(record.arch),
             Cell(str(record.input_size), record.input_size),
-            Cell(millions(size), size or -1),
-            Cell(years(record.val_mae_years), _last(record.val_mae_years)),
-            Cell(starred(record.latency_ms_p50, record.number in timed_alone), _last(record.latency_ms_p50)),
+            Cell(millions(of.parameters), of.parameters or -1),
+            *(Cell(years(value), last(value)) for value in (record.val_mae_years, *_at_end(record, limited))),
+            *(Cell(of.broken or "–") for _ in broken),
+            Cell(starred(record.latency_ms_p50, of.timed_alone), last(record.latency_ms_p50)),
+            *(Cell(megabytes(size), last(size)) for size in (of.file_bytes, of.session_bytes)),
             Cell(str(record.epochs), record.epochs),
             Cell(duration(record.seconds), record.seconds),
         ]
         rows.append(row + [_parameter(record.params.get(name)) for name in searched])
-    return TextTable(columns, rows)
+    return TextTable([*columns, *(words(name.split(".")[-1]) for name in searched)], rows)
+
+
+def _at_end(record: TrialRecord, limited: Sequence[str]) -> list[float | None]:
+    return [record.at_end.get(word) for word in limited]
 
 
 def failures(records: Sequence[TrialRecord]) -> list[Failure]:
@@ -262,6 +297,6 @@ def _parameter(value: object) -> Cell:
     return Cell(value_text(value), order)
 
 
-def _last(value: float | None) -> float:
+def last(value: float | None) -> float:
     """What sorts behind every number."""
     return 1e12 if value is None else value

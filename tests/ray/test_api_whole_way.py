@@ -7,6 +7,7 @@ from __future__ import annotations
 import doctest
 import inspect
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ import yaml
 import agesearch
 from agesearch.data.reading.demo_pack import demo_pack
 
+_EXAMPLES = ["teach", "tune", "resume", "measure_speed", "measure_robustness"]
+_EXAMPLES += ["measure_counterfactual"] if find_spec("anny") else []
 README = Path(__file__).resolve().parents[2] / "README.md"
 FACES = 64
 SPACE = {
@@ -61,11 +64,11 @@ def test_the_ten_lines_of_the_readme(here: Path, capsys: pytest.CaptureFixture[s
     assert len(student.faces) == 1
 
 
-def test_examples_that_train_and_search(here: Path) -> None:
+def test_examples_that_train_search_and_measure(here: Path) -> None:
     heard: list[agesearch.Progress] = []
     agesearch.ingest("csv", "portraits.csv", images="photos", out="faces", on_progress=heard.append)
     assert {update.stage for update in heard} >= {"survey", "ingest"}
-    for name in ("teach", "tune", "resume"):
+    for name in _EXAMPLES:
         text = inspect.getdoc(getattr(agesearch, name)) or ""
         test = doctest.DocTestParser().get_doctest(text, {"agesearch": agesearch}, name, None, None)
         told: list[str] = []

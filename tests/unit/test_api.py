@@ -40,7 +40,7 @@ def _verb(name: str) -> Any:
 _OF_THE_TERMINAL = {"as_json", "json_output", "out_file", "predictions", "resume", "no_faces"}
 _OF_THE_PROGRAM = {"on_progress", "on_event"}
 _OF_A_FOLDER = {"out_folder", "out_place", "to"}
-_OTHER_DEFAULT = {"dashboard", "stall_minutes"}
+_OTHER_DEFAULT = {"dashboard", "stall_minutes", "severities"}  # and numbers, which are text there
 
 
 def _argument(option: Any) -> str:

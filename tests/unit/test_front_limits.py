@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import optuna
 import pytest
+from fake_study import write_measured, write_study
 from published_sets import Brightness
 from replay_rows import NETWORKS, SIZES, study
 
@@ -20,6 +22,8 @@ from agesearch.measure.robustness.protocol import corrupted
 from agesearch.measure.robustness.subset import levels_of, mae_c_years
 from agesearch.metrics import SHIFT_YEARS, VAL_MAE_C_YEARS, VAL_MAE_YEARS
 from agesearch.models.architectures import Network
+from agesearch.reporting.fronts import front_table
+from agesearch.reporting.report import build_report
 from agesearch.search.run.setup import check_end_measures
 from agesearch.search.run.suggester import Suggester
 from agesearch.search.run.trial_inputs import EndMeasures
@@ -28,6 +32,7 @@ from agesearch.search.space.limits import Fitting
 from agesearch.search.store.front_limits import FrontLimits
 from agesearch.search.store.history import STUDY_NAME, History, TrialCost
 from agesearch.search.store.records import State, StudyFolder, TrialRecord, front_of
+from agesearch.search.view.status import study_status
 from agesearch.specs import CropSpec, RobustnessSpec, ShiftsSpec, StudySpec
 from agesearch.storage import Location
 
@@ -53,7 +58,8 @@ def test_the_front_holds_only_who_keeps_every_limit() -> None:
     limits = FrontLimits.of(_limited())
     assert [record.number for record in front_of(trials, limits)] == [2, 1]
     assert [record.number for record in front_of(trials)] == [2, 3]
-    assert limits.broken(trials[0]) == "max_mae_c_years 9 (it has 9.50)"
+    assert limits.broken(trials[0]) == "max_mae_c_years 9 (it has 9.50, 0.50 above)"
+    assert limits.broken(trials[3]) == "max_mae_c_years 9 (it was not measured)"
     assert limits.excess(trials[3]) == {"max_mae_c_years": math.inf}
     both = FrontLimits.of(_limited(max_mae_years=4.5))
     assert not both.hold(trials[1])
@@ -75,6 +81,41 @@ def test_what_was_measured_at_the_end_is_kept(tmp_path: Path) -> None:
     assert folder.trials() == [ended]
     assert ended.as_json()[VAL_MAE_C_YEARS] == 8.5
     assert VAL_MAE_C_YEARS not in _done(0, 1.0, None).as_json()  # records of before stay as they were
+
+
+def test_status_front_and_report_say_which_trials_break_a_limit_and_by_how_much(tmp_path: Path) -> None:
+    folder = write_study(Location.of(tmp_path / "study"))
+    trials = folder.trials()
+    complete = [trial.number for trial in trials if trial.state is State.COMPLETE]
+    over, unknown = complete[:2]
+    figures = {number: 8.0 for number in complete} | {over: 9.62, unknown: None}
+    folder.write_trials([replace(one, val_mae_c_years=figures.get(one.number)) for one in trials])
+    header = folder.header()
+    limited = header.spec.model_copy(update={"max_mae_c_years": 9.0})
+    folder.write_header(header.model_copy(update={"spec": limited}))
+    write_measured(folder)
+
+    words = {over: "max_mae_c_years 9 (it has 9.62, 0.62 above)"}
+    words[unknown] = "max_mae_c_years 9 (it was not measured)"
+    found = study_status(folder.root)
+    assert found.as_json()["broken_limits"] == {str(number): text for number, text in words.items()}
+    told = f"2 of {len(complete)} COMPLETE trials break a limit of the study"
+    assert found.notes[0].startswith(told)
+    assert found.notes_now == found.notes
+    assert replace(found, driver=SimpleNamespace(is_live=True)).notes_now == found.notes[:1]  # type: ignore[arg-type]
+
+    rows = {row.trial.number: row for row in front_table(str(folder.root), every=True).rows}
+    assert {number: row.broken_limits for number, row in rows.items() if row.broken_limits} == words
+    report = build_report(folder, Location.of(tmp_path / "report.html"))
+    (trials_section,) = [one for one in report.sections if one.id == "trials"]
+    table = trials_section.tables[0].table
+    at, states = table.columns.index("MAE-C, years"), table.columns.index("above its limit")
+    cells = {int(row[0].text): (row[at].text, row[states].text) for row in table.rows}
+    assert (cells[over], cells[unknown][0]) == (("9.62", words[over]), "–")
+    assert {cells[number][1] for number in complete[2:]} == {"–"}
+    assert any(note.startswith(told) for note in trials_section.notes)
+    assert any("agesearch report study" in note for note in trials_section.notes)  # sizes are not known yet
+    assert {row[table.columns.index("file, MB")].text for row in table.rows} == {"–"}
 
 
 def _filled(spec: StudySpec, count: int = 24) -> tuple[History, list[str]]:

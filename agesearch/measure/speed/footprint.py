@@ -45,6 +45,11 @@ class FootprintRow(Footprint):
     runtime: str
     precision: str
 
+    @property
+    def engine(self) -> Engine:
+        """The runtime and the precision."""
+        return Engine(self.runtime, self.precision)
+
 
 def footprint(networks: Sequence[bytes], input_size: int, engine: Engine = DEFAULT) -> Footprint:
     """The footprint of ONNX networks that answer together (as a rule one), for one face on one thread;

@@ -37,7 +37,7 @@ MAX_DROP_YEARS = 0.1
 #: Fewer persons (faces, where nobody is known) than this make no gate.
 MIN_PERSONS = 10
 #: Faces that an engine is judged by, and that ranges are taken from, at most.
-GATE_FACES, CALIBRATION_FACES = 500, 300
+GATE_FACES, CALIBRATION_FACES = 500, 128
 
 _STAGE = "Precision"
 

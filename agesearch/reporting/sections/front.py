@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from agesearch.deploy.reported.records import TEST, VALIDATION, ReportedModel
+from agesearch.measure.speed.rows import SpeedRow
 from agesearch.reporting import tables
 from agesearch.reporting.charts.plots import Chart, Kind, Level, Mark, front_chart
 from agesearch.reporting.figures import front_figure
@@ -53,8 +54,11 @@ def front_section(told: Told) -> Section:
         f"MAE, years ({split})",
         "ms",
         "on",
+        "file, MB",
+        "memory, MB",
         "other engines, ms",
     ]
+    notes += _of_sizes(told)
     found = [Table("Models", TextTable(columns, rows), marked=_first(told))] if rows else []
     return Section("front", "Accuracy against speed", "Front", charts=[chart], tables=found, notes=notes)
 
@@ -152,6 +156,7 @@ def _mark(told: Told, model: ReportedModel) -> Mark | None:
         told.title(model.name) if model.role != "student" else f"{told.title(model.name)} (picked)",
         f"MAE {error.value:.2f} years (95 % {error.low:.2f}–{error.high:.2f})",
         f"{tables.milliseconds(best.latency_ms_p50)} ms a face on {best.engine}",
+        *tables.sizes(*_sizes(told, best)),
         *(
             f"{tables.milliseconds(row.latency_ms_p50)} ms on {row.engine}"
             + ("" if told.is_allowed(row) else " (its answers are not known to be as good)")
@@ -186,8 +191,24 @@ def _row(told: Told, model: ReportedModel) -> list[Cell]:
         Cell("–" if error is None else tables.interval(error), error.value if error else 0.0),
         Cell(tables.milliseconds(best.latency_ms_p50), best.latency_ms_p50),
         Cell(str(best.engine)),
+        *(Cell(tables.megabytes(size), tables.last(size)) for size in _sizes(told, best)),
         Cell(shown or "–"),
     ]
+
+
+def _sizes(told: Told, row: SpeedRow) -> tuple[int | None, int | None]:
+    """Bytes of a model's file on an engine, and of its session's memory."""
+    found = told.footprint(row)
+    return (None, None) if found is None else (found.file_bytes, found.session_bytes)
+
+
+def _of_sizes(told: Told) -> list[str]:
+    if told.speed is None:
+        return []
+    if told.speed.footprints:
+        return [tables.MEMORY_NOTE]
+    words = told.command("measure", "speed", *told.given)
+    return [f"File and memory were not looked at when these models were timed; they are told by: {words}"]
 
 
 def _first(told: Told) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
+from agesearch.errors import command
 from agesearch.metrics import or_nan
 from agesearch.reporting import tables
 from agesearch.reporting.charts.plots import Chart, Polyline, axis, laid_out
@@ -188,6 +189,18 @@ def _importance(findings: Findings) -> Section:
     return Section("importance", title, "Parameters", bars=rows, notes=[note], figures=figures)
 
 
+def _told_of(findings: Findings, record: TrialRecord) -> tables.TrialTold:
+    latency = findings.latencies.latency(record)
+    return tables.TrialTold(
+        role=role_of(record, findings.latencies, findings.picked.number),
+        parameters=findings.parameters(record),
+        file_bytes=latency.file_bytes,
+        session_bytes=latency.session_bytes,
+        timed_alone=record.number in findings.searched,
+        broken=findings.latencies.broken_limits.get(record.number, ""),
+    )
+
+
 def _trials(findings: Findings) -> Section:
     records = findings.records
     notes = []
@@ -195,11 +208,15 @@ def _trials(findings: Findings) -> Section:
         ranked = sorted(records, key=lambda one: (one.state is not State.COMPLETE, or_nan(one.val_mae_years)))
         records = sorted(ranked[:_MOST_ROWS], key=lambda one: one.number)
         notes.append(f"The {_MOST_ROWS:,} best of {len(findings.records):,} trials.")
-    roles = {one.number: role_of(one, findings.latencies, findings.picked.number) for one in records}
-    parameters = {one.number: findings.parameters(one) for one in records}
-    table = tables.trials_table(records, roles, parameters, findings.searched)
+    told = {one.number: _told_of(findings, one) for one in records}
+    table = tables.trials_table(records, told)
     if findings.searched:
         notes.append("*: timed by the search only, before the trials, and not side by side with the teacher.")
+    notes += [tables.MEMORY_NOTE] if any(one.file_bytes for one in told.values()) else []
+    if any(one.file_bytes is None for one in told.values() if one.parameters):
+        words = command("report", findings.study.root.name)
+        notes.append(f"–: file and memory were not looked at by the version that timed it; {words} does.")
+    notes += [findings.latencies.limit_note] if findings.latencies.limit_note else []
     found = [Table("All trials", table, sortable=True, marked=str(findings.picked.number), wide=True)]
     failures = tables.failures(findings.records)
     if failures:

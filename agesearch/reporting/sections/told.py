@@ -22,6 +22,7 @@ from agesearch.measure.intervals import Estimate
 from agesearch.measure.robustness.record import Robustness
 from agesearch.measure.robustness.scores import ModelRobustness
 from agesearch.measure.speed.comparison import AS_GOOD, SpeedComparison, SpeedRatio
+from agesearch.measure.speed.footprint import Footprint
 from agesearch.measure.speed.rows import Setting, SpeedRow
 from agesearch.metrics import MAE_YEARS
 from agesearch.models.calibration.record import Calibration
@@ -148,6 +149,11 @@ class Told:
         rows = self.speed.rows if self.speed else ()
         own = [row for row in rows if row.model == name and row.setting == Setting()]
         return sorted(own, key=lambda row: row.latency_ms_p50)
+
+    def footprint(self, row: SpeedRow) -> Footprint | None:
+        """What a model takes on an engine besides time; None where an earlier version timed it."""
+        known = self.speed.footprints if self.speed else ()
+        return next((one for one in known if (one.model, one.engine) == (row.model, row.engine)), None)
 
     def is_allowed(self, row: SpeedRow) -> bool:
         """Whether a model is known to answer as well on an engine: in fp32, or behind a gate that holds."""

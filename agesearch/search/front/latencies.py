@@ -102,6 +102,29 @@ class StudyLatencies:
         """Which trial is the knee, with intervals or by means; None where the front is empty."""
         return choose(self.study, self.trials, self.front)
 
+    @cached_property
+    def broken_limits(self) -> dict[int, str]:
+        """The COMPLETE trials that are off the front because they break limits of the study: which ones, and
+        by how much, by the number of the trial.
+        """
+        limits = self.study.limits()
+        complete = [trial for trial in self.trials if trial.state is State.COMPLETE]
+        return {trial.number: limits.broken(trial) for trial in complete if not limits.hold(trial)}
+
+    @property
+    def limit_note(self) -> str:
+        """The same as a sentence; empty where all keep the limits."""
+        broken = self.broken_limits
+        if not broken:
+            return ""
+        shown = "; ".join(f"trial {number} {words}" for number, words in list(broken.items())[:_LISTED])
+        more = "; ..." if len(broken) > _LISTED else ""
+        complete = sum(trial.state is State.COMPLETE for trial in self.trials)
+        return (
+            f"{len(broken)} of {complete} COMPLETE trials break a limit of the study and are not on the "
+            f"front: {shown}{more}."
+        )
+
     @property
     def knee(self) -> TrialRecord | None:
         """The trial that is chosen as the knee, None where there is no front."""
@@ -182,14 +205,16 @@ class StudyLatencies:
         ]
 
     def choice_notes(self) -> list[str]:
-        """Sentences: which neighbours on the front are not told apart, what was confirmed, and which trial is
-        the knee by which rule.
+        """Sentences: which trials break a limit, which neighbours on the front are not told apart, what was
+        confirmed, and which trial is the knee by which rule.
         """
+        limited = [self.limit_note] if self.limit_note else []
         if self.choice is None:
-            return []
+            return limited
         confirmed = [one.words for one in self.choice.candidates]
         said = f"Confirmed with other seeds: {'; '.join(confirmed)}." if confirmed else ""
-        return [line for line in (words(self.front, self.differences), said, self.choice.words) if line]
+        found = (words(self.front, self.differences), said, self.choice.words)
+        return limited + [line for line in found if line]
 
     def different(self) -> list[tuple[TrialRecord, float, float]]:
         """Trials of the front whose two timings differ by more than noise: the trial, its side-by-side ms and

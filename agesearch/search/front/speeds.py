@@ -93,7 +93,7 @@ class SpeedRun:
 
     def bring_up_to_date(self, on_progress: Listener) -> None:
         """Time the teacher and every network as the search does, where that is not done."""
-        if self.table.rows() is not None:
+        if self._known() is not None:
             return
         engines = self.engines
         first = {self._alike(model, engines): model for model in reversed(self.trials)}
@@ -141,9 +141,14 @@ class SpeedRun:
     def _rows(self, rows: Iterable[SpeedRow]) -> pa.Table:
         return spec_rows(rows, {model.name: model.digest for model in (self.teacher, *self.trials)})
 
+    def _known(self) -> pa.Table | None:
+        """The good rows; those of a version that did not look at the network's bytes are none."""
+        rows = self.table.rows()
+        return None if rows is None or "file_bytes" not in rows.column_names else rows
+
     def _kept(self, others: bool) -> pa.Table | None:
         """The good rows under the search's setting, or under the ``others``."""
-        rows = self.table.rows()
+        rows = self._known()
         if rows is None:
             return None
         setting = self.engines.setting

@@ -54,12 +54,17 @@ class FrontLimits:
         return all(above <= 0.0 for above in self.excess(record).values())
 
     def broken(self, record: object) -> str:
-        """What a trial breaks, in words: ``max_mae_c_years 9 (it has 9.62)``."""
+        """What a trial breaks, in words: ``max_mae_c_years 9 (it has 9.62, 0.62 above)``."""
         return " and ".join(
-            f"{name} {self.highest[name]:g} (it has {self.highest[name] + above:.2f})"
+            f"{name} {self.highest[name]:g} ({self._has(name, above)})"
             for name, above in self.excess(record).items()
             if above > 0.0
         )
+
+    def _has(self, name: str, above: float) -> str:
+        if math.isinf(above):
+            return "it was not measured"
+        return f"it has {self.highest[name] + above:.2f}, {above:.2f} above"
 
     def __str__(self) -> str:
         return " and ".join(f"{name} {limit:g}" for name, limit in self.highest.items())

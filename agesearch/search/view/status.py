@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from agesearch.artefacts import STUDY, not_one
@@ -42,7 +43,8 @@ _LAST = 3
 @dataclass(frozen=True)
 class Status:
     """A study's progress and who holds it; ``progress`` is None while a new study is prepared. ``choice`` is
-    which trial is the knee, ``notes`` what is noise on the front, ``candidates`` what is trained again.
+    which trial is the knee, ``notes`` what is noise on the front, ``candidates`` what is trained again,
+    ``broken_limits`` which limits COMPLETE trials break, and by how much, by their number.
     """
 
     folder: StudyFolder
@@ -51,6 +53,7 @@ class Status:
     choice: Choice | None = None
     notes: tuple[str, ...] = ()
     candidates: tuple[Candidate, ...] = ()
+    broken_limits: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def confirming(self) -> str:
@@ -73,6 +76,13 @@ class Status:
     def is_running(self) -> bool:
         """Whether a process runs the study now."""
         return self.driver is not None and self.driver.is_live
+
+    @property
+    def notes_now(self) -> tuple[str, ...]:
+        """The notes that hold: while it runs, which trials break a limit."""
+        if not self.is_running:
+            return self.notes
+        return self.notes[:1] if self.broken_limits else ()
 
     @property
     def holder(self) -> str:
@@ -121,6 +131,7 @@ class Status:
             "knee": self.choice.chosen.number if self.choice else None,
             "knee_rule": self.choice.rule if self.choice else None,
             "notes": list(self.notes),
+            "broken_limits": {str(number): words for number, words in self.broken_limits.items()},
             "confirmation": [one.as_json() for one in self.candidates],
             "trials_per_hour": progress.pace.trials_per_hour,
             "seconds_left": left,
@@ -141,6 +152,7 @@ def study_status(where: str | os.PathLike[str] | Location) -> Status:
             latencies.choice,
             tuple(latencies.choice_notes()),
             tuple(candidates_of(folder)),
+            latencies.broken_limits,
         )
     if driver is None:
         raise not_one(folder.root, STUDY, STUDY_FILE)

@@ -143,7 +143,7 @@ def _role(latencies: StudyLatencies, record: TrialRecord) -> str:
         return "on the front, its knee" if is_knee else "on the front"
     if record.state is not State.COMPLETE:
         return ""
-    broken = latencies.study.limits().broken(record)
+    broken = latencies.broken_limits.get(record.number)
     if broken:
         return f"not on the front: above the study's {broken}"
     names = ", ".join(other.title for other in front if _beats(other, record))
