@@ -33,8 +33,8 @@ class ConflictError(InputError):
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says, or its kind where it says nothing."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    """The first line of what an error says that is not blank, or its kind where it says nothing."""
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def command(*words: object) -> str:

@@ -34,6 +34,7 @@ from agesearch.measure.robustness.scores import Scorecard, Tally
 from agesearch.measure.robustness.strip import LEVELS, Strip, StripCell, StripFace
 from agesearch.measure.scores import KindScores, Slice
 from agesearch.measure.speed.comparison import Best, SpeedComparison, SpeedRatio
+from agesearch.measure.speed.footprint import FootprintRow
 from agesearch.measure.speed.gate import Gate
 from agesearch.measure.speed.rows import SpeedRow
 from agesearch.metrics import BIAS_YEARS, CS5, MAE_YEARS
@@ -136,6 +137,12 @@ def made_speed(names: Sequence[str]) -> SpeedComparison:
         best=tuple(best),
         ratios=tuple(ratios),
         steps={},
+        footprints=tuple(
+            FootprintRow(
+                model=row.model, **row.engine._asdict(), file_bytes=3_610_000, session_bytes=18_400_000
+            )
+            for row in rows
+        ),
         gates={names[0]: (Gate(**_INT8._asdict(), max_drop_years=0.1, holds=True, hardware=MACHINE),)},
         left_out=(),
         notes=(),

@@ -142,6 +142,7 @@ class _Asked:
         found += [] if spec.min_faces == 30 else ["--min-faces", str(spec.min_faces)]
         persons = spec.counterfactual_persons
         found += ["--counterfactual-persons", str(persons)] if persons else []
+        found += [] if spec.robustness_faces == 200 else ["--robustness-faces", str(spec.robustness_faces)]
         found += ["--judge"] if spec.judge else []
         return found + [word for name in spec.skip for word in ("--skip", name)]
 

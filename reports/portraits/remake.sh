@@ -10,17 +10,17 @@ teachers=search_spaces/teachers
 
 [ -f "$WORK/faces/dataset.json" ] ||
     $AGESEARCH data ingest csv "$PHOTOS/portraits.csv" --images "$PHOTOS/images" --size 144 --out "$WORK/faces"
-if [ -f "$WORK/study/study.yaml" ]; then
-    $AGESEARCH resume "$WORK/study"
+if [ -f "$WORK/portraits/study.yaml" ]; then
+    $AGESEARCH resume "$WORK/portraits"
 else
-    $AGESEARCH tune search_spaces/portraits.yaml --data "$WORK/faces" --teacher "$teachers/ensemble.yaml" --out "$WORK/study"
+    $AGESEARCH tune search_spaces/portraits.yaml --data "$WORK/faces" --teacher "$teachers/ensemble.yaml" --out "$WORK/portraits"
 fi
 # The pick is the knee once all were timed side by side. Its intervals are then learnt from the test faces, which chose nothing.
-$AGESEARCH report "$WORK/study" --out "$WORK/timed.html" \
+$AGESEARCH report "$WORK/portraits" --out "$WORK/timed.html" \
     --skip speed --skip validation --skip test --skip robustness --skip decisions
-$AGESEARCH calibrate "$WORK/study" --data "$WORK/faces"
+$AGESEARCH calibrate "$WORK/portraits" --data "$WORK/faces"
 # No portrait is of a minor: decisions are told at 40 years, where faces lie on both sides. Only CC0 faces are shown.
-$AGESEARCH report "$WORK/study" \
+$AGESEARCH report "$WORK/portraits" \
     --with "$teachers/faceapi.yaml" --with "$teachers/faceres.yaml" \
     --judge --legal-age 40 --min-faces 5 --counterfactual-persons "${PERSONS:-60}" --robustness-faces 52 \
     --faces-from faker --figures "$here" --out "$here/report.html"

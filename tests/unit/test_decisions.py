@@ -26,6 +26,7 @@ from agesearch.measure.decisions.rules import decide, decisions, passes
 from agesearch.measure.decisions.run import DecisionSpec, measure_decisions
 from agesearch.measure.intervals import Persons
 from agesearch.measure.predictions import read_labels
+from agesearch.reporting.charts.decision_chart import decision_chart
 from agesearch.reporting.decisions.page import decisions_page
 from agesearch.storage import Location
 
@@ -233,6 +234,12 @@ def test_a_measurement_is_whole(measured: tuple[Path, Path]) -> None:
     assert model.child_safety.right.estimate.value == pytest.approx(0.5, abs=0.1)  # 15 and 16 look 17 and 18
     assert model.accuracy.eyes[0].first == 40
     assert model.accuracy.eyes[0].mae_years.faces == 60
+    chart = decision_chart(model, 18.0, 0.1, 0)
+    ages = {buffer.challenge_age for buffer in model.buffers}
+    assert len(chart.marks) == len(model.buffers) > len(ages)  # few faces: several rates need one age
+    labels = [mark.label for mark in chart.marks if mark.label]
+    assert len(labels) == len(ages)  # and one label
+    assert any(" to 1 %: +" in label for label in labels)
     page = decisions_page(record)
     assert page.count("<svg") == 2  # one chart, drawn for wide pages and for phones
     assert "://" not in page.replace("http://www.w3.org/2000/svg", "")

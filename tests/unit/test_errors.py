@@ -4,7 +4,7 @@ import shlex
 
 import pytest
 
-from agesearch.errors import command
+from agesearch.errors import command, first_line
 from agesearch.storage import Location
 
 
@@ -17,3 +17,10 @@ def test_a_suggested_command_can_be_pasted(path: str) -> None:
 def test_plain_words_and_locations_are_written_as_they_are() -> None:
     assert command("resume", Location.of("/runs/a")) == "agesearch resume /runs/a"
     assert command("tune", "SPACE.yaml", "--trials", 3) == "agesearch tune SPACE.yaml --trials 3"
+
+
+@pytest.mark.parametrize(
+    ("said", "line"), [("one\ntwo", "one"), ("\n \ntwo", "two"), ("", "ValueError"), ("\n", "ValueError")]
+)
+def test_the_first_line_of_an_error_says_something(said: str, line: str) -> None:
+    assert first_line(ValueError(said)) == line

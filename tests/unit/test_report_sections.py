@@ -13,7 +13,7 @@ from agesearch.deploy.reported.models import foreign_models
 from agesearch.deploy.reported.records import ROBUSTNESS, SPEED, STRIP, TEST, Records, read_given
 from agesearch.errors import InputError
 from agesearch.reporting.report import build_models_report
-from agesearch.reporting.sections.front import front_of
+from agesearch.reporting.sections.front import front_of, front_section
 from agesearch.reporting.sections.headline import headline
 from agesearch.reporting.sections.practice import practice_section
 from agesearch.reporting.sections.robustness import strip_section
@@ -54,6 +54,19 @@ def test_a_model_stands_on_its_best_engine_of_those_that_answer_as_well() -> Non
     details = "\n".join(next(mark for mark in chart.marks if mark.kind == "teacher").details)
     assert "4 ms on openvino int8 (its answers are not known to be as good)" in details
     assert "8 ms on onnxruntime fp32" in details
+
+
+def test_bytes_and_memory_stand_beside_the_time_where_they_are_known() -> None:
+    records = made_records(MODELS)
+    here = told(records)
+    assert "3.61 MB on disk" in "\n".join(front_of(here).marks[0].details)  # type: ignore[union-attr]
+    table = front_section(here).tables[0].table
+    at = list(table.columns).index("file, MB")
+    assert {(row[at].text, row[at + 1].text) for row in table.rows} == {("3.61", "18.4")}
+    speed = records.found[SPEED].model_copy(update={"footprints": ()})
+    before = front_section(told(Records(records.reported, {**records.found, SPEED: speed})))
+    assert {row[at].text for row in before.tables[0].table.rows} == {"–"}
+    assert "agesearch measure speed" in before.notes[-1]
 
 
 def test_a_ratio_of_engines_that_nobody_judged_is_not_told() -> None:

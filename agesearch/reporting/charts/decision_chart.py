@@ -9,7 +9,7 @@ from agesearch.measure.decisions.buffers import Buffer
 from agesearch.measure.decisions.rates import Rate
 from agesearch.measure.decisions.records import CurvePoint, ModelDecisions
 from agesearch.reporting.charts.axes import Axis
-from agesearch.reporting.charts.plots import Chart, Mark, Polyline, axis, laid_out
+from agesearch.reporting.charts.plots import Chart, Kind, Mark, Polyline, axis, laid_out
 
 _PASS, _REFUSED, _WORST, _LIMIT = "curve-3", "curve-4", "curve-2", "curve-1"
 
@@ -35,7 +35,7 @@ def decision_chart(model: ModelDecisions, legal_age: float, max_fpr: float | Non
         x,
         y,
         curves=[curve for curve in curves if len(curve.points) > 1],
-        marks=[mark for one in model.buffers if (mark := _mark(one, x, max_fpr)) is not None],
+        marks=_marks(model.buffers, x, max_fpr),
         legend=[
             (_PASS, "minors who pass"),
             (_WORST, "of the worst cell"),
@@ -70,16 +70,29 @@ def _band(points: Sequence[CurvePoint], rate: Callable[[CurvePoint], Rate], kind
     return Polyline([*low, *reversed(high)], kind)
 
 
-def _mark(one: Buffer, x: Axis, max_fpr: float | None) -> Mark | None:
-    """A target rate at its challenge age, where that is on the chart."""
-    if one.challenge_age is None or one.years is None or not x.holds(one.challenge_age):
-        return None
+def _marks(buffers: Sequence[Buffer], x: Axis, max_fpr: float | None) -> list[Mark]:
+    """The target rates that are on the chart. Few faces make several need one challenge age: those share a
+    label, which stands at the highest.
+    """
+    shown = [one for one in buffers if one.challenge_age is not None and x.holds(one.challenge_age)]
+    found = []
+    for age in dict.fromkeys(one.challenge_age for one in shown):
+        alike = sorted((one for one in shown if one.challenge_age == age), key=lambda one: -one.max_fpr)
+        rates = [f"{100 * one.max_fpr:g}" for one in alike]
+        label = f"{rates[0]} to {rates[-1]} %" if len(rates) > 1 else f"{rates[0]} %"
+        found += [_mark(one, max_fpr, label if one is alike[0] else "") for one in alike]
+    return found
+
+
+def _mark(one: Buffer, max_fpr: float | None, label: str) -> Mark:
+    """A target rate at its challenge age, with its buffer behind the label."""
+    assert one.challenge_age is not None  # the caller looked
+    assert one.years is not None
     refused = _value(one.adults_refused)
     details = (
         f"at most {100 * one.max_fpr:g} % of the worst cell pass at {one.challenge_age:.2f} years",
         f"buffer {one.years:+.2f} years; worst cell: {one.worst_cell}",
         "" if refused is None else f"adults refused: {refused:.0%}",
     )
-    wanted = one.max_fpr == max_fpr
-    label = f"{100 * one.max_fpr:g} %: {one.years:+.1f}"
-    return Mark(one.challenge_age, one.max_fpr, "picked" if wanted else "front", details, label)
+    kind: Kind = "picked" if one.max_fpr == max_fpr else "front"
+    return Mark(one.challenge_age, one.max_fpr, kind, details, f"{label}: {one.years:+.1f}" if label else "")

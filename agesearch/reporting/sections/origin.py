@@ -8,11 +8,14 @@ import yaml
 
 from agesearch.deploy.evidence import teacher_licences
 from agesearch.errors import command
+from agesearch.models.calibration.record import Calibration
+from agesearch.models.manifest import MANIFEST, folder_calibration
 from agesearch.provenance import VERSION, name_of, now, without_places
 from agesearch.reporting.findings import Findings
 from agesearch.reporting.sections.section import Section, Table
 from agesearch.reporting.sections.told import Told
 from agesearch.reporting.tables import Cell, TextTable
+from agesearch.search.store.records import StudyHeader
 from agesearch.storage import Location
 
 
@@ -30,7 +33,7 @@ def licences_section(told: Told) -> Section:
                     rows.append([Cell(model.role), Cell(f"{model.name}: {name}"), Cell(text)])
             if model.source:
                 rows.append([Cell(model.role), Cell(f"{model.name}: source"), Cell(model.source)])
-    if told.findings is not None:
+    if told.findings is not None and not any(row[0].text == "teacher" for row in rows):
         rows += [
             [Cell("teacher"), Cell(name), Cell(text)]
             for name, text in teacher_licences(told.findings.header).items()
@@ -89,11 +92,26 @@ def study_commands(findings: Findings, options: list[str], out: Location) -> lis
     sources = ["--data", near(header.dataset.path), "--teacher", near(header.teacher.path)]
     if header.order_teacher is not None:
         sources += ["--order-teacher", near(header.order_teacher.path)]
+    pick = ["--pick", findings.picked.number]
+    folder = findings.study.trial_folder(findings.picked)
+    known = folder_calibration(folder) if (folder / MANIFEST).exists() else None
+    learnt = [] if known is None else [command("calibrate", study, *_calibrated(known, header), *pick)]
     return [
         "# SPACE.yaml: the part 'spec' of the specification below",
         command("tune", "SPACE.yaml", *sources, "--out", study),
-        command("report", study, "--pick", findings.picked.number, *options, "--out", near(out)),
+        *learnt,
+        command("report", study, *pick, *options, "--out", near(out)),
     ]
+
+
+def _calibrated(known: Calibration, header: StudyHeader) -> list[str]:
+    """The options of ``calibrate`` that made a calibration."""
+    part, is_own = known.faces.part, known.faces.data_digest == header.dataset.content_digest
+    found = ["--data", near(header.dataset.path) if is_own else known.faces.data]
+    found += ["--level", f"{known.level:g}"]
+    found += [] if known.intervals.by is None else ["--by", known.intervals.by]
+    found += [] if part.split is None else ["--split", str(part.split)]
+    return found + [word for fold in part.folds or () for word in ("--fold", str(fold))]
 
 
 def near(where: str | Location) -> str:
