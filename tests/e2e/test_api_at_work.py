@@ -38,8 +38,6 @@ from agesearch.specs import ModelSpec
 from agesearch.storage import Location
 
 TOKEN = "a-token-of-enough-length"
-#: Examples that train or search; ``tests/ray/test_api_whole_way.py`` runs them.
-ON_RAY = ("teach", "tune", "resume")
 
 
 @pytest.fixture(scope="module")
