@@ -38,6 +38,8 @@ from agesearch.specs import ModelSpec
 from agesearch.storage import Location
 
 TOKEN = "a-token-of-enough-length"
+#: Examples that train, search or start Ray; ``tests/ray/test_api_whole_way.py`` runs them.
+ON_RAY = ("teach", "tune", "resume", "measure_speed", "measure_robustness", "measure_counterfactual")
 
 
 @pytest.fixture(scope="module")
