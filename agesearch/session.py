@@ -40,6 +40,9 @@ NODE_ADDRESS = "127.0.0.2" if sys.platform == "linux" else LOOPBACK
 #: Longest folder in which Ray's sockets have paths of at most 107 bytes, the system's limit.
 _LONGEST_FOLDER = 36
 
+#: What Ray sets for the driver of a job.
+_JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+
 _ENVIRONMENT = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_DATA_LOG_LEVEL": "ERROR",
@@ -82,7 +85,8 @@ def ray_session(
     background: bool = True,
     on_progress: Listener = silent,
 ) -> Iterator[RaySession]:
-    """Start Ray on loopback, or join the cluster at ``address``, for the length of the block.
+    """Start Ray on loopback, or join the cluster at ``address``, for the length of the block. A process that
+    is a cluster's job joins that.
 
     Workers of a local Ray leave the cores to others that want them, unless they are not for the
     ``background``: people wait for a service.
@@ -91,6 +95,7 @@ def ray_session(
     be reached is an ``InputError``. A local Ray offers the cores that this process may use, or ``cpus``.
     """
     prepare_environment()
+    address = address or cluster_of_job()
     import ray
 
     if ray.is_initialized():
@@ -233,20 +238,30 @@ def _write_token(path: Path) -> None:
         os.unlink(temporary)
 
 
-def _socket_folder() -> str:
+def socket_folder(name: str = "ray") -> str:
     """Where a local Ray keeps its sockets: in its default folder, unless their paths, which have a limit, are
     too long there (a long ``TMPDIR``). An ``InputError`` where no shorter folder can be written.
     """
+    longest = _LONGEST_FOLDER - len(name) + len("ray")
+
+    def fits(folder: str) -> bool:
+        return len(os.fsencode(folder)) <= longest and os.access(folder, os.W_OK | os.X_OK)
+
     chosen = os.path.abspath(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp")
-    if len(os.fsencode(chosen)) <= _LONGEST_FOLDER and os.access(chosen, os.W_OK | os.X_OK):
-        return f"{chosen}/ray"
+    if fits(chosen):
+        return f"{chosen}/{name}"
     for folder in ("/tmp", "/var/tmp", "/dev/shm", os.environ.get("XDG_RUNTIME_DIR", "")):
-        if folder and len(os.fsencode(folder)) <= _LONGEST_FOLDER and os.access(folder, os.W_OK | os.X_OK):
-            return f"{folder}/ray-{os.getuid()}"
+        if folder and fits(folder):
+            return f"{folder}/{name}-{os.getuid()}"
     raise InputError(
         f"Ray cannot keep its sockets in '{chosen}', and no other folder for them can be written: "
-        f"set RAY_TMPDIR to a folder whose path has at most {_LONGEST_FOLDER} characters."
+        f"set RAY_TMPDIR to a folder whose path has at most {longest} characters."
     )
+
+
+def cluster_of_job() -> str | None:
+    """The address of the cluster that this process is a job of (Ray Jobs); None where it is none."""
+    return os.environ.get("RAY_ADDRESS") if os.environ.get(_JOB_VARIABLE) else None
 
 
 def _require_reachable(address: str) -> None:
@@ -275,7 +290,7 @@ def _init(ray: Any, address: str | None, cpus: int | None, dashboard: bool, verb
             "include_dashboard": None if dashboard else False,  # None: go on without one that fails to start
             "dashboard_host": LOOPBACK,
         }
-        options |= {"_node_ip_address": NODE_ADDRESS, "_temp_dir": _socket_folder()}
+        options |= {"_node_ip_address": NODE_ADDRESS, "_temp_dir": socket_folder()}
     else:
         _require_reachable(address)
         options |= {"address": address} | worker_setup()

@@ -19,6 +19,7 @@ from rich.progress import Progress as RichProgress
 
 from agesearch.cli.tables import PIPE_WIDTH, harmless, lines_table, table
 from agesearch.progress import Listener, Progress, spoken_every
+from agesearch.session import cluster_of_job
 
 __all__ = [
     "PLAIN",
@@ -66,7 +67,11 @@ err = _Terminal(stderr=True)
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
 AddressOption = Annotated[
     str | None,
-    typer.Option("--address", help="Join the Ray cluster at this address instead of starting one here."),
+    typer.Option(
+        "--address",
+        callback=lambda given: given or cluster_of_job(),
+        help="Join the Ray cluster at this address instead of starting one here.",
+    ),
 ]
 EpochFacesOption = Annotated[
     int | None,

@@ -14,6 +14,7 @@ from agesearch.cli import (
     annotate,
     bench,
     calibrate,
+    cluster,
     compare,
     data,
     demo,
@@ -34,6 +35,7 @@ from agesearch.cli import (
     serve,
     status,
     stop,
+    submit,
     targets,
     teach,
     teacher,
@@ -75,6 +77,10 @@ _ORDER = [
     "serve",
     "query",
     "keys",
+    "cluster",
+    "submit",
+    "jobs",
+    "logs",
     "bench",
 ]
 
@@ -132,6 +138,8 @@ for _verb in (
     serve,
     query,
     keys,
+    cluster,
+    submit,
     bench,
 ):
     _verb.add_to(app)

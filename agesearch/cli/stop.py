@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from agesearch.cli.common import JsonOption, print_json, say, shown_progress
-from agesearch.errors import AgeSearchError
+from agesearch.cli.submit import ClusterOption
+from agesearch.errors import AgeSearchError, command
 from agesearch.progress import Progress
 
 
@@ -17,7 +18,10 @@ def add_to(app: typer.Typer) -> None:
 
 
 def stop(
-    study: Annotated[str, typer.Argument(metavar="STUDY", help="Study folder.")],
+    study: Annotated[
+        str, typer.Argument(metavar="STUDY", help="Study folder; with --address a job or the study of one.")
+    ],
+    address: ClusterOption = None,
     at_once: Annotated[
         bool, typer.Option("--now", help="Do not wait: each running trial goes on from its last checkpoint.")
     ] = False,
@@ -30,7 +34,11 @@ def stop(
     'agesearch resume' takes them up.
 
     The request is a file in the study's folder, so it reaches the driver from any host that sees the folder.
+    With --address a job of that cluster is ended, its study first: nothing finished is lost.
     """
+    if address is not None:
+        _stop_job(study, address, at_once, wait, as_json)
+        return
     from agesearch.search.run.driver import ask_to_stop, wait_until_stopped
     from agesearch.search.view.status import study_status
 
@@ -55,3 +63,23 @@ def stop(
         raise AgeSearchError(
             f"{found.holder} It has not stopped within {wait:g} s: wait longer, or use --now."
         )
+
+
+def _stop_job(name: str, address: str, at_once: bool, wait: float, as_json: bool) -> None:
+    from agesearch.remote.jobs import Jobs
+    from agesearch.remote.stopping import stop_job
+
+    cluster = Jobs(address)
+    job = cluster.find(name)
+    was_over = job.is_over
+    if not was_over:
+        with shown_progress() as on_progress:
+            on_progress(Progress(f"Waiting until {job.id} has stopped", 0, 1))
+            job = stop_job(cluster, job, wait, at_once=at_once)
+    if as_json:
+        print_json({"job": job.id, "study": job.study, "asked": not was_over, "stopped": job.is_over})
+    if not job.is_over and wait > 0:
+        raise AgeSearchError(f"{job.id} has not stopped within {wait:g} s: wait longer, or use --now.")
+    say(f"{job.id}: {job.state}" if job.is_over else f"Asked {job.id} to stop.")
+    if job.study and job.is_over:
+        say(f"Go on with: {command('submit', 'resume', job.study, '--address', cluster.address)}")

@@ -111,10 +111,12 @@ def refuse_unknown(command: str) -> None:
                 raise UsageError(f"there is no verb '{words[0]}'")
             words = [verb.default, *words]
         verb, words = verb.commands[words[0]], words[1:]
-    context = verb.context_class(verb, info_name=verb.name)
-    _, left, _ = verb.make_parser(context).parse_args(words)
+    context = verb.context_class(verb, info_name=verb.name, **verb.context_settings)
+    given, left, _ = verb.make_parser(context).parse_args(words)
     if left and not hasattr(verb, "commands"):
         raise UsageError(f"{left} are too many")
+    if context.ignore_unknown_options:  # they are those of the verb that is submitted
+        refuse_unknown(shlex.join(["agesearch", *(given["words"] or [])]))
 
 
 SPACES = sorted((ROOT / "search_spaces").rglob("*.yaml"))

@@ -54,12 +54,12 @@ def test_of_many_that_make_the_token_at_once_one_wins_and_nobody_reads_half(
 
 
 def test_sockets_lie_where_their_paths_are_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert session._socket_folder() == "/tmp/ray"
+    assert session.socket_folder() == "/tmp/ray"
     long = tmp_path / ("long" * 30)
     long.mkdir()
     monkeypatch.setenv("TMPDIR", str(long))
-    folder = session._socket_folder()
+    folder = session.socket_folder()
     assert len(f"{folder}/session_2026-11-28_20-07-58_131294_4194304/sockets/plasma_store") <= 107
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(InputError, match="set RAY_TMPDIR to a folder"):
-        session._socket_folder()
+        session.socket_folder()

@@ -1,0 +1,181 @@
+"""Work that is handed to a cluster on this machine: the same records as a study run here, stopped without
+loss, and nothing open but what ``cluster/security.md`` names.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+from agesearch.data.reading.demo_pack import demo_pack
+
+_FACES = 100
+_SPACE = {
+    "trials": 2,
+    "startup_trials": 40,  # drawn by the seed alone: latencies are measured anew, and steer later ones
+    "student": {
+        "model": {"arch": "lcnet_050", "input_size": 48},
+        "optim": {"epochs": 2, "batch_size": 16, "learning_rate": 0.004},
+    },
+    "space": {
+        "model.arch": {"choices": ["lcnet_050", "mobilenetv3_small_050"]},
+        "distill.label_sigma": {"low": 1.0, "high": 4.0},
+    },
+}
+#: What alone is told without a token, to whatever request: figures of Ray's own (``cluster/security.md``).
+_FIGURES = b"# HELP "
+
+
+class Cluster:
+    """Verbs run in a folder of their own, beside a cluster that was started by one."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = os.environ | {"XDG_STATE_HOME": str(folder / "state")}
+        self.environment.pop("RAY_API_SERVER_ADDRESS", None)
+
+    def run(self, *words: str, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+        """A verb that ends with ``code``."""
+        done = subprocess.run(
+            [sys.executable, "-m", "agesearch.cli.main", *words],
+            cwd=self.folder,
+            env=self.environment | environment,
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+        assert done.returncode == code, f"agesearch {' '.join(words)}:\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def json(self, *words: str) -> Any:
+        return json.loads(self.run(*words, "--json").stdout)
+
+
+def _free_port(host: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    cluster = Cluster(tmp_path_factory.mktemp("submit"))
+    rows = (demo_pack() / "shards").read_table(columns=["age", "image"]).slice(0, _FACES).to_pylist()
+    (cluster.folder / "photos").mkdir()
+    lines = ["file,age"]
+    for index, row in enumerate(rows):
+        (cluster.folder / "photos" / f"{index}.jpg").write_bytes(row["image"])
+        lines.append(f"{index}.jpg,{row['age']:.2f}")
+    (cluster.folder / "faces.csv").write_text("\n".join(lines) + "\n")
+    (cluster.folder / "space.yaml").write_text(yaml.safe_dump(_SPACE))
+    ports = ["--port", str(_free_port("127.0.0.2")), "--dashboard-port", str(_free_port("127.0.0.1"))]
+    try:
+        cluster.run("cluster", "up", "--workers", "1", "--cpus", "2", *ports)
+        yield cluster
+    finally:
+        cluster.run("cluster", "down")
+
+
+def _listening(cluster: Cluster) -> dict[tuple[str, int], str]:
+    """Addresses on which the cluster's processes listen, and the names of those."""
+    record = json.loads((cluster.folder / "state" / "agesearch" / "cluster.json").read_text())
+    found = {}
+    for node in record["nodes"]:
+        holder = psutil.Process(node["process"]["pid"])
+        for process in (holder, *holder.children(recursive=True)):
+            for one in process.net_connections("tcp"):
+                if one.status == psutil.CONN_LISTEN:
+                    found[one.laddr.ip, one.laddr.port] = process.name()
+    return found
+
+
+def _answer(host: str, port: int, path: str) -> bytes:
+    """What a request without a token is told; nothing where it is refused."""
+    reached = "127.0.0.1" if host in ("0.0.0.0", "::") else host.removeprefix("::ffff:")
+    connection = http.client.HTTPConnection(reached, port, timeout=3)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.read() if answer.status < 400 else b""
+    except (OSError, http.client.HTTPException):  # gRPC does not speak HTTP/1
+        return b""
+    finally:
+        connection.close()
+
+
+def test_nothing_is_open_but_what_is_named(cluster: Cluster) -> None:
+    dashboard = cluster.json("cluster", "status")["dashboard"]
+    host, _, port = dashboard.removeprefix("http://").partition(":")
+    listening = _listening(cluster)
+    assert (host, int(port)) in listening
+    asked = ("/", "/metrics", "/api/jobs/", "/nodes?view=summary", "/api/v0/tasks", "/api/job_agent/jobs/")
+    told = {
+        (*where, name, path): answer
+        for where, name in listening.items()
+        for path in asked
+        if (answer := _answer(*where, path)) and where != (host, int(port))
+    }
+    assert told
+    assert not {where for where, answer in told.items() if not answer.startswith(_FIGURES)}
+    # The dashboard's page is for all who reach it, on loopback; what it shows is not.
+    assert not [path for path in asked[2:] if _answer(host, int(port), path)]
+    refused = cluster.run("jobs", code=2, RAY_AUTH_TOKEN="another-token-of-at-least-some-length")
+    assert "wants another token" in refused.stderr
+
+
+@pytest.fixture(scope="module")
+def study(cluster: Cluster) -> list[str]:
+    """How a study is begun, on faces and a teacher that are made on the cluster."""
+    ingest = ["ingest", "csv", "faces.csv", "--images", "photos", "--detector", "none", "--out", "faces"]
+    told = cluster.run("submit", *ingest, "--follow").stdout
+    assert f"{_FACES} faces" in told
+    teach = ["teach", "--data", "faces", "--arch", "lcnet_050", "--input-size", "48", "--epochs", "1"]
+    cluster.run("submit", *teach, "--out", "teacher", "--follow")
+    return ["tune", "space.yaml", "--data", "faces", "--teacher", "teacher", "--concurrency", "1"]
+
+
+def test_a_study_that_is_submitted_has_the_records_of_one_run_here(
+    cluster: Cluster, study: list[str]
+) -> None:
+    space = [*study, "--seed", "3"]
+    cluster.run(*space, "--out", "here", "--no-dashboard")
+    cluster.run("submit", *space, "--out", "there", "--follow")
+    here, there = (_records(cluster.json("front", name, "--all")) for name in ("here", "there"))
+    assert here == there
+    assert len(here) == 2
+    job = cluster.json("jobs")[0]
+    assert (job["state"], job["verb"], job["study"]) == ("SUCCEEDED", "tune", str(cluster.folder / "there"))
+    assert (Path.home() / ".ray" / "auth_token").read_text().strip() not in json.dumps(cluster.json("jobs"))
+
+
+def _records(trials: Any) -> list[Any]:
+    """What two runs of a study have in common: times are their own."""
+    kept = ("number", "name", "state", "reason", "val_mae_years", "val_cs5", "epochs", "params")
+    return sorted(([trial[key] for key in kept] for trial in trials), key=lambda row: row[0])
+
+
+def test_stop_goes_through_the_study_and_loses_no_epoch(cluster: Cluster, study: list[str]) -> None:
+    job = cluster.json("submit", *study, "--trials", "40", "--out", "long")
+    database = cluster.folder / "long" / "optuna.db"
+    end = time.monotonic() + 120
+    while not database.exists() and time.monotonic() < end:
+        time.sleep(1)
+    stopped = cluster.json("stop", "long", "--address", cluster.json("cluster", "status")["dashboard"])
+    assert stopped == {"job": job["id"], "study": job["study"], "asked": True, "stopped": True}
+    log = cluster.run("logs", job["id"]).stdout
+    assert "Nothing finished is lost" in log
+    states = {one["id"]: one["state"] for one in cluster.json("jobs")}
+    assert states[job["id"]] == "STOPPED"
+    assert "SIGTERM" not in (cluster.folder / "long" / "driver.json").read_text()
