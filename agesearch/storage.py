@@ -36,6 +36,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _OBJECT_STORES = ("s3", "gs", "gcs")
 _OPTIONS = re.compile(r"\?\w+=[^?/]*$")
+_ONE_REQUEST = "allow_delayed_open"
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ class Location:
         if info.size is not None and info.size > limit:
             raise InputError(f"'{self}' has {info.size} bytes, more than the {limit} allowed for it.")
         with self.filesystem.open_input_stream(self.path) as stream:
-            return bytes(stream.read())
+            return bytes(stream.read(info.size))  # in one request; without the size it would be many
 
     def read_text(self) -> str:
         """The whole file as UTF-8."""
@@ -299,7 +300,12 @@ def _opened(uri: str) -> tuple[pafs.FileSystem, str]:
 
 @lru_cache(maxsize=16)
 def _object_store(uri: str) -> tuple[pafs.FileSystem, str]:
-    """Opened once a process: a client of an object store keeps its connections."""
+    """Opened once a process: a client of an object store keeps its connections.
+
+    A small object is written to S3 in one request, and not in the three of an upload in parts.
+    """
+    if uri.startswith("s3://") and _ONE_REQUEST not in uri:
+        uri = f"{uri}{'&' if '?' in uri else '?'}{_ONE_REQUEST}=true"
     return cast(tuple[pafs.FileSystem, str], pafs.FileSystem.from_uri(uri))
 
 

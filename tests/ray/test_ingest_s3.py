@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import pyarrow.fs as pafs
 import pytest
-from conftest import S3_CREDENTIALS
 from ingest_helpers import Source, content, lay_in_order, small_source
+from s3_server import s3_server
 
 from agesearch import claims
 from agesearch.data.audit.card_data import inspect_dataset
@@ -28,21 +26,8 @@ from agesearch.storage import Location, exclusive
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
     """The options of a URI in an empty bucket ``faces``."""
-    from moto.server import ThreadedMotoServer
-
-    patch = pytest.MonkeyPatch()
-    for name, value in S3_CREDENTIALS.items():
-        patch.setenv(name, value)
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    options = f"endpoint_override={host}:{port}&scheme=http"
-    store, _ = pafs.FileSystem.from_uri(f"s3://faces?{options}&allow_bucket_creation=true")
-    store.create_dir("faces")
-    yield options
-    server.stop()
-    patch.undo()
+    with s3_server("faces") as server:
+        yield server.options
 
 
 def upload(root: Path, where: Location) -> None:

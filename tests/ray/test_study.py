@@ -224,8 +224,9 @@ def test_wrong_inputs_are_refused_before_anything_is_written(tmp_path: Path) -> 
         run_study(tiny_spec(), data, teacher, out, limits=RunLimits(minutes=0), functions=functions())
     with pytest.raises(InputError, match="--concurrency"):
         run_study(tiny_spec(), data, teacher, out, limits=RunLimits(concurrency=99), functions=functions())
-    with pytest.raises(InputError, match="a folder on this machine"):
-        run_study(tiny_spec(), data, teacher, Location("s3://bucket/study", "bucket/study"))
+    far = Location("s3://bucket/study", "bucket/study")
+    with pytest.raises(InputError, match="no folder that the workers of a trial share"):
+        run_study(tiny_spec(), data, teacher, far, limits=RunLimits(workers_per_trial=2))
     assert not (tmp_path / "study" / "study.yaml").exists()
 
 

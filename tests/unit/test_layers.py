@@ -68,6 +68,8 @@ RAY_FILES = {
     "bench/robustness.py",
     "bench/cluster/simulated_actors.py",
     "search/front/measure.py",
+    "search/run/published/exchange.py",
+    "search/run/published/trial.py",
     "search/run/scheduler.py",
     "search/run/searcher.py",
     "search/run/study.py",

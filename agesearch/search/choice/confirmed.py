@@ -98,7 +98,7 @@ def with_seeds(spec: StudySpec, seeds: int | None) -> dict[str, int] | None:
 
 def confirmation(study: StudyFolder) -> StudyFolder:
     """The folder of a study's new trainings, whether it is there or not."""
-    return StudyFolder(study.root / FOLDER)
+    return study.inside(FOLDER)
 
 
 def read_plan(study: StudyFolder) -> ConfirmationPlan | None:

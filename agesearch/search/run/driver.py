@@ -34,6 +34,8 @@ STOP_FILE = "stop.json"
 EXPIRY_S = 60.0
 _RENEW_S = 10.0
 _POLL_S = 0.5
+#: On an object store each look is a request.
+_POLL_FAR_S = 5.0
 
 #: The start of a process as two sources tell it may differ by this much.
 _SAME_START_S = 2.0
@@ -278,7 +280,7 @@ def wait_until_stopped(
             return True
         if time.monotonic() >= end:
             return False
-        sleep(_POLL_S)
+        sleep(_POLL_S if folder.is_local else _POLL_FAR_S)
 
 
 def seconds_since(moment: str) -> float:

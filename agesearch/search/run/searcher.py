@@ -23,6 +23,7 @@ from ray.tune.search import Searcher
 
 from agesearch.cluster.room import Room
 from agesearch.search.run.driver import Stopping, Urgency
+from agesearch.search.run.published import exchange
 from agesearch.search.run.trial import TrialCards
 from agesearch.search.run.trial_manager import TrialManager
 from agesearch.search.run.watchdog import Death, Watchdog
@@ -91,6 +92,8 @@ class StudySearcher(NotPickled, Searcher):
             finished: Any = Searcher.FINISHED  # a string, which Tune takes in place of a config
             return finished if self._manager.exhausted else None
         self._numbers[trial_id] = record.number
+        if self._folder.home is not None:
+            exchange.begin(self._folder.trial_folder(record))
         return {
             "number": record.number,
             "name": record.name,
@@ -175,9 +178,14 @@ class StudySearcher(NotPickled, Searcher):
                     ray.kill(actor)
 
     def look_within(self) -> None:
-        """See where the epochs of running trials stand, by what these write into their folders."""
+        """See where the epochs of running trials stand, by what these write into their folders, or tell
+        the cluster where a study is published.
+        """
         for number in self._numbers.values():
-            found = standing_now(self._folder.trial_folder(number))
+            working = self._folder.working_folder(number)
+            if self._folder.home is not None:
+                exchange.exchange(self._folder.trial_folder(number), working)
+            found = standing_now(working)
             if found is not None and found != self._stood.get(number):
                 self._stood[number] = found
                 self._watchdog.moved(number)

@@ -26,6 +26,7 @@ from agesearch.search.run.phases.confirm import (
     stated,
 )
 from agesearch.search.run.phases.tune_run import Means, search
+from agesearch.search.run.published.study import working_copy
 from agesearch.search.run.setup import (
     SetupFunctions,
     check_end_measures,
@@ -128,7 +129,7 @@ def run_study(
     Raises ``InputError`` for anything wrong before a trial starts, and ``ConflictError`` where ``out`` holds
     a study already. Failed trials do not end the run; they are recorded with their reason.
     """
-    folder, limits = StudyFolder(Location.of(out)), limits or RunLimits()
+    study, limits = StudyFolder(Location.of(out)), limits or RunLimits()
     manifest, spec = read_manifest(dataset), paced(spec, limits.checkpoint_minutes)
     place, began = Location.of(dataset), time.monotonic()
     refuse_empty(place, manifest)
@@ -139,14 +140,14 @@ def run_study(
         spec, earlier = beginning.spec, beginning.source
         for text in beginning.notes:
             on_event(Note(text))
-    teachers = chosen_teachers(check_space(spec), folder, teacher, order_teacher)
-    folder.root.local()
-    own_folder(folder.root, "a study", _BELONGINGS)
-    with exclusive(folder.root, "the study"):
-        if folder.exists():
-            raise taken(folder, spec, manifest, teachers)
-        refuse_headless(folder)
-        with registered_driver(folder.root) as heartbeat:
+    teachers = chosen_teachers(check_space(spec), study, teacher, order_teacher)
+    _check_workers(study, limits)
+    own_folder(study.root, "a study", _BELONGINGS)
+    with exclusive(study.root, "the study") as held:
+        if study.exists():
+            raise taken(study, spec, manifest, teachers)
+        refuse_headless(study)
+        with working_copy(study, held) as folder, registered_driver(folder.root) as heartbeat:
             found = teachers.trained(place, on_event, limits.address)
             header = study_header(spec, place, manifest, found, scale, earlier)
             warn_of_other_crops(manifest, teachers.age, on_event)
@@ -172,11 +173,12 @@ def resume_study(
 
     Raises ``InputError`` where either is no longer what the study was started with.
     """
-    folder, limits = StudyFolder(Location.of(out)), limits or RunLimits()
-    if not (folder.root / DATABASE).exists():
+    study, limits = StudyFolder(Location.of(out)), limits or RunLimits()
+    if not (study.root / DATABASE).exists():
         open_study(out)  # says what is wrong where there is no study at all
-    refuse_confirmation(folder)
-    with exclusive(folder.root, "the study"):
+    _check_workers(study, limits)
+    refuse_confirmation(study)
+    with exclusive(study.root, "the study") as held, working_copy(study, held) as folder:
         header = mended_header(folder, on_event)
         asked = {"trials": trials, "confirm": with_seeds(header.spec, confirm)}
         spec = header.spec.with_values({name: value for name, value in asked.items() if value is not None})
@@ -186,7 +188,7 @@ def resume_study(
                 "spec": spec,
                 "spec_digest": spec.digest(),
                 "dataset": same_source("dataset", header.dataset, dataset, dataset_digest),
-                **same_teachers(folder, header, teacher, order_teacher),
+                **same_teachers(study, header, teacher, order_teacher),
             }
         )
         with registered_driver(folder.root) as heartbeat:
@@ -238,7 +240,7 @@ def _run(
             ray_session(dashboard=limits.dashboard, on_progress=on_event)
         )
         slots = _slots(session, limits, manager.total)
-        check_shared(folder.root, "the study")
+        check_shared(folder.place, "the study")
         inputs = functions.inputs(header, on_event).on_workers(slots.workers, slots.gpus_per_worker)
         keep_header(folder, header)
         heartbeat.search_began(
@@ -253,7 +255,7 @@ def _run(
         _close(manager, folder)
         heartbeat.outcome = outcome.value
         on_event(StudyEnded(outcome))
-    return StudyResult(folder, outcome, manager.records, manager.front, manager.total)
+    return StudyResult(StudyFolder(folder.place), outcome, manager.records, manager.front, manager.total)
 
 
 def _phases(
@@ -282,7 +284,7 @@ def _nothing_left(folder: StudyFolder, history: History, total: int) -> StudyRes
     """The result of a study whose trials are all finished; its records are written anew for readers."""
     folder.write_trials(history.records)
     folder.write_front(history.front())
-    return StudyResult(folder, Outcome.COMPLETE, history.records, history.front(), total)
+    return StudyResult(StudyFolder(folder.place), Outcome.COMPLETE, history.records, history.front(), total)
 
 
 def _slots(session: RaySession, limits: RunLimits, trials: int) -> Plan:
@@ -307,7 +309,7 @@ def _close(manager: TrialManager, folder: StudyFolder) -> None:
     if manager.halted:
         raise AgeSearchError(
             f"The study stopped: {manager.halted} Nothing finished is lost; once it can be written, go on "
-            f"with: {command('resume', folder.root)}"
+            f"with: {command('resume', folder.place)}"
         )
 
 
@@ -321,7 +323,7 @@ def _started(
 ) -> StudyStarted:
     records = manager.records
     return StudyStarted(
-        folder=str(folder.root),
+        folder=str(folder.place),
         total=manager.total,
         records=tuple(records),
         resumed=sum(record.state is State.RUNNING for record in records),
@@ -331,6 +333,15 @@ def _started(
         front=tuple(manager.front),
         seconds=None if deadline is None else deadline - time.monotonic(),
     )
+
+
+def _check_workers(study: StudyFolder, limits: RunLimits) -> None:
+    """Several workers of a trial write into one folder, on whichever nodes they are."""
+    if not study.root.is_local and limits.workers_per_trial > 1:
+        raise InputError(
+            f"'{study.root}' is no folder that the workers of a trial share: use --workers-per-trial 1, or a "
+            "folder that all nodes see."
+        )
 
 
 def _deadline(minutes: float | None, began: float | None) -> float | None:

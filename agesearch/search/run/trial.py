@@ -18,6 +18,7 @@ from ray import tune
 from agesearch.errors import ConflictError, StorageFullError
 from agesearch.metrics import EPOCH
 from agesearch.search.run.ddp import train_ddp
+from agesearch.search.run.published.trial import WorkingTrial, working_trial
 from agesearch.search.run.reports import COMPLETED, CUT, FAILED, NOTE, OUTCOME, REASON, SECONDS, STOPPED
 from agesearch.search.run.trial_inputs import TrialInputs
 from agesearch.specs import TrainSpec
@@ -39,8 +40,8 @@ def run_trial(config: dict[str, Any], inputs: TrialInputs) -> None:
     out = Location.of(config["folder"])
     with _notes() as notes:
         try:
-            with _alone(out):
-                last = _trained(spec, inputs, out, notes)
+            with working_trial(out) as working, _alone(working.folder):
+                last = _trained(spec, inputs, working, notes)
         except ConflictError:  # not the configuration's doing: taken up again
             raise
         except Exception as error:  # anything a configuration can provoke: divergence, memory, bad weights
@@ -49,8 +50,9 @@ def run_trial(config: dict[str, Any], inputs: TrialInputs) -> None:
     tune.report(last)
 
 
-def _trained(spec: TrainSpec, inputs: TrialInputs, out: Location, notes: list[str]) -> dict[str, Any]:
+def _trained(spec: TrainSpec, inputs: TrialInputs, working: WorkingTrial, notes: list[str]) -> dict[str, Any]:
     """Train and report each epoch; what the trial ends with."""
+    out = working.folder
     before, epoch = trained_seconds(out), 0
     started = time.perf_counter() - before
     stopped = over = False
@@ -62,6 +64,8 @@ def _trained(spec: TrainSpec, inputs: TrialInputs, out: Location, notes: list[st
         epoch = int(metrics.get(EPOCH, epoch))
         noted = {NOTE: "; ".join(notes)} if notes else {}
         notes.clear()
+        if epoch:
+            working.publish()
         try:
             tune.report({**metrics, **noted, SECONDS: time.perf_counter() - started})
         except SystemExit:  # how Tune ends a function that is not to go on

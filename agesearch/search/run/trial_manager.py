@@ -149,7 +149,7 @@ class TrialManager:
             if not isinstance(latency, str):
                 record = self._history.knows_latency(record.number, latency)
                 self._live[record.number] = self._curves.epochs(record.number)
-                withdraw_stop(self._folder.trial_folder(record.number))
+                withdraw_stop(self._folder.working_folder(record.number))
                 return record
             self._tell_end(self._history.fail(record.number, f"its latency is not known: {latency}"))
         return None
@@ -249,7 +249,7 @@ class TrialManager:
         """
         self._on_event(TrialWithin(number, standing))
         if self.stop_reason is not None and standing.seconds_left(standing.epoch) > _PATIENCE_S:
-            request_stop(self._folder.trial_folder(number))
+            request_stop(self._folder.working_folder(number))
 
     def _show(self, record: TrialRecord, report: Report, epochs: int) -> None:
         """Tell watchers of an epoch, and of what its training warned of."""
@@ -371,7 +371,7 @@ class TrialManager:
         self.winding_down = True
         if not at_once:
             for number in self._live:
-                request_stop(self._folder.trial_folder(number))
+                request_stop(self._folder.working_folder(number))
         self._on_event(StudyStopping(by, 0 if at_once else self.live, at_once))
 
     def parked(self, number: int) -> None:

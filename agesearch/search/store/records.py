@@ -219,9 +219,23 @@ class StudyHeader(Spec):
 
 @dataclass(frozen=True)
 class StudyFolder:
-    """Reads and writes the records of one study."""
+    """Reads and writes the records of one study.
+
+    ``home`` is where a study lies whose records are written on this machine and published there; None where
+    ``root`` is the study's own place.
+    """
 
     root: Location
+    home: Location | None = None
+
+    @property
+    def place(self) -> Location:
+        """Where the study lies for everybody."""
+        return self.root if self.home is None else self.home
+
+    def inside(self, name: str) -> StudyFolder:
+        """A study in a folder of this one."""
+        return StudyFolder(self.root / name, None if self.home is None else self.home / name)
 
     @property
     def database(self) -> Path:
@@ -240,9 +254,14 @@ class StudyFolder:
         (self.root / STUDY_FILE).write_text(document)
 
     def trial_folder(self, trial: TrialRecord | int) -> Location:
-        """The model folder of a trial."""
-        number = trial if isinstance(trial, int) else trial.number
-        return self.root / TRIALS_FOLDER / trial_id(number)
+        """The model folder of a trial, where everybody finds it."""
+        return _trial_folder(self.place, trial)
+
+    def working_folder(self, trial: TrialRecord | int) -> Location:
+        """Where this machine hears of a running trial, and asks it to stop: its model folder, but for a study
+        that is published.
+        """
+        return _trial_folder(self.root, trial)
 
     def trials(self) -> list[TrialRecord]:
         """Every trial, by number; empty before the first has started."""
@@ -331,6 +350,10 @@ def knee_of(front: Sequence[TrialRecord]) -> TrialRecord:
     """The front's knee (see ``pareto.knee``)."""
     errors = [or_nan(record.val_mae_years) for record in front]
     return front[knee(errors, [or_nan(record.latency_ms_p50) for record in front])]
+
+
+def _trial_folder(root: Location, trial: TrialRecord | int) -> Location:
+    return root / TRIALS_FOLDER / trial_id(trial if isinstance(trial, int) else trial.number)
 
 
 def trial_id(number: int) -> str:
