@@ -88,7 +88,7 @@ def move(
     registry: RegistryOption = "registry",
     json_output: JsonOption = False,
 ) -> None:
-    """Point an alias at a version, back to an old one or on to a new one. Running services do not change."""
+    """Point an alias at a version, back to an old one or on to a new one. Services that follow it change."""
     from agesearch.deploy.registry import Registry, verify
 
     store = Registry(registry)
@@ -169,7 +169,9 @@ def _list_versions(store: Registry, name: str, json_output: bool) -> None:
     for alias in aliases:
         for moved in alias.history:
             source, target = moved.source or "nothing", moved.target or "nothing"
-            _line(f"{moved.when}  {alias.alias}: {source} -> {target}, by {moved.who}")
+            step = "" if moved.step == "move" else f" ({moved.step})"
+            why = f": {moved.why}" if moved.why else ""
+            _line(f"{moved.when}  {alias.alias}: {source} -> {target}{step}, by {moved.who}{why}")
 
 
 def _last_two(versions: list[Version]) -> list[str]:

@@ -46,6 +46,9 @@ def query(
         str | None,
         typer.Option("--ca", metavar="FILE", help="Certificates (PEM) that an https service is known by."),
     ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="NAME", help="Which of several models to ask.")
+    ] = None,
     json_output: JsonOption = False,
 ) -> None:
     """Ask a running service for the age of each face in the images. Exit code 1 where it refused one."""
@@ -57,7 +60,7 @@ def query(
             raise InputError(f"There is no image file '{image}'.")
     token = client_token(token_file, os.environ)
     with Client(url, token.value, ca_file=ca_file) as client:
-        answers = [_ask(client, image, whole, challenge_age) for image in images]
+        answers = [_ask(client, image, whole, challenge_age, model) for image in images]
     if json_output:
         print_json([_as_json(image, answer) for image, answer in zip(images, answers, strict=True)])
     else:
@@ -67,7 +70,9 @@ def query(
         raise AgeSearchError(f"{len(refused)} of {len(images)} images were refused; the reasons are above.")
 
 
-def _ask(client: Client, image: Path, whole: bool, challenge_age: float | None) -> Prediction | str:
+def _ask(
+    client: Client, image: Path, whole: bool, challenge_age: float | None, model: str | None
+) -> Prediction | str:
     """The prediction, or why the service refused this image: one bad image does not cost the others."""
     from agesearch.serving.client import RefusedImage
 
@@ -79,7 +84,9 @@ def _ask(client: Client, image: Path, whole: bool, challenge_age: float | None) 
     if len(data) > _MAX_FILE_BYTES:
         return f"is larger than {_MAX_FILE_BYTES} bytes"
     try:
-        return client.predict(data, faces="whole" if whole else "detect", challenge_age=challenge_age)
+        return client.predict(
+            data, faces="whole" if whole else "detect", challenge_age=challenge_age, model=model
+        )
     except RefusedImage as error:
         return str(error)
 

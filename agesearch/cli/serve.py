@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agesearch.cli.common import err, out, shown_progress
+from agesearch.cli.common import err, out, say, shown_progress
 from agesearch.cli.publish import RegistryOption
 from agesearch.cli.stopping import until_stopped
-from agesearch.errors import command
+from agesearch.errors import InputError, command
 from agesearch.progress import Progress
 from agesearch.serving.auth import DEFAULT_KEYS_FILE
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from agesearch.storage import Location
 
 _EXAMPLE = "Example: agesearch serve ages --port 8080"
+_MOST_REPLICAS = 256
 
 
 def add_to(app: typer.Typer) -> None:
@@ -30,13 +31,22 @@ def add_to(app: typer.Typer) -> None:
 
 
 def serve(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="NAME, NAME@ALIAS or NAME:VERSION; NAME is its champion.")
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...",
+            help="NAME or NAME@ALIAS follow that alias (champion) as it moves; NAME:VERSION stays.",
+        ),
     ],
     registry: RegistryOption = "registry",
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port to listen on.")] = 8000,
-    replicas: Annotated[int, typer.Option("--replicas", min=1, max=256, help="Processes that answer.")] = 1,
+    replicas: Annotated[
+        str,
+        typer.Option(
+            "--replicas", metavar="N|MIN-MAX", help="Processes of each model that answer; a range: by load."
+        ),
+    ] = "1",
     threads: Annotated[int, typer.Option("--threads", min=1, max=256, help="Threads of each replica.")] = 1,
     token_file: Annotated[
         str | None,
@@ -64,19 +74,18 @@ def serve(
         typer.Option("--signed-by", metavar="FILE", help="Public key: start only what its owner signed."),
     ] = None,
 ) -> None:
-    """Serve a published model: POST /v1/predict takes an image and gives the age of each face in it."""
-    from agesearch.deploy.registry import Registry, verify
+    """Serve published models: POST /v1/predict takes an image and gives the age of each face in it.
+
+    A service that follows an alias takes a version that it is moved to ('agesearch promote') under load.
+    """
     from agesearch.serving.access.keys import checked_file
     from agesearch.serving.auth import require_given_token, service_token
     from agesearch.serving.ingress.tls import certificate_of
     from agesearch.serving.ports import require_free
+    from agesearch.serving.rollout.models import served_models
 
-    version = Registry(registry).find(model)
-    verify(version.folder)
-    if signed_by is not None:
-        from agesearch.deploy.signing import verify_version
-
-        verify_version(version.label, signed_by, registry)
+    least, most = replica_range(replicas)
+    served = served_models(models, registry, signed_by)
     require_given_token(host, token_file, os.environ)
     require_free(host, port)
     token = service_token(token_file, os.environ)
@@ -84,7 +93,8 @@ def serve(
     certificate = certificate_of(tls_cert, tls_key)
     if certificate is None:
         _warn_of_open_host(host)
-    _warn_of_other_detector(version.folder)
+    for model in served:
+        _warn_of_other_detector(model.folder)
 
     from agesearch.serving.app import ServiceOptions, serving
     from agesearch.session import ray_session
@@ -92,7 +102,8 @@ def serve(
     options = ServiceOptions(
         host=host,
         port=port,
-        replicas=replicas,
+        replicas=least,
+        most_replicas=most,
         threads=threads,
         keys=known_keys,
         certificate=certificate,
@@ -100,13 +111,28 @@ def serve(
     )
     with until_stopped() as wait, ExitStack() as stack:
         with shown_progress() as on_progress:
-            stack.enter_context(ray_session(on_progress=on_progress, background=False))
-            on_progress(Progress(f"Starting {version.label}", 0, 1))
-            service = stack.enter_context(serving(version.folder, token.value, options))
-            on_progress(Progress(f"Starting {version.label}", 1, 1))
-        _announce(version.label, service, token, tls_cert)
+            cpus = options.cpus(len(served))
+            stack.enter_context(ray_session(on_progress=on_progress, background=False, cpus=cpus))
+            labels = ", ".join(f"{model.name}:{model.version}" for model in served)
+            on_progress(Progress(f"Starting {labels}", 0, 1))
+            service = stack.enter_context(serving(served, token.value, options, say))
+            on_progress(Progress(f"Starting {labels}", 1, 1))
+        _announce(labels, service, token, tls_cert)
         wait()
         err.print("Stopping ...")
+
+
+def replica_range(text: str) -> tuple[int, int]:
+    """``3`` or ``1-4`` as least and most replicas; an ``InputError`` for anything else."""
+    low, dash, high = text.partition("-")
+    ends = (low, high if dash else low)
+    if all(end.isascii() and end.isdigit() and len(end) < 4 for end in ends):
+        least, most = int(ends[0]), int(ends[1])
+        if 1 <= least <= most <= _MOST_REPLICAS:
+            return least, most
+    raise InputError(
+        f"--replicas is '{text[:40]}', but must be a number from 1 to {_MOST_REPLICAS}, or a range as 1-4."
+    )
 
 
 def _warn_of_open_host(host: str) -> None:

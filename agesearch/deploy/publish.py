@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from agesearch.deploy.aliases import Alias
 from agesearch.deploy.card import render_card
 from agesearch.deploy.comparison import VersionComparison, compare_versions
 from agesearch.deploy.evidence import Evidence, folder_evidence, is_measured, study_evidence
@@ -14,7 +15,6 @@ from agesearch.deploy.precisions import precisions
 from agesearch.deploy.registry import (
     CARD,
     CHAMPION,
-    Alias,
     Registry,
     Version,
     checked_alias,

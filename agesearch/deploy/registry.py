@@ -16,14 +16,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from pydantic import Field
-
+from agesearch.deploy.aliases import Alias, Canary, Move, Step
 from agesearch.errors import InputError, unknown_name
 from agesearch.models.foreign.document import is_teacher_file
 from agesearch.models.identity import read_model_manifest
 from agesearch.models.manifest import MANIFEST, ONNX, ModelManifest
 from agesearch.provenance import now, without_places
-from agesearch.specs import Spec, parse_spec
+from agesearch.specs import parse_spec
 from agesearch.storage import Location, distinct_names, exclusive
 
 DEFAULT_REGISTRY = "registry"
@@ -40,27 +39,6 @@ _REFERENCE = re.compile(r"(?P<name>[^@:]+)(?:@(?P<alias>[^@:]+)|:(?P<version>[^@
 #: 1, 0001, v2, 1.0, version-3
 _NUMBER = re.compile(r"(?:v|ver|version)?[._-]?\d+(?:[._-]\d+)*")
 _BLOCK_BYTES = 1024 * 1024
-
-
-class Move(Spec):
-    """One move of an alias: when (UTC), by whom, from which version (None: it was new, or dropped) to which
-    (None: it was dropped).
-    """
-
-    when: str
-    who: str
-    source: str | None = Field(alias="from")
-    target: str | None = Field(alias="to")
-
-
-class Alias(Spec):
-    """``aliases/NAME.json``: the version an alias points to (None: it was dropped), and how it came there,
-    oldest move first.
-    """
-
-    alias: str
-    version: str | None
-    history: tuple[Move, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,6 +80,10 @@ class Registry:
 
     def __init__(self, root: str | Location) -> None:
         self.root = Location.of(root)
+
+    def folder(self, name: str) -> Location:
+        """Where all that belongs to a model lies."""
+        return self.root / checked_name(name)
 
     def names(self) -> list[str]:
         """The names of all models, sorted; empty where there is no registry yet."""
@@ -197,12 +179,22 @@ class Registry:
         known = {version.number: version for version in self.versions(name)} if number else {}
         return known.get(number or "")
 
-    def move_alias(self, version: Version, alias: str) -> Alias:
-        """Point an alias at a version and record the move; nothing changes where it points there already.
+    def move_alias(self, version: Version, alias: str, step: Step = "move", why: str = "") -> Alias:
+        """Point an alias at a version and record the step; nothing changes where it points there already.
+        What was tried beside it is tried no longer.
 
         What could be read as the number of a version is no alias, but an ``InputError``.
         """
-        return self._moved(version.name, checked_alias(alias), version.number)
+        return self._stepped(version.name, checked_alias(alias), version.number, step, why)
+
+    def try_beside(self, name: str, alias: str, canary: Canary | None, why: str) -> Alias:
+        """Have services that follow the alias try a version beside its own; None: try none any more."""
+        known = self.alias(name, alias)
+        tried = canary or known.canary
+        if tried is None:
+            return known
+        kept = known.model_copy(update={"canary": canary})
+        return self._kept(name, kept, tried.version, "refuse" if canary is None else "canary", why)
 
     def drop_alias(self, name: str, alias: str) -> Alias:
         """Let an alias point nowhere; its history is kept. An ``InputError`` lists those that point
@@ -212,16 +204,24 @@ class Registry:
         if alias not in known:
             self.versions(name)  # says so where the name is unknown
             raise unknown_name(f"alias of {name}", alias, known)
-        return self._moved(name, alias, None)
+        return self._stepped(name, alias, None)
 
-    def _moved(self, name: str, alias: str, target: str | None) -> Alias:
+    def _stepped(
+        self, name: str, alias: str, target: str | None, step: Step = "move", why: str = ""
+    ) -> Alias:
         known = self.alias(name, alias)
         if known.version == target:
             return known
-        move = Move(when=now(), who=_user(), **{"from": known.version, "to": target})
-        moved = Alias(alias=alias, version=target, history=(*known.history, move))
-        self._alias_file(name, alias).write_json(moved.model_dump(mode="json", by_alias=True))
-        return moved
+        moved = known.model_copy(update={"version": target, "canary": None})
+        return self._kept(name, moved, target, step, why)
+
+    def _kept(self, name: str, alias: Alias, target: str | None, step: Step, why: str) -> Alias:
+        """Write an alias with one more step in its history."""
+        source = self.alias(name, alias.alias).version
+        move = Move(when=now(), who=_user(), **{"from": source, "to": target}, step=step, why=why)
+        kept = alias.model_copy(update={"history": (*alias.history, move)})
+        self._alias_file(name, alias.alias).write_json(kept.model_dump(mode="json", by_alias=True))
+        return kept
 
     def _alias_file(self, name: str, alias: str) -> Location:
         return self.root / checked_name(name) / _ALIASES / f"{checked_name(alias, 'alias')}.json"

@@ -83,7 +83,7 @@ class _Call:
         if response.status_code in (400, 413, 415, 422):
             return RefusedImage(code, message)
         if response.status_code == 404 and code == "no_such_model":
-            return InputError(f"The service at {self.url} has no such model.")
+            return InputError(f"The service at {self.url} has no such model: {message}")
         if response.status_code == 404 and code != "not_found":
             return InputError(f"What answers at {self.url} is not an agesearch service (404).")
         return AgeSearchError(f"The service at {self.url} failed: {response.status_code}: {message}")
@@ -127,15 +127,19 @@ class _Calls:
             "verify": True if ca_file is None else _trusting(ca_file),
         }
 
-    def _predict(self, image: Image, faces: FacesMode, challenge_age: float | None) -> _Call:
+    def _predict(
+        self, image: Image, faces: FacesMode, challenge_age: float | None, model: str | None
+    ) -> _Call:
         data = _bytes_of(image)
         headers = {"Content-Type": _content_type(data)}
-        params = _asked(faces, challenge_age)
+        params = _asked(faces, challenge_age, model)
         return self._call("POST", "/v1/predict", params=params, content=data, headers=headers)
 
-    def _predict_many(self, images: Sequence[Image], faces: FacesMode, challenge_age: float | None) -> _Call:
+    def _predict_many(
+        self, images: Sequence[Image], faces: FacesMode, challenge_age: float | None, model: str | None
+    ) -> _Call:
         files = [("image", (f"{index}", _bytes_of(image))) for index, image in enumerate(images)]
-        return self._call("POST", "/v1/predict", params=_asked(faces, challenge_age), files=files)
+        return self._call("POST", "/v1/predict", params=_asked(faces, challenge_age, model), files=files)
 
     def _call(self, method: str, path: str, **options: Any) -> _Call:
         return _Call(self.url, method, path, options)
@@ -204,25 +208,36 @@ class Client(_Calls):
         self._http.close()
 
     def predict(
-        self, image: Image, *, faces: FacesMode = "detect", challenge_age: float | None = None
+        self,
+        image: Image,
+        *,
+        faces: FacesMode = "detect",
+        challenge_age: float | None = None,
+        model: str | None = None,
     ) -> Prediction:
         """Ages of the faces of an encoded image (JPEG, PNG, WebP, ...), or of such a file.
 
         ``faces="whole"``: the image is one face crop already. With a ``challenge_age`` in years each face has
-        a ``decision``: ``pass``, ``refuse`` or ``unsure``.
+        a ``decision``: ``pass``, ``refuse`` or ``unsure``. ``model`` names one of several; without, the first
+        answers.
         """
-        call = self._predict(image, faces, challenge_age)
+        call = self._predict(image, faces, challenge_age, model)
         return call.parsed(Prediction, self._sent(call))
 
     def predict_many(
-        self, images: Sequence[Image], *, faces: FacesMode = "detect", challenge_age: float | None = None
+        self,
+        images: Sequence[Image],
+        *,
+        faces: FacesMode = "detect",
+        challenge_age: float | None = None,
+        model: str | None = None,
     ) -> list[Prediction | RefusedImage]:
         """The same for several images in one request, in their order; a ``RefusedImage`` stands in the place
         of one that the service did not take.
         """
         if not images:
             return []
-        call = self._predict_many(images, faces, challenge_age)
+        call = self._predict_many(images, faces, challenge_age, model)
         return _answers_of(call, self._sent(call), len(images))
 
     def models(self) -> list[ModelSummary]:
@@ -295,19 +310,29 @@ class AsyncClient(_Calls):
         await self._http.aclose()
 
     async def predict(
-        self, image: Image, *, faces: FacesMode = "detect", challenge_age: float | None = None
+        self,
+        image: Image,
+        *,
+        faces: FacesMode = "detect",
+        challenge_age: float | None = None,
+        model: str | None = None,
     ) -> Prediction:
         """As ``Client.predict``."""
-        call = self._predict(image, faces, challenge_age)
+        call = self._predict(image, faces, challenge_age, model)
         return call.parsed(Prediction, await self._sent(call))
 
     async def predict_many(
-        self, images: Sequence[Image], *, faces: FacesMode = "detect", challenge_age: float | None = None
+        self,
+        images: Sequence[Image],
+        *,
+        faces: FacesMode = "detect",
+        challenge_age: float | None = None,
+        model: str | None = None,
     ) -> list[Prediction | RefusedImage]:
         """As ``Client.predict_many``."""
         if not images:
             return []
-        call = self._predict_many(images, faces, challenge_age)
+        call = self._predict_many(images, faces, challenge_age, model)
         return _answers_of(call, await self._sent(call), len(images))
 
     async def models(self) -> list[ModelSummary]:
@@ -360,8 +385,9 @@ def _answers_of(call: _Call, response: httpx.Response, images: int) -> list[Pred
     ]
 
 
-def _asked(faces: FacesMode, challenge_age: float | None) -> dict[str, str]:
-    return {"faces": faces} | ({} if challenge_age is None else {"challenge_age": str(challenge_age)})
+def _asked(faces: FacesMode, challenge_age: float | None, model: str | None) -> dict[str, str]:
+    given = {"challenge_age": challenge_age, "model": model}
+    return {"faces": faces} | {name: str(value) for name, value in given.items() if value is not None}
 
 
 def _bytes_of(image: Image) -> bytes:

@@ -13,6 +13,8 @@ from agesearch.measure.decisions.rules import Decision
 OWN_SHARE = 0.8
 
 IntervalKind = Literal["calibrated", "uncalibrated"]
+#: What a version is there for: its answers go out; to a share of the requests; to nobody, to be compared.
+Role = Literal["live", "canary", "shadow"]
 
 
 class _Answer(BaseModel):
@@ -115,6 +117,13 @@ class ModelSummary(_Answer):
     precision: str = Field(description="what it computes in")
     interval_kind: IntervalKind
     interval_level: float | None
+    role: Role = Field(
+        "live",
+        description="canary: it is tried on a share of the requests; shadow: it is asked besides, and its "
+        "answers go to nobody",
+    )
+    share: float = Field(1.0, description="of the requests to the model that it gets, 0 to 1")
+    alias: str | None = Field(None, description="the alias that the service follows; null: it stays")
 
 
 class Models(_Answer):

@@ -11,7 +11,6 @@ from types import SimpleNamespace
 import pytest
 
 from agesearch.cli import serve
-from agesearch.deploy import registry
 from agesearch.errors import InputError
 from agesearch.serving import ports
 from agesearch.serving.app import ServiceOptions
@@ -23,6 +22,7 @@ from agesearch.serving.auth import (
     require_given_token,
     service_token,
 )
+from agesearch.serving.rollout import models
 
 GOOD = "a-token-of-enough-length"
 
@@ -127,9 +127,8 @@ def test_a_service_listens_on_this_machine_unless_it_is_told_otherwise(
     assert is_loopback(ServiceOptions().host)
     assert is_loopback(inspect.signature(serve.serve).parameters["host"].default)
     monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
-    version = SimpleNamespace(label="ages:0001", folder=tmp_path)
-    monkeypatch.setattr(registry, "Registry", lambda _: SimpleNamespace(find=lambda _: version))
-    monkeypatch.setattr(registry, "verify", lambda _: None)
+    version = SimpleNamespace(name="ages", version="0001", folder=tmp_path)
+    monkeypatch.setattr(models, "served_models", lambda *_: [version])
     monkeypatch.setattr(ports, "require_free", lambda *_: pytest.fail("it was about to listen"))
     with pytest.raises(InputError, match="other machines"):
-        serve.serve("ages", host="0.0.0.0")
+        serve.serve(["ages"], host="0.0.0.0")

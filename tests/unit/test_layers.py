@@ -77,6 +77,7 @@ RAY_FILES = {
     "search/run/ddp.py",
     "search/run/trial.py",
     "serving/app.py",
+    "serving/rollout/fleet.py",
 }
 
 #: The order of what lies inside a layer, from the first that may be imported to the last.

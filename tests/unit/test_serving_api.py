@@ -20,6 +20,7 @@ from agesearch.bench.serve.load import Order
 from agesearch.serving.auth import TokenCheck
 from agesearch.serving.estimator import AgeEstimator
 from agesearch.serving.faces import FaceService
+from agesearch.serving.rollout.state import Drift, ServedVersion, ServiceState
 from agesearch.serving.schema import Prediction, Predictions
 from agesearch.serving.web.routes import create_app
 
@@ -178,8 +179,8 @@ def test_metrics_count_what_was_answered_and_refused() -> None:
         web.post("/v1/predict", content=b"no image", headers=JPEG)
         lines = web.get("/metrics", headers=AUTH).text.splitlines()
     told = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
-    assert told['agesearch_requests_total{status="200"}'] == "3.0"
-    assert told['agesearch_requests_total{status="422"}'] == "1.0"
+    assert told['agesearch_requests_total{model="ages",status="200",version="0003"}'] == "3.0"
+    assert told['agesearch_requests_total{model="ages",status="422",version="0003"}'] == "1.0"
     assert told['agesearch_refusals_total{code="not_an_image"}'] == "1.0"
     assert told['agesearch_images_total{model="ages",version="0003"}'] == "3.0"
     assert told['agesearch_answer_age_years_bucket{le="50.0",model="ages",version="0003"}'] == "0.0"
@@ -202,3 +203,34 @@ def test_the_load_tool_sends_what_it_is_told(tmp_path: Path) -> None:
     outcome = asyncio.run(load.run(order))
     assert outcome.broken > 0  # nobody listens there
     assert outcome.fulfilled_per_s == 0
+
+
+def test_a_service_of_several_tells_who_runs_and_names_what_there_is(tmp_path: Path) -> None:
+    group = tmp_path / "1"
+    group.mkdir()
+    own = ServedVersion(name="ages", version="0003", group="1", share=0.9, alias="champion")
+    tried = ServedVersion(name="ages", version="0004", group="2", role="canary", share=0.1)
+    other = ServedVersion(name="other", version="0001", group="3")
+    drift = Drift(name="ages", version="0004", measure="mean age", low=-1.0, high=0.5, limit=3.0)
+    state = ServiceState(models=(own, tried, other), drift=(drift,), rollouts={"ages": {"taken": 2}}, key="k")
+    state.write(tmp_path)
+    service = FaceService(AgeEstimator(MANIFEST, Brightness(), LeftAndRight()), LIMITS)
+    with TestClient(create_app(service, TokenCheck(TOKEN), LIMITS, group)) as web:
+        (summary,) = web.get("/v1/models", headers=AUTH).json()["models"]  # the others have not started
+        assert (summary["role"], summary["share"], summary["alias"]) == ("live", 0.9, "champion")
+        named = web.post("/v1/models/ages/predict?faces=whole", content=PHOTO, headers=JPEG)
+        asked = web.post("/v1/predict?faces=whole&model=ages", content=PHOTO, headers=JPEG)
+        assert named.json()["faces"] == asked.json()["faces"]
+        for path in ("/v1/models/none/predict", "/v1/predict?model=none", "/v1/predict?model=other"):
+            answer = web.post(path, content=PHOTO, headers=JPEG)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (404, "no_such_model")
+            assert "ages, other" in answer.json()["error"]["message"]
+        assert web.post("/shadow", content=PHOTO, headers=JPEG).status_code == 404
+        shadow = web.post("/shadow?faces=whole", content=PHOTO, headers={"x-agesearch-key": "k"})
+        assert shadow.json()["faces"] == named.json()["faces"]
+        told = web.get("/metrics", headers=AUTH).text
+    assert 'agesearch_version_share{model="ages",role="canary",version="0004"} 0.1' in told
+    assert (
+        'agesearch_canary_difference{end="high",measure="mean_age",model="ages",version="0004"} 0.5' in told
+    )
+    assert 'agesearch_rollouts_total{model="ages",outcome="taken"} 2.0' in told

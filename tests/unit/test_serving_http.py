@@ -181,11 +181,12 @@ def test_errors_of_the_framework_have_the_same_form(web: TestClient, photo: byte
 
 
 def test_a_fault_inside_tells_nothing_of_the_inside(photo: bytes) -> None:
-    class Broken:
+    class Broken(FaceService):
         def answers(self, asked: object, goes_on: object = None) -> list[Prediction]:
             raise RuntimeError("secret path /home/me")
 
-    app = create_app(Broken(), TokenCheck(TOKEN), LIMITS)
+    broken = Broken(AgeEstimator(MANIFEST, Brightness(), LeftAndRight()), LIMITS)
+    app = create_app(broken, TokenCheck(TOKEN), LIMITS)
     with TestClient(app, raise_server_exceptions=False) as web:
         answer = web.post("/v1/predict", content=photo, headers=JPEG)
     assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal")

@@ -1,25 +1,62 @@
-"""What HAProxy is told: one address, one backend, time limits on everything, JSON in place of its pages."""
+"""What HAProxy is told: one address, two backends for each model (its version, and one that is tried on a
+share of the requests), time limits on everything, JSON in place of its pages.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from types import MappingProxyType
 
 from agesearch.serving.access.log import HAPROXY_FORMAT, SOCKET
 from agesearch.serving.batches import busy
 from agesearch.serving.ingress.tls import Certificate
 from agesearch.serving.schema import Refusal
 
-BACKEND = "replicas"
 ADMIN_SOCKET = "admin.sock"
 CONFIG = "haproxy.cfg"
+#: Of ten thousand requests to a model so many go to the version that is tried: a line for each backend.
+SHARES = "shares.map"
+_WHOLE = 10_000
 
 #: A request that fits is held until it is whole, so that a slow client keeps no replica waiting, and can be
 #: sent to another replica where one dies.
 _BUFFER_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Route:
+    """Where the requests to a model go: to the replicas whose sockets lie in the folder ``group`` of the
+    service's, and a ``share`` (0..1) of them to those of ``canary``.
+    """
+
+    model: str = ""
+    group: str = ""
+    canary: str | None = None
+    share: float = 0.0
+
+    @property
+    def of_ten_thousand(self) -> int:
+        """The share as HAProxy is told it."""
+        return round(self.share * _WHOLE) if self.canary is not None else 0
+
+
+@dataclass(frozen=True, order=True)
+class Server:
+    """A replica: its backend, its name and its socket."""
+
+    backend: str
+    name: str
+    socket: Path
+
+
+def backend_of(index: int, *, canary: bool = False) -> str:
+    """The backend of the model of that index."""
+    return f"model{index}{_CANARY if canary else ''}"
+
+
+_CANARY = "-canary"
 
 
 @dataclass(frozen=True)
@@ -46,32 +83,58 @@ class IngressOptions:
 
 
 def write_config(
-    folder: Path, listener: int, options: IngressOptions, replicas: Mapping[str, Path] = MappingProxyType({})
+    folder: Path,
+    listener: int,
+    options: IngressOptions,
+    servers: Sequence[Server] = (),
+    routes: Sequence[Route] = (Route(),),
 ) -> Path:
     """Write the files of an HAProxy that accepts on the listening socket ``listener`` (a file descriptor), is
     administered through a Unix socket in ``folder``, which must be its owner's alone, and starts with
-    ``replicas``: names and their sockets.
+    ``servers``. Which models ``routes`` name stays; where they lead to may change while it runs.
     """
     limits = options.limits
     pages = [
         f"errorfile {status} {_page(folder, status, refusal)}" for status, refusal in _refusals().items()
     ]
+    shares = [f"{backend_of(index)} {route.of_ten_thousand}\n" for index, route in enumerate(routes)]
+    (folder / SHARES).write_text("".join(shares), encoding="utf-8")
+    backends = [backend_of(index, canary=tried) for index in range(len(routes)) for tried in (False, True)]
     text = _TEMPLATE.format(
         admin=folder / ADMIN_SOCKET,
         listener=listener,
-        backend=BACKEND,
         buffer=_BUFFER_BYTES,
         pages="\n    ".join(pages),
         limits=limits,
         tls=_tls(folder, options.certificate),
         log=_log(folder) if options.access_log else "no log",
-        servers="\n    ".join(
-            f"server {name} unix@{place} {server_options(limits)}" for name, place in replicas.items()
-        ),
+        first=backend_of(0),
+        choices="\n    ".join(_choice(index, route) for index, route in enumerate(routes) if route.model),
+        shares=folder / SHARES,
+        canary=_CANARY,
+        whole=_WHOLE,
+        backends="\n".join(_backend(name, servers, limits) for name in backends),
     )
     path = folder / CONFIG
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def _choice(index: int, route: Route) -> str:
+    """A model is chosen by its name in the path or in the query."""
+    place = f"/v1/models/{route.model}"
+    named = f"{{ path,url_dec -m str {place} }} or {{ path,url_dec -m beg {place}/ }}"
+    asked = f"{{ url_param(model),url_dec -m str {route.model} }}"
+    return f"http-request set-var(txn.model) str({backend_of(index)}) if {named} or {asked}"
+
+
+def _backend(name: str, servers: Sequence[Server], limits: IngressLimits) -> str:
+    lines = [
+        f"    server {server.name} unix@{server.socket} {server_options(limits)}"
+        for server in servers
+        if server.backend == name
+    ]
+    return "\n".join([_BACKEND.format(name=name), *lines])
 
 
 _TEMPLATE = """\
@@ -98,15 +161,23 @@ frontend service
     bind fd@{listener}{tls}
     {log}
     http-request set-header X-Forwarded-For %[src]
-    default_backend {backend}
-backend {backend}
+    http-request set-var(txn.model) str({first})
+    {choices}
+    http-request set-var(txn.share) var(txn.model),map_str_int({shares},0)
+    acl tried var(txn.model),concat({canary}),nbsrv gt 0
+    acl chosen rand({whole}),sub(txn.share) lt 0
+    use_backend %[var(txn.model)]{canary} if METH_POST tried chosen
+    use_backend %[var(txn.model)]
+{backends}
+"""
+
+_BACKEND = """\
+backend {name}
     balance leastconn
     http-reuse always
     option httpchk
     http-check send meth GET uri /livez ver HTTP/1.1 hdr Host service
-    http-check expect status 200
-    {servers}
-"""
+    http-check expect status 200"""
 
 
 def _tls(folder: Path, certificate: Certificate | None) -> str:

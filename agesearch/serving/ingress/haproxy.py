@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import os
 import shutil
 import signal
@@ -12,7 +13,7 @@ import sys
 from pathlib import Path
 
 from agesearch.errors import AgeSearchError, InputError
-from agesearch.serving.ingress.config import ADMIN_SOCKET, BACKEND
+from agesearch.serving.ingress.config import ADMIN_SOCKET, SHARES, Server
 
 _COMMAND_TIMEOUT_S = 2.0
 #: Ends with the thread that started it, however that ends: the kernel sees to it.
@@ -74,24 +75,38 @@ class HAProxy:
         except OSError:
             return False
 
-    def servers(self) -> set[str]:
-        """The names of its replicas."""
-        rows = self._ask(f"show servers state {BACKEND}").splitlines()
-        return {row.split()[3] for row in rows if row and row[0].isdigit() and len(row.split()) > 3}
+    def servers(self) -> set[tuple[str, str]]:
+        """Its replicas: backend and name of each."""
+        rows = [row.split() for row in self._ask("show servers state").splitlines()]
+        return {(row[1], row[3]) for row in rows if len(row) > 3 and row[0].isdigit()}
 
-    def add(self, name: str, address: Path, options: str) -> None:
+    def add(self, server: Server, options: str) -> None:
         """Send requests to a replica's socket, too."""
-        server = f"{BACKEND}/{name}"
+        name = f"{server.backend}/{server.name}"
         said = self._ask(
-            f"add server {server} unix@{address} {options}; enable health {server}; enable server {server}"
+            f"add server {name} unix@{server.socket} {options}; enable health {name}; enable server {name}"
         )
         if "New server registered" not in said:
             raise AgeSearchError(f"HAProxy does not take a replica: {said.strip()}")
 
-    def drop(self, name: str) -> None:
+    def drop(self, backend: str, name: str) -> None:
         """Send a replica no further request; it is forgotten once the last one has its answer."""
-        server = f"{BACKEND}/{name}"
+        server = f"{backend}/{name}"
         self._ask(f"disable health {server}; set server {server} state maint; del server {server}")
+
+    def share(self, backend: str, of_ten_thousand: int) -> None:
+        """Send so many of ten thousand requests to a model to the version that is tried."""
+        self._ask(f"set map {self._admin.parent / SHARES} {backend} {of_ten_thousand}")
+
+    def answered(self) -> dict[str, tuple[int, int]]:
+        """By backend: answers since it started, and those of them that were failures (5xx), its own too."""
+        rows = csv.DictReader(self._ask("show stat").lstrip("# ").splitlines())
+        found = {}
+        for row in rows:
+            if row["svname"] == "BACKEND":
+                counts = {status: int(row[f"hrsp_{status}xx"] or 0) for status in (2, 3, 4, 5)}
+                found[row["pxname"]] = (sum(counts.values()), counts[5])
+        return found
 
     def end(self, seconds: float = 5.0) -> None:
         """Let requests end, then stop."""

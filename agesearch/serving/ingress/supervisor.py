@@ -1,9 +1,10 @@
 """The one address of a service, before replicas that come and go.
 
-Each replica listens on a Unix socket in the service's folder, named ``<replica>.sock``: that the file is
-there says that the replica answers. A thread of the driver keeps HAProxy running, and tells it of the sockets
-as they come and go. The listening socket is the driver's own, so that connections wait in the kernel, and are
-not refused, while HAProxy is started anew.
+Each replica listens on a Unix socket in its group's folder, which lies in the service's, named
+``<replica>.sock``: that the file is there says that the replica answers. Routes say which groups answer for
+which model. A thread of the driver keeps HAProxy running, and tells it of the sockets as they come and go.
+The listening socket is the driver's own, so that connections wait in the kernel, and are not refused, while
+HAProxy is started anew.
 """
 
 from __future__ import annotations
@@ -14,11 +15,20 @@ import socket
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from agesearch.errors import AgeSearchError
 from agesearch.serving.access.log import AccessLog
-from agesearch.serving.ingress.config import ADMIN_SOCKET, IngressOptions, server_options, write_config
+from agesearch.serving.ingress.config import (
+    ADMIN_SOCKET,
+    IngressOptions,
+    Route,
+    Server,
+    backend_of,
+    server_options,
+    write_config,
+)
 from agesearch.serving.ingress.haproxy import HAProxy, find_haproxy
 
 _LOG = logging.getLogger(__name__)
@@ -35,10 +45,16 @@ _BACKLOG = 1024
 class Ingress:
     """HAProxy before the replicas of ``folder``, for the length of a ``with`` block.
 
-    ``listener`` is bound to the service's address; it is closed at the end.
+    ``listener`` is bound to the service's address; it is closed at the end. ``routes`` name the models, the
+    first of which answers requests that name none.
     """
 
-    def __init__(self, listener: socket.socket, options: IngressOptions = OPTIONS) -> None:
+    def __init__(
+        self,
+        listener: socket.socket,
+        options: IngressOptions = OPTIONS,
+        routes: Sequence[Route] = (Route(),),
+    ) -> None:
         self._program = find_haproxy()
         self._log = AccessLog(options.access_log) if options.access_log else None
         self.folder = Path(tempfile.mkdtemp(prefix="agesearch-"))  # mode 0700, a short path
@@ -47,7 +63,9 @@ class Ingress:
         self._haproxy: HAProxy | None = None
         self._ended = threading.Event()
         self._changed = threading.Condition()
-        self._known: frozenset[str] = frozenset()
+        self._routes = tuple(routes)
+        self._known: frozenset[Server] = frozenset()
+        self._shares: dict[str, int] = {}
         self._fault: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="ingress", daemon=True)
 
@@ -70,14 +88,47 @@ class Ingress:
         """HAProxy's process."""
         return None if self._haproxy is None else self._haproxy.pid
 
-    def wait_for(self, replicas: int, seconds: float) -> None:
-        """Until so many replicas are known; an ``AgeSearchError`` where they do not come."""
+    def route(self, routes: Sequence[Route]) -> None:
+        """Lead the requests another way, for the same models; nothing that is under way is broken off."""
+        self._routes = tuple(routes)
+
+    def wait_for(self, replicas: int, seconds: float, group: str = "") -> None:
+        """Until so many replicas of a group are known, and none that no route leads to; an ``AgeSearchError``
+        where that does not come.
+        """
         with self._changed:
-            came = self._changed.wait_for(lambda: self._fault or len(self._known) >= replicas, seconds)
+            came = self._changed.wait_for(lambda: self._fault or self._is_led(group, replicas), seconds)
+            known = len(self._of(group))
         if self._fault is not None:
             raise AgeSearchError(f"The service's ingress failed: {self._fault}") from self._fault
         if not came:
-            raise AgeSearchError(f"Of {replicas} replicas {len(self._known)} answer after {seconds:g} s.")
+            raise AgeSearchError(f"Of {replicas} replicas {known} answer after {seconds:g} s.")
+
+    def sockets_of(self, group: str) -> list[Path]:
+        """The sockets of a group's replicas, whether a route leads there or not."""
+        found = (self.folder / group).glob(f"*{SOCKET_SUFFIX}")
+        return sorted(path for path in found if path.name != ADMIN_SOCKET)
+
+    def answered(self, model: str, *, canary: bool = False) -> tuple[int, int]:
+        """Answers and failures (5xx) of a model's version, or of the one that is tried, since the start."""
+        index = [route.model for route in self._routes].index(model)
+        haproxy = self._haproxy
+        try:
+            counts = {} if haproxy is None else haproxy.answered()
+        except OSError:  # it is being started anew
+            counts = {}
+        return counts.get(backend_of(index, canary=canary), (0, 0))
+
+    def _of(self, group: str) -> list[Server]:
+        place = self.folder / group
+        return [server for server in self._known if server.socket.parent == place]
+
+    def _is_led(self, group: str, replicas: int) -> bool:
+        led = {part for route in self._routes for part in (route.group, route.canary) if part is not None}
+        places = {self.folder / part for part in led}
+        return len(self._of(group)) >= replicas and all(
+            server.socket.parent in places for server in self._known
+        )
 
     def _run(self) -> None:
         # HAProxy is bound to the thread that starts it: this one starts it, and lives as long as it shall.
@@ -101,11 +152,15 @@ class Ingress:
         """Whether HAProxy runs; it is started with the first replica, and nothing listens before."""
         if self._haproxy is not None and self._haproxy.is_running():
             return True
-        if self._haproxy is None and not self._sockets():
+        if self._haproxy is None and not self._wanted():
             return False
         self._listener.listen(_BACKLOG)
-        config = write_config(self.folder, self._listener.fileno(), self._options, self._sockets())
+        routes = self._routes
+        config = write_config(
+            self.folder, self._listener.fileno(), self._options, sorted(self._wanted()), routes
+        )
         self._known = frozenset()
+        self._shares = _shares(routes)
         self._haproxy = HAProxy(self._program, config, self._listener.fileno())
         deadline = time.monotonic() + _START_TIMEOUT_S
         while not self._haproxy.is_listening():
@@ -114,29 +169,49 @@ class Ingress:
             time.sleep(0.01)
         return True
 
-    def _sockets(self) -> dict[str, Path]:
-        """The replicas that take requests."""
-        found = self.folder.glob(f"*{SOCKET_SUFFIX}")
-        return {path.stem: path for path in found if path.name != ADMIN_SOCKET}
+    def _wanted(self) -> frozenset[Server]:
+        """The replicas that take requests, where the routes lead to them."""
+        return frozenset(
+            Server(backend_of(index, canary=tried), path.stem, path)
+            for index, route in enumerate(self._routes)
+            for tried, group in ((False, route.group), (True, route.canary))
+            if group is not None
+            for path in self.sockets_of(group)
+        )
 
     def _sweep(self) -> None:
-        for path in self._sockets().values():
-            if not _has_listener(path):
-                path.unlink(missing_ok=True)
+        for server in self._wanted():
+            if not _has_listener(server.socket):
+                server.socket.unlink(missing_ok=True)
 
     def _follow(self) -> None:
         assert self._haproxy is not None
-        there = self._sockets()
-        if there.keys() == self._known:
+        self._follow_shares(self._haproxy)
+        wanted = self._wanted()
+        if wanted == self._known:
             return
+        places = {(server.backend, server.name): server for server in wanted}
         known = self._haproxy.servers()
-        for name in known - there.keys():
-            self._haproxy.drop(name)  # once more in the next tick, until its last request has ended
-        for name in there.keys() - known:
-            self._haproxy.add(name, there[name], server_options(self._options.limits))
+        # First those that come, then those that go: there is somebody to answer all the time.
+        for place in places.keys() - known:
+            self._haproxy.add(places[place], server_options(self._options.limits))
+        for place in known - places.keys():
+            self._haproxy.drop(*place)  # once more in the next tick, until its last request has ended
+        left = self._haproxy.servers()
+        gone = {server for server in self._known if (server.backend, server.name) in left}
         with self._changed:
-            self._known = frozenset(self._haproxy.servers())
+            self._known = frozenset(places[place] for place in left & places.keys()) | (gone - wanted)
             self._changed.notify_all()
+
+    def _follow_shares(self, haproxy: HAProxy) -> None:
+        for backend, share in _shares(self._routes).items():
+            if self._shares.get(backend) != share:
+                haproxy.share(backend, share)
+                self._shares[backend] = share
+
+
+def _shares(routes: Sequence[Route]) -> dict[str, int]:
+    return {backend_of(index): route.of_ten_thousand for index, route in enumerate(routes)}
 
 
 def _has_listener(path: Path) -> bool:

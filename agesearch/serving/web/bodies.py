@@ -34,13 +34,14 @@ FACES_MODES = ("detect", "whole")
 
 @dataclass(frozen=True)
 class Question:
-    """The images of a request and what is asked of each; ``is_list``: they came as a list, and so are the
-    answers, where one image gets its answer alone.
+    """The images of a request and what is asked of each, and of which model (None: of the first);
+    ``is_list``: they came as a list, and so are the answers, where one image gets its answer alone.
     """
 
     images: list[bytes]
     faces: str = "detect"
     challenge_age: float | None = None
+    model: str | None = None
     is_list: bool = False
 
 
@@ -82,7 +83,8 @@ async def read_question(
     """The images of a body and what is asked of them; a ``Refusal`` for anything else.
 
     A raw ``image/*`` body is one image; of a form each file is one; a JSON document has ``image`` or a list
-    ``images`` in base64, and may have ``faces`` and ``challenge_age``, which else stand in the query.
+    ``images`` in base64, and may have ``faces`` and ``challenge_age``, which else stand in the query, as
+    ``model`` does.
     Statuses: 415 wrong content type or encoding, 413 too large, 408 too slow, 400 a body that cannot be read,
     422 a wrong parameter, 503 too much at once.
     """
@@ -131,8 +133,8 @@ def _pairs(query: str) -> list[tuple[str, str]]:
 
 
 def _parameters(given: Mapping[str, Any]) -> dict[str, Any]:
-    """``faces`` and ``challenge_age``, checked; a name that is neither is refused, lest a misspelt one be
-    left out in silence.
+    """``faces``, ``challenge_age`` and ``model``, checked; a name that is none of them is refused, lest a
+    misspelt one be left out in silence.
     """
     asked: dict[str, Any] = {}
     for name, value in given.items():
@@ -142,8 +144,12 @@ def _parameters(given: Mapping[str, Any]) -> dict[str, Any]:
             asked[name] = value
         elif name == "challenge_age":
             asked[name] = _age(name, value)
+        elif name == "model":
+            asked[name] = str(value)
         else:
-            raise _wrong(str(name)[:80], "there is no such parameter: there are faces and challenge_age")
+            raise _wrong(
+                str(name)[:80], "there is no such parameter: there are faces, challenge_age and model"
+            )
     return asked
 
 

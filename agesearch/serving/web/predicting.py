@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
 
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
@@ -23,16 +24,40 @@ _LOG = logging.getLogger("ray.serve")
 _MAX_HELD_BYTES = 256 * 1024 * 1024
 
 
+class Models(Protocol):
+    """Which models answer here."""
+
+    def require(self, name: str | None) -> None:
+        """Refuse (404) a request to a model that this replica is not; None asks for any."""
+        ...
+
+
+class Shadows(Protocol):
+    """Who else is asked what was answered."""
+
+    def offer(self, question: Question, answers: Sequence[Answer]) -> None:
+        """Hear of an answered question; this never waits."""
+        ...
+
+
 class Predicting:
     """Token, room, body, batch, answer, in this order: whoever may not or cannot be served costs nothing."""
 
     def __init__(
-        self, access: Access, limits: ImageLimits, batches: Batches, metrics: ServiceMetrics
+        self,
+        access: Access,
+        limits: ImageLimits,
+        batches: Batches,
+        metrics: ServiceMetrics,
+        models: Models,
+        shadows: Shadows | None = None,
     ) -> None:
         self._access = access
         self._limits = limits
         self._batches = batches
         self._metrics = metrics
+        self._models = models
+        self._shadows = shadows
         self._budget = BodyBudget(_MAX_HELD_BYTES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -54,13 +79,17 @@ class Predicting:
     async def _answer(self, scope: Scope, receive: Receive) -> bytes:
         headers = Headers(scope=scope)
         self._access.admit(headers.get("authorization"), "predict")
+        self._models.require(scope.get("path_params", {}).get("name"))
         self._metrics.came(self._batches.waiting)
         self._batches.require_room()
         with self._budget.body() as held:
             query = scope["query_string"].decode("latin-1")
             question = await read_question(headers, query, _body(receive), self._limits, held)
+            self._models.require(question.model)
             whole, age = question.faces == "whole", question.challenge_age
             answers = await self._batches.ask([Asked(data, whole, age) for data in question.images])
+            if self._shadows is not None:
+                self._shadows.offer(question, answers)
         return self._told(question, answers)
 
     def _told(self, question: Question, answers: Sequence[Answer]) -> bytes:

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
 import cv2
@@ -32,9 +33,11 @@ from agesearch.serving.auth import TokenCheck
 from agesearch.serving.batches import Answering, Batches
 from agesearch.serving.faces import Asked
 from agesearch.serving.images import ImageLimits
+from agesearch.serving.rollout.state import StateReader
 from agesearch.serving.schema import (
     ErrorAnswer,
     Health,
+    ModelName,
     Models,
     ModelSummary,
     Prediction,
@@ -43,9 +46,16 @@ from agesearch.serving.schema import (
 )
 from agesearch.serving.web.metrics import ServiceMetrics
 from agesearch.serving.web.pages import docs_page, try_page
+from agesearch.serving.web.peers import Peers
 from agesearch.serving.web.predicting import Predicting, failed
+from agesearch.serving.web.shadowing import SHADOW_PATH, AskedBesides, ShadowAnswers
 
 FacesMode = Literal["detect", "whole"]
+_Faces = Annotated[FacesMode, Query(description="find the faces, or take the whole image as one face crop")]
+_ChallengeAge = Annotated[
+    float | None,
+    Query(ge=0.0, le=MAX_AGE, description="decide at this age in years: pass, refuse or unsure"),
+]
 
 #: Seconds for which an answer of the model stands as proof that it can answer: a probe costs no more.
 _READY_S = 1.0
@@ -84,10 +94,17 @@ class AgeService(Answering, Protocol):
         ...
 
 
-def create_app(service: AgeService, access: Access | TokenCheck, limits: ImageLimits) -> FastAPI:
-    """The application for one service. Predictions run on one thread of their own, in order of arrival."""
+def create_app(
+    service: AgeService, access: Access | TokenCheck, limits: ImageLimits, group: Path | None = None
+) -> FastAPI:
+    """The application for one model. Predictions run on one thread of their own, in order of arrival.
+
+    ``group`` is the folder of this replica and its like, in that of a service of several versions or models.
+    """
     access = Access(access) if isinstance(access, TokenCheck) else access
-    metrics = ServiceMetrics()
+    summary = service.summary()
+    metrics = ServiceMetrics(ModelName(name=summary.name, version=summary.version))
+    peers = Peers(summary, None if group is None else StateReader(group, summary))
     batches = Batches(service, metrics.batch)
 
     @asynccontextmanager
@@ -105,14 +122,22 @@ def create_app(service: AgeService, access: Access | TokenCheck, limits: ImageLi
         redoc_url=None,
     )
     _add_error_handlers(app)
-    predicting = Predicting(access, limits, batches, metrics)
-    app.router.routes.append(Route("/v1/predict", predicting, methods=["POST"]))
+    shadows = None
+    if peers.reader is not None:
+        shadows = AskedBesides(peers.reader, summary.name, metrics)
+        app.router.routes.append(
+            Route(SHADOW_PATH, ShadowAnswers(peers.reader, batches, metrics), methods=["POST"])
+        )
+    predicting = Predicting(access, limits, batches, metrics, peers, shadows)
+    for path in ("/v1/predict", "/v1/models/{name}/predict"):
+        app.router.routes.append(Route(path, predicting, methods=["POST"]))
+    app.state.batches = batches
     _add_open_routes(app, batches)
     guarded = APIRouter(prefix="/v1", dependencies=[Depends(_Guard(access, "predict"))])
     _document_predict(guarded)
-    _add_model_routes(guarded, service)
+    _add_model_routes(guarded, service, peers)
     app.include_router(guarded)
-    _add_metrics(app, access, metrics)
+    _add_metrics(app, access, metrics, peers)
     return app
 
 
@@ -174,36 +199,33 @@ def _not_ready() -> Refusal:
 def _document_predict(router: APIRouter) -> None:
     """Put the call that ``Predicting`` answers into OpenAPI: its route stands before this one."""
 
-    @router.post(
-        "/predict",
-        summary="The age of each face in an image, or in several",
-        responses={name: refusal for name, refusal in _REFUSALS.items() if name != 404},
-        openapi_extra=_body(),
-    )
+    said: dict[str, Any] = {"responses": _REFUSALS, "openapi_extra": _body()}
+
+    @router.post("/predict", summary="The age of each face in an image, or in several", **said)
     async def predict(
-        faces: Annotated[
-            FacesMode, Query(description="find the faces, or take the whole image as one face crop")
-        ] = "detect",
-        challenge_age: Annotated[
-            float | None,
-            Query(ge=0.0, le=MAX_AGE, description="decide at this age in years: pass, refuse or unsure"),
+        faces: _Faces = "detect",
+        challenge_age: _ChallengeAge = None,
+        model: Annotated[
+            str | None, Query(description="the model that is asked; without, the first of /v1/models")
         ] = None,
     ) -> Prediction | Predictions:
         raise failed()
 
+    @router.post("/models/{name}/predict", summary="The same of the model of that name", **said)
+    async def predict_by(
+        name: str, faces: _Faces = "detect", challenge_age: _ChallengeAge = None
+    ) -> Prediction | Predictions:
+        raise failed()
 
-def _add_model_routes(router: APIRouter, service: AgeService) -> None:
-    def require_known(name: str) -> None:
-        if name != service.summary().name:
-            raise Refusal(404, "no_such_model", "There is no such model here: /v1/models lists them.")
 
+def _add_model_routes(router: APIRouter, service: AgeService, peers: Peers) -> None:
     @router.get("/models", summary="The models that answer here", responses=_only(*_GUARDED))
     async def models() -> Models:
-        return Models(models=[service.summary()])
+        return Models(models=peers.summaries())
 
     @router.get("/models/{name}", summary="The manifest of a model", responses=_only(*_GUARDED, 404))
     async def model_named(name: str) -> dict[str, Any]:
-        require_known(name)
+        peers.require(name)
         return service.manifest()
 
     @router.get(
@@ -213,7 +235,7 @@ def _add_model_routes(router: APIRouter, service: AgeService) -> None:
         response_class=PlainTextResponse,
     )
     async def card_of(name: str) -> PlainTextResponse:
-        require_known(name)
+        peers.require(name)
         return PlainTextResponse(service.card(), media_type="text/markdown; charset=utf-8")
 
     @router.get(
@@ -226,7 +248,7 @@ def _add_model_routes(router: APIRouter, service: AgeService) -> None:
         return service.manifest()
 
 
-def _add_metrics(app: FastAPI, access: Access, metrics: ServiceMetrics) -> None:
+def _add_metrics(app: FastAPI, access: Access, metrics: ServiceMetrics, peers: Peers) -> None:
     @app.get(
         "/metrics",
         summary="Counts and times, as Prometheus reads them",
@@ -235,7 +257,7 @@ def _add_metrics(app: FastAPI, access: Access, metrics: ServiceMetrics) -> None:
         dependencies=[Depends(_Guard(access, "admin"))],
     )
     async def tell() -> Response:
-        return Response(metrics.text(), media_type="text/plain; version=0.0.4")
+        return Response(metrics.text(peers.state()), media_type="text/plain; version=0.0.4")
 
 
 class _Guard(HTTPBearer):
