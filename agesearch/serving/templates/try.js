@@ -34,7 +34,7 @@ async function openModels() {
   byId("about").hidden = true;
   if (!byId("key").value.trim()) return;
   try {
-    state.models = (await (await call("v1/models")).json()).models;
+    state.models = (await (await call("v1/models")).json()).models.filter((model) => model.role === "live");
   } catch (error) {
     select.disabled = true;
     tell(error.message, true);
