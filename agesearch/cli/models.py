@@ -13,7 +13,8 @@ from agesearch.cli.publish import RegistryOption, comparison_lines, megabytes, r
 from agesearch.errors import command
 
 if TYPE_CHECKING:
-    from agesearch.deploy.registry import Alias, Registry, Version
+    from agesearch.deploy.aliases import Alias
+    from agesearch.deploy.registry import Registry, Version
 
 _EXAMPLE = "Example: agesearch models ages"
 _SHOW = "show"
