@@ -78,6 +78,7 @@ RAY_FILES = {
     "search/run/trial.py",
     "serving/app.py",
     "serving/rollout/fleet.py",
+    "serving/configured.py",
 }
 
 #: The order of what lies inside a layer, from the first that may be imported to the last.
