@@ -1,12 +1,21 @@
-"""What of this machine the process may use: its share of the cores."""
+"""This machine: its name among others, and its share of cores that the process may use."""
 
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 _ROOT = Path("/")
+
+#: What a worker of a cluster has in its environment: how people are told of its node.
+NODE_VARIABLE = "AGESEARCH_NODE"
+
+
+def node_name() -> str:
+    """How people are told of this machine: its host name, with its address where it is a cluster's node."""
+    return os.environ.get(NODE_VARIABLE) or socket.gethostname()
 
 
 def cores() -> int:

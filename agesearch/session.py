@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from agesearch.cluster.credentials import left_for_workers, worker_setup
+from agesearch.cluster.ray_internals import read_environment_anew
 from agesearch.errors import AgeSearchError, InputError, first_line
 from agesearch.machine import cores
 from agesearch.progress import Listener, Progress, silent
@@ -101,7 +102,7 @@ def ray_session(
     if ray.is_initialized():
         yield _describe(ray, _running(ray), is_local=address is None)
         return
-    _read_environment_anew(ray)
+    read_environment_anew()
     stage = "Starting Ray" if address is None else "Joining Ray"
     on_progress(Progress(stage, 0, 1))
     if not background:
@@ -192,13 +193,6 @@ def prepare_environment() -> None:
         ensure_token()
 
 
-def _read_environment_anew(ray: Any) -> None:
-    """Ray's core reads the environment when Ray is imported: a program that did so before it called agesearch
-    would talk without a token to processes that ask for one. Ray's own way where it turns tokens on later.
-    """
-    ray._raylet.Config.initialize("")
-
-
 def set_environment() -> None:
     """Set what Ray and torch read when they are first imported; what the user has set stays."""
     for name, value in _ENVIRONMENT.items():
@@ -264,7 +258,7 @@ def cluster_of_job() -> str | None:
     return os.environ.get("RAY_ADDRESS") if os.environ.get(_JOB_VARIABLE) else None
 
 
-def _require_reachable(address: str) -> None:
+def require_reachable(address: str) -> None:
     """Refuse a host and port where nobody listens at once: Ray itself would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():  # "auto" and the like: Ray's to resolve
@@ -292,7 +286,7 @@ def _init(ray: Any, address: str | None, cpus: int | None, dashboard: bool, verb
         }
         options |= {"_node_ip_address": NODE_ADDRESS, "_temp_dir": socket_folder()}
     else:
-        _require_reachable(address)
+        require_reachable(address)
         options |= {"address": address} | worker_setup()
     for name in ("ray.serve", "ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(level)

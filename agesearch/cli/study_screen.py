@@ -294,8 +294,15 @@ def _running(trials: Sequence[RunningTrial], rows: int, width: int, ascii_only: 
 
 
 def _under_way(trials: Sequence[RunningTrial], rows: int, width: int) -> list[Text]:
-    """Where the long epochs of the trials shown stand, in words."""
+    """Where the long epochs of the trials shown stand, in words, and which node runs which."""
     told = [trial.words for trial in trials[:rows] if trial.words]
+    nodes = {trial.node for trial in trials if trial.node}
+    if len(nodes) > 1:  # one machine is the one in front of which they sit
+        ran = (
+            (node, [str(trial.record.number) for trial in trials if trial.node == node])
+            for node in sorted(nodes)
+        )
+        told.append("; ".join(f"{node}: trial {', '.join(numbers)}" for node, numbers in ran))
     return [Text(f"  {line}", style="dim") for words in told for line in wrapped(words, width - 2)]
 
 

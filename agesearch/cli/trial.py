@@ -102,6 +102,7 @@ def _print(known: TrialDetails) -> None:
         ["epochs", f"{record.epochs or len(known.curve)} of {spec.optim.epochs}"],
         ["training", f"{record.seconds:.1f} s"],
         ["started", f"{record.started} (UTC)"],
+        *([["node", record.node]] if record.node else []),
         ["taken up again after a death", str(record.retries)],
         ["started from", known.lineage],
         ["spec", spec.digest()],

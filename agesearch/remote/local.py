@@ -167,7 +167,7 @@ def _started(workers: int, cpus: int, port: int, dashboard_port: int) -> LocalCl
     cluster = LocalCluster(
         f"{NODE_ADDRESS}:{port}", f"http://{LOOPBACK}:{dashboard_port}", str(folder), now()
     )
-    head = ["--head", "--port", str(port), "--temp-dir", str(folder)]
+    head = ["--head", "--port", str(port), "--temp-dir", str(folder / "ray")]
     head += ["--ray-client-server-port", str(_free_port(NODE_ADDRESS))]  # Ray refuses to start none
     head += ["--include-dashboard", "true", "--dashboard-host", LOOPBACK]
     head += ["--dashboard-port", str(dashboard_port)]
@@ -254,7 +254,7 @@ def _descendants(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
 
 def _own_folder() -> Path:
     """A new folder for sockets and logs, whose path leaves room for Ray's; that of the last cluster goes."""
-    folder = Path(socket_folder(f"agesearch-{os.getuid()}"))
+    folder = Path(socket_folder(f"agesearch-{os.getuid()}/ray")).parent  # Ray lets all users into its own
     if folder.is_symlink():  # somebody else's doing, in a folder that all may write to
         raise InputError(f"'{folder}' is a link: remove it, or set RAY_TMPDIR to a folder of your own.")
     shutil.rmtree(folder, ignore_errors=True)

@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from agesearch import metrics
 from agesearch.errors import AgeSearchError
+from agesearch.machine import node_name
 from agesearch.progress import Listener, Progress, spoken_every
 from agesearch.storage import Location
 from agesearch.training.curve import Row, append_row, read_curve, read_within
@@ -32,14 +33,14 @@ _POLL_S = 0.5
 #: Epochs shorter than this many seconds are not told of in words.
 LONG_S = 20.0
 
-_VALIDATED = "validated"
+_VALIDATED, _NODE = "validated", "node"
 
 
 @dataclass(frozen=True)
 class Standing:
     """Of ``epoch`` (from 1), ``faces`` of ``total`` are trained on, in ``seconds``, the earlier attempts
     included, by ``faces_per_s`` a second now; ``loss`` is the mean so far (None: not a number). Once all are,
-    ``validated`` is the share of the validation that is done.
+    ``validated`` is the share of the validation that is done. ``node`` is the machine that trains.
     """
 
     epoch: int
@@ -49,6 +50,7 @@ class Standing:
     loss: float | None
     seconds: float
     validated: float = 0.0
+    node: str = ""
 
     @property
     def share(self) -> float:
@@ -97,6 +99,7 @@ class Standing:
             loss=None if loss is None else float(loss),
             seconds=float(row[metrics.SECONDS_SO_FAR]),
             validated=float(row.get(_VALIDATED) or 0.0),
+            node=str(row.get(_NODE) or ""),
         )
 
 
@@ -169,7 +172,7 @@ class EpochProgress:
 
     def _tell(self, row: Row) -> None:
         numbers = {name: value if math.isfinite(value) else None for name, value in row.items()}
-        (self._folder / WITHIN).write_json(numbers)
+        (self._folder / WITHIN).write_json({**numbers, _NODE: node_name()})
         self._told = time.monotonic()
 
     def _row_interval(self, seconds: float) -> float:

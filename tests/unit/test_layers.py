@@ -52,6 +52,7 @@ ORDER = [
 RAY_FILES = {
     "cluster/credentials.py",
     "cluster/nodes.py",
+    "cluster/ray_internals.py",
     "cluster/room.py",
     "session.py",
     "remote/jobs.py",

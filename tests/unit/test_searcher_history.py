@@ -11,7 +11,7 @@ import pytest
 from agesearch.errors import InputError
 from agesearch.metrics import VAL_CS5, VAL_MAE_YEARS
 from agesearch.models.architectures import Network
-from agesearch.search.run.reports import COMPLETED, CUT, FAILED, OUTCOME, REASON, SECONDS, STOPPED
+from agesearch.search.run.reports import COMPLETED, CUT, FAILED, NODE, OUTCOME, REASON, SECONDS, STOPPED
 from agesearch.search.run.suggester import Suggester
 from agesearch.search.run.trial_manager import TrialManager
 from agesearch.search.run.watchdog import Death
@@ -166,6 +166,26 @@ def test_the_manager_hands_out_exactly_the_trials_that_are_wanted(tmp_path: Path
     assert [record.number for record in books.folder.front()] == [record.number for record in manager.front]
     ends = [event for event in books.events if isinstance(event, TrialFinished)]
     assert [event.finished for event in ends] == [1, 2, 3, 4, 5]
+
+
+def test_the_node_that_ran_a_trial_last_stands_in_its_record(tmp_path: Path) -> None:
+    books = Books(tmp_path)
+    manager = books.manager
+    for node in ("there (10.0.0.2)", "elsewhere (10.0.0.3)"):
+        record = manager.next_trial()
+        assert record is not None
+        manager.began(record.number)
+        manager.report(record.number, report(7.0, 1, **{NODE: node}))
+        if record.number:  # its process died without a last word, and is not taken up again
+            manager.stop_reason = "time is up"
+            manager.died(record.number, Death("worker died"))
+        else:
+            manager.ended(0, report(6.0, 3, **{OUTCOME: COMPLETED, VAL_CS5: 0.4, NODE: node}))
+    manager.close()
+    nodes = ["there (10.0.0.2)", "elsewhere (10.0.0.3)"]
+    assert [record.node for record in books.folder.trials()] == nodes
+    reopened = History.open(books.folder.database, study_spec())
+    assert [record.node for record in reopened.records] == nodes
 
 
 def test_failures_are_told_and_counted(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from agesearch.metrics import AT_END, EPOCH, EPOCH_SECONDS, VAL_MAE_YEARS
 
 #: Keys of a trial's last report besides its metrics.
-OUTCOME, REASON, SECONDS, NOTE = "outcome", "reason", "train_s", "note"
+OUTCOME, REASON, SECONDS, NOTE, NODE = "outcome", "reason", "train_s", "note", "node"
 #: How it ended; STOPPED: within an epoch, as it was asked to, with a checkpoint.
 COMPLETED, FAILED, CUT, STOPPED = "completed", "failed", "cut", "stopped"
 
@@ -25,7 +25,7 @@ class Report:
 
     ``epoch`` is how many epochs are finished, 0 where it does not say so in a number; ``fault`` says why it
     has no error in years, and is empty where ``error`` is one; ``outcome`` is None until the last report,
-    whose ``reason`` says why a trial failed or was cut; ``seconds`` were spent training.
+    whose ``reason`` says why a trial failed or was cut; ``seconds`` were spent training, on the ``node``.
     """
 
     epoch: int = 0
@@ -35,6 +35,7 @@ class Report:
     reason: str = ""
     note: str = ""
     seconds: float = 0.0
+    node: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
@@ -49,6 +50,7 @@ class Report:
             reason=str(raw.get(REASON, "")),
             note=str(raw.get(NOTE) or ""),
             seconds=round(_number(raw.get(SECONDS)), 3),
+            node=str(raw.get(NODE) or ""),
             metrics={name: float(raw[name]) for name in raw if _is_metric(name, raw[name])},
         )
 

@@ -67,7 +67,7 @@ from agesearch.search.store.repair import (
     refuse_headless,
     write_fault,
 )
-from agesearch.session import RaySession, ray_session
+from agesearch.session import RaySession, ray_session, require_reachable
 from agesearch.specs import StudySpec
 from agesearch.storage import Location, exclusive
 from agesearch.training.preflight import Plan, plan
@@ -207,6 +207,8 @@ def _run(
     deadline, watchdog = _deadline(limits.minutes, began), _watchdog(limits.stall_minutes)
     if limits.address is None:  # before minutes are spent on timing networks
         plan(cores(), 0, concurrency=limits.concurrency, workers=limits.workers_per_trial)
+    else:
+        require_reachable(limits.address)
     spec, history = header.spec, open_history(folder, header.spec, on_event)
     is_over = history.finished >= spec.trials
     if is_over and is_confirmed(folder, spec, history.records, history.front()):
@@ -214,11 +216,8 @@ def _run(
         return _nothing_left(folder, history, header.spec.trials)
     functions = functions or default_functions(header.spec)
     with ExitStack() as stack:
-        # A cluster is joined first, since its address may be wrong; a Ray of our own starts only when the
-        # networks have been timed, on a machine that does nothing else.
-        session = (
-            stack.enter_context(ray_session(limits.address, on_progress=on_event)) if limits.address else None
-        )
+        # Networks are timed in a process that does nothing else. Beside a Ray that it has joined, oneMKL has
+        # ended the driver of a job here ("Cannot load libtorch_cpu.so").
         latencies, fitting = time_networks(
             folder,
             header.spec,
@@ -236,8 +235,8 @@ def _run(
             fitting=fitting,
             on_event=on_event,
         )
-        session = session or stack.enter_context(
-            ray_session(dashboard=limits.dashboard, on_progress=on_event)
+        session = stack.enter_context(
+            ray_session(limits.address, dashboard=limits.dashboard, on_progress=on_event)
         )
         slots = _slots(session, limits, manager.total)
         check_shared(folder.place, "the study")

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import socket
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -15,11 +17,23 @@ from typing import Any
 import ray
 from ray import tune
 
+from agesearch.cluster.ray_internals import name_process
 from agesearch.errors import ConflictError, StorageFullError
+from agesearch.machine import NODE_VARIABLE, node_name
 from agesearch.metrics import EPOCH
 from agesearch.search.run.ddp import train_ddp
 from agesearch.search.run.published.trial import WorkingTrial, working_trial
-from agesearch.search.run.reports import COMPLETED, CUT, FAILED, NOTE, OUTCOME, REASON, SECONDS, STOPPED
+from agesearch.search.run.reports import (
+    COMPLETED,
+    CUT,
+    FAILED,
+    NODE,
+    NOTE,
+    OUTCOME,
+    REASON,
+    SECONDS,
+    STOPPED,
+)
 from agesearch.search.run.trial_inputs import TrialInputs
 from agesearch.specs import TrainSpec
 from agesearch.storage import Location, exclusive, is_full
@@ -38,19 +52,34 @@ def run_trial(config: dict[str, Any], inputs: TrialInputs) -> None:
     """
     spec = TrainSpec.model_validate_json(config["spec"])
     out = Location.of(config["folder"])
+    os.environ[NODE_VARIABLE] = f"{socket.gethostname()} ({_address()})"
+    _call_process(config["name"])
     with _notes() as notes:
         try:
             with working_trial(out) as working, _alone(working.folder):
-                last = _trained(spec, inputs, working, notes)
+                last = _trained(spec, inputs, working, notes, config["name"])
         except ConflictError:  # not the configuration's doing: taken up again
             raise
         except Exception as error:  # anything a configuration can provoke: divergence, memory, bad weights
             outcome = CUT if _no_room(error) else FAILED
             last = {OUTCOME: outcome, REASON: _described(error)}
-    tune.report(last)
+    tune.report({**last, NODE: node_name()})
 
 
-def _trained(spec: TrainSpec, inputs: TrialInputs, working: WorkingTrial, notes: list[str]) -> dict[str, Any]:
+def _address() -> str:
+    return str(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
+
+
+def _call_process(trial: str) -> None:
+    """Let the process carry the trial's name, in ``ps`` and on the dashboard's page of each node: the actor
+    keeps one name for all of its trials, and Ray calls the process anew with each report.
+    """
+    name_process(f"trial {trial}")
+
+
+def _trained(
+    spec: TrainSpec, inputs: TrialInputs, working: WorkingTrial, notes: list[str], name: str
+) -> dict[str, Any]:
     """Train and report each epoch; what the trial ends with."""
     out = working.folder
     before, epoch = trained_seconds(out), 0
@@ -67,7 +96,8 @@ def _trained(spec: TrainSpec, inputs: TrialInputs, working: WorkingTrial, notes:
         if epoch:
             working.publish()
         try:
-            tune.report({**metrics, **noted, SECONDS: time.perf_counter() - started})
+            tune.report({**metrics, **noted, SECONDS: time.perf_counter() - started, NODE: node_name()})
+            _call_process(name)
         except SystemExit:  # how Tune ends a function that is not to go on
             stopped = True
             raise

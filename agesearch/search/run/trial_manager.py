@@ -102,6 +102,7 @@ class TrialManager:
         self._on_event = on_event
         self._again = deque(record.number for record in history.running)
         self._live: dict[int, int] = {}  # number -> epochs finished
+        self._nodes: dict[int, str] = {}  # where they run
         self._next_write = 0.0
         self._front = history.front()
         self._curves = StudyCurves(folder, spec)
@@ -206,10 +207,10 @@ class TrialManager:
     def _spent(self, record: TrialRecord) -> TrialCost:
         """What a trial that does not run has cost so far."""
         if record.state is State.PAUSED:
-            return TrialCost(record.epochs, record.seconds, record.curve)
+            return TrialCost(record.epochs, record.seconds, record.curve, record.node)
         seconds = trained_seconds(self._folder.trial_folder(record))
         curve = self._curves.end(record.number)
-        return TrialCost(len(curve), round(seconds, 3), curve)
+        return TrialCost(len(curve), round(seconds, 3), curve, self._nodes.get(record.number, record.node))
 
     def spec_of(self, record: TrialRecord) -> TrainSpec:
         """What the trial trains."""
@@ -236,7 +237,9 @@ class TrialManager:
         return verdict is not None
 
     def _hear(self, number: int, report: Report) -> None:
-        """Continue the trial's curve."""
+        """Continue the trial's curve, and know where it runs."""
+        if report.node:
+            self._nodes[number] = report.node
         if report.is_epoch:
             self._live[number] = report.epoch
             self._deaths.progressed(number)
@@ -321,7 +324,8 @@ class TrialManager:
             return
         self._live.pop(number, None)
         self._deaths.progressed(number)
-        cost = TrialCost(report.epoch, report.seconds, self._curves.end(number))
+        curve = self._curves.end(number)
+        cost = TrialCost(report.epoch, report.seconds, curve, report.node or self._nodes.pop(number, ""))
         if verdict and verdict.state is State.PAUSED and report.outcome is None:
             self._pause(number, verdict.reason, cost)
         else:
@@ -362,7 +366,8 @@ class TrialManager:
         else:
             reason = self._deaths.verdict(number, epochs)
             self._deaths.progressed(number)
-            self._tell_end(self._history.fail(number, reason, TrialCost(epochs, curve=curve)))
+            cost = TrialCost(epochs, curve=curve, node=self._nodes.pop(number, ""))
+            self._tell_end(self._history.fail(number, reason, cost))
 
     def wind_down(self, by: str, *, at_once: bool = False) -> None:
         """Hand out no more trials: those that run are asked for a checkpoint, within their epoch too, and

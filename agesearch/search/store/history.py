@@ -31,6 +31,7 @@ from agesearch.search.store.records import (
     CURVE,
     EXPECTED_LOSS,
     INHERITED,
+    NODE,
     PAUSED,
     State,
     TrialRecord,
@@ -47,11 +48,14 @@ RecordListener = Callable[[TrialRecord], None]
 
 @dataclass(frozen=True)
 class TrialCost:
-    """What a trial has cost: finished epochs, seconds of training, and the error after each epoch."""
+    """What a trial has cost: finished epochs, seconds of training, and the error after each epoch; and the
+    node that ran it last.
+    """
 
     epochs: int = 0
     seconds: float = 0.0
     curve: tuple[float, ...] = ()
+    node: str = ""
 
 
 class History:
@@ -327,6 +331,7 @@ def _record(trial: FrozenTrial, spec: StudySpec) -> TrialRecord:
         inherited=notes.get(INHERITED),
         expected_loss=notes.get(EXPECTED_LOSS),
         curve=tuple(notes.get(CURVE, ())),
+        node=str(notes.get(NODE, "")),
         **{name: notes.get(name) for name in AT_END},
     )
 

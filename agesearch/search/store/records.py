@@ -43,9 +43,10 @@ TRIALS_FOLDER = "trials"
 CURVE = "curve"
 INHERITED = "inherited"
 EXPECTED_LOSS = "expected_loss"
+NODE = "node"
 PAUSED = "paused"
 #: Columns that studies of earlier versions lack.
-_NEWER = (CURVE, INHERITED, EXPECTED_LOSS, *AT_END)
+_NEWER = (CURVE, INHERITED, EXPECTED_LOSS, NODE, *AT_END)
 
 
 class State(StrEnum):
@@ -77,7 +78,8 @@ class TrialRecord:
     ``started`` is UTC in ISO 8601, ``seconds`` the time spent training, ``epochs`` how many were finished,
     ``retries`` how often the trial was taken up again after its process died; ``curve`` holds the error in
     years after each epoch of a trial that is over or PAUSED; ``inherited`` is the trial whose weights it
-    started from; ``expected_loss`` is the share of the front's hypervolume that stopping it may have cost.
+    started from; ``expected_loss`` is the share of the front's hypervolume that stopping it may have cost;
+    ``node`` is where it ran last ("": not known).
     """
 
     number: int
@@ -97,6 +99,7 @@ class TrialRecord:
     expected_loss: float | None = None
     val_mae_c_years: float | None = None
     counterfactual_shift_years: float | None = None
+    node: str = ""
 
     @property
     def folder(self) -> str:
@@ -153,6 +156,7 @@ class TrialRecord:
             "folder": self.folder,
             INHERITED: self.inherited,
             EXPECTED_LOSS: self.expected_loss,
+            NODE: self.node,
             **{name: getattr(self, name) for name in AT_END if getattr(self, name) is not None},
             "params": self.params,
         }
@@ -176,6 +180,7 @@ SCHEMA = pa.schema(
         pa.field(CURVE, pa.list_(pa.float64())),
         pa.field(INHERITED, pa.int64()),
         pa.field(EXPECTED_LOSS, pa.float64()),
+        pa.field(NODE, pa.string()),
         *(pa.field(name, pa.float64()) for name in AT_END),
     ]
 )
@@ -370,7 +375,7 @@ def title_of(name: str) -> str:
 def _from_row(row: dict[str, Any]) -> TrialRecord:
     values = {name: value for name, value in row.items() if name != "folder"}
     values |= {"state": State(row["state"]), "params": json.loads(row["params"])}
-    return TrialRecord(**values | {CURVE: tuple(row.get(CURVE) or ())})
+    return TrialRecord(**values | {CURVE: tuple(row.get(CURVE) or ()), NODE: row.get(NODE) or ""})
 
 
 def _columns(table: pa.Table) -> list[str]:

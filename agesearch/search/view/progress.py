@@ -107,6 +107,11 @@ class RunningTrial:
         return min(1.0, self.epochs_done / max(1, self.epochs))
 
     @property
+    def node(self) -> str:
+        """The machine that trains it; "" where that is not known."""
+        return (self.standing.node if self.standing else "") or self.record.node
+
+    @property
     def epochs_done(self) -> float:
         """Its whole epochs, and the part of the one under way."""
         return self.epoch + (self.standing.share if self.standing else 0.0)

@@ -232,6 +232,7 @@ def _as_json(trial: RunningTrial) -> dict[str, Any]:
         "name": trial.record.name,
         "epoch": trial.epoch,
         "epochs": trial.epochs,
+        "node": trial.node,
         "val_mae_years_by_epoch": list(trial.curve),
         "latency_ms_p50": trial.record.latency_ms_p50,
         "age_s": round(trial.age, 1),
