@@ -18,7 +18,7 @@ from agesearch.deploy.registry import CHAMPION, Registry
 from agesearch.errors import AgeSearchError, ConflictError, InputError
 from agesearch.models.manifest import ModelManifest
 from agesearch.serving.ingress.config import Route
-from agesearch.serving.rollout import follower
+from agesearch.serving.rollout import follower, promotion
 from agesearch.serving.rollout.fleet import METRICS, Group, Replicas
 from agesearch.serving.rollout.follower import Follower
 from agesearch.serving.rollout.judge import Histogram, Seen
@@ -90,6 +90,9 @@ class Front:
     def answered(self, model: str, *, canary: bool = False) -> tuple[int, int]:
         return self.counts[canary]
 
+    def sockets_of(self, group: str) -> list[Path]:
+        return [Path("a.sock"), Path("b.sock")]
+
 
 class Service:
     """A service without replicas that follows ages@champion; its steps are made one by one."""
@@ -122,8 +125,9 @@ def service(registry: Registry, tmp_path: Path) -> Service:
 
 
 @pytest.fixture
-def following(service: Service) -> Iterator[Service]:
+def following(service: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
     """The service steps by itself."""
+    monkeypatch.setattr(promotion, "_LOOK_S", 0.01)
     over = threading.Event()
 
     def run() -> None:
@@ -159,7 +163,7 @@ def test_a_service_takes_the_version_that_its_alias_comes_to_point_to(
     service.step()
     assert (service.version, service.fleet.running()) == ("0002", ["0002"])
     ((_, replicas),) = service.fleet.live.values()
-    assert replicas == Replicas.of(2)
+    assert replicas == Replicas(2, 2, 2)
     (served,) = service.state().models
     assert (served.version, served.role, served.share, served.alias) == ("0002", "live", 1.0, CHAMPION)
     assert service.state().rollouts == {"ages": {"taken": 1}}
@@ -229,7 +233,7 @@ def test_a_canary_that_does_as_well_is_promoted_and_its_replicas_stay(
     alias = registry.alias("ages", CHAMPION)
     assert (alias.version, alias.canary) == ("0002", None)
     assert alias.history[-1].step == "promote"
-    assert service.fleet.live == {tried: ("0002", Replicas.of(2))}
+    assert service.fleet.live == {tried: ("0002", Replicas(2, 2, 2))}
     assert [route.group for route in service.front.routes] == [tried]
     assert {found.measure for found in service.state().drift} == set()
 
@@ -298,36 +302,63 @@ def test_without_a_service_promote_moves_the_alias_and_says_so(registry: Registr
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("name", "number", "rest", "message"),
     [
-        (["promote", "ages", "1"], "points to 0001 already"),
-        (["promote", "ages", "7"], "Unknown version"),
-        (["promote", "nobody", "1"], "Unknown model"),
-        (["promote", "ages", "2", "--canary", "10%"], "no requests to try"),
-        (["promote", "ages", "2", "--shadow"], "no requests to try"),
-        (["promote", "ages", "2", "--canary", "0%"], "above 0%"),
-        (["promote", "ages", "2", "--canary", "110%"], "above 0%"),
-        (["promote", "ages", "2", "--canary", "ten"], "above 0%"),
-        (["promote", "ages", "2", "--alias", "v2"], "reads as the number"),
-        (["rollback", "ages"], "no version before"),
-        (["rollback", "nobody"], "Unknown model"),
-        (["serve", "ages", "ages:2"], "named twice"),
-        (["serve", "ages", "--replicas", "4-2"], "--replicas is '4-2'"),
+        ("ages", "1", {}, "points to 0001 already"),
+        ("ages", "7", {}, "Unknown version"),
+        ("nobody", "1", {}, "Unknown model"),
+        ("ages", "2", {"trial": Trial(0.1)}, "no requests to try"),
+        ("ages", "2", {"trial": Trial(1.0, shadow=True)}, "no requests to try"),
+        ("ages", "2", {"alias": "v2"}, "reads as the number"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(registry: Registry, words: list[str], message: str) -> None:
+def test_what_cannot_be_promoted_is_refused_and_nothing_moves(
+    registry: Registry, name: str, number: str, rest: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        promote(registry, name, number, **rest)
+    with pytest.raises(InputError, match="no version before"):
+        rollback(registry, "ages")
+    assert registry.alias("ages", CHAMPION).version == "0001"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["promote", "ages", "2", "--canary", "110%"], "above 0%"),
+        (["serve", "ages", "ages:2"], "named twice"),
+    ],
+)
+def test_bad_input_is_an_error_of_input(registry: Registry, words: list[str], message: str) -> None:
     found = run(registry, *words)
     assert isinstance(found.exception, InputError)
     assert message in str(found.exception)
-    assert registry.alias("ages", CHAMPION).version == "0001"
 
 
 def test_shares_and_ranges_are_read_as_people_write_them() -> None:
     assert (share_of("10%"), share_of("0.25"), share_of(" 2.5% ")) == (0.1, 0.25, 0.025)
     assert (replica_range("3"), replica_range("1-4")) == ((3, 3), (1, 4))
+    for share in ("0%", "100%", "ten", "", "nan", "-5%"):
+        with pytest.raises(InputError, match="--canary"):
+            share_of(share)
     for wrong in ("", "0", "-1", "1-", "a-b", "1-2-3", "9999", "1-300"):
         with pytest.raises(InputError, match="--replicas"):
             replica_range(wrong)
+
+
+def test_a_new_version_begins_with_as_many_replicas_as_answer() -> None:
+    assert [Replicas(1, 4).beginning_with(count).first for count in (0, 3, 9)] == [1, 3, 4]
+
+
+def test_counts_that_begin_anew_are_no_evidence(registry: Registry, service: Service) -> None:
+    service.front.counts = {False: (900, 0), True: (0, 0)}
+    registry.try_beside("ages", CHAMPION, canary("0002"), "tried")
+    service.step()
+    service.front.counts = {False: (10, 10), True: (400, 0)}  # HAProxy was killed and came back
+    service.step()
+    service.front.counts = {False: (910, 10), True: (500, 99)}
+    service.step()
+    assert "after 100 requests" in registry.alias("ages", CHAMPION).history[-1].why
 
 
 def test_replicas_follow_what_waits_in_them() -> None:

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -44,10 +44,15 @@ _FAILED = ("DEPLOY_FAILED", "UNHEALTHY")
 
 @dataclass(frozen=True)
 class Replicas:
-    """How many replicas: at least and at most."""
+    """How many replicas: at least, at most, and at first (None: the fewest)."""
 
     least: int = 1
     most: int = 1
+    first: int | None = None
+
+    def beginning_with(self, replicas: int) -> Replicas:
+        """The same, with so many at first, as far as it allows."""
+        return replace(self, first=min(self.most, max(self.least, replicas)))
 
     @staticmethod
     def of(count: int) -> Replicas:
@@ -142,6 +147,7 @@ class Fleet:
 
     def _run(self, wanted: Sequence[tuple[Group, Replicas]]) -> None:
         from ray import serve
+        from ray.exceptions import RayError
         from ray.serve.exceptions import RayServeException
 
         targets = [
@@ -155,7 +161,7 @@ class Fleet:
             deadline = time.monotonic() + _START_TIMEOUT_S
             for group, replicas in wanted:
                 self._wait_for(group, replicas, deadline)
-        except (RayServeException, RuntimeError) as error:
+        except (RayError, RayServeException, RuntimeError) as error:
             raise AgeSearchError(f"The service did not come up: {first_line(error)}") from error
 
     def _wait_for(self, group: Group, replicas: Replicas, deadline: float) -> None:
@@ -164,7 +170,7 @@ class Fleet:
 
         place = self._folder / group.name
         asked = time.monotonic()
-        while len(list(place.glob(f"*{SOCKET_SUFFIX}"))) < replicas.least:
+        while len(list(place.glob(f"*{SOCKET_SUFFIX}"))) < (replicas.first or replicas.least):
             now = time.monotonic()
             if now > deadline:
                 raise AgeSearchError(
@@ -213,7 +219,7 @@ def _number_of(replicas: Replicas) -> dict[str, Any]:
     scaling = AutoscalingConfig(
         min_replicas=replicas.least,
         max_replicas=replicas.most,
-        initial_replicas=replicas.least,
+        initial_replicas=replicas.first or replicas.least,
         metrics_interval_s=0.5,
         look_back_period_s=3.0,
         upscale_delay_s=_UP_S,

@@ -64,6 +64,8 @@ class Front(Protocol):
 
     def answered(self, model: str, *, canary: bool = False) -> tuple[int, int]: ...  # noqa: D102
 
+    def sockets_of(self, group: str) -> list[Path]: ...  # noqa: D102
+
 
 @dataclass
 class _Trial:
@@ -131,6 +133,8 @@ class Follower:
         self._lead()
 
     def __enter__(self) -> Follower:
+        for one in self._followed():
+            self._renew(one)  # whoever sees that the service answers can find that it follows
         self._thread.start()
         return self
 
@@ -154,8 +158,9 @@ class Follower:
                     self.step(one)
                 except ConflictError:  # somebody writes there: next time
                     continue
-                except (AgeSearchError, OSError) as error:
-                    _LOG.warning("%s: %s", one.model.name, error)
+                except Exception as error:
+                    # Whatever a change meets, the service goes on with the versions that it has.
+                    _LOG.warning("%s: %s", one.model.name, first_line(error))
             if time.monotonic() - renewed > RENEWED_S:
                 renewed = time.monotonic()
                 for one in followed:
@@ -198,10 +203,12 @@ class Follower:
     def _whole(self, one: _Running, number: str) -> Group:
         """All replicas of a version: those that were tried and more, or new ones."""
         trial = one.trial
+        # As many as answer now, which load may have made more than the fewest.
+        replicas = self._replicas.beginning_with(len(self._front.sockets_of(one.group.name)))
         if trial is None or trial.canary.version != number:
             self._end_trial(one)
-            return self._started(one.model.checked(number), self._replicas)[0]
-        self._fleet.scale(trial.group, self._replicas)
+            return self._started(one.model.checked(number), replicas)[0]
+        self._fleet.scale(trial.group, replicas)
         one.trial = None
         return trial.group
 
@@ -232,8 +239,8 @@ class Follower:
         """Judge the version that is tried, where there are requests enough for the next look."""
         canary = trial.canary
         old, new = self._seen(one, canary)
-        if new.requests < trial.new.requests:  # HAProxy was started anew, and counts from nothing
-            trial.old, trial.new = old, new
+        if new.requests < trial.new.requests or old.requests < trial.old.requests:
+            trial.old, trial.new = old, new  # HAProxy was started anew, and counts from nothing
         old, new = since(old, trial.old), since(new, trial.new)
         one.requests = new.requests
         late = time.monotonic() - trial.began > 60 * canary.minutes
