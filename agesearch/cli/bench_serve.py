@@ -9,9 +9,12 @@ import typer
 
 from agesearch.cli.common import JsonOption, out, print_json, shown_progress, table
 from agesearch.cli.publish import RegistryOption
+from agesearch.errors import InputError
 
 if TYPE_CHECKING:
-    from agesearch.bench.serve.run import OverloadRow, ServeBench
+    from agesearch.bench.serve.faults.run import FaultsBench
+    from agesearch.bench.serve.overload import OverloadRow
+    from agesearch.bench.serve.run import ServeBench
 
 EPILOG = "Example: agesearch bench serve --turns 3 --overload 60"
 
@@ -31,9 +34,26 @@ def serve(
     overload: Annotated[
         float, typer.Option("--overload", min=0, help="Seconds of five times what it can; 0: none.")
     ] = 0.0,
+    faults: Annotated[
+        bool,
+        typer.Option(
+            "--faults", help="Drills instead: overload, slow clients, kills, hostile requests, memory."
+        ),
+    ] = False,
+    soak: Annotated[
+        float, typer.Option("--soak", min=0, help="Seconds of steady load among the drills; 0: none.")
+    ] = 0.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Requests a second, CPU a request, latencies and steps of the service, beside uvicorn alone."""
+    """Requests a second, CPU a request, latencies and steps of the service, beside uvicorn alone.
+
+    With --faults what its clients see while it is drilled; exit code 1 where that is more than they may.
+    """
+    if soak and not faults:
+        raise InputError("--soak is one of the drills: give --faults, too.")
+    if faults:
+        _drill(model, registry, overload or 60.0, replicas, soak, as_json)
+        return
     from agesearch.bench.serve.run import measure_service
     from agesearch.deploy.registry import resolve
 
@@ -52,6 +72,38 @@ def serve(
         print_json(asdict(found))
         return
     _tell(found)
+
+
+def _drill(
+    model: str | None, registry: str, seconds: float, replicas: int, soak: float, as_json: bool
+) -> None:
+    from agesearch.bench.serve.faults.run import measure_faults
+    from agesearch.deploy.registry import resolve
+
+    folder = None if model is None else str(resolve(registry, model))
+    with shown_progress() as listener:
+        found = measure_faults(folder, seconds=seconds, replicas=replicas, soak_s=soak, on_progress=listener)
+    if as_json:
+        print_json(found.as_json())
+    else:
+        _tell_faults(found)
+    if not found.holds:
+        raise typer.Exit(1)
+
+
+def _tell_faults(found: FaultsBench) -> None:
+    rows = [
+        [
+            one.drill,
+            one.figure,
+            f"{one.measured:.{0 if one.measured == int(one.measured) else 1}f} {one.unit}".strip(),
+            "" if one.most is None else f"at most {one.most:g} {one.unit}".strip(),
+            {True: "yes", False: "NO", None: ""}[one.holds],
+        ]
+        for one in found.findings
+    ]
+    title = f"{found.model}, {found.replicas} replicas"
+    out.print(table(title, ["drill", "figure", "measured", "goal", "holds"], rows))
 
 
 def _tell(found: ServeBench) -> None:

@@ -47,6 +47,7 @@ def web_application(spec: ServedModel) -> Any:
     from agesearch.serving.auth import TOKEN_VARIABLE, TokenCheck, given_token
     from agesearch.serving.faces import open_service
     from agesearch.serving.images import ImageLimits
+    from agesearch.serving.memory import give_back_large_pieces
     from agesearch.serving.web.routes import create_app
 
     token = given_token(None, os.environ)
@@ -54,5 +55,6 @@ def web_application(spec: ServedModel) -> Any:
         raise InputError(f"The replica has no token: set {TOKEN_VARIABLE} (a Secret) in its environment.")
     folder = resolve(spec.registry, spec.model)
     verify(folder)
+    give_back_large_pieces()
     limits = ImageLimits()
     return create_app(open_service(folder, spec.threads, limits), TokenCheck(token.value), limits)

@@ -122,6 +122,8 @@ class _Connection:
     async def ask(self, request: bytes, due: float, began: float) -> None:
         try:
             async with asyncio.timeout(_ANSWER_TIMEOUT_S):
+                if self._streams is not None and self._streams[0].at_eof():
+                    self.close()  # it was idle for longer than the service waits
                 if self._streams is None:
                     self._streams = await asyncio.open_connection(self._order.host, self._order.port)
                 status, headers = await self._exchange(request)

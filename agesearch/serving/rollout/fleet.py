@@ -22,6 +22,7 @@ from agesearch.serving.access.check import Access
 from agesearch.serving.faces import open_service
 from agesearch.serving.images import ImageLimits
 from agesearch.serving.ingress.supervisor import SOCKET_SUFFIX
+from agesearch.serving.memory import give_back_large_pieces
 from agesearch.serving.replica import ReplicaServer
 from agesearch.serving.rollout.scaling import WAITING, replicas_wanted
 from agesearch.serving.web.metrics import FOLDER_VARIABLE
@@ -80,6 +81,7 @@ class _Replica:
     def __init__(self, folder: str, access: Access, threads: int, limits: ImageLimits, place: str) -> None:
         from ray import serve
 
+        give_back_large_pieces()
         group = Path(place)
         app = create_app(open_service(folder, threads, limits), access, limits, group)
         context: Any = serve.get_replica_context()

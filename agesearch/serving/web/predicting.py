@@ -22,6 +22,8 @@ _LOG = logging.getLogger("ray.serve")
 
 #: Bytes of bodies that one process holds at once.
 _MAX_HELD_BYTES = 256 * 1024 * 1024
+#: Bodies up to this size come from the ingress in one piece, or not at all.
+_IN_ONE_PIECE_BYTES = 60 * 1024
 
 
 class Models(Protocol):
@@ -62,8 +64,9 @@ class Predicting:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
+        sent = _Body(receive)
         try:
-            status, body, headers = 200, await self._answer(scope, receive), None
+            status, body, headers = 200, await self._answer(scope, sent), None
         except Refusal as refusal:
             self._metrics.refused(refusal)
             status, body, headers = refusal.status, _json_of(refusal), refusal.headers
@@ -74,9 +77,11 @@ class Predicting:
             _LOG.exception("A request failed.")
             status, body, headers = 500, _json_of(failed()), None
         self._metrics.ended(status, time.perf_counter() - began)
+        if not sent.is_whole and _is_long(scope):  # nobody waits for the rest of what was refused
+            headers = {**(headers or {}), "Connection": "close"}
         await respond(send, status, body, headers)
 
-    async def _answer(self, scope: Scope, receive: Receive) -> bytes:
+    async def _answer(self, scope: Scope, sent: _Body) -> bytes:
         headers = Headers(scope=scope)
         self._access.admit(headers.get("authorization"), "predict")
         self._models.require(scope.get("path_params", {}).get("name"))
@@ -84,7 +89,7 @@ class Predicting:
         self._batches.require_room()
         with self._budget.body() as held:
             query = scope["query_string"].decode("latin-1")
-            question = await read_question(headers, query, _body(receive), self._limits, held)
+            question = await read_question(headers, query, sent.parts(), self._limits, held)
             self._models.require(question.model)
             whole, age = question.faces == "whole", question.challenge_age
             answers = await self._batches.ask([Asked(data, whole, age) for data in question.images])
@@ -109,18 +114,31 @@ class Predicting:
         return Predictions(predictions=items).model_dump_json().encode()
 
 
+def _is_long(scope: Scope) -> bool:
+    """Whether a body may still be on its way when its first part is here."""
+    length = Headers(scope=scope).get("content-length", "")
+    return not length.isdigit() or int(length) > _IN_ONE_PIECE_BYTES
+
+
 class _Gone(Exception):  # noqa: N818 - not a fault
     """The client left before its body had come."""
 
 
-async def _body(receive: Receive) -> AsyncIterator[bytes]:
-    more = True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise _Gone
-        more = message.get("more_body", False)
-        yield message.get("body", b"")
+class _Body:
+    """What a client sends; ``is_whole`` once its last part has come."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self.is_whole = False
+
+    async def parts(self) -> AsyncIterator[bytes]:
+        """Its parts as they come."""
+        while not self.is_whole:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise _Gone
+            self.is_whole = not message.get("more_body", False)
+            yield message.get("body", b"")
 
 
 def failed() -> Refusal:

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
@@ -231,12 +231,12 @@ def _add_model_routes(router: APIRouter, service: AgeService, peers: Peers) -> N
     @router.get(
         "/models/{name}/card",
         summary="The card of a model, as Markdown",
-        responses=_only(*_GUARDED, 404),
-        response_class=PlainTextResponse,
+        responses=_text("text/markdown") | _only(*_GUARDED, 404),
+        response_class=Response,
     )
-    async def card_of(name: str) -> PlainTextResponse:
+    async def card_of(name: str) -> Response:
         peers.require(name)
-        return PlainTextResponse(service.card(), media_type="text/markdown; charset=utf-8")
+        return Response(service.card(), media_type="text/markdown; charset=utf-8")
 
     @router.get(
         "/model",
@@ -252,7 +252,7 @@ def _add_metrics(app: FastAPI, access: Access, metrics: ServiceMetrics, peers: P
     @app.get(
         "/metrics",
         summary="Counts and times, as Prometheus reads them",
-        responses=_only(*_GUARDED),
+        responses=_text("text/plain") | _only(*_GUARDED),
         response_class=Response,
         dependencies=[Depends(_Guard(access, "admin"))],
     )
@@ -316,6 +316,11 @@ def _body() -> dict[str, Any]:
         "application/json": {"schema": document, "examples": examples},
     }
     return {"requestBody": {"required": True, "content": content}}
+
+
+def _text(kind: str) -> dict[int | str, dict[str, Any]]:
+    """A success that is text, not JSON."""
+    return {200: {"content": {kind: {"schema": {"type": "string"}}}}}
 
 
 def _only(*statuses: int) -> dict[int | str, dict[str, Any]]:
