@@ -39,7 +39,7 @@ def test_waiting_ends_with_its_block_even_where_that_fails() -> None:
         raise ValueError("no")
     said = len(seen)
     time.sleep(0.05)
-    assert len(seen) == said == 2
+    assert len(seen) == said >= 2
 
 
 def test_the_last_words_are_said_again() -> None:
