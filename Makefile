@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; raise SystemExit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: demo test unit lint portraits clean
+.PHONY: demo test unit lint portraits champion clean
 
 demo: .venv/installed
 	$(BIN)/agesearch demo
@@ -48,6 +48,10 @@ endef
 # The report of a study on portraits, from photographs to the page: reports/portraits/README.md.
 portraits: .venv/installed-dev
 	AGESEARCH=$(abspath $(BIN))/agesearch reports/portraits/remake.sh
+
+# The published model 'portraits', from photographs to the version: reports/champion/README.md.
+champion: .venv/installed-dev
+	AGESEARCH=$(abspath $(BIN))/agesearch reports/champion/remake.sh
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache demo-run

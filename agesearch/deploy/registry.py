@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from agesearch.deploy.aliases import Alias, Canary, Move, Step
 from agesearch.errors import InputError, unknown_name
@@ -26,6 +27,8 @@ from agesearch.specs import parse_spec
 from agesearch.storage import Location, distinct_names, exclusive
 
 DEFAULT_REGISTRY = "registry"
+#: The registry that comes with the package: its models answer to their names where the user's has none such.
+SHIPPED = str(Path(__file__).parents[1] / "assets" / "models")
 CHAMPION = "champion"
 CARD = "card.md"
 SUMS = "SHA256SUMS"
@@ -115,9 +118,13 @@ class Registry:
     def find(self, reference: str) -> Version:
         """The version that ``NAME``, ``NAME@ALIAS`` or ``NAME:VERSION`` names; without either, the champion.
 
-        An ``InputError`` lists the names, aliases or versions there are.
+        A name that is not here is looked for among the models that come with the package. An ``InputError``
+        lists the names, aliases or versions there are.
         """
         name, alias, number = _parsed(reference)
+        shipped = Registry(SHIPPED)
+        if not self._numbers(checked_name(name)) and shipped._numbers(name) and self.root != shipped.root:
+            return shipped.find(reference)
         versions = {version.number: version for version in self.versions(name)}
         if number is None:
             aliases = {entry.alias: entry.version for entry in self.aliases(name) if entry.version}

@@ -19,11 +19,17 @@ NETWORK_FIELDS = ("arch", "input_size", "head", "pixels")
 
 @dataclass(frozen=True)
 class Architecture:
-    """A backbone: its timm name, the publication, and the smallest input side it works on in pixels."""
+    """A backbone: its timm name, the publication, and the smallest input side it works on in pixels.
+
+    ``blocks`` (s, b) keeps its first s stages, of the last of these the first b blocks, and no layer behind
+    them: late layers of an ImageNet network tell a thousand classes apart, hold most of its parameters, and
+    are little use for ages. Published weights of the whole network are loaded before it is cut.
+    """
 
     timm_name: str
     paper: str
     min_size: int = 32
+    blocks: tuple[int, int] | None = None
 
 
 class Network(NamedTuple):
@@ -78,6 +84,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "mobilenetv2_050": Architecture("mobilenetv2_050", "Sandler 2018"),
     "mobilenetv2_075": Architecture("mobilenetv2_075", "Sandler 2018"),
     "mobilenetv2_100": Architecture("mobilenetv2_100", "Sandler 2018"),
+    "mobilenetv2_100_cut": Architecture("mobilenetv2_100", "Sandler 2018, first 16 layers", blocks=(6, 2)),
     "mobilenetv3_large_075": Architecture("mobilenetv3_large_075", "Howard 2019"),
     "mobilenetv3_large_100": Architecture("mobilenetv3_large_100", "Howard 2019"),
     "mobilenetv3_small_050": Architecture("mobilenetv3_small_050", "Howard 2019"),

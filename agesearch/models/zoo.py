@@ -71,10 +71,13 @@ def build(spec: ModelSpec) -> AgeNet:
             f"{spec.arch} needs an input of at least {row.min_size} px, but input_size is {spec.input_size}."
         )
     backbone = _backbone(spec.arch, pretrained=spec.init == "pretrained")
+    tensors = load_backbone_file(backbone, str(spec.weights), spec.arch) if spec.init == "file" else 0
+    if row.blocks is not None:
+        _cut(backbone, *row.blocks)
     head = build_head(spec, _feature_count(backbone))
     net = AgeNet(backbone, head, *_pixels(spec, backbone), spec.input_size)
     if spec.init == "file":
-        net.loaded = Loaded(load_backbone_file(backbone, str(spec.weights), spec.arch))
+        net.loaded = Loaded(tensors)
     elif spec.init == "model":
         net.loaded = load_model_tensors(net, str(spec.weights), spec)
     return net
@@ -113,6 +116,19 @@ def _backbone(arch: str, *, pretrained: bool) -> nn.Module:
             "network, or start from a weights file: --init FILE (in YAML: init: file, weights: FILE)."
         ) from error
     return net
+
+
+def _cut(backbone: nn.Module, stages: int, blocks: int) -> None:
+    """Keep the first ``blocks`` of stage ``stages`` and all before them, of a network in timm's MobileNet
+    form.
+    """
+    net: Any = backbone
+    net.blocks = net.blocks[:stages]
+    net.blocks[-1] = net.blocks[-1][:blocks]
+    net.conv_head, net.bn2 = nn.Identity(), nn.Identity()
+    width = net.blocks[-1][-1].bn3.num_features
+    net.num_features = net.head_hidden_size = width
+    net.feature_info = [row for row in net.feature_info if int(row["stage"]) <= stages]
 
 
 def _feature_count(backbone: nn.Module) -> int:

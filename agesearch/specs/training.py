@@ -70,12 +70,17 @@ class AugmentSpec(Spec):
     epoch e trains on number e mod K: drawn by ``view_seed`` at the size of the stored crop, then resized.
     Teacher and student then see the same pixels (Beyer 2022), and a teacher's answers are computed once for
     all students (Shen & Xing 2022).
+
+    ``mixup`` is the share of batches whose faces are mixed in pairs, pixels and targets alike, by a draw of
+    Beta(``mixup_alpha``, ``mixup_alpha``) each (Zhang 2018): ``agesearch.training.faces.mixing``.
     """
 
     strength: float = Field(1.0, ge=0.0, le=3.0)
     policy: Literal["default", "greco"] = "default"
     views: int = Field(0, ge=0, le=1000)
     view_seed: Seed = 0
+    mixup: float = newer(0.0, ge=0.0, le=1.0)
+    mixup_alpha: float = newer(0.4, gt=0.0, le=10.0)
 
     @property
     def fixed_views(self) -> int:
@@ -144,6 +149,11 @@ class OptimSpec(Spec):
 
     An epoch is a pass over the training faces, or with ``epoch_faces`` the next so many faces of the passes:
     on millions of faces, reports, rungs, validation, schedule and warm-up then come every so many faces.
+
+    ``averaging`` is the decay a step of an exponential moving average of the weights, which is what is
+    validated and kept in the place of the last step's weights (0: there is none): see
+    ``agesearch.training.steps.averaging``. ``keep`` says which epoch's weights are: those of the ``best``
+    on the validation faces, or of the ``last``, where these faces are too few to choose by.
     """
 
     epochs: int = Field(20, ge=1, le=10_000)
@@ -157,6 +167,8 @@ class OptimSpec(Spec):
     decay_every: int = Field(20, ge=1)
     decay: float = Field(0.2, gt=0.0, le=1.0)
     epoch_faces: int | None = newer(None, ge=2)
+    averaging: float = newer(0.0, ge=0.0, lt=1.0)
+    keep: Literal["best", "last"] = newer("best")
 
 
 class OrderSpec(Spec):

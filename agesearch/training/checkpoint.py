@@ -41,7 +41,7 @@ class TrainState:
     """After ``epochs`` whole epochs, and ``step`` of the ``steps`` of the next one, on which ``seconds`` were
     spent: the weights, what the task trains besides, the optimiser, the random states and the running means
     of each worker by rank, the best epoch so far with its weights, metrics and answers, and the rows of the
-    learning curve.
+    learning curve; ``average``: the averaged weights, where there are any.
     """
 
     spec_digest: str
@@ -58,6 +58,7 @@ class TrainState:
     steps: int = 0
     seconds: float = 0.0
     means: list[dict[str, Any]] = field(default_factory=list)
+    average: StateDict = field(default_factory=dict)
 
     def after_epoch(self, epochs: int) -> None:
         """So many epochs are over, and the next has not begun."""

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +43,16 @@ from agesearch.training.faces.batches import Batch, BatchSource, Faces
 from agesearch.training.lookout import Action, Lookout, look_seconds
 from agesearch.training.optim import MAX_GRADIENT_NORM, make_optimiser, rate_factor, set_rate
 from agesearch.training.standing import EpochProgress
+from agesearch.training.steps.averaging import WeightAverage
+from agesearch.training.steps.workers import (
+    gathered,
+    is_first_worker,
+    of_all_workers,
+    rank,
+    share_buffers,
+    summed,
+    world,
+)
 from agesearch.training.stopping import TrainingStopped, stop_requested
 from agesearch.training.validation import Target, interval, limited, validation_target
 
@@ -112,9 +121,9 @@ class Trainer:
         resume: bool = True,
         subjects: npt.NDArray[np.object_] | None = None,
     ) -> None:
-        if dist.is_initialized() and (source.rank, source.world) != (_rank(), _world()):
+        if dist.is_initialized() and (source.rank, source.world) != (rank(), world()):
             raise AgeSearchError(
-                f"Worker {_rank()} of {_world()} was given the faces of worker {source.rank} of "
+                f"Worker {rank()} of {world()} was given the faces of worker {source.rank} of "
                 f"{source.world}: each must have its own share."
             )
         self.device = device or pick_device()
@@ -126,6 +135,7 @@ class Trainer:
         self.out = out
         self._own = task.to(self.device)
         self.optimiser = make_optimiser(task, spec.optim)
+        self._average = WeightAverage(self.net, spec.optim.averaging)
         self._progress = EpochProgress(out)
         asked = partial(stop_requested, out)
         self._lookout = Lookout(spec.compute.checkpoint_minutes, asked, self.device, look_s=look_seconds(out))
@@ -168,13 +178,17 @@ class Trainer:
         if not all(math.isfinite(value) for value in losses.values()):
             raise self._diverged(epoch)
         began = time.perf_counter()
-        _share_buffers(self.net)
-        scores = self.validate()
+        share_buffers(self.net)
+        with self._average.applied():
+            scores = self.validate()
+            self._keep_weights(epoch, scores)
         self._validated_in = time.perf_counter() - began
         row = {metrics.EPOCH: float(epoch + 1), **losses, **scores}
         row[metrics.EPOCH_SECONDS] = round(self._progress.seconds, 3)
         self.state.curve.append(row)
-        self._keep(epoch, scores)
+        self.state.after_epoch(epoch + 1)
+        if self.state.epochs < self.spec.optim.epochs:
+            self._save()
         return row
 
     @cached_property
@@ -205,7 +219,7 @@ class Trainer:
     @cached_property
     def _answered_rows(self) -> npt.NDArray[np.intp]:
         """Which validation faces the answers are for, in the order that workers give them in."""
-        return np.concatenate([self.target.rows[rank :: _world()] for rank in range(_world())])
+        return np.concatenate([self.target.rows[rank :: world()] for rank in range(world())])
 
     def variety(self, fitted: Fitted) -> tuple[float, float]:
         """The standard deviation of the best epoch's answers for the validation faces (years, where ages are
@@ -233,8 +247,8 @@ class Trainer:
             means.add(self._step(batch), len(batch.sample_id), batch.of_faces)
             self._after_step(epoch, step + 1, means)
         faces = torch.tensor(float(means.faces))
-        summed = _summed(torch.stack([*means.sums.values(), faces]).to(self.device))
-        named = dict(zip(means.sums, (summed[:-1] / summed[-1]).tolist(), strict=True))
+        sums = summed(torch.stack([*means.sums.values(), faces]).to(self.device))
+        named = dict(zip(means.sums, (sums[:-1] / sums[-1]).tolist(), strict=True))
         return {metrics.TRAIN_LOSS: named.pop("loss"), **{f"train_{name}": v for name, v in named.items()}}
 
     def _after_step(self, epoch: int, steps: int, means: RunningMeans) -> None:
@@ -252,7 +266,7 @@ class Trainer:
         if action is Action.DIVERGED:
             raise self._diverged(epoch)
         self.state.within(epoch, steps, self.source.steps, self._progress.seconds)
-        self.state.means = _of_all_workers(vars(means))
+        self.state.means = of_all_workers(vars(means))
         self._save()
         if is_first_worker():
             self._progress.keep(means.shown, means.loss)
@@ -273,6 +287,7 @@ class Trainer:
         (terms["loss"] * share).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.task.parameters(), MAX_GRADIENT_NORM)
         self.optimiser.step()
+        self._average.update()
         return terms
 
     @property
@@ -299,7 +314,7 @@ class Trainer:
 
     def _answers(self) -> tuple[FloatArray, FloatArray]:
         """What the network says of each validation face, and what is true."""
-        share = slice(_rank(), None, _world())
+        share = slice(rank(), None, world())
         mine = self.target.rows[share]
         self.net.eval()
         parts = []
@@ -311,26 +326,24 @@ class Trainer:
                 if is_first_worker():
                     self._progress.validating(min(1.0, (start + VALIDATION_BATCH) / len(mine)))
         answers = np.concatenate(parts) if parts else np.empty(0, dtype=np.float32)
-        return _gathered(answers), _gathered(self.target.true[share])
+        return gathered(answers), gathered(self.target.true[share])
 
-    def _keep(self, epoch: int, scores: dict[str, float]) -> None:
+    def _keep_weights(self, epoch: int, scores: dict[str, float]) -> None:
         name = self.target.best_by
         sign = 1.0 if name in metrics.MINIMISED else -1.0
         best = self.state.best_metrics.get(name, sign * math.inf)
-        if sign * scores[name] < sign * best:
+        if self.spec.optim.keep == "last" or sign * scores[name] < sign * best:
             self.state.best, self.state.best_answers = self._weights(), self._answered
             self.state.best_metrics = {**scores, metrics.EPOCH: float(epoch + 1)}
-        self.state.after_epoch(epoch + 1)
-        if self.state.epochs < self.spec.optim.epochs:
-            self._save()
 
     def _save(self) -> None:
         """Write the checkpoint; all workers come here together, and the first one writes."""
         began = time.monotonic()
-        self.state.random = _of_all_workers(random_states())
+        self.state.random = of_all_workers(random_states())
         if is_first_worker():
             self.state.student = self._weights()
             self.state.task = self._own.own_state()
+            self.state.average = self._average.state()
             self.state.optimiser = self.optimiser.state_dict()
             save_state(self.out, self.state)
         self._lookout.saved(time.monotonic() - began)
@@ -344,11 +357,12 @@ class Trainer:
             return TrainState(self.spec.digest())
         self.net.load_state_dict(state.student)
         self._own.load_own_state(state.task)
+        self._average.load(state.average)
         self.optimiser.load_state_dict(state.optimiser)
         if state.random:  # fewer than workers where the run began with fewer
-            restore_random(state.random[_rank() % len(state.random)])
+            restore_random(state.random[rank() % len(state.random)])
         if state.steps == self.source.steps:  # of tiny sets, more workers have fewer
-            self._means = RunningMeans.of(state.means, _rank(), _world())
+            self._means = RunningMeans.of(state.means, rank(), world())
         return state
 
     def _diverged(self, epoch: int) -> TrainingDiverged:
@@ -357,44 +371,3 @@ class Trainer:
             f"The loss of {self.spec.model.arch} is not a number in epoch {epoch + 1}: "
             f"lower the learning rate (it is {self.spec.optim.learning_rate:g})."
         )
-
-
-def is_first_worker() -> bool:
-    """Whether this process writes the files: the only one, or the first of several."""
-    return _rank() == 0
-
-
-def _rank() -> int:
-    return dist.get_rank() if dist.is_initialized() else 0
-
-
-def _world() -> int:
-    return dist.get_world_size() if dist.is_initialized() else 1
-
-
-def _summed(values: Tensor) -> Tensor:
-    if dist.is_initialized():
-        dist.all_reduce(values)
-    return values
-
-
-def _gathered(values: FloatArray) -> FloatArray:
-    return np.concatenate(_of_all_workers(values))
-
-
-def _of_all_workers(value: Any) -> list[Any]:
-    """What each worker has, by rank."""
-    if not dist.is_initialized():
-        return [value]
-    parts: list[Any] = [value] * _world()
-    dist.all_gather_object(parts, value)
-    return parts
-
-
-def _share_buffers(net: nn.Module) -> None:
-    """Give all workers the first one's buffers, which are those that are saved: each has normalised its own
-    batches since DDP last did so, and would be validated with statistics that are in no file.
-    """
-    if dist.is_initialized():
-        for buffer in net.buffers():
-            dist.broadcast(buffer, src=0)

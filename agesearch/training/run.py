@@ -29,7 +29,8 @@ from agesearch.specs import CropSpec, TrainSpec
 from agesearch.storage import Location
 from agesearch.training.checkpoint import delete_state
 from agesearch.training.curve import write_answers
-from agesearch.training.faces.batches import Faces, label_prior
+from agesearch.training.faces.batches import BatchSource, Faces, label_prior
+from agesearch.training.faces.mixing import MixedFaces
 from agesearch.training.faces.passes import FaceEpochs
 from agesearch.training.faces.pool import FacePool, PoolSource
 from agesearch.training.faces.shards import ShardPool
@@ -40,10 +41,10 @@ from agesearch.training.loop import (
     Place,
     Report,
     Trainer,
-    is_first_worker,
     pick_device,
     use_threads,
 )
+from agesearch.training.steps.workers import is_first_worker
 from agesearch.training.validation import AgeTarget
 
 #: Threads that decode and augment for one training on a GPU: some 3,000 faces/s each, but they share Python.
@@ -113,11 +114,10 @@ def make_trainer(
     )
     if place.rank:  # the first one's dropout would hide the same features of every worker's faces
         torch.manual_seed(int(np.random.SeedSequence([spec.seed, place.rank]).generate_state(1)[0]))
-    faces = spec.optim.epoch_faces
     return Trainer(
         net,
         task,
-        source if faces is None else FaceEpochs(source, faces),
+        _epochs(source, spec),
         _validation(val, spec),
         spec,
         out,
@@ -184,6 +184,13 @@ def _source(train: SplitFaces, spec: TrainSpec, place: Place) -> PoolSource | St
         )
     pool, sizes = FacePool(resident(train), spec.model.input_size), train.stored.sizes
     return PoolSource(pool, spec, sizes=sizes, rank=place.rank, world=place.world)
+
+
+def _epochs(source: BatchSource, spec: TrainSpec) -> BatchSource:
+    """The batches as the spec wants them: epochs of a number of faces, faces mixed."""
+    faces = spec.optim.epoch_faces
+    epochs = source if faces is None else FaceEpochs(source, faces)
+    return MixedFaces(epochs, spec) if spec.augment.mixup else epochs
 
 
 def _keep_answers(trainer: Trainer, fitted: Fitted, val: SplitFaces, out: Location) -> None:

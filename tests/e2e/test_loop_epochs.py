@@ -137,6 +137,32 @@ def test_a_killed_run_ends_as_an_undisturbed_one(
     assert [{**row, "epoch_s": 0} for row in rows] == [{**row, "epoch_s": 0} for row in curve]
 
 
+def test_the_last_epoch_is_kept_where_the_spec_says_so(tmp_path: Path) -> None:
+    rows: list[dict[str, float]] = []
+    fitted = _trainer(_spec(**LEARNS, keep="last"), tmp_path).fit(rows.append)
+    assert fitted.metrics["epoch"] == LEARNS["epochs"]
+    assert fitted.metrics["val_mae_years"] == rows[-1]["val_mae_years"]
+
+
+def test_averaged_weights_are_validated_and_kept_and_survive_a_kill(tmp_path: Path) -> None:
+    spec = _spec(averaging=0.9)
+    whole = _trainer(spec, tmp_path / "whole").fit(lambda _: None)
+    with pytest.raises(KeyboardInterrupt):
+        _trainer(spec, tmp_path / "cut").fit(_interrupt_after(2))
+    again = _trainer(spec, tmp_path / "cut").fit(lambda _: None)
+    last = _trainer(_spec(), tmp_path / "last").fit(lambda _: None)
+    torch.testing.assert_close(again.weights, whole.weights)
+    assert again.metrics == whole.metrics != last.metrics
+
+
+def _interrupt_after(epochs: int) -> Any:
+    def report(row: dict[str, float]) -> None:
+        if row["epoch"] == epochs:
+            raise KeyboardInterrupt
+
+    return report
+
+
 def test_a_training_that_is_asked_to_stop_does_so_within_its_epoch(
     tmp_path: Path, undisturbed: tuple[Fitted, list[dict[str, float]]]
 ) -> None:

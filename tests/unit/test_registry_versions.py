@@ -187,6 +187,21 @@ def test_what_is_not_there_is_said_with_what_is(registry: Registry) -> None:
         registry.find("ages:7")
 
 
+def test_a_model_of_the_package_answers_to_its_name_unless_there_is_one_here(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = Registry(tmp_path / "shipped")
+    monkeypatch.setattr("agesearch.deploy.registry.SHIPPED", str(tmp_path / "shipped"))
+    theirs = add(shipped, "portraits")
+    shipped.move_alias(theirs, "champion")
+    assert registry.find("portraits").folder == registry.find("portraits:1").folder == theirs.folder
+    mine = add(registry, "portraits", "other")
+    registry.move_alias(mine, "champion")
+    assert registry.find("portraits").folder == mine.folder
+    with pytest.raises(InputError):
+        registry.find("nobody")
+
+
 @pytest.mark.parametrize(
     "reference", ["", "a:b", "a@b:1", "a:1@b", "a:-1", "a::1", "a:²", "../a", "a/b", "A"]
 )

@@ -47,6 +47,20 @@ def test_images_become_one_logit_an_age(arch: str) -> None:
     assert net.parameter_count == sum(p.numel() for p in net.parameters())
 
 
+def test_a_cut_network_starts_from_the_weights_of_the_whole_one(tmp_path: Path) -> None:
+    whole = build(ModelSpec(arch="mobilenetv2_100", input_size=64)).backbone.eval()
+    file = tmp_path / "whole.safetensors"
+    save_file(whole.state_dict(), file)
+    spec = ModelSpec(arch="mobilenetv2_100_cut", input_size=64, init="file", weights=str(file))
+    cut = build(spec).eval()
+    assert cut.loaded.tensors == len(whole.state_dict())
+    images = torch.rand(1, 3, 64, 64)
+    maps = [net.blocks[:5](net.bn1(net.conv_stem(images))) for net in (whole, cut.backbone)]
+    torch.testing.assert_close(*maps)
+    assert cut.features(images).shape == (1, 160)
+    assert cut.parameter_count < 1.1e6
+
+
 def test_an_unknown_name_lists_the_known_ones_and_guesses() -> None:
     with pytest.raises(InputError, match=r"Unknown architecture 'resnet81'.*resnet18.*Did you mean"):
         build(ModelSpec(arch="resnet81"))

@@ -1,0 +1,1 @@
+"""What an epoch's steps need besides the task: the other workers, averaged weights."""
