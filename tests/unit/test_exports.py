@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from agesearch.models.calibration.record import Calibration, CalibrationFaces, I
 from agesearch.models.manifest import ModelManifest
 from agesearch.models.prepare import prepare
 from agesearch.specs import CropSpec, ModelSpec
+from agesearch.specs.faces import DetectorIdentity
 from agesearch.storage import Location
 
 TEMPLATES = Path(web.__file__).parents[1] / "templates"
@@ -194,6 +196,16 @@ def test_the_page_may_reach_nothing() -> None:
 
 
 # ---- the page's recipe beside ours
+
+
+@pytest.mark.parametrize(("name", "differs"), [("yuface", True), ("yunet", False)])
+def test_the_page_says_where_its_ages_may_differ_from_the_services(name: str, differs: bool) -> None:
+    one = subject()
+    identity = DetectorIdentity(name=name, version="1")
+    crop = one.manifest.crop.model_copy(update={"detected_by": identity})
+    found = replace(one, manifest=one.manifest.model_copy(update={"crop": crop}))
+    rows = dict(web._about(found, reading_of(found, Answers()), True))
+    assert ("apart" in rows["Faces"]) is differs
 
 
 def in_node(expression: str, **given: Any) -> Any:
