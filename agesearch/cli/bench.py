@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agesearch.cli import bench_record, bench_serve
+from agesearch.cli import bench_record, bench_roll, bench_serve
 from agesearch.cli.bench_scale import EPILOG, scale
 from agesearch.cli.common import JsonOption, out, print_json, shown_progress, table
 
@@ -31,6 +31,7 @@ def add_to(app: typer.Typer) -> None:
     group.command("chaos", epilog="Example: agesearch bench chaos --kills 20 --trials 30")(chaos)
     group.command("robustness", epilog="Example: agesearch bench robustness --models 8")(robustness)
     group.command("serve", epilog=bench_serve.EPILOG)(bench_serve.serve)
+    group.command("roll", epilog=bench_roll.EPILOG)(bench_roll.roll)
     group.command("distill", epilog="Example: agesearch bench distill --faces 256")(distill)
     group.command("scale", epilog=EPILOG)(scale)
     group.command("record", epilog=bench_record.EPILOG)(bench_record.record)

@@ -59,7 +59,7 @@ def write_images(folder: Path) -> list[AskedImage]:
     return images
 
 
-def untrained_version(folder: Path) -> str:
+def untrained_version(folder: Path, seed: int = 0) -> str:
     """The folder of a version of a network with random weights: it costs what a trained one does."""
     import torch
 
@@ -69,7 +69,7 @@ def untrained_version(folder: Path) -> str:
     from agesearch.models.zoo import build
     from agesearch.specs import NEWEST_CROP_RECIPE, CropSpec, ModelSpec
 
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     spec = ModelSpec(arch="lcnet_050", input_size=64)
     manifest = ModelManifest(kind="teacher", model=spec, crop=CropSpec(recipe=NEWEST_CROP_RECIPE))
     write_model(str(folder / "model"), build(spec).state_dict(), manifest)

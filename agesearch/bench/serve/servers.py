@@ -56,11 +56,24 @@ class Server:
 @contextmanager
 def our_service(folder: str, replicas: int) -> Iterator[Server]:
     """``agesearch serve`` of a version's folder, with all that it does: token, limits, metrics."""
+    with _ours({"folder": folder, "replicas": replicas}) as server:
+        yield server
+
+
+@contextmanager
+def following_service(registry: str, name: str, replicas: int) -> Iterator[Server]:
+    """``agesearch serve NAME`` of a registry: it follows the champion."""
+    with _ours({"registry": registry, "name": name, "replicas": replicas}) as server:
+        yield server
+
+
+@contextmanager
+def _ours(order: dict[str, Any]) -> Iterator[Server]:
     port = _free_port()
-    order = json.dumps({"folder": folder, "replicas": replicas, "port": port})
     headers = {"Authorization": f"Bearer {TOKEN}"}
-    with _running([sys.executable, "-c", _OURS, order], {}, port, "/readyz") as process:
-        yield Server(f"agesearch serve, {replicas} replicas", port, process, headers)
+    call = [sys.executable, "-c", _OURS, json.dumps({**order, "port": port})]
+    with _running(call, {}, port, "/readyz") as process:
+        yield Server(f"agesearch serve, {order['replicas']} replicas", port, process, headers)
 
 
 @contextmanager
@@ -78,15 +91,20 @@ def bare_uvicorn(folder: str, workers: int) -> Iterator[Server]:
 def our_process() -> None:
     """The service's driver, until it is told to end."""
     from agesearch.serving.app import ServiceOptions, serving
+    from agesearch.serving.rollout.models import ServedModel, served_models
     from agesearch.session import ray_session
 
     order = json.loads(sys.argv[1])
+    if "registry" in order:
+        models = served_models([order["name"]], order["registry"])
+    else:
+        models = [ServedModel.pinned(order["folder"])]
     options = ServiceOptions(port=order["port"], replicas=order["replicas"])
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with (
         suppress(KeyboardInterrupt),
-        ray_session(background=False, cpus=max(2, order["replicas"])),
-        serving(order["folder"], TOKEN, options),
+        ray_session(background=False, cpus=options.cpus()),
+        serving(models, TOKEN, options),
     ):
         signal.pause()
 
