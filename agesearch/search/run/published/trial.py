@@ -57,6 +57,8 @@ def working_trial(home: Location) -> Iterator[WorkingTrial]:
     finally:
         exchange.end()
         copy.delete()
+        with suppress(OSError):
+            copy.root.parent.rmdir()
 
 
 def _publish_last(copy: Copy, exchange: Exchange) -> None:
@@ -79,4 +81,4 @@ def _own_folder(home: Location) -> Path:
     for left in root.iterdir() if root.exists() else ():
         if not (left.name.isdigit() and psutil.pid_exists(int(left.name))):
             shutil.rmtree(left, ignore_errors=True)
-    return root / str(os.getpid())
+    return root / str(os.getpid()) / home.name  # trainers know a trial by the name of its folder
