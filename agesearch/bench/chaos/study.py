@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 _ARCHS = ("lcnet_035", "lcnet_050")
 _INPUT_SIZE = 32
 _FACES = 0.2
-_PRETENDED_EPOCH_S = 0.2
 _STALL_MINUTES = 2.0
 
 #: Rungs that stop and pause many of a few short trials.
@@ -59,6 +58,8 @@ class Scene:
     pretend: bool = False
     rungs: bool = False
     address: str | None = None
+    concurrency: int | None = 1
+    epoch_s: float = 0.2
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,9 @@ def drive() -> None:
     from agesearch.search.run.study import RunLimits, resume_study, run_study
 
     scene = Scene(**json.loads(sys.argv[-1]))
-    limits = RunLimits(concurrency=1, address=scene.address, dashboard=False, stall_minutes=_STALL_MINUTES)
+    limits = RunLimits(
+        concurrency=scene.concurrency, address=scene.address, dashboard=False, stall_minutes=_STALL_MINUTES
+    )
     options: dict[str, Any] = {
         "limits": limits,
         "on_event": partial(_log_event, scene.events),
@@ -150,7 +153,7 @@ def _append(file: str, line: str) -> None:
 
 def _functions(scene: Scene) -> SetupFunctions:
     if scene.pretend:
-        return SetupFunctions(_pretended_latency, partial(_pretended_inputs, scene.log))
+        return SetupFunctions(_pretended_latency, partial(_pretended_inputs, scene.log, scene.epoch_s))
     real = default_functions()
 
     def inputs(header: StudyHeader, on_progress: Listener) -> TrialInputs:
@@ -189,13 +192,14 @@ def _logged(
     return trainer(spec, train, val, out, crop, report=reported, **options)
 
 
-def _pretended_inputs(log: str, header: StudyHeader, _: Listener) -> TrialInputs:
+def _pretended_inputs(log: str, epoch_s: float, header: StudyHeader, _: Listener) -> TrialInputs:
     from agesearch.search.run.trial_inputs import TrialInputs
 
-    return TrialInputs(partial(_logged, _pretended, log), None, None, header.crop)
+    return TrialInputs(partial(_logged, partial(_pretended, epoch_s), log), None, None, header.crop)
 
 
 def _pretended(
+    epoch_s: float,
     spec: TrainSpec,
     train: Any,
     val: Any,
@@ -213,9 +217,9 @@ def _pretended(
     state.curve = keep_epochs(out, state.epochs, state.curve)
     best = pretended_error(spec, _ARCHS[0])
     for epoch in range(state.epochs + 1, spec.optim.epochs + 1):
-        time.sleep(_PRETENDED_EPOCH_S)
+        time.sleep(epoch_s)
         error = best + spec.distill.temperature * (spec.optim.epochs - epoch)
-        row = {EPOCH: float(epoch), VAL_MAE_YEARS: error, EPOCH_SECONDS: 0.2}
+        row = {EPOCH: float(epoch), VAL_MAE_YEARS: error, EPOCH_SECONDS: epoch_s}
         state.epochs = epoch
         state.curve.append(row)
         save_state(out, state)

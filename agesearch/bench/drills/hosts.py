@@ -12,27 +12,34 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pytest
+import psutil
+
+from agesearch.errors import AgeSearchError, InputError
 
 _PATIENCE_S = 120
 _RAY = "import sys; from ray.scripts.scripts import main; sys.exit(main())"
 
 
 def need_namespaces() -> None:
-    """Skip the test where this user may not make namespaces."""
+    """An ``InputError`` where this user may not make namespaces."""
     tried = ["unshare", "--mount", "--uts", "mount", "-t", "tmpfs", "none", "/mnt"]
     if shutil.which("unshare") is None or subprocess.run(tried, capture_output=True).returncode:
-        pytest.skip("needs root and Linux's 'unshare': a host of its own is made of namespaces")
+        raise InputError("needs root and Linux's 'unshare': a host of its own is made of namespaces")
 
 
 @dataclass
 class Hosts:
-    """The hosts of a cluster: ``start`` the head first, then others; ``end`` takes all down."""
+    """The hosts of a cluster: ``start`` the head first, then others; ``end`` takes all down. Each finds the
+    ``hidden`` folders empty and has ``environment`` set.
+    """
 
     logs: Path
+    hidden: Sequence[Path] = ()
+    environment: dict[str, str] = field(default_factory=dict)
     started: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     address: str = ""
 
@@ -60,9 +67,11 @@ class Hosts:
             "--disable-usage-stats",
         ]
         ray = shlex.join([sys.executable, "-c", _RAY, "start", *options])
-        mounts = "".join(f"mount -t tmpfs none {shlex.quote(str(folder))} && " for folder in hidden)
+        mounts = "".join(
+            f"mount -t tmpfs none {shlex.quote(str(folder))} && " for folder in (*self.hidden, *hidden)
+        )
         script = f"hostname {shlex.quote(name)} && {mounts}exec {ray}"
-        changed = os.environ | {"RAY_AUTH_MODE": "token"} | environment
+        changed = os.environ | {"RAY_AUTH_MODE": "token"} | self.environment | environment
         log = self.logs / f"{name}.log"
         with open(log, "wb") as said:
             self.started[name] = subprocess.Popen(
@@ -73,9 +82,17 @@ class Hosts:
             )
         end = time.monotonic() + _PATIENCE_S
         while b"Ray runtime started" not in log.read_bytes():
-            assert self.started[name].poll() is None, log.read_text()
-            assert time.monotonic() < end, log.read_text()
+            if self.started[name].poll() is not None or time.monotonic() > end:
+                raise AgeSearchError(f"The host {name} did not start: {log.read_text()}")
             time.sleep(0.2)
+
+    def kill(self, name: str) -> None:
+        """Lose a host: all its processes at once."""
+        first = self.started.pop(name)
+        for process in [psutil.Process(first.pid), *psutil.Process(first.pid).children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        first.wait()
 
     def end(self, *names: str) -> None:
         """Take hosts down, by default all, the head last."""

@@ -1,0 +1,52 @@
+"""``agesearch bench drills``: a study on several hosts, and what befalls them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from agesearch.cli.common import JsonOption, out, print_json, shown_progress, table
+from agesearch.errors import AgeSearchError, unknown_name
+
+EPILOG = "Example: agesearch bench drills --only 'host killed'"
+
+
+def drills(
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", help="A drill by its name; may be given again (default: all)."),
+    ] = None,
+    trials: Annotated[int, typer.Option("--trials", min=4, help="Trials of each study.")] = 12,
+    as_json: JsonOption = False,
+) -> None:
+    """Kill, stop and add hosts under a study that shares nothing with them but an S3 server, and check that
+    every trial ends and no finished one is trained again. Needs root: hosts are namespaces of this machine.
+    """
+    from agesearch.bench.drills.run import DRILLS, run_drills
+
+    names = tuple(only or DRILLS)
+    for name in names:
+        if name not in DRILLS:
+            raise unknown_name("drill", name, DRILLS)
+    with shown_progress() as listener:
+        found = run_drills(names, trials=trials, on_progress=listener)
+    if as_json:
+        print_json([asdict(drill) for drill in found])
+    else:
+        columns = ["drill", "complete", "epochs twice", "s", "what happened"]
+        rows = [
+            [
+                drill.name,
+                f"{drill.complete} of {drill.trials}",
+                str(drill.repeated),
+                f"{drill.seconds:.0f}",
+                "; ".join(drill.faults) or drill.said,
+            ]
+            for drill in found
+        ]
+        out.print(table("A study on several hosts", columns, rows), highlight=False)
+    faults = [f"{drill.name}: {fault}" for drill in found for fault in drill.faults]
+    if faults:
+        raise AgeSearchError(f"{len(faults)} things were lost: {faults[0]}.")
