@@ -6,9 +6,14 @@ the one that submitted it, nothing is begun.
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from agesearch.provenance import VERSION
+from agesearch.remote.packing import FILES
 
 
 def main() -> None:
@@ -22,7 +27,13 @@ def main() -> None:
     from agesearch.cli.main import run
 
     sys.argv = ["agesearch", *words]
-    run()
+    # Where nodes share a machine, the next one to take part unpacks the job's folder anew: a process that
+    # works in the first one then has no working directory any more, and libraries fail in odd ways.
+    with TemporaryDirectory(prefix="agesearch-job-") as folder:
+        if Path(FILES).is_dir():
+            shutil.copytree(FILES, Path(folder) / FILES)
+        os.chdir(folder)
+        run()
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ from agesearch.errors import InputError
 #: Files that say what to do, not what to work on.
 _SETTINGS = (".yaml", ".yml", ".json", ".toml")
 _MOST_BYTES = 1_000_000
-#: Where they lie in the job's folder.
-_FILES = "files"
+#: Where files of settings lie in the job's folder.
+FILES = "files"
 _PACKAGE = "agesearch"
 _UNWANTED = shutil.ignore_patterns("__pycache__", "*.pyc")
 
@@ -74,9 +74,9 @@ class Parcel:
         if path not in self._sent:
             taken = set(self._sent.values())
             names = [path.name, *(f"{count}-{path.name}" for count in range(2, len(taken) + 3))]
-            self._sent[path] = next(name for name in names if f"{_FILES}/{name}" not in taken)
-            self._sent[path] = f"{_FILES}/{self._sent[path]}"
-            (self._folder / _FILES).mkdir(exist_ok=True)
+            self._sent[path] = next(name for name in names if f"{FILES}/{name}" not in taken)
+            self._sent[path] = f"{FILES}/{self._sent[path]}"
+            (self._folder / FILES).mkdir(exist_ok=True)
             shutil.copyfile(path, self._folder / self._sent[path])
         return self._sent[path]
 

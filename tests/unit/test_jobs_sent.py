@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,9 +16,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from agesearch.cli import submit
+from agesearch.cli import submit, submitted
 from agesearch.cli.main import app
 from agesearch.errors import ConflictError, InputError
+from agesearch.provenance import VERSION
 from agesearch.remote import jobs, local
 from agesearch.remote.packing import Parcel, parcel
 from agesearch.session import cluster_of_job
@@ -190,3 +193,26 @@ def test_cpus_are_shared_among_workers() -> None:
     assert list(local._shares(5, 0)) == [5]
     with pytest.raises(InputError, match="--workers 3"):
         local.start_cluster(workers=3, cpus=2)
+
+
+def test_a_job_keeps_its_folder_when_another_node_unpacks_it_anew(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As two nodes of one machine do, which share the place where a job's files are unpacked."""
+    (here / "unpacked" / "files").mkdir(parents=True)
+    (here / "unpacked" / "files" / "space.yaml").write_text("trials: 3\n")
+    monkeypatch.chdir(here / "unpacked")
+    seen = []
+
+    def run() -> None:
+        shutil.rmtree(here / "unpacked")
+        seen.append((sys.argv, Path("files/space.yaml").read_text(), Path.cwd().exists()))
+
+    monkeypatch.setattr("agesearch.cli.main.run", run)
+    monkeypatch.setattr(sys, "argv", ["submitted", VERSION, "tune", "files/space.yaml"])
+    submitted.main()
+    os.chdir(here)
+    assert seen == [(["agesearch", "tune", "files/space.yaml"], "trials: 3\n", True)]
+    monkeypatch.setattr(sys, "argv", ["submitted", "0.0.1", "tune"])
+    with pytest.raises(SystemExit, match="submitted by 0.0.1"):
+        submitted.main()

@@ -216,8 +216,7 @@ def _run(
         return _nothing_left(folder, history, header.spec.trials)
     functions = functions or default_functions(header.spec)
     with ExitStack() as stack:
-        # Networks are timed in a process that does nothing else. Beside a Ray that it has joined, oneMKL has
-        # ended the driver of a job here ("Cannot load libtorch_cpu.so").
+        # Networks are timed in a process that does nothing else: before it starts a Ray, or joins one.
         latencies, fitting = time_networks(
             folder,
             header.spec,
