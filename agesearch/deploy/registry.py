@@ -92,6 +92,10 @@ class Registry:
         """The names of all models, sorted; empty where there is no registry yet."""
         return [place.name for place in self.root.children() if (place / _VERSIONS).is_dir()]
 
+    def has(self, name: str) -> bool:
+        """Whether a model of this name lies here, and not only among those of the package."""
+        return bool(self._numbers(checked_name(name)))
+
     def versions(self, name: str) -> list[Version]:
         """The versions of a model, oldest first; an ``InputError`` lists the known names."""
         numbers = self._numbers(checked_name(name))
@@ -123,7 +127,7 @@ class Registry:
         """
         name, alias, number = _parsed(reference)
         shipped = Registry(SHIPPED)
-        if not self._numbers(checked_name(name)) and shipped._numbers(name) and self.root != shipped.root:
+        if not self.has(name) and shipped.has(name) and self.root != shipped.root:
             return shipped.find(reference)
         versions = {version.number: version for version in self.versions(name)}
         if number is None:

@@ -50,7 +50,8 @@ def served_models(
     references: Sequence[str], registry: str, signed_by: str | None = None
 ) -> list[ServedModel]:
     """What a service is started with, verified: ``NAME`` and ``NAME@ALIAS`` follow their alias,
-    ``NAME:VERSION`` stays. A name that comes twice is an ``InputError``.
+    ``NAME:VERSION`` stays, and so does a model of the package, whose alias nobody moves. A name that comes
+    twice is an ``InputError``.
     """
     store = Registry(registry)
     found: list[ServedModel] = []
@@ -60,7 +61,8 @@ def served_models(
             raise InputError(
                 f"The model '{version.name}' is named twice: a service answers with one version of each."
             )
-        alias = None if ":" in reference else reference.partition("@")[2] or CHAMPION
+        stays = ":" in reference or not store.has(version.name)
+        alias = None if stays else reference.partition("@")[2] or CHAMPION
         model = ServedModel(version.name, version.number, version.folder, store, alias, signed_by)
         model.checked()
         found.append(model)
