@@ -28,7 +28,7 @@ def reports_of(folder: Path, body: Body, monkeypatch: pytest.MonkeyPatch) -> lis
     def trainer(*_: Any, report: Callable[[dict[str, Any]], None], **__: Any) -> Any:
         return body(report)
 
-    config = {"spec": spec.model_dump_json(), "folder": str(folder)}
+    config = {"spec": spec.model_dump_json(), "folder": str(folder), "name": "0000"}
     trial.run_trial(config, trial.TrialInputs(trainer, None, None, CropSpec()))
     return told
 

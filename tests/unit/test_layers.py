@@ -187,6 +187,11 @@ def test_no_folder_is_too_full() -> None:
     assert not full, full
 
 
+def test_no_two_files_of_tests_have_the_same_name() -> None:
+    names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert not [name for name, files in names.items() if files > 1], "pytest takes them for one module"
+
+
 def test_importing_the_command_line_pulls_in_nothing_heavy() -> None:
     script = (
         "import os, sys; before = dict(os.environ); import agesearch.cli.main; "
