@@ -65,7 +65,8 @@ def teach(
     it is.
 
     Args:
-        init: ``random``, ``pretrained`` (timm's hub) or a weights file.
+        init: ``random``, ``pretrained`` (timm's hub), a weights file, a model folder or a foreign teacher's
+            document, where the architecture is that network's.
         input_size: side of the network's input in pixels.
         label_sigma: width in years of the label distribution of an age teacher.
         kind: ``age``: gives distributions of ages; ``order``: sorts sequences of ``length`` faces, whose
@@ -80,8 +81,10 @@ def teach(
         InputError: a dataset without training or validation faces; ``out`` holds something else.
     """
     set_environment()
+    from agesearch.models.weights import start_named
+
     document: dict[str, Any] = {
-        "model": {"arch": arch, "input_size": input_size, **_init(os.fspath(init))},
+        "model": {"arch": arch, "input_size": input_size, **start_named(os.fspath(init))},
         "optim": {
             "epochs": epochs,
             "batch_size": batch_size,
@@ -127,7 +130,3 @@ def _teach_order(
     spec = parse_spec(OrderTrainSpec, document, "teach")
     found = teach_order(spec, os.fspath(data), os.fspath(out), threads=cores(), on_progress=on_progress)
     return Teacher(os.fspath(out), found)
-
-
-def _init(init: str) -> dict[str, str]:
-    return {"init": init} if init in ("random", "pretrained") else {"init": "file", "weights": init}

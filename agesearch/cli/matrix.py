@@ -34,7 +34,7 @@ def matrix(
         typer.Option("--model", help="Instead: a trained model for each --data, in the same order."),
     ] = None,
     init: Annotated[
-        str, typer.Option("--init", help="random, pretrained (timm's hub) or a weights file.")
+        str, typer.Option("--init", help="random, pretrained (timm's hub), or a file or model to start from.")
     ] = "random",
     input_size: Annotated[int, typer.Option("--input-size", help="Input side in pixels.")] = 96,
     epochs: Annotated[int, typer.Option("--epochs", help="Passes over the training faces.")] = 24,
@@ -89,9 +89,9 @@ def _spec(arch: str, values: dict[str, Any]) -> TrainSpec:
 
 
 def _init(init: str) -> dict[str, str]:
-    if init in ("random", "pretrained"):
-        return {"model.init": init}
-    return {"model.init": "file", "model.weights": init}
+    from agesearch.models.weights import start_named
+
+    return {f"model.{field}": value for field, value in start_named(init).items()}
 
 
 def _tell(record: Matrix, written: list[str]) -> None:

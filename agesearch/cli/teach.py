@@ -47,7 +47,7 @@ def teach(
     arch: Annotated[str, typer.Option("--arch", help="Architecture, such as resnet18 or mobilenetv2_100.")],
     out_folder: Annotated[str, typer.Option("--out", help="Folder to write the teacher to.")],
     init: Annotated[
-        str, typer.Option("--init", help="random, pretrained (timm's hub) or a weights file.")
+        str, typer.Option("--init", help="random, pretrained (timm's hub), or a file or model to start from.")
     ] = "random",
     input_size: Annotated[int, typer.Option("--input-size", help="Input side in pixels.")] = 112,
     epochs: Annotated[int, typer.Option("--epochs", help="Passes over the training faces.")] = 24,

@@ -1,7 +1,7 @@
 """The named architectures, and what tells two networks apart, without torch: what specs, search spaces and
 reports may name.
 
-Backbones come from timm. Adding one is one row of ``ARCHITECTURES``.
+Backbones come from timm, or from ``agesearch.models.backbones``. Adding one is one row of ``ARCHITECTURES``.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ NETWORK_FIELDS = ("arch", "input_size", "head", "pixels")
 
 @dataclass(frozen=True)
 class Architecture:
-    """A backbone: its timm name, the publication, and the smallest input side it works on in pixels.
+    """A backbone: its timm name (None: it is our own), the publication, and the smallest input side it works
+    on in pixels.
 
     ``blocks`` (s, b) keeps its first s stages, of the last of these the first b blocks, and no layer behind
     them: late layers of an ImageNet network tell a thousand classes apart, hold most of its parameters, and
     are little use for ages. Published weights of the whole network are loaded before it is cut.
     """
 
-    timm_name: str
+    timm_name: str | None
     paper: str
     min_size: int = 32
     blocks: tuple[int, int] | None = None
@@ -100,6 +101,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "tinynet_d": Architecture("tinynet_d", "Han 2020"),
     "tinynet_e": Architecture("tinynet_e", "Han 2020"),
     "vgg16": Architecture("vgg16", "Simonyan 2015", min_size=224),
+    "xception_tiny": Architecture(None, "Chollet 2017, as in face-api.js"),
 }
 
 

@@ -1,5 +1,5 @@
-"""Reading weights into a network: from a model folder, safetensors, or a ``.pth`` state dict read with
-``weights_only``.
+"""Reading weights into a network: from a model folder, the document of a foreign teacher, safetensors, or a
+``.pth`` state dict read with ``weights_only``.
 
 A file's tensors are matched by name; where the names differ (torchvision against timm), by order and shape.
 Pretrained weights come from timm's publishers. The hub's client tries for minutes to reach a network that is
@@ -24,6 +24,8 @@ from torch import Tensor, nn
 
 from agesearch.errors import InputError, first_line
 from agesearch.models.architectures import architecture
+from agesearch.models.foreign.document import is_teacher_file
+from agesearch.models.foreign.start import ForeignWeights, foreign_start, read_foreign_weights
 from agesearch.models.identity import read_model_manifest
 from agesearch.models.manifest import MAX_WEIGHTS_BYTES, WEIGHTS, read_checked
 from agesearch.specs import ModelSpec
@@ -48,12 +50,24 @@ class Loaded:
     head: bool = False
 
 
+def start_named(init: str) -> dict[str, str]:
+    """The fields ``init`` and ``weights`` of a ``ModelSpec`` for what a command's ``--init`` names: random,
+    pretrained, a weights file, a model folder or a foreign teacher's document.
+    """
+    if init in ("random", "pretrained"):
+        return {"init": init}
+    whole = is_teacher_file(init) or Path(init).expanduser().is_dir()
+    return {"init": "model" if whole else "file", "weights": init}
+
+
 def check_start(spec: ModelSpec) -> None:
     """An ``InputError`` where the weights that a network starts from are not there, and cannot be had now."""
     if spec.init == "pretrained":
         pretrained_file(spec.arch)
     elif spec.init == "file":
         _weights_file(str(spec.weights))
+    elif spec.init == "model" and is_teacher_file(str(spec.weights)):
+        read_foreign_weights(str(spec.weights))
     elif spec.init == "model":
         read_model_manifest(str(spec.weights))
 
@@ -66,7 +80,7 @@ def pretrained_file(arch: str) -> str | None:
     import timm
 
     name = architecture(arch).timm_name
-    config: Any = timm.get_pretrained_cfg(name)
+    config: Any = None if name is None else timm.get_pretrained_cfg(name)
     if config is None or not (config.hf_hub_id or config.url):
         raise InputError(f"Nobody publishes pretrained weights of {arch}: {_ELSE}, or from init: random.")
     cached = _cached(config)
@@ -84,12 +98,25 @@ def pretrained_file(arch: str) -> str | None:
 def weights_digest(spec: ModelSpec) -> str:
     """The SHA-256 of the weights that a network starts from; nothing where they are drawn or downloaded."""
     if spec.init == "model":
+        if is_teacher_file(str(spec.weights)):
+            return foreign_start(str(spec.weights))[0].sha256
         return read_model_manifest(str(spec.weights)).files.get(WEIGHTS, "")
     if spec.init != "file":
         return ""
     file = _weights_file(str(spec.weights))
     with open(file, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def start_licences(spec: ModelSpec) -> dict[str, str]:
+    """The licences of the model that a network's weights start from, by ``start NAME``; none of its data."""
+    if spec.init != "model":
+        return {}
+    place = str(spec.weights)
+    if is_teacher_file(place):
+        foreign = foreign_start(place)[0]
+        return {f"start {foreign.name}": f"{foreign.licence} ({foreign.source or foreign.name})"}
+    return {name: text for name, text in read_model_manifest(place).licences.items() if name != "data"}
 
 
 def read_state_dict(path: str | Path) -> StateDict:
@@ -169,6 +196,45 @@ def load_model_tensors(net: nn.Module, folder: str, spec: ModelSpec) -> Loaded:
             )
     net.load_state_dict({name: tensors[name] for name in wanted}, strict=False)
     return Loaded(len(wanted), with_head)
+
+
+def load_foreign_tensors(net: nn.Module, document: str, spec: ModelSpec) -> Loaded:
+    """Load a foreign teacher's convolutions, by order and shape, into the backbone of a network, and into a
+    softmax head the layer that its age comes from (``ScalarHead.softmax``).
+
+    A network of other pixels, or whose tensors do not fit, is an ``InputError``.
+    """
+    found = read_foreign_weights(document)
+    backbone: Any = net.backbone
+    tensors = {name: torch.from_numpy(tensor) for name, tensor in found.convolutions.items()}
+    matched = _by_order(backbone.state_dict(), tensors, f"'{document}' as {spec.arch}")
+    _check_pixels(net, found, document, spec.arch)
+    backbone.load_state_dict(matched)
+    with_head = found.head is not None and spec.head == "softmax"
+    if found.head is not None and with_head:
+        head: Any = net.head
+        linear = head.linear
+        weights, biases = (torch.from_numpy(tensor) for tensor in found.head.softmax())
+        if weights.shape != linear.weight.shape:
+            raise InputError(
+                f"'{document}' does not fit {spec.arch}: its age comes from {weights.shape[1]} features, but "
+                f"the network has {linear.weight.shape[1]}."
+            )
+        linear.load_state_dict({"weight": weights, "bias": biases})
+    return Loaded(len(matched) + 2 * with_head, with_head)
+
+
+def _check_pixels(net: nn.Module, found: ForeignWeights, document: str, arch: str) -> None:
+    given = found.spec.input
+    mean, std = (torch.tensor(value, dtype=torch.float64).expand(3) for value in (given.mean, given.std))
+    own = [tensor.double().flatten() for tensor in (net.scale, net.shift)]  # type: ignore[operator]
+    theirs = [given.scale / std, -mean / std]
+    same = all(torch.allclose(a, b, rtol=1e-4, atol=1e-6) for a, b in zip(own, theirs, strict=True))
+    if given.channels != "rgb" or not same:
+        raise InputError(
+            f"'{document}' does not fit {arch}: its pixels are normalised in another way (its input: "
+            "channels, scale, mean, std)."
+        )
 
 
 def _cached(config: Any) -> str | None:

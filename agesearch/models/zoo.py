@@ -10,8 +10,16 @@ from torch import Tensor, nn
 
 from agesearch.errors import InputError
 from agesearch.models.architectures import ARCHITECTURES, Architecture, architecture
+from agesearch.models.backbones.xception import TinyXception
+from agesearch.models.foreign.document import is_teacher_file
 from agesearch.models.heads.table import Head, build_head
-from agesearch.models.weights import Loaded, load_backbone_file, load_model_tensors, pretrained_file
+from agesearch.models.weights import (
+    Loaded,
+    load_backbone_file,
+    load_foreign_tensors,
+    load_model_tensors,
+    pretrained_file,
+)
 from agesearch.specs import ModelSpec
 
 __all__ = ["ARCHITECTURES", "AgeNet", "Architecture", "architecture", "build", "untrained"]
@@ -70,7 +78,7 @@ def build(spec: ModelSpec) -> AgeNet:
         raise InputError(
             f"{spec.arch} needs an input of at least {row.min_size} px, but input_size is {spec.input_size}."
         )
-    backbone = _backbone(spec.arch, pretrained=spec.init == "pretrained")
+    backbone = _backbone(spec, row)
     tensors = load_backbone_file(backbone, str(spec.weights), spec.arch) if spec.init == "file" else 0
     if row.blocks is not None:
         _cut(backbone, *row.blocks)
@@ -79,7 +87,8 @@ def build(spec: ModelSpec) -> AgeNet:
     if spec.init == "file":
         net.loaded = Loaded(tensors)
     elif spec.init == "model":
-        net.loaded = load_model_tensors(net, str(spec.weights), spec)
+        load = load_foreign_tensors if is_teacher_file(str(spec.weights)) else load_model_tensors
+        net.loaded = load(net, str(spec.weights), spec)
     return net
 
 
@@ -96,13 +105,16 @@ def _pixels(spec: ModelSpec, backbone: nn.Module) -> tuple[Sequence[float], Sequ
     return config["mean"], config["std"]
 
 
-def _backbone(arch: str, *, pretrained: bool) -> nn.Module:
+def _backbone(spec: ModelSpec, row: Architecture) -> nn.Module:
     import timm
 
+    arch, pretrained = spec.arch, spec.init == "pretrained"
     overlay = {"file": pretrained_file(arch)} if pretrained else {}
+    if row.timm_name is None:
+        return TinyXception(spec.input_size)
     try:
         net: nn.Module = timm.create_model(
-            architecture(arch).timm_name,
+            row.timm_name,
             pretrained=pretrained,
             num_classes=0,
             pretrained_cfg_overlay={name: file for name, file in overlay.items() if file},

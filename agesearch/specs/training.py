@@ -21,10 +21,12 @@ class ModelSpec(Spec):
 
     ``init`` is ``random``, ``pretrained`` (downloaded by timm), ``file`` (``weights``: safetensors, or a
     ``.pth`` state dict read with ``weights_only``; the backbone alone) or ``model`` (``weights``: a model
-    folder; the head too, where it is the same). With ``inherit: best`` a trial of a search starts instead
-    from the weights of the best earlier COMPLETE trial of its architecture, where there is one. ``pixels`` is
-    the normalisation, which is part of the graph: ``imagenet`` (what timm's weights of this architecture
-    expect) or ``vggface2`` (Greco 2021: the mean colour of VGGFace2 subtracted, no scaling).
+    folder; the head too, where it is the same; or the document of a foreign teacher whose convolutions are
+    the architecture's: its scalar age becomes a softmax head). With ``inherit: best`` a trial of a search
+    starts instead from the weights of the best earlier COMPLETE trial of its architecture, where there is
+    one. ``pixels`` is the normalisation, which is part of the graph: ``imagenet`` (what timm's weights of
+    this architecture, or face-api's, expect) or ``vggface2`` (Greco 2021: the mean colour of VGGFace2
+    subtracted, no scaling).
 
     ``head`` is a row of ``agesearch.models.heads.table.HEADS``. ``groups`` are the age groups in years of the
     head ``groups``, both ends included. ``head_sigma`` in years is the width of the PMF of the head

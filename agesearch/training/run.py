@@ -23,7 +23,7 @@ from agesearch.models.folder import write_model
 from agesearch.models.identity import read_model_manifest
 from agesearch.models.manifest import MANIFEST, ModelKind, ModelManifest
 from agesearch.models.trained_on import TrainedOn
-from agesearch.models.weights import weights_digest
+from agesearch.models.weights import start_licences, weights_digest
 from agesearch.models.zoo import AgeNet, build
 from agesearch.specs import CropSpec, TrainSpec
 from agesearch.storage import Location
@@ -167,6 +167,7 @@ def write_fitted(
         train=spec,
         parameters=net.parameter_count,
         spec_digest=spec.digest(),
+        licences=start_licences(spec.model),
         **facts,
     )
     if not is_first_worker():

@@ -2,9 +2,10 @@
 
     python reports/champion/crossvalidate.py PHOTOS WORK
 
-PHOTOS holds portraits.csv and images/. For each of five folds the teachers are calibrated and the student of
-search_spaces/champion.yaml is trained on the other four; the last epoch is kept, so that the fold's faces
-choose nothing. A second run goes on where the first one stopped. Run from the repository's folder.
+PHOTOS holds portraits.csv and images/. For each of five folds the teachers, and the network that the student
+starts from, are calibrated and the student of search_spaces/champion.yaml is trained on the other four; the
+last epoch is kept, so that the fold's faces choose nothing. A second run goes on where the first one stopped.
+Run from the repository's folder.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from agesearch.training.run import train_student
 
 FOLDS = 5
 TEACHERS = "search_spaces/teachers/ensemble.yaml"
+START = "search_spaces/teachers/faceapi.yaml"
 
 
 def main(photos: Path, work: Path) -> None:
@@ -62,19 +64,25 @@ def _ingest(photos: Path, work: Path, faces: Path) -> None:
         writer.writeheader()
         for row, fold in zip(rows, folds, strict=True):
             writer.writerow(row | {"fold": fold, "split": "train"})
-    agesearch.ingest("csv", work / "folds.csv", images=photos / "images", out=faces)
+    agesearch.ingest("csv", work / "folds.csv", images=photos / "images", size=146, out=faces)
 
 
 def _fold(spec: TrainSpec, faces: Path, work: Path, fold: int) -> list[dict[str, object]]:
     """Each face of a fold: its source, and the errors of student and teachers that have not seen it."""
     others = tuple(other for other in range(FOLDS) if other != fold)
-    place, teacher = work / f"fold-{fold}", work / f"teachers-{fold}.json"
-    if not teacher.exists():
-        agesearch.calibrate(TEACHERS, data=faces, split="train", folds=others, out=teacher)
+    place, teacher, start = (
+        work / name for name in (f"fold-{fold}", f"teachers-{fold}.json", f"start-{fold}.json")
+    )
+    for uncalibrated, out in ((TEACHERS, teacher), (START, start)):
+        if not out.exists():
+            agesearch.calibrate(uncalibrated, data=faces, split="train", folds=others, out=out)
+    model = spec.model.model_copy(update={"weights": str(start)})
     targets = teacher_targets(str(teacher), str(faces))
     train = SplitFaces(StoredFaces.of(faces, Part(folds=others), targets=targets))
     tested = SplitFaces(StoredFaces.of(faces, Part(folds=(fold,))))
-    train_student(spec, train, tested, Location.of(place), read_manifest(faces).crop)
+    train_student(
+        spec.model_copy(update={"model": model}), train, tested, Location.of(place), read_manifest(faces).crop
+    )
     said = pq.read_table(targets[0].path).to_pylist()
     teachers = {row["sample_id"]: float(expected_age(np.array(row["pmf"], dtype=np.float32))) for row in said}
     known = pq.read_table(str(faces / "shards"), columns=["sample_id", "source"]).to_pylist()

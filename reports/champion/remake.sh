@@ -8,9 +8,13 @@ set -eu
 mkdir -p "$WORK"
 
 [ -f "$WORK/faces/dataset.json" ] ||
-    $AGESEARCH data ingest csv "$PHOTOS/portraits.csv" --images "$PHOTOS/images" --val 0.04 --test 0.04 --out "$WORK/faces"
+    $AGESEARCH data ingest csv "$PHOTOS/portraits.csv" --images "$PHOTOS/images" --size 146 --val 0.04 --test 0.04 --out "$WORK/faces"
 [ -f "$WORK/teachers.json" ] ||
     $AGESEARCH calibrate search_spaces/teachers/ensemble.yaml --data "$WORK/faces" --out "$WORK/teachers.json"
+# Where the student starts: champion.yaml names this file.
+START=portraits-run/champion/start.json
+mkdir -p "${START%/*}"
+[ -f "$START" ] || $AGESEARCH calibrate search_spaces/teachers/faceapi.yaml --data "$WORK/faces" --out "$START"
 if [ -f "$WORK/study/study.yaml" ]; then
     $AGESEARCH resume "$WORK/study"
 else

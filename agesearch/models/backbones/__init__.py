@@ -1,0 +1,1 @@
+"""Backbones that timm does not have, in timm's form."""

@@ -1,0 +1,111 @@
+"""A tiny Xception (Chollet 2017): separable convolutions with skips, as the age network of face-api.js (MIT)
+has them, whose published weights it can start from.
+
+Its batch statistics are folded into the convolutions, so it suits gentle training from good weights
+(learning rates of some 3e-5) more than training from random ones.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+#: Times the face's box: the crops that the product makes by default, and the square that this network sees.
+CROP_SCALE = 1.3
+
+#: The mean colour that face-api.js subtracts, RGB in 0..255; nothing is divided but by 255.
+MEAN_RGB = (122.782, 117.001, 104.298)
+
+FEATURES = 512
+
+
+def seen_side(side: int) -> int:
+    """The side in pixels of the central square that the network sees of an input of ``side``: its 1 / 1.3, an
+    equal margin on each side. 146 gives 112.
+    """
+    return side - 2 * round((side - side / CROP_SCALE) / 2)
+
+
+class Separable(nn.Sequential):
+    """A depthwise 3x3 convolution without bias, then a pointwise one with it."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(
+            nn.Conv2d(inputs, inputs, 3, padding=1, groups=inputs, bias=False), nn.Conv2d(inputs, outputs, 1)
+        )
+
+
+class Reduction(nn.Module):
+    """Two separable convolutions and a pooling to half the side, beside a pointwise skip of stride 2.
+
+    ``side`` is the input's. Padding is TensorFlow's SAME, the pooling's over an odd side included.
+    """
+
+    def __init__(self, inputs: int, outputs: int, side: int, *, first: bool = False) -> None:
+        super().__init__()
+        self.first = first
+        self.a, self.b = Separable(inputs, outputs), Separable(outputs, outputs)
+        self.skip = nn.Conv2d(inputs, outputs, 1, stride=2)
+        self.pool = nn.MaxPool2d(3, 2, padding=side % 2, ceil_mode=True)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """``[B, inputs, S, S]`` -> ``[B, outputs, ceil(S / 2), ceil(S / 2)]``."""
+        inner = self.b(torch.relu(self.a(maps if self.first else torch.relu(maps))))
+        reduced: Tensor = self.pool(inner) + self.skip(maps)
+        return reduced
+
+
+class Residual(nn.Module):
+    """Three separable convolutions, each behind a ReLU, added to the input."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.convs = nn.Sequential(*(Separable(width, width) for _ in range(3)))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """``[B, width, S, S]`` -> the same shape."""
+        inner = maps
+        for conv in self.convs:
+            inner = conv(torch.relu(inner))
+        return inner + maps
+
+
+class TinyXception(nn.Module):
+    """``float32 [B, 3, S, S]`` normalised RGB -> pooled features ``[B, 512]``; ``side`` is S in pixels.
+
+    The network is made for faces cut at 1.0 x their box and sees the centre of its input alone
+    (``seen_side``), so that it takes crops of 1.3 x the box as every other network does.
+    """
+
+    num_features = FEATURES
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        seen = seen_side(side)
+        sides = [-(-seen // 2**halved) for halved in range(5)]
+        self.margin, self.seen = (side - seen) // 2, seen
+        odd = seen % 2
+        self.pad = nn.ZeroPad2d((odd, 1, odd, 1))
+        self.stem = nn.Conv2d(3, 32, 3, stride=2)
+        self.entry = nn.Sequential(Reduction(32, 64, sides[1], first=True), Reduction(64, 128, sides[2]))
+        self.middle = nn.Sequential(Residual(128), Residual(128))
+        self.exit = Reduction(128, 256, sides[3])
+        self.last = Separable(256, FEATURES)
+        self.pretrained_cfg: dict[str, Any] = {
+            "mean": tuple(value / 255 for value in MEAN_RGB),
+            "std": (1.0, 1.0, 1.0),
+        }
+        self.feature_info: list[dict[str, Any]] = [
+            {"num_chs": 64, "reduction": 4, "module": "entry.0"},
+            {"num_chs": 128, "reduction": 8, "module": "middle"},
+            {"num_chs": 256, "reduction": 16, "module": "exit"},
+        ]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images -> features."""
+        end = self.margin + self.seen
+        face = images[:, :, self.margin : end, self.margin : end]
+        maps = self.middle(self.entry(torch.relu(self.stem(self.pad(face)))))
+        return torch.relu(self.last(self.exit(maps))).mean((2, 3))
