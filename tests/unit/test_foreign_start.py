@@ -15,6 +15,8 @@ from agesearch.errors import InputError
 from agesearch.models.backbones.xception import TinyXception, seen_side
 from agesearch.models.calibration.correction import AgeCorrection
 from agesearch.models.foreign.start import ScalarHead
+from agesearch.models.runtimes.engines import DEFAULT, FP32, OPENVINO, Engine, why_not
+from agesearch.models.runtimes.sessions import open_engine
 from agesearch.models.tracing import onnx_bytes
 from agesearch.models.weights import Loaded, check_start, start_licences, start_named, weights_digest
 from agesearch.models.zoo import build
@@ -89,16 +91,18 @@ def test_the_network_sees_the_centre_of_its_input_alone() -> None:
     assert net.parameter_count < 0.5e6
 
 
-@pytest.mark.parametrize("side", [64, 145])
-def test_the_export_answers_as_the_network_does(side: int) -> None:
-    import onnxruntime
-
+@pytest.mark.parametrize(
+    ("side", "engine"), [(64, DEFAULT), (145, DEFAULT), (64, Engine(OPENVINO, FP32))], ids=str
+)
+def test_the_export_answers_as_the_network_does(side: int, engine: Engine) -> None:
+    if reason := why_not(engine):
+        pytest.skip(reason)
     net = build(ModelSpec(arch="xception_tiny", input_size=side)).eval()
     images = torch.rand(2, 3, side, side) * 255
-    session = onnxruntime.InferenceSession(onnx_bytes(net, side))
+    session = open_engine(onnx_bytes(net, side), engine, 1)
     with torch.no_grad():
         wanted = torch.softmax(net(images), dim=-1).numpy()
-    np.testing.assert_allclose(session.run(["pmf"], {"images": images.numpy()})[0], wanted, atol=1e-6)
+    np.testing.assert_allclose(session.run(["pmf"], {"images": images.numpy()})[0], wanted, atol=1e-5)
 
 
 def test_a_scalar_head_becomes_a_gaussian_about_its_corrected_age() -> None:
