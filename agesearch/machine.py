@@ -1,4 +1,4 @@
-"""This machine: its name among others, and its share of cores that the process may use."""
+"""This machine: its name among others, the share of cores that the process may use, processes and ports."""
 
 from __future__ import annotations
 
@@ -6,16 +6,44 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import psutil
 
 _ROOT = Path("/")
 
 #: What a worker of a cluster has in its environment: how people are told of its node.
 NODE_VARIABLE = "AGESEARCH_NODE"
 
+#: The start of a process as two sources tell it may differ by so many seconds.
+_SAME_START_S = 2.0
+
 
 def node_name() -> str:
     """How people are told of this machine: its host name, with its address where it is a cluster's node."""
     return os.environ.get(NODE_VARIABLE) or socket.gethostname()
+
+
+def running_process(pid: int, born: float) -> psutil.Process | None:
+    """The process that started at ``born`` (seconds since 1970), where it lives; a later one of the same
+    number is another.
+    """
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        same = abs(process.create_time() - born) < _SAME_START_S
+        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+    except psutil.Error:
+        return None
+
+
+def free_port(host: str) -> int:
+    """A port of ``host``, an address of this machine, on which nobody listens now."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
 
 
 def cores() -> int:

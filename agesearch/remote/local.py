@@ -22,7 +22,7 @@ from typing import Any
 import psutil
 
 from agesearch.errors import AgeSearchError, ConflictError, InputError
-from agesearch.machine import cores
+from agesearch.machine import cores, free_port, running_process
 from agesearch.provenance import now
 from agesearch.session import LOOPBACK, NODE_ADDRESS, prepare_environment, socket_folder
 from agesearch.storage import Location, exclusive
@@ -35,8 +35,6 @@ _END_S = 20.0
 #: Of the memory, what all nodes' object stores together may take; of /dev/shm, which holds them.
 _STORE_SHARE, _SHARED_SHARE = 0.3, 0.8
 _LEAST_STORE = 80 * 1024**2
-#: The start of a process as two sources tell it may differ by this much.
-_SAME_START_S = 2.0
 _RECORD = "cluster.json"
 
 
@@ -49,11 +47,7 @@ class Started:
 
     def find(self) -> psutil.Process | None:
         """The process, where it still runs; a later one of the same number is another."""
-        with suppress(psutil.Error):
-            process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.born) < _SAME_START_S
-            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-        return None
+        return running_process(self.pid, self.born)
 
 
 @dataclass(frozen=True)
@@ -168,7 +162,7 @@ def _started(workers: int, cpus: int, port: int, dashboard_port: int) -> LocalCl
         f"{NODE_ADDRESS}:{port}", f"http://{LOOPBACK}:{dashboard_port}", str(folder), now()
     )
     head = ["--head", "--port", str(port), "--temp-dir", str(folder / "ray")]
-    head += ["--ray-client-server-port", str(_free_port(NODE_ADDRESS))]  # Ray refuses to start none
+    head += ["--ray-client-server-port", str(free_port(NODE_ADDRESS))]  # Ray refuses to start none
     head += ["--include-dashboard", "true", "--dashboard-host", LOOPBACK]
     head += ["--dashboard-port", str(dashboard_port)]
     shares = _shares(cpus, workers)
@@ -192,7 +186,7 @@ def _started(workers: int, cpus: int, port: int, dashboard_port: int) -> LocalCl
 def _start_node(name: str, address: str, cpus: int, place: Sequence[str], folder: Path) -> LocalNode:
     """Start a node and wait until it is up; what it starts is in a session of its own."""
     options = ["--node-ip-address", address, "--block", "--disable-usage-stats"]
-    options += ["--dashboard-agent-listen-port", str(_free_port(address)), *place]
+    options += ["--dashboard-agent-listen-port", str(free_port(address)), *place]
     log = folder / f"{name}.log"
     binaries = str(Path(sys.executable).parent)  # jobs find the Python that has agesearch as "python"
     environment = os.environ | {"PATH": f"{binaries}{os.pathsep}{os.environ.get('PATH', '')}"}
@@ -297,12 +291,6 @@ def _require_free(host: str, port: int, option: str) -> None:
             raise ConflictError(
                 f"{option} {port}: something on this machine has it already ({error.strerror}): give another."
             ) from error
-
-
-def _free_port(host: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
 
 
 def _last_line(log: Path) -> str:

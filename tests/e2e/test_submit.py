@@ -7,7 +7,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ import pytest
 import yaml
 
 from agesearch.data.reading.demo_pack import demo_pack
+from agesearch.machine import free_port
 
 _FACES = 100
 _SPACE = {
@@ -63,12 +63,6 @@ class Cluster:
         return json.loads(self.run(*words, "--json").stdout)
 
 
-def _free_port(host: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     cluster = Cluster(tmp_path_factory.mktemp("submit"))
@@ -80,7 +74,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         lines.append(f"{index}.jpg,{row['age']:.2f}")
     (cluster.folder / "faces.csv").write_text("\n".join(lines) + "\n")
     (cluster.folder / "space.yaml").write_text(yaml.safe_dump(_SPACE))
-    ports = ["--port", str(_free_port("127.0.0.2")), "--dashboard-port", str(_free_port("127.0.0.1"))]
+    ports = ["--port", str(free_port("127.0.0.2")), "--dashboard-port", str(free_port("127.0.0.1"))]
     try:
         cluster.run("cluster", "up", "--workers", "1", "--cpus", "2", *ports)
         yield cluster

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 import yaml
 
 from agesearch.data.reading.demo_pack import demo_pack
+from agesearch.machine import free_port
 
 FACES = 120
 #: The file of one of the two networks fits, that of the other (2.9 MB) does not.
@@ -111,9 +111,7 @@ def test_from_files_to_an_answer(house: House) -> None:
 
 
 def _served_answer(house: House) -> Any:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port("127.0.0.1")
     (house.folder / "token").write_text("t" * 40)
     os.chmod(house.folder / "token", 0o600)
     service = house.start("serve", "ages", "--port", str(port), "--token-file", "token")

@@ -6,7 +6,6 @@ No Ray; here and not among the unit tests because the tools take seconds to star
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ import optuna
 import pytest
 from search_helpers import ARCHS, tiny_spec
 
+from agesearch.machine import free_port
 from agesearch.metrics import LATENCY_MS_P50, VAL_MAE_YEARS
 from agesearch.search.store.events import (
     Note,
@@ -70,9 +70,7 @@ def asked(url: str, process: subprocess.Popen[bytes]) -> Any:
 
 def test_the_optuna_dashboard_shows_a_study(tmp_path: Path) -> None:
     finished_study(tmp_path / "optuna.db")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port("127.0.0.1")
     command = [str(Path(sys.executable).parent / "optuna-dashboard"), f"sqlite:///{tmp_path}/optuna.db"]
     server = subprocess.Popen(
         [*command, "--host", "127.0.0.1", "--port", str(port)],

@@ -18,7 +18,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -36,6 +35,7 @@ from agesearch.bench.chaos.checks import attempts, faults_of, same_story
 from agesearch.bench.chaos.study import Scene, read_begun, read_events
 from agesearch.bench.overhead import bench_faces, untrained_teacher
 from agesearch.errors import AgeSearchError, InputError
+from agesearch.machine import free_port
 from agesearch.progress import Listener, Progress, silent
 from agesearch.search.store.records import open_study
 from agesearch.session import NODE_ADDRESS, prepare_environment
@@ -182,7 +182,7 @@ def _cut(
         on_progress(Progress("Kills", len(done), len(plan), note=_note(done)))
     _await_epochs(scene, driver, None)
     if driver.wait() != 0:
-        raise AgeSearchError(f"The study ended with exit code {driver.returncode}: {_last_line(scene)}")
+        raise AgeSearchError(f"The study ended with exit code {driver.returncode}: {scene.last_line()}")
     return done
 
 
@@ -212,7 +212,7 @@ def _await_epochs(scene: Scene, driver: subprocess.Popen[bytes], count: int | No
         if begun != seen:
             seen, since = begun, time.monotonic()
         if time.monotonic() - since > _PATIENCE_S:
-            raise AgeSearchError(f"The study stands still after {begun} epochs: {_last_line(scene)}")
+            raise AgeSearchError(f"The study stands still after {begun} epochs: {scene.last_line()}")
         time.sleep(_POLL_S)
     return False
 
@@ -240,9 +240,7 @@ class _Cluster:
     def __init__(self, mark: str, logs: Path) -> None:
         self._mark, self._logs = mark, logs
         self._started: list[subprocess.Popen[bytes]] = []
-        with socket.socket() as probe:
-            probe.bind((NODE_ADDRESS, 0))
-            self.address = f"{NODE_ADDRESS}:{probe.getsockname()[1]}"
+        self.address = f"{NODE_ADDRESS}:{free_port(NODE_ADDRESS)}"
 
     def start(self) -> None:
         """Start the first node, and those for trials."""
@@ -340,7 +338,7 @@ def _undisturbed(scene: Scene, mark: str, on_progress: Listener) -> list[str]:
     _await_epochs(undisturbed, driver, None)
     if driver.wait() != 0:
         raise AgeSearchError(
-            f"The undisturbed study ended with {driver.returncode}: {_last_line(undisturbed)}"
+            f"The undisturbed study ended with {driver.returncode}: {undisturbed.last_line()}"
         )
     on_progress(Progress("Undisturbed", 1, 1))
     return same_story(open_study(scene.study).trials(), open_study(undisturbed.study).trials())
@@ -365,13 +363,6 @@ def _summed(
         seconds=round(seconds, 1),
         faults=faults,
     )
-
-
-def _last_line(scene: Scene) -> str:
-    with suppress(OSError):
-        lines = Path(f"{scene.log}.err").read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return lines[-1] if lines else "it said nothing"
-    return "it said nothing"
 
 
 @contextmanager

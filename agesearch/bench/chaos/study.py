@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -60,6 +61,13 @@ class Scene:
     address: str | None = None
     concurrency: int | None = 1
     epoch_s: float = 0.2
+
+    def last_line(self) -> str:
+        """What the driver said last as an error."""
+        with suppress(OSError):
+            lines = Path(f"{self.log}.err").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            return lines[-1] if lines else "it said nothing"
+        return "it said nothing"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 import psutil
 
 from agesearch.errors import AgeSearchError, InputError
+from agesearch.machine import free_port
 
 _PATIENCE_S = 120
 _RAY = "import sys; from ray.scripts.scripts import main; sys.exit(main())"
@@ -53,9 +53,7 @@ class Hosts:
         if self.address:
             place = ["--address", self.address]
         else:
-            with socket.socket() as probe:
-                probe.bind((own, 0))
-                self.address = f"{own}:{probe.getsockname()[1]}"
+            self.address = f"{own}:{free_port(own)}"
             place = ["--head", "--port", self.address.rpartition(":")[2], "--include-dashboard", "false"]
         options = [
             *place,

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -28,10 +27,11 @@ from agesearch.bench.chaos.study import Scene, read_begun, read_events
 from agesearch.bench.drills.hosts import Hosts, need_namespaces
 from agesearch.bench.overhead import bench_faces, untrained_teacher
 from agesearch.errors import AgeSearchError, InputError
+from agesearch.machine import free_port
 from agesearch.progress import Listener, Progress, silent
 from agesearch.search.run.driver import ask_to_stop, wait_until_stopped
 from agesearch.search.store.records import State, open_study
-from agesearch.session import prepare_environment
+from agesearch.session import LOOPBACK, prepare_environment
 from agesearch.storage import Location
 
 _BUCKET = "drills"
@@ -90,7 +90,7 @@ class _Stage:
         end = time.monotonic() + _PATIENCE_S
         while len(read_begun(Path(self.scene.log))) < count:
             if self.driver.poll() is not None or time.monotonic() > end:
-                raise AgeSearchError(f"The study ended or stands still: {self._last_line()}")
+                raise AgeSearchError(f"The study ended or stands still: {self.scene.last_line()[:300]}")
             time.sleep(0.1)
 
     def finish(self) -> None:
@@ -98,13 +98,9 @@ class _Stage:
         try:
             code = self.driver.wait(_PATIENCE_S)
         except subprocess.TimeoutExpired as error:
-            raise AgeSearchError(f"The study stands still: {self._last_line()}") from error
+            raise AgeSearchError(f"The study stands still: {self.scene.last_line()[:300]}") from error
         if code != 0:
-            raise AgeSearchError(f"The study ended with exit code {code}: {self._last_line()}")
-
-    def _last_line(self) -> str:
-        lines = Path(f"{self.scene.log}.err").read_text(encoding="utf-8", errors="replace").splitlines()
-        return next((line for line in reversed(lines) if line.strip()), "it said nothing")[:300]
+            raise AgeSearchError(f"The study ended with exit code {code}: {self.scene.last_line()[:300]}")
 
 
 def _host_killed(stage: _Stage) -> str:
@@ -249,9 +245,7 @@ def _s3_server() -> Iterator[str]:
         raise InputError(
             "The drills need moto's S3 server: pip install 'moto[s3]' flask flask-cors"
         ) from error
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port(LOOPBACK)
     before = {name: os.environ.get(name) for name in _CREDENTIALS}
     os.environ |= _CREDENTIALS
     given = [sys.executable, "-c", "from moto.server import main; main()", "-H", "127.0.0.1", "-p", str(port)]

@@ -22,7 +22,7 @@ import psutil
 from fastapi import FastAPI, Request
 
 from agesearch.errors import AgeSearchError
-from agesearch.serving.ports import bound
+from agesearch.machine import free_port
 from agesearch.session import LOOPBACK
 
 #: The token of the service that is measured; it listens on loopback, for minutes.
@@ -69,7 +69,7 @@ def following_service(registry: str, name: str, replicas: int) -> Iterator[Serve
 
 @contextmanager
 def _ours(order: dict[str, Any]) -> Iterator[Server]:
-    port = _free_port()
+    port = free_port(LOOPBACK)
     headers = {"Authorization": f"Bearer {TOKEN}"}
     call = [sys.executable, "-c", _OURS, json.dumps({**order, "port": port})]
     with _running(call, {}, port, "/readyz") as process:
@@ -81,7 +81,7 @@ def bare_uvicorn(folder: str, workers: int) -> Iterator[Server]:
     """uvicorn with a FastAPI route that decodes, finds faces, crops and predicts, one request after the other
     in each worker; no token, limit, queue or count.
     """
-    port = _free_port()
+    port = free_port(LOOPBACK)
     call = [sys.executable, "-m", "uvicorn", "--factory", "agesearch.bench.serve.servers:bare_app"]
     call += ["--host", LOOPBACK, "--port", str(port), "--workers", str(workers), "--log-level", "critical"]
     with _running(call, {BARE_FOLDER: folder}, port, "/ready") as process:
@@ -170,8 +170,3 @@ def _wait_until_ready(child: subprocess.Popen[bytes], url: str, log: Any) -> Non
     log.seek(0)
     last = (log.read().decode("utf-8", "replace").strip().splitlines() or ["it said nothing"])[-1]
     raise AgeSearchError(f"A server of the bench did not come up: {last}")
-
-
-def _free_port() -> int:
-    with bound(LOOPBACK, 0) as listener:
-        return int(listener.getsockname()[1])

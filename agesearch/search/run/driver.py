@@ -23,6 +23,7 @@ import psutil
 
 from agesearch.claims import machine_id
 from agesearch.errors import AgeSearchError, first_line
+from agesearch.machine import running_process
 from agesearch.provenance import now
 from agesearch.specs import Spec, SpecType, parse_spec
 from agesearch.storage import Location
@@ -36,10 +37,6 @@ _RENEW_S = 10.0
 _POLL_S = 0.5
 #: On an object store each look is a request.
 _POLL_FAR_S = 5.0
-
-#: The start of a process as two sources tell it may differ by this much.
-_SAME_START_S = 2.0
-
 
 #: Interrupts a preparation. Not SIGINT: a program that a script starts in the background ignores that.
 _INTERRUPT = signal.SIGUSR1
@@ -76,7 +73,7 @@ class Driver(Spec):
         if self.outcome:
             return False
         if self.machine and self.machine == machine_id():
-            return _is_process(self.pid, self.born)
+            return running_process(self.pid, self.born) is not None
         return seconds_since(self.beat) < EXPIRY_S
 
     @property
@@ -300,12 +297,3 @@ def _read(kind: type[SpecType], file: Location) -> SpecType | None:
 
 def _moment(seconds_from_now: float) -> str:
     return datetime.fromtimestamp(time.time() + seconds_from_now, UTC).isoformat(timespec="seconds")
-
-
-def _is_process(pid: int, born: float) -> bool:
-    """Whether the process lives, and is no later one of the same number."""
-    try:
-        process = psutil.Process(pid)
-        return abs(process.create_time() - born) < _SAME_START_S and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
