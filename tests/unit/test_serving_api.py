@@ -226,6 +226,11 @@ def test_a_service_of_several_tells_who_runs_and_names_what_there_is(tmp_path: P
             assert (answer.status_code, answer.json()["error"]["code"]) == (404, "no_such_model")
             assert "ages, other" in answer.json()["error"]["message"]
         assert web.post("/shadow", content=PHOTO, headers=JPEG).status_code == 404
+        moved = own.model_copy(update={"share": 1.0})
+        ServiceState(models=(moved,), rollouts={"ages": {"taken": 2}}, key="k").write(tmp_path)
+        # Whoever has heard that a change is done asks at once, and is not told what was before it.
+        assert web.get("/v1/models", headers=AUTH).json()["models"][0]["share"] == 1.0
+        state.write(tmp_path)
         shadow = web.post("/shadow?faces=whole", content=PHOTO, headers={"x-agesearch-key": "k"})
         assert shadow.json()["faces"] == named.json()["faces"]
         told = web.get("/metrics", headers=AUTH).text

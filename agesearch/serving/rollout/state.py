@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import time
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -12,8 +11,6 @@ from agesearch.serving.schema import ModelSummary, Role
 
 _STATE = "state.json"
 SUMMARY = "summary.json"
-#: Seconds for which what was read stands.
-_FRESH_S = 0.25
 
 
 class _Part(BaseModel):
@@ -65,19 +62,20 @@ class StateReader:
     def __init__(self, own: Path, summary: ModelSummary) -> None:
         self._folder = own.parent
         self._summary = summary
-        self._read = float("-inf")
+        self._read: tuple[int, int] | None = None
         self._state = ServiceState()
         (own / SUMMARY).write_text(summary.model_dump_json(), "utf-8")
 
     def state(self) -> ServiceState:
-        """The newest."""
-        if time.monotonic() - self._read > _FRESH_S:
-            self._read = time.monotonic()
-            try:
-                text = (self._folder / _STATE).read_text("utf-8")
-                self._state = ServiceState.model_validate_json(text)
-            except (OSError, ValidationError):  # the service begins, or ends
-                pass
+        """The newest: whoever was told of a change finds it here, so nothing stands for a while unread."""
+        file = self._folder / _STATE
+        try:
+            found = file.stat()
+            if (written := (found.st_ino, found.st_mtime_ns)) != self._read:
+                self._state = ServiceState.model_validate_json(file.read_text("utf-8"))
+                self._read = written
+        except (OSError, ValidationError):  # the service begins, or ends
+            pass
         return self._state
 
     def summaries(self) -> list[ModelSummary]:
