@@ -133,7 +133,7 @@ def own_page(path: str) -> Location:
         return place
     local = place.local()
     if local.is_dir():
-        raise InputError(f"'{place}' is a folder: name the file to write, as in '{place}/report.html'.")
+        raise InputError(f"'{place}' is a folder: name the file to write, as in '{place / 'report.html'}'.")
     writable_folder(local.parent, place)
     if local.is_file() and local.stat().st_size:
         with open(local, "rb") as handle:

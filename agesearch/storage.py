@@ -34,6 +34,18 @@ MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
 #: No room on the disk, none in the quota, or a limit on the size of a process's files.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
+#: What clients of object stores say where credentials are missing or wrong.
+_DENIED = (
+    "ACCESS_DENIED",
+    "INVALID_ACCESS_KEY_ID",
+    "INVALID_CLIENT_TOKEN_ID",
+    "SIGNATURE_DOES_NOT_MATCH",
+    "EXPIRED_TOKEN",
+    "Unable to locate credentials",
+    "UNAUTHENTICATED",
+    "PERMISSION_DENIED",
+)
+
 _OBJECT_STORES = ("s3", "gs", "gcs")
 _OPTIONS = re.compile(r"\?\w+=[^?/]*$")
 _ONE_REQUEST = "allow_delayed_open"
@@ -218,6 +230,19 @@ class Location:
                 temporary.delete()
 
 
+def beside(place: str | Location, ending: str) -> str:
+    """What lies beside a place, under its name with an ``ending``, as a command takes it: a URI's options
+    stay behind its name.
+
+    >>> beside("s3://bucket/faces?scheme=http", "-teacher")
+    's3://bucket/faces-teacher?scheme=http'
+    >>> beside("runs/faces/", ".html")
+    'runs/faces.html'
+    """
+    address, options = _without_options(str(place)) if "://" in str(place) else (str(place), "")
+    return f"{address.rstrip('/') or address}{ending}{options}"
+
+
 def distinct_names(places: Sequence[Location]) -> list[str]:
     """A name for each place: its own, or, where several have the same, with as many of the folders that it
     lies in as tell them apart. Places that are the same get the same name.
@@ -249,6 +274,13 @@ def unwritten(place: Location | Path, error: OSError) -> AgeSearchError:
 def is_full(error: BaseException) -> bool:
     """Whether an error says that a disk or quota is full."""
     return isinstance(error, StorageFullError) or (isinstance(error, OSError) and error.errno in _FULL)
+
+
+def is_denied(error: BaseException) -> bool:
+    """Whether an error says that something may not be read or written with the credentials at hand, which no
+    waiting changes.
+    """
+    return isinstance(error, PermissionError) or any(words in str(error) for words in _DENIED)
 
 
 @contextmanager

@@ -53,13 +53,13 @@ def record(
     from agesearch.bench.record import record_curves
     from agesearch.search.replay.curve_table import as_table
     from agesearch.search.space.space import load_space
-    from agesearch.storage import Location
+    from agesearch.storage import Location, beside
 
     if not out.endswith(".parquet"):
         raise InputError(f"--out is '{out}', but must end in .parquet: it is a table.")
     if (data is None) == (jittered is None):
         raise InputError("Give the faces to train on by --data FOLDER, or by --jittered N: one of the two.")
-    spec, place = load_space(space), Location.of(work or f"{out}.work")
+    spec, place = load_space(space), Location.of(work or beside(out, ".work"))
     spec = spec if trials is None else spec.model_copy(update={"trials": trials})
     with shown_progress() as listener:
         faces = _jittered(place / "faces", jittered, listener) if jittered else Location.of(str(data))

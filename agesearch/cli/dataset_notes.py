@@ -59,14 +59,18 @@ def tell_empty_splits(counts: Mapping[str, int], remedy: str) -> None:
 
 def tell_next(place: str, manifest: Manifest) -> None:
     """Print the commands that usually come next, as they can be pasted."""
+    from agesearch.storage import beside
+
     place = place if "://" in place else place.rstrip("/") or place
     lines = [command("data", "check", place)]
     if "://" not in place:
-        lines.append(command("data", "inspect", place, "--html", f"{place}.html"))
+        lines.append(command("data", "inspect", place, "--html", beside(place, ".html")))
     if manifest.label_kind == "none":
-        lines.append(command("annotate", "--teacher", "TEACHER", "--data", place, "--out", f"{place}-ages"))
+        lines.append(
+            command("annotate", "--teacher", "TEACHER", "--data", place, "--out", beside(place, "-ages"))
+        )
     elif manifest.counts.get("train") and manifest.counts.get("val"):
-        lines.append(command("teach", "--data", place, "--arch", _ARCH, "--out", f"{place}-teacher"))
+        lines.append(command("teach", "--data", place, "--arch", _ARCH, "--out", beside(place, "-teacher")))
     elif manifest.counts.get("test"):
         lines.append(command("evaluate", "MODEL", "--data", place))
     for start, line in zip(("Next:", *[" " * 5] * len(lines)), lines, strict=False):

@@ -71,7 +71,9 @@ def _document_place(out: str) -> Location:
     if not place.name.endswith((".json", ".yaml", ".yml")):
         raise InputError(f"--out is '{out}', but its name must end with .json, .yaml or .yml.")
     if place.is_dir():
-        raise InputError(f"'{place}' is a folder: name the file to write, as in '{place}/calibrated.json'.")
+        raise InputError(
+            f"'{place}' is a folder: name the file to write, as in '{place / 'calibrated.json'}'."
+        )
     if place.exists() and not _is_calibration(place):
         raise ConflictError(f"'{place}' is no calibration, and stays as it is: name another --out.")
     if place.is_local:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from agesearch.errors import ConflictError, InputError
-from agesearch.storage import Location, exclusive
+from agesearch.storage import Location, beside, exclusive
 
 
 def test_writes_and_reads_back(tmp_path: Path) -> None:
@@ -29,6 +29,20 @@ def test_uri_and_path_are_the_same_place(tmp_path: Path) -> None:
     by_uri = Location.of(f"file://{tmp_path}") / "x.txt"
     assert by_uri.read_text() == "young"
     assert by_uri.local() == tmp_path / "x.txt"
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [
+        ("faces", "faces-ages"),
+        ("runs/faces/", "runs/faces-ages"),
+        ("s3://b/faces", "s3://b/faces-ages"),
+        ("s3://b/x/?region=a&scheme=http", "s3://b/x-ages?region=a&scheme=http"),
+        ("s3://b/is this?", "s3://b/is this?-ages"),
+    ],
+)
+def test_what_lies_beside_a_place_keeps_the_options_of_its_uri(place: str, expected: str) -> None:
+    assert beside(place, "-ages") == expected
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_debris(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from agesearch.search.run.teachers import AGE, ORDER, Teachers, own_teacher
 from agesearch.search.store.events import EventListener, Note
 from agesearch.search.store.records import EarlierStudy, StudyFolder, StudyHeader, StudyInput
 from agesearch.specs import LatencySpec, ModelSpec, OrderTrainSpec, StudySpec, TrainSpec
-from agesearch.storage import Location
+from agesearch.storage import Location, beside
 
 if TYPE_CHECKING:
     from agesearch.search.run.trial_inputs import EndMeasures, TrialInputs
@@ -157,7 +157,9 @@ def refuse_empty(dataset: Location, manifest: Manifest) -> None:
     found = labelled(dataset, Split.VAL)
     if not found.ages:
         state = "age groups and no exact ages" if found.groups else "no ages"
-        annotate = command("annotate", "--teacher", "TEACHER", "--data", dataset, "--out", f"{dataset}-ages")
+        annotate = command(
+            "annotate", "--teacher", "TEACHER", "--data", dataset, "--out", beside(dataset, "-ages")
+        )
         instead = f"{annotate} --labelled replace" if found.groups else annotate
         raise InputError(
             f"The val faces of '{dataset}' have {state}, and a search compares students by their error in "
