@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -45,7 +46,7 @@ from agesearch.cli import (
     tune,
 )
 from agesearch.cli.common import err, harmless, say
-from agesearch.cli.quiet import EXIT_INTERRUPTED, leave_at_once, quietly
+from agesearch.cli.quiet import EXIT_INTERRUPTED, leave_at_once, openly, quietly
 from agesearch.cli.stopping import interruptible
 from agesearch.errors import AgeSearchError, first_line
 from agesearch.provenance import VERSION
@@ -176,8 +177,7 @@ def run() -> None:
     if shutil.get_terminal_size().columns < _BOXED_COLUMNS:
         app.rich_markup_mode = None  # the boxes would cut off the names of options
     command = typer.main.get_command(app)
-    if "--debug" not in sys.argv:
-        _quiet(command)
+    _wrap(command, openly if "--debug" in sys.argv else quietly)
     try:
         with interruptible(leave_at_once, EXIT_INTERRUPTED):
             command()
@@ -189,12 +189,12 @@ def run() -> None:
         )
 
 
-def _quiet(command: Any) -> None:
-    """Give every verb of the command the terminal to itself."""
+def _wrap(command: Any, wrapped: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    """Run every verb of the command ``wrapped``."""
     for verb in getattr(command, "commands", {}).values():
-        _quiet(verb)
+        _wrap(verb, wrapped)
     if not hasattr(command, "commands"):
-        command.callback = quietly(command.callback)
+        command.callback = wrapped(command.callback)
 
 
 def _end(kind: str, message: str, error: Exception, code: int) -> None:

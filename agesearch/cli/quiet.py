@@ -4,7 +4,7 @@ Ray, torch, Hugging Face and their native code write to file descriptors 1 and 2
 verb runs, both lead into a log, and our two consoles write to what the descriptors were before. So nothing
 has to be filtered, on a terminal, in a pipe, or under ``--json``. A verb that fails names its log, if there
 is anything in it, and so does one whose process is ended by a library or a kill; of one that succeeds none is
-left.
+left. Under ``--debug`` there is no log: both lead to standard error, as it comes.
 """
 
 from __future__ import annotations
@@ -46,6 +46,19 @@ def quietly(verb: Callable[..., Any]) -> Callable[..., Any]:
             except KeyboardInterrupt:
                 say("Stopped.")
                 raise typer.Exit(EXIT_INTERRUPTED) from None
+
+    return run
+
+
+def openly(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """The verb with standard output to itself: what libraries write is seen on standard error."""
+
+    @functools.wraps(verb)
+    def run(*args: Any, **options: Any) -> Any:
+        if sys.stdout is None or sys.stderr is None:
+            return verb(*args, **options)
+        with open(os.dup(2), "w", encoding="utf-8") as errors, _led_into(errors):
+            return verb(*args, **options)
 
     return run
 

@@ -46,9 +46,9 @@ main.run()
 """
 
 
-def started(tmp_path: Path, what: str) -> subprocess.Popen[str]:
+def started(tmp_path: Path, what: str, *before: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, "noisy", what],
+        [sys.executable, "-c", SCRIPT, *before, "noisy", what],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -77,6 +77,16 @@ def test_the_terminal_is_ours(tmp_path: Path, what: str, code: int, said: str) -
     else:
         assert str(logs[0]) in told
         assert logs[0].read_text().count("noise of") == 8
+
+
+@pytest.mark.parametrize(("what", "code"), [("succeed", 0), ("fail", 1)])
+def test_debugging_keeps_standard_output_for_the_document(tmp_path: Path, what: str, code: int) -> None:
+    child = started(tmp_path, what, "--debug")
+    printed, told = child.communicate(timeout=60)
+    assert json.loads(printed) == {"ours": 1}
+    assert told.count("noise of") >= 8  # and a warning's own line of source
+    assert ("Traceback" in told) == (child.returncode == 1) == bool(code)
+    assert not (tmp_path / "agesearch").exists()
 
 
 def test_a_process_that_a_library_ends_names_its_log(tmp_path: Path) -> None:
