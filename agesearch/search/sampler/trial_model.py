@@ -60,6 +60,10 @@ _CUT = (State.PRUNED, State.PAUSED)
 _UNKNOWN = 1.0
 
 
+#: How a curve stands: level and slope, of logarithms.
+Standing = tuple[float, float]
+
+
 @dataclass(frozen=True)
 class Seen:
     """A trial as the model sees it."""
@@ -129,11 +133,14 @@ class TrialModel:
         self.fit = fit if fit and len(fit.lengths.lengths) == len(self.encoding.groups) else None
         self._seen: dict[int, tuple[TrialRecord, Seen]] = {}
         self._ends: tuple[tuple[object, ...], Ends] | None = None
+        self._standings: dict[tuple[int, float], Standing] = {}
 
     def points_within(self, ended: Iterable[Seen], records: Iterable[TrialRecord]) -> list[Point]:
         """(error, latency) of the COMPLETE ones that keep what is limited besides the error: only these stand
         in another one's way.
         """
+        if not self.limits.highest:
+            return points_of(ended)
         inside = {record.number for record in records if self.limits.hold(record)}
         return points_of(seen for seen in ended if seen.number in inside)
 
@@ -156,6 +163,7 @@ class TrialModel:
         if len(self._seen) > 4 * len(used) + _FITTED:
             shown = {seen.number for seen in used}
             self._seen = {number: kept for number, kept in self._seen.items() if number in shown}
+            self._standings.clear()
 
     def errors(self, ended: Sequence[Seen], number: int) -> GaussianProcess:
         """The model of all that ended; its lengths are those of the first of them, a growing part.
@@ -177,7 +185,10 @@ class TrialModel:
         over = [seen for seen in ended if seen.error is not None or seen.curve.state is State.FAIL]
         key = (self.fit, *(seen.number for seen in over))
         if self._ends is None or self._ends[0] != key:
-            self._ends = key, Ends(self.encoding, over, self.fit.lengths if self.fit else None)
+            self._ends = (
+                key,
+                Ends(self.encoding, over, self.fit.lengths if self.fit else None, self._standings),
+            )
         return self._ends[1]
 
     def _evidence(self, ended: Sequence[Seen]) -> tuple[Array, Array]:
@@ -194,10 +205,21 @@ class TrialModel:
 
 
 class Ends:
-    """What COMPLETE trials tell of the ends of those that are not over. FAILed ones are ``over``, too."""
+    """What COMPLETE trials tell of the ends of those that are not over. FAILed ones are ``over``, too.
 
-    def __init__(self, encoding: Encoding, over: Sequence[Seen], lengths: Lengths | None) -> None:
+    ``standings`` are how COMPLETE curves stood after a share of their budget, by trial and share, as far as
+    that was asked: nothing changes it.
+    """
+
+    def __init__(
+        self,
+        encoding: Encoding,
+        over: Sequence[Seen],
+        lengths: Lengths | None,
+        standings: dict[tuple[int, float], Standing] | None = None,
+    ) -> None:
         self._encoding = encoding
+        self._standings = {} if standings is None else standings
         targets = drawn_in(final_errors(over))
         self._model = _process(encoding, over, targets, np.zeros(len(over)), lengths)
         expected = self._model.left_out()
@@ -238,16 +260,26 @@ class Ends:
     def _forecaster(self, share: float) -> CurveForecaster | None:
         """What is known after this share of the budget; None of too few."""
         if share not in self._at:
-            then = [seen.curve.after(share) for seen in self._complete]
-            rows = [row for row, error in enumerate(then) if error is not None]
-            levels = np.array([_log(error) for error in then if error is not None])
-            slopes = np.array([_slope(self._complete[row].curve, share) for row in rows])
+            then = [self._standing(seen, share) for seen in self._complete]
+            rows = [row for row, (level, _) in enumerate(then) if not math.isnan(level)]
+            levels, slopes = np.array([then[row] for row in rows]).reshape(-1, 2).T
             self._at[share] = (
                 CurveForecaster(levels, slopes, self._targets[rows], self._expected[rows])
                 if len(rows) >= LEAST
                 else None
             )
         return self._at[share]
+
+    def _standing(self, seen: Seen, share: float) -> Standing:
+        """The logarithm of a COMPLETE curve's error after a share of the budget (NaN: not known), and its
+        slope there.
+        """
+        key = (seen.number, share)
+        if key not in self._standings:
+            error = seen.curve.after(share)
+            level = math.nan if error is None else _log(error)
+            self._standings[key] = level, _slope(seen.curve, share)
+        return self._standings[key]
 
 
 def chances(forecast: Forecast, trials: Sequence[Seen]) -> Chances:

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 
 from agesearch.search.stopping.rungs import TINY, LearningCurve
 
@@ -23,11 +25,18 @@ _ALIKE = 0.05
 _BEYOND = 2.0
 
 
+@lru_cache(maxsize=1024)
+def _levels(errors: tuple[float, ...]) -> npt.NDArray[np.float64]:
+    """The logarithms of a curve's errors: curves are asked for again at every share of the budget."""
+    found: npt.NDArray[np.float64] = np.log(np.maximum(errors, TINY))
+    return found
+
+
 class FarthestFalls:
     """Knows COMPLETE ``curves``, for trials that have trained ``share`` of their budget."""
 
     def __init__(self, curves: Sequence[LearningCurve], share: float) -> None:
-        seen = [(curve, np.log(np.maximum(curve.best, TINY))) for curve in curves if curve.best]
+        seen = [(curve, _levels(curve.best)) for curve in curves if curve.best]
         # Before its first epoch every trial stands where the worst stood after theirs.
         untrained = max((levels[0] for _, levels in seen), default=0.0)
         starts, falls = [], []
