@@ -139,6 +139,7 @@ def tune(
     val_faces: int | None = None,
     rungs: bool | None = None,
     confirm: int | None = None,
+    keep: str | None = None,
     dashboard: bool = False,
     stall_minutes: float | None = None,
     checkpoint_minutes: float | None = None,
@@ -171,6 +172,7 @@ def tune(
             ones, each epoch is judged.
         rungs: True: stop trials at fixed rungs; False: stop none early; None: as ``space`` says.
         confirm: train the front's candidates again with so many other seeds, and pick by the means.
+        keep: "front" removes the weights of trials clearly behind it; None: as it was, or "all".
         checkpoint_minutes: how much work a kill may cost; None: as ``space`` says, or ten.
         log: also write to ``mlflow=URI`` or ``tensorboard=FOLDER``.
         on_event: called with each event (``agesearch.search.store.events``).
@@ -186,6 +188,7 @@ def tune(
         scale=scale,
         rungs=rungs,
         confirm=confirm,
+        keep=keep,
         trials=trials,
         seed=seed,
         max_latency_ms=max_latency_ms,
@@ -228,6 +231,7 @@ def resume(
     *,
     trials: int | None = None,
     confirm: int | None = None,
+    keep: str | None = None,
     minutes: float | None = None,
     concurrency: int | None = None,
     workers_per_trial: int = 1,
@@ -249,6 +253,7 @@ def resume(
 
     Args:
         confirm: train the front's candidates again with so many other seeds, and pick by the means.
+        keep: "front" removes the weights of trials clearly behind it; None: as it was, or "all".
         data: where the dataset lies now, if it was moved; ``teacher``, ``order_teacher``: the same.
 
     Raises:
@@ -275,6 +280,7 @@ def resume(
             order_teacher=text_of(order_teacher),
             trials=trials,
             confirm=confirm,
+            keep=keep,
             limits=limits,
             on_event=listener,
         )

@@ -45,7 +45,7 @@ def plan_study(
 
     On paper, from unit costs that were measured (cluster/scaling.md). Early stopping is not counted on.
     """
-    from agesearch.search.space.cost import cost_of
+    from agesearch.search.space.cost import bytes_kept, cost_of
     from agesearch.search.space.space import load_space
 
     spec = load_space(space)
@@ -55,7 +55,9 @@ def plan_study(
             f"--gpus-per-trial {gpus_per_trial} is no share of a GPU: it is above 0, and at most 1."
         )
     slots = min(int(gpus / gpus_per_trial), nodes * cpus) if gpus else None
-    found = cost_of(trials or spec.trials, seconds, nodes=nodes, slots_per_node=cpus, slots=slots)
+    found = cost_of(
+        trials or spec.trials, seconds, nodes=nodes, slots_per_node=cpus, slots=slots, keep=spec.keep
+    )
     if as_json:
         print_json({**asdict(found), "limit": found.limit.name, "price": found.node_hours * price})
         return
@@ -64,13 +66,19 @@ def plan_study(
         ["time, hours", f"{found.hours:.2f}"],
         ["node-hours", f"{found.node_hours:,.1f}"],
         *([["price", f"{found.node_hours * price:,.2f}"]] if price else []),
-        ["results, GB", f"{found.result_bytes / 1e9:.2f}"],
+        ["results, GB", _gigabytes(found.result_bytes, bytes_kept(found.trials, "front"))],
         *([one.name, f"{one.use:.1%} full"] for one in found.shared),
     ]
     title = f"{found.trials:,} trials of {found.trial_s:.0f} s on {nodes:,} nodes"
     out.print(table(title, ["", "on paper"], rows), highlight=False)
     verb = "saturates" if found.limit.use >= 1 else "would saturate first"
     say(f"{found.limit.name} {verb}; what helps: {found.limit.remedy}.")
+
+
+def _gigabytes(kept: int, at_least: int) -> str:
+    """What a study's results take, and what they would with the weights of its front only."""
+    saved = "" if at_least >= kept else f" ({at_least / 1e9:.2f} with 'keep: front')"
+    return f"{kept / 1e9:.2f}{saved}"
 
 
 def _seconds(trial_s: float | None, like: str | None, epochs: int) -> float:

@@ -12,6 +12,7 @@ from agesearch.cli.study_run import (
     ConfirmOption,
     DashboardOption,
     GpusOption,
+    KeepOption,
     LogOption,
     MinutesOption,
     StallOption,
@@ -37,6 +38,7 @@ def resume(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="Study folder.")],
     trials: TrialsOption = None,
     confirm: ConfirmOption = None,
+    keep: KeepOption = None,
     minutes: MinutesOption = None,
     concurrency: ConcurrencyOption = None,
     workers_per_trial: WorkersOption = 1,
@@ -77,6 +79,7 @@ def resume(
             order_teacher=order_teacher,
             trials=trials,
             confirm=confirm,
+            keep=keep,
             limits=limits,
             on_event=listener,
         )

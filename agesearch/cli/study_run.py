@@ -27,6 +27,14 @@ ConfirmOption = Annotated[
         help="After the search, train the front's candidates with K other seeds each; pick by the means.",
     ),
 ]
+KeepOption = Annotated[
+    str | None,
+    typer.Option(
+        "--keep",
+        metavar="all|front",
+        help="Keep the weights of all trials (default), or of those that are at the front or near it.",
+    ),
+]
 MinutesOption = Annotated[
     float | None,
     typer.Option(

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from agesearch.artefacts import MODEL, MODEL_MARK, ORDER_MARK, not_one
-from agesearch.errors import InputError
+from agesearch.errors import InputError, command
 from agesearch.models.calibration.record import CALIBRATION, Calibration
 from agesearch.models.runtimes.engines import DEFAULT, INT8, Engine
 from agesearch.models.trained_on import TrainedOn
@@ -119,6 +119,13 @@ def read_checked(folder: str | Location, name: str, *, manifest: ModelManifest |
     known = (manifest or read_folder_manifest(where)).files
     if name not in known:
         raise InputError(f"The model '{where}' has no file '{name}' in its manifest.")
+    if name == WEIGHTS and where.name.isdigit() and not (where / name).exists():
+        study = where.parent.parent
+        raise InputError(
+            f"'{where}' has no {name}: a study that is told to keep those of its front ('--keep front') "
+            f"removes others'. Train the trial again with: "
+            f"{command('trial', study, int(where.name), '--rerun')}"
+        )
     return read_known(where / name, known[name], MANIFEST)
 
 

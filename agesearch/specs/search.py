@@ -338,10 +338,13 @@ class StudySpec(Spec):
     ``latency`` says on which runtimes
     and in which precisions; what is faster than fp32 only by answering worse is put back when the front is
     measured. ``confirm`` trains the front's candidates again with other seeds, and picks by their means.
+    ``keep: front`` removes the weights of trials that are clearly behind it.
 
     ``first`` are configurations that the first trials have; what one does not say is drawn. ``grid`` tries
     all of the space, in its own order.
     """
+
+    WITHOUT_EFFECT = frozenset({"keep"})
 
     description: str = ""
     seed: Seed = 0
@@ -361,6 +364,7 @@ class StudySpec(Spec):
     max_shift_years: float | None = newer(None, gt=0.0, allow_inf_nan=False)
     counterfactual: ShiftsSpec = newer(ShiftsSpec())
     confirm: Annotated[ConfirmSpec | None, BeforeValidator(_as_seeds)] = newer(None)
+    keep: Literal["all", "front"] = newer("all")
     teachers: TeachersSpec = TeachersSpec()
     student: TrainSpec
     weights: dict[str, str] = Field(default_factory=dict)

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from agesearch.cli.main import app
-from agesearch.search.space.cost import DRIVER_S, START_S, cost_of
+from agesearch.search.space.cost import DRIVER_S, START_S, TRIAL_BYTES, cost_of
 
 SPACE = "search_spaces/quick.yaml"
 
@@ -23,6 +23,17 @@ def test_time_is_that_of_the_slots_until_something_shared_is_full() -> None:
     assert driver.use == pytest.approx(800 / 10 * DRIVER_S)
     assert busy.limit.use > 1
     assert busy.hours == pytest.approx((START_S + 13 * 10 * busy.limit.use) / 3600)
+
+
+def test_a_study_that_keeps_its_front_takes_a_fraction_of_the_bytes() -> None:
+    all_kept, front = (
+        cost_of(10_000, 600.0, nodes=10, slots_per_node=8, keep=keep).result_bytes
+        for keep in ("all", "front")
+    )
+    assert all_kept == 10_000 * TRIAL_BYTES
+    assert front < all_kept / 100
+    few = [cost_of(20, 600.0, nodes=1, slots_per_node=8, keep=keep).result_bytes for keep in ("all", "front")]
+    assert few[0] == few[1]
 
 
 def test_more_trials_at_once_than_trials_ask_for_no_more() -> None:

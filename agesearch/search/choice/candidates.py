@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agesearch.metrics import or_nan
+from agesearch.search.choice.kept import COMPARED, has_weights
 from agesearch.search.choice.noise import difference
 from agesearch.search.store.records import State, StudyFolder, TrialRecord, knee_of
-
-#: Of the trials behind a front, so many times as many as are wanted are compared with it, the nearest first.
-_COMPARED = 2
 
 
 def candidates_for(
@@ -44,5 +42,7 @@ def _behind(
             excess.append((gap, trial, faster[-1]))
     excess.sort(key=lambda one: (one[0], one[1].number))
     return [
-        trial for _, trial, better in excess[: _COMPARED * most] if difference(study, better, trial).is_noise
+        trial
+        for _, trial, better in excess[: COMPARED * most]
+        if difference(study, better, trial).is_noise and has_weights(study, trial)
     ]

@@ -17,6 +17,7 @@ from agesearch.data.dataset.records import read_manifest
 from agesearch.errors import AgeSearchError, InputError, command
 from agesearch.machine import cores
 from agesearch.search.choice.confirmed import with_seeds
+from agesearch.search.choice.kept import KeptWeights
 from agesearch.search.run.driver import DRIVER_FILE, DriverHeartbeat, registered_driver
 from agesearch.search.run.latencies import fitting_trials, time_networks
 from agesearch.search.run.phases.confirm import (
@@ -162,12 +163,14 @@ def resume_study(
     order_teacher: str | Location | None = None,
     trials: int | None = None,
     confirm: int | None = None,
+    keep: str | None = None,
     limits: RunLimits | None = None,
     on_event: EventListener = unheard,
     functions: SetupFunctions | None = None,
 ) -> StudyResult:
     """Go on with a study, to ``trials`` finished trials where that is given; its candidates are then trained
-    again with ``confirm`` other seeds.
+    again with ``confirm`` other seeds. From now on it is to ``keep`` the weights of "all" trials or of those
+    at its "front".
 
     ``dataset``, ``teacher`` and ``order_teacher`` say where they lie now, if they were moved.
 
@@ -180,7 +183,7 @@ def resume_study(
     refuse_confirmation(study)
     with exclusive(study.root, "the study") as held, working_copy(study, held) as folder:
         header = mended_header(folder, on_event)
-        asked = {"trials": trials, "confirm": with_seeds(header.spec, confirm)}
+        asked = {"trials": trials, "confirm": with_seeds(header.spec, confirm), "keep": keep}
         spec = header.spec.with_values({name: value for name, value in asked.items() if value is not None})
         spec = paced(spec, limits.checkpoint_minutes)
         header = header.model_copy(
@@ -210,6 +213,7 @@ def _run(
     else:
         require_reachable(limits.address)
     spec, history = header.spec, open_history(folder, header.spec, on_event)
+    weights = _kept_weights(folder, header, history)
     is_over = history.finished >= spec.trials
     if is_over and is_confirmed(folder, spec, history.records, history.front()):
         heartbeat.outcome = Outcome.COMPLETE.value
@@ -233,6 +237,7 @@ def _run(
             latencies=latencies,
             fitting=fitting,
             on_event=on_event,
+            weights=weights,
         )
         session = stack.enter_context(
             ray_session(limits.address, dashboard=limits.dashboard, on_progress=on_event)
@@ -254,6 +259,17 @@ def _run(
         heartbeat.outcome = outcome.value
         on_event(StudyEnded(outcome))
     return StudyResult(StudyFolder(folder.place), outcome, manager.records, manager.front, manager.total)
+
+
+def _kept_weights(folder: StudyFolder, header: StudyHeader, history: History) -> KeptWeights | None:
+    """What removes weights, where the study is not to keep all; those of earlier runs go at once."""
+    if header.spec.keep == "all":
+        return None
+    found = KeptWeights(folder, header.spec, history.all())
+    if history.finished:
+        keep_header(folder, header)  # says that weights may be gone, before they are
+        found.sweep(history.front(), [*history.running, *history.paused])
+    return found
 
 
 def _phases(

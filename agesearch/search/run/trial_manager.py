@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from agesearch.metrics import AT_END, VAL_CS5, VAL_MAE_YEARS
 from agesearch.models.architectures import Network
+from agesearch.search.choice.kept import KeptWeights
 from agesearch.search.run.reports import COMPLETED, CUT, FAILED, STOPPED, Report
 from agesearch.search.run.suggester import Suggester, Suggests
 from agesearch.search.run.watchdog import Death, Deaths
@@ -75,6 +76,7 @@ class Verdict(NamedTuple):
 class TrialManager:
     """The books of one run: it ends at the spec's number of trials, those of earlier runs included, or where
     every configuration of the space was tried. Trials that inherit weights have them from ``parents``.
+    ``weights`` removes those that nobody will need (None: all are kept).
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class TrialManager:
         fitting: Fitting | None = None,
         suggester: Suggests | None = None,
         parents: StudyFolder | None = None,
+        weights: KeptWeights | None = None,
     ) -> None:
         self.total = spec.trials
         self.stop_reason: str | None = None
@@ -96,6 +99,7 @@ class TrialManager:
         self.suggester: Suggests = suggester or Suggester(history, spec, fitting)
         self._folder = folder
         self._parents = parents or folder
+        self._weights = weights
         self._history = history
         self._spec = spec
         self._latencies = history.latencies = latencies
@@ -400,6 +404,9 @@ class TrialManager:
         if record.state is State.COMPLETE:
             self._front = self._history.front()
             self._folder.write_front(self._front)
+            if self._weights is not None:
+                going_on = [self._history.record(number) for number in (*self._live, *self._again)]
+                self._weights.ended(record, self._front, [*going_on, *self._history.paused])
         self._write()
         self._on_event(TrialFinished(record, self._history.finished, self.total, tuple(self._front)))
 

@@ -16,6 +16,9 @@ DRIVER_S = 0.083
 COMMITS, COMMIT_S = 19, 0.004
 #: Bytes of a COMPLETE trial's folder, nearly all of them weights.
 TRIAL_BYTES = 2_850_000
+#: Of these all but the weights; and how many trials keep theirs where a study is to keep those of its front:
+#: some twenty of a front of two objectives, and the twelve nearest behind it.
+RECORD_BYTES, KEPT_TRIALS = 8_000, 32
 #: Bytes a second that a store of results takes: assumed, of one server of a shared file system.
 STORE_BYTES_S = 200e6
 #: Requests to an object store a slot and second while it trains (120 in an epoch of 90 s), and how many a
@@ -58,10 +61,17 @@ class Cost:
 
 
 def cost_of(
-    trials: int, trial_s: float, *, nodes: int, slots_per_node: float, slots: int | None = None
+    trials: int,
+    trial_s: float,
+    *,
+    nodes: int,
+    slots_per_node: float,
+    slots: int | None = None,
+    keep: str = "all",
 ) -> Cost:
     """What ``trials`` of ``trial_s`` seconds each take on ``nodes`` nodes with so many slots each, or with
-    ``slots`` in all. Nothing is taken off for trials that are stopped early: it is the most that they take.
+    ``slots`` in all; ``keep`` is the study's. Nothing is taken off for trials that are stopped early: it is
+    the most that they take.
     """
     at_once = max(1, math.floor(nodes * slots_per_node) if slots is None else slots)
     used = min(at_once, trials)
@@ -75,9 +85,15 @@ def cost_of(
         hours=seconds / 3600,
         slot_hours=trials * trial_s / 3600,
         node_hours=nodes * seconds / 3600,
-        result_bytes=trials * TRIAL_BYTES,
+        result_bytes=bytes_kept(trials, keep),
         shared=shared,
     )
+
+
+def bytes_kept(trials: int, keep: str) -> int:
+    """Bytes of a study's results that ``keep`` the weights of "all" its trials or of those at its "front"."""
+    weights = trials if keep == "all" else min(trials, KEPT_TRIALS)
+    return trials * RECORD_BYTES + weights * (TRIAL_BYTES - RECORD_BYTES)
 
 
 def _shared(slots: int, trial_s: float, nodes: int) -> list[Shared]:
