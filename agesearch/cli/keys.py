@@ -44,7 +44,7 @@ def create(
         str | None, typer.Option("--expires", metavar="TIME", help="90d, 12h, 4w, or a date; never.")
     ] = None,
     rate: Annotated[
-        str, typer.Option("--rate", help="Requests in a time, like 5/second; none: no limit.")
+        str, typer.Option("--rate", help="Images in a time, like 5/second; none: no limit.")
     ] = DEFAULT_RATE,
     out_file: Annotated[
         Path | None,

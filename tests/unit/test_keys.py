@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import pickle
 import stat
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import httpx
 import pytest
 from starlette.routing import BaseRoute
 from starlette.testclient import TestClient
@@ -169,10 +171,11 @@ def test_replicas_count_together_and_say_when_to_come_back(keys: KeyFile) -> Non
 def test_a_count_begins_anew_when_its_time_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rates, item = KeyRates(tmp_path / "counts"), rate_limit("2/second")
     assert item is not None
+    clock = [1e9]
+    monkeypatch.setattr("agesearch.serving.access.rates.time.time", lambda: clock[0])
     assert [rates.wait_s(item, "a") for _ in range(3)] == [0, 0, 1]
     assert rates.wait_s(item, "b") == 0
-    later = time.time() + 1.5
-    monkeypatch.setattr("agesearch.serving.access.rates.time.time", lambda: later)
+    clock[0] += 1.5
     assert [rates.wait_s(item, "a") for _ in range(3)] == [0, 0, 1]
     counts = SharedCounts(tmp_path / "counts")
     assert counts.check()
@@ -222,6 +225,28 @@ def test_the_routes_ask_for_the_scope_that_they_need(keys: KeyFile, web: TestCli
     answers = [web.post("/v1/predict", content=PHOTO, headers=JPEG | kiosk) for _ in range(2)]
     assert [answer.status_code for answer in answers] == [200, 429]
     assert answers[1].headers["retry-after"]
+
+
+def test_each_image_of_a_request_counts_however_they_come(keys: KeyFile, web: TestClient) -> None:
+    def ask(key: NewKey, images: int, form: int) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {key.value}"}
+        if form:
+            files = [("image", (f"{index}", PHOTO)) for index in range(images)]
+            return web.post("/v1/predict", files=files, headers=headers)
+        texts = [base64.b64encode(PHOTO).decode()] * images
+        return web.post("/v1/predict", json={"images": texts}, headers=headers)
+
+    made = [[make(keys, f"{name}-{form}", rate="2/hour") for name in ("key", "other")] for form in (0, 1)]
+    for form, (key, other) in enumerate(made):
+        assert ask(key, 2, form).status_code == 200
+        refused = ask(key, 1, form)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limited")
+        never = ask(other, 3, form)
+        assert (never.status_code, never.json()["error"]["code"]) == (413, "more_images_than_rate")
+        assert "at most 2 at once" in never.json()["error"]["message"]
+        assert "retry-after" not in never.headers  # waiting would not help
+        late = ask(other, 2, form)  # what was refused counts one
+        assert (late.status_code, int(late.headers["retry-after"]) > 3000) == (429, True)
 
 
 def test_the_verbs_show_a_key_once(tmp_path: Path) -> None:

@@ -199,7 +199,7 @@ def test_the_examples_of_openapi_work(web: TestClient) -> None:
 
 def test_the_load_tool_sends_what_it_is_told(tmp_path: Path) -> None:
     (tmp_path / "body").write_bytes(b"x")
-    order = Order("127.0.0.1", 1, "/", {}, str(tmp_path / "body"), 0.05, connections=1)
+    order = Order("127.0.0.1", 1, "/", {}, [str(tmp_path / "body")], 0.05, connections=1)
     outcome = asyncio.run(load.run(order))
     assert outcome.broken > 0  # nobody listens there
     assert outcome.fulfilled_per_s == 0

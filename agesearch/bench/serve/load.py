@@ -7,10 +7,12 @@ rate, whatever the answers do; a latency counts from the moment that a request w
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -26,13 +28,13 @@ _SLACK_S = 90.0
 
 @dataclass(frozen=True)
 class Order:
-    """What is sent where, for how long. ``rate`` 0: a closed loop."""
+    """What is sent where, for how long: the files' bodies in turn. ``rate`` 0: a closed loop."""
 
     host: str
     port: int
     path: str
     headers: dict[str, str]
-    body_file: str
+    body_files: list[str]
     seconds: float
     connections: int = 8
     rate: float = 0.0
@@ -92,20 +94,21 @@ def load_process() -> None:
 
 async def run(order: Order) -> Outcome:
     """Send what is ordered, and tell what came back."""
-    request, outcome = _request(order), Outcome()
+    requests = itertools.cycle([_request(order, file) for file in order.body_files])
+    outcome = Outcome()
     began = time.perf_counter()
     if order.rate:
-        await _open_loop(order, request, outcome, began)
+        await _open_loop(order, requests, outcome, began)
     else:
         await asyncio.gather(
-            *(_closed_loop(order, request, outcome, began) for _ in range(order.connections))
+            *(_closed_loop(order, requests, outcome, began) for _ in range(order.connections))
         )
     outcome.seconds = time.perf_counter() - began
     return outcome
 
 
-def _request(order: Order) -> bytes:
-    with open(order.body_file, "rb") as file:
+def _request(order: Order, body_file: str) -> bytes:
+    with open(body_file, "rb") as file:
         body = file.read()
     headers = {"Host": f"{order.host}:{order.port}", "Content-Length": str(len(body)), **order.headers}
     lines = [f"POST {order.path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
@@ -160,20 +163,20 @@ class _Connection:
             self._streams = None
 
 
-async def _closed_loop(order: Order, request: bytes, outcome: Outcome, began: float) -> None:
+async def _closed_loop(order: Order, requests: Iterator[bytes], outcome: Outcome, began: float) -> None:
     connection = _Connection(order, outcome)
     while (now := time.perf_counter()) - began < order.seconds:
-        await connection.ask(request, now, began)
+        await connection.ask(next(requests), now, began)
     connection.close()
 
 
-async def _open_loop(order: Order, request: bytes, outcome: Outcome, began: float) -> None:
+async def _open_loop(order: Order, requests: Iterator[bytes], outcome: Outcome, began: float) -> None:
     idle: list[_Connection] = []
     tasks: set[asyncio.Task[None]] = set()
 
     async def one(due: float) -> None:
         connection = idle.pop() if idle else _Connection(order, outcome)
-        await connection.ask(request, due, began)
+        await connection.ask(next(requests), due, began)
         idle.append(connection)
 
     for index in range(int(order.rate * order.seconds)):

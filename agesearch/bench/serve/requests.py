@@ -34,7 +34,7 @@ class AskedImage:
 def order_of(server: Server, image: AskedImage, seconds: float, connections: int, rate: float = 0.0) -> Order:
     """What the load tool is to send."""
     headers = {**server.headers, "Content-Type": "image/jpeg"}
-    return Order(LOOPBACK, server.port, image.path, headers, image.file, seconds, connections, rate)
+    return Order(LOOPBACK, server.port, image.path, headers, [image.file], seconds, connections, rate)
 
 
 def write_images(folder: Path) -> list[AskedImage]:

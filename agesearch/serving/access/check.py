@@ -37,10 +37,12 @@ class Access:
         self._stamp: tuple[int, int] | None = None
         self._records: dict[str, KeyRecord] = {}
 
-    def admit(self, authorization: str | None, scope: Scope) -> None:
-        """Pass a request that may do what belongs to ``scope``; else a ``Refusal``: 401, 403 or 429."""
+    def admit(self, authorization: str | None, scope: Scope) -> KeyRecord | None:
+        """Pass a request that may do what belongs to ``scope``, and say by which key (None: by the token);
+        else a ``Refusal``: 401, 403 or 429. It counts as one image: how many it has shows later.
+        """
         if self._token.accepts(authorization):
-            return
+            return None
         record = self._record(authorization)
         if record is None:
             raise _unknown(authorization)
@@ -49,7 +51,24 @@ class Access:
             raise _refused(f"key_{state}", f"This key is {state}.")
         if not record.allows(scope):
             raise Refusal(403, "scope_missing", f"This key may not do that: it takes the scope '{scope}'.")
-        self._require_rate(record)
+        self._require_rate(record, 1)
+        return record
+
+    def count_more(self, record: KeyRecord | None, images: int) -> None:
+        """Count the images of an admitted request after its first; a ``Refusal`` (429) where they are more
+        than the key's rate leaves, 413 where they are more than it ever allows at once.
+        """
+        item = None if record is None else _rate(record.rate)
+        if record is None or item is None or images < 1:
+            return
+        if images >= item.amount:
+            raise Refusal(
+                413,
+                "more_images_than_rate",
+                f"This key may ask for {record.rate}, each image counts, and these are {images + 1}: send "
+                f"at most {item.amount} at once.",
+            )
+        self._require_rate(record, images)
 
     def _record(self, authorization: str | None) -> KeyRecord | None:
         scheme, _, presented = (authorization or "").partition(" ")
@@ -58,15 +77,15 @@ class Access:
         self._follow(self._keys)
         return matching(self._records, presented.strip())
 
-    def _require_rate(self, record: KeyRecord) -> None:
+    def _require_rate(self, record: KeyRecord, images: int) -> None:
         item = _rate(record.rate)
         if item is None or self._folder is None:
             return
-        if wait := self._rates.wait_s(item, record.id):
+        if wait := self._rates.wait_s(item, record.id, images):
             raise Refusal(
                 429,
                 "rate_limited",
-                f"This key may ask {record.rate}: try again in {wait} s.",
+                f"This key may ask for {record.rate}, each image counts: try again in {wait} s.",
                 headers={"Retry-After": str(wait)},
             )
 

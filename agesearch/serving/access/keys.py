@@ -37,7 +37,7 @@ _NOBODY = hashlib.sha256(b"").hexdigest()
 
 
 class KeyRecord(Spec):
-    """What is kept of a key: times in UTC, ``rate`` as ``limits`` writes it (None: as many as come)."""
+    """What is kept of a key: times in UTC, ``rate`` of images as ``limits`` writes it (None: any number)."""
 
     id: str
     name: str

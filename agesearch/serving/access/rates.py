@@ -1,4 +1,4 @@
-"""Counts of requests by key that all replicas of a service share, for the library ``limits``.
+"""Counts of images by key that all replicas of a service share, for the library ``limits``.
 
 Its own storages are one process's memory, which would let each replica count for itself, or a server beside
 the service. Here they are a table of SQLite in the service's folder: 30 to 50 microseconds a request, and
@@ -75,13 +75,16 @@ class SharedCounts(Storage):
 
 
 class KeyRates:
-    """Whether a key may ask once more."""
+    """Whether a key may ask for more: for an image each counts one, and so does a call without any."""
 
     def __init__(self, file: Path) -> None:
         self._limiter = FixedWindowRateLimiter(SharedCounts(file))
 
-    def wait_s(self, item: RateLimitItem, key: str) -> int:
-        """Count a request; 0 where it is within the rate, else whole seconds until the next may come."""
-        if self._limiter.hit(item, key):
+    def wait_s(self, item: RateLimitItem, key: str, images: int = 1) -> int:
+        """Count images; 0 where they are within the rate, else whole seconds until they may be. Several that
+        are not within it leave the rest of it for others.
+        """
+        fits = images == 1 or self._limiter.test(item, key, cost=images)
+        if fits and self._limiter.hit(item, key, cost=images):
             return 0
         return max(1, math.ceil(self._limiter.get_window_stats(item, key).reset_time - time.time()))

@@ -83,7 +83,7 @@ class Predicting:
 
     async def _answer(self, scope: Scope, sent: _Body) -> bytes:
         headers = Headers(scope=scope)
-        self._access.admit(headers.get("authorization"), "predict")
+        key = self._access.admit(headers.get("authorization"), "predict")
         self._models.require(scope.get("path_params", {}).get("name"))
         self._metrics.came(self._batches.waiting)
         self._batches.require_room()
@@ -91,6 +91,7 @@ class Predicting:
             query = scope["query_string"].decode("latin-1")
             question = await read_question(headers, query, sent.parts(), self._limits, held)
             self._models.require(question.model)
+            self._access.count_more(key, len(question.images) - 1)
             whole, age = question.faces == "whole", question.challenge_age
             answers = await self._batches.ask([Asked(data, whole, age) for data in question.images])
             if self._shadows is not None:

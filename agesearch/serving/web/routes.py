@@ -66,7 +66,10 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
     403: {"model": ErrorAnswer, "description": "the key's scope does not allow it"},
     404: {"model": ErrorAnswer, "description": "there is no such model here"},
     408: {"model": ErrorAnswer, "description": "the body did not arrive in time"},
-    413: {"model": ErrorAnswer, "description": "too many bytes or pixels"},
+    413: {
+        "model": ErrorAnswer,
+        "description": "too many bytes or pixels, or more images than the key's rate",
+    },
     415: {"model": ErrorAnswer, "description": "a content type or content encoding that is not taken"},
     422: {"model": ErrorAnswer, "description": "not an image that can be decoded, or a wrong parameter"},
     429: {"model": ErrorAnswer, "description": "more than the key's rate: wait as Retry-After says"},
