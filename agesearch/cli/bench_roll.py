@@ -8,33 +8,45 @@ from typing import Annotated
 import typer
 
 from agesearch.cli.common import PLAIN, JsonOption, out, print_json, shown_progress, table
+from agesearch.cli.promote import share_of
 
-EPILOG = "Example: agesearch bench roll --seconds 120 --replicas 2"
+EPILOG = "Example: agesearch bench roll --canary 10% --replicas 2"
 
 
 def roll(
-    seconds: Annotated[float, typer.Option("--seconds", min=10, help="Seconds of load.")] = 90.0,
+    canary: Annotated[
+        str, typer.Option("--canary", metavar="SHARE", help="Share of the requests that a trial gets.")
+    ] = "50%",
+    seconds: Annotated[float, typer.Option("--seconds", min=10, help="Longest trial, seconds.")] = 180.0,
     replicas: Annotated[int, typer.Option("--replicas", min=1, max=256, help="Replicas.")] = 1,
     connections: Annotated[int, typer.Option("--connections", min=1, help="Connections at once.")] = 4,
     as_json: JsonOption = False,
 ) -> None:
-    """Promote, roll back and try a version under load; exit code 1 where a request failed."""
+    """Promote, roll back, and try versions that are as good, drift, are slow or fail, each under load.
+
+    Exit code 1 where one did not end as it must, or a request failed for it.
+    """
     from agesearch.bench.serve.rolling import measure_rolling
 
     with shown_progress() as listener:
         found = measure_rolling(
-            seconds=seconds, replicas=replicas, connections=connections, on_progress=listener
+            share=share_of(canary),
+            seconds=seconds,
+            replicas=replicas,
+            connections=connections,
+            on_progress=listener,
         )
     if as_json:
-        print_json({**asdict(found), "failed": found.failed})
+        print_json({**asdict(found), "holds": found.holds})
     else:
-        rows = [[row.change, f"{row.seconds:.1f}", row.outcome] for row in found.changes]
-        title = f"{found.replicas} replicas, {found.connections} connections, {found.seconds:.0f} s"
-        out.print(table(title, ["change", "s", "outcome"], rows))
-        out.print(
-            f"{found.fulfilled} requests fulfilled, {found.failed} failed; p50 {found.p50_ms:.1f} ms, p99 "
-            f"{found.p99_ms:.1f} ms; first answer after {found.first_answer_s:.1f} s",
-            **PLAIN,
-        )
-    if found.failed:
+        rows = [
+            [row.change, f"{row.seconds:.1f}", str(row.requests), str(row.failed), f"{row.p99_ms:.1f}"]
+            + [row.outcome, "yes" if row.holds else "NO"]
+            for row in found.changes
+        ]
+        title = f"{found.replicas} replicas, {found.connections} connections, canaries of {found.share:.0%}"
+        columns = ["change", "s", "requests", "failed", "p99 ms", "outcome", "holds"]
+        out.print(table(title, columns, rows, optional=["p99 ms"]))
+        out.print(f"first answer {found.first_answer_s:.1f} s after the start", **PLAIN)
+    if not found.holds:
         raise typer.Exit(1)

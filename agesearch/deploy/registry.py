@@ -137,6 +137,9 @@ class Registry:
                 raise unknown_name(f"alias of {name}", wanted, aliases)
             number = aliases[wanted]
         if number not in versions:
+            place = self._version_folder(name, number)
+            if place.exists():
+                raise InputError(f"The version {name}:{number} is not whole: '{place}' has no {SUMS}.")
             raise unknown_name(f"version of {name}", number, versions)
         return versions[number]
 
@@ -229,7 +232,8 @@ class Registry:
     def _kept(self, name: str, alias: Alias, target: str | None, step: Step, why: str) -> Alias:
         """Write an alias with one more step in its history."""
         source = self.alias(name, alias.alias).version
-        move = Move(when=now(), who=_user(), **{"from": source, "to": target}, step=step, why=why)
+        told = without_places(why)  # a registry may be shared, and copied
+        move = Move(when=now(), who=_user(), **{"from": source, "to": target}, step=step, why=told)
         kept = alias.model_copy(update={"history": (*alias.history, move)})
         self._alias_file(name, alias.alias).write_json(kept.model_dump(mode="json", by_alias=True))
         return kept

@@ -38,6 +38,8 @@ _SIGNATURES = {
     b"BM": "image/bmp",
     b"RIFF": "image/webp",
 }
+#: Words of OpenSSL's that httpx passes on.
+_UNTRUSTED, _NO_TLS = "certificate verify failed", "WRONG_VERSION_NUMBER"
 
 
 class RefusedImage(InputError):  # noqa: N818 - named for what it is, like BadImage
@@ -63,10 +65,7 @@ class Call(Generic[_Answer]):
         if isinstance(outcome, httpx.TimeoutException):
             raise AgeSearchError(f"The service at {self.url} did not answer in time.") from outcome
         if isinstance(outcome, httpx.HTTPError | httpx.InvalidURL):
-            raise InputError(
-                f"No service answers at {self.url} ({outcome or type(outcome).__name__}): "
-                "start one with 'agesearch serve NAME', or give its address with --url."
-            ) from outcome
+            raise InputError(_unreachable(self.url, outcome)) from outcome
         if outcome.is_success:
             return self.read(outcome)
         raise self._refusal(outcome)
@@ -190,6 +189,23 @@ class Calls:
         if not isinstance(answer, dict):
             raise AgeSearchError(f"'{self.url}' answered with something that is no manifest.")
         return answer
+
+
+def _unreachable(url: str, error: Exception) -> str:
+    """Why no request comes to a service, and what to do."""
+    said = str(error) or type(error).__name__
+    if _UNTRUSTED in said:
+        reason = said.partition(f"{_UNTRUSTED}: ")[2].partition(" (_ssl.c")[0] or "it is not trusted"
+        return (
+            f"The certificate of the service at {url} is refused ({reason}): name a file with it or its "
+            "issuer's with --ca (ca_file)."
+        )
+    if _NO_TLS in said:
+        return f"What answers at {url} speaks no TLS: give its address as http://..."
+    return (
+        f"No service answers at {url} ({said}): "
+        "start one with 'agesearch serve NAME', or give its address with --url."
+    )
 
 
 def _pause_of(outcome: Outcome) -> float | None:

@@ -11,17 +11,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from ipaddress import IPv4Address
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from self_signed import self_signed
 
 from agesearch.errors import InputError
 from agesearch.serving.client import Client
@@ -163,23 +160,7 @@ def test_without_a_replica_clients_are_told_to_come_back(service: Service) -> No
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    """One of this machine's loopback address, which trusts itself."""
-    folder = tmp_path_factory.mktemp("tls")
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "agesearch")])
-    now = datetime.now(UTC)
-    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-    made = made.serial_number(x509.random_serial_number())
-    made = made.not_valid_before(now).not_valid_after(now + timedelta(days=1))
-    address = x509.SubjectAlternativeName([x509.IPAddress(IPv4Address(LOOPBACK))])
-    made = made.add_extension(address, critical=False)
-    made = made.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-    found = Certificate(str(folder / "cert.pem"), str(folder / "key.pem"))
-    pem = serialization.Encoding.PEM
-    Path(found.cert).write_bytes(made.sign(key, hashes.SHA256()).public_bytes(pem))
-    private, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    Path(found.key).write_bytes(key.private_bytes(pem, private, plain))
-    return found
+    return self_signed(tmp_path_factory.mktemp("tls"))
 
 
 def test_tls_is_spoken_and_nothing_older_and_each_answer_logged(
@@ -201,6 +182,8 @@ def test_tls_is_spoken_and_nothing_older_and_each_answer_logged(
         address = f"https://{LOOPBACK}:{port}/v1/predict?key=a-secret"
         sent = httpx.post(address, verify=trusted, headers={"Authorization": "a-secret"}, content=b"a-secret")
         assert sent.status_code == 200
+        with pytest.raises(InputError, match=r"refused .*self.signed.*--ca"):
+            Client(f"https://{LOOPBACK}:{port}", "a-secret-token-of-length").models()
         with pytest.raises(httpx.HTTPError):
             httpx.get(f"http://{LOOPBACK}:{port}/")
         old = ssl.create_default_context(cafile=certificate.cert)
@@ -223,7 +206,10 @@ def test_a_certificate_that_cannot_be_used_is_refused(certificate: Certificate, 
     other, locked = tmp_path / "other.pem", tmp_path / "locked.pem"
     other.write_bytes(key.private_bytes(pem, private, serialization.NoEncryption()))
     locked.write_bytes(key.private_bytes(pem, private, serialization.BestAvailableEncryption(b"a password")))
+    past, future = self_signed(tmp_path / "past", -2, -1), self_signed(tmp_path / "future", 1, 2)
     wrong = [
+        (past.cert, past.key, "past/cert.pem' cannot be used now: certificate has expired"),
+        (future.cert, future.key, "not yet valid"),
         (certificate.cert, None, "give --tls-cert and --tls-key"),
         (None, certificate.key, "give --tls-cert and --tls-key"),
         (certificate.cert, str(other), "mismatch"),

@@ -1,16 +1,14 @@
-"""The page of a service in a browser, with a real portrait: answers, decisions, faults, keys, the clipboard;
-nothing cut, pale or asked of another host, on a desk and on a phone, light and dark.
+"""The page of a service of two models in a browser, with a real portrait: answers, decisions, faults, keys,
+the clipboard; nothing cut, pale or asked of another host, on a desk and on a phone, light and dark.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import uvicorn
 from chromium import Page, browser_here, chromium
 
 from agesearch.ages import gaussian_pmf
@@ -20,7 +18,11 @@ from agesearch.serving.auth import TokenCheck
 from agesearch.serving.estimator import AgeEstimator
 from agesearch.serving.faces import FaceService
 from agesearch.serving.images import ImageLimits
+from agesearch.serving.ingress.config import Route
+from agesearch.serving.ingress.supervisor import Ingress
 from agesearch.serving.ports import bound
+from agesearch.serving.replica import ReplicaServer
+from agesearch.serving.rollout.state import ServedVersion, ServiceState
 from agesearch.serving.web.routes import create_app
 from agesearch.session import LOOPBACK
 from agesearch.specs import CropSpec, ModelSpec
@@ -32,9 +34,11 @@ MANIFEST = ModelManifest(
     model=ModelSpec(arch="lcnet_035", input_size=48),
     crop=CropSpec(size=48),
     metrics={"val_mae_years": 4.25},
-    name="portraits",
     version=3,
 )
+SECOND = "of-another-kind"
+#: The models by name, and by how many years each takes a face for older than the first does.
+OLDER = {"portraits": 0.0, SECOND: 20.0}
 
 
 class Brightness:
@@ -42,25 +46,38 @@ class Brightness:
 
     input_size = 48
 
+    def __init__(self, older: float) -> None:
+        self._older = older
+
     def pmf(self, images: object) -> object:
-        ages = [float(np.mean(image)) / 2.55 for image in images]
+        ages = [float(np.mean(image)) / 2.55 + self._older for image in images]
         return gaussian_pmf(ages, [5.0] * len(ages)) if ages else np.empty((0, 101), np.float32)
 
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
+    """A service of both models, each a replica behind the ingress."""
     browser_here()
-    detector, _ = open_recorded(MANIFEST.crop)
-    service = FaceService(AgeEstimator(MANIFEST, Brightness(), detector), ImageLimits(), "# The card\n<b>")
     listener = bound(LOOPBACK, 0)
-    app = create_app(service, TokenCheck(TOKEN), ImageLimits())
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-    listener.listen()
-    thread.start()
-    yield f"http://{LOOPBACK}:{listener.getsockname()[1]}/"
-    server.should_exit = True
-    thread.join(10)
+    port = listener.getsockname()[1]
+    with Ingress(listener, routes=[Route(name, name) for name in OLDER]) as ingress:
+        served = [ServedVersion(name=name, version="0003", group=name) for name in OLDER]
+        ServiceState(models=tuple(served)).write(ingress.folder)
+        replicas = [replica(name, ingress.folder / name) for name in OLDER]
+        for name in OLDER:
+            ingress.wait_for(1, 60, name)
+        yield f"http://{LOOPBACK}:{port}/"
+        for one in replicas:
+            one.drain()
+
+
+def replica(name: str, group: Path) -> ReplicaServer:
+    manifest = MANIFEST.model_copy(update={"name": name})
+    detector, _ = open_recorded(manifest.crop)
+    estimator = AgeEstimator(manifest, Brightness(OLDER[name]), detector)
+    service = FaceService(estimator, ImageLimits(), f"# The card of {name}\n<b>")
+    group.mkdir()
+    return ReplicaServer(create_app(service, TokenCheck(TOKEN), ImageLimits(), group), group, "a")
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +114,7 @@ def test_a_portrait_gets_an_age_a_decision_and_the_card(
     give_key(tab)
     tab.wait("!document.getElementById('about').hidden && !document.getElementById('card').hidden")
     assert "4.25 years" in said(tab, "facts")
-    assert said(tab, "card-text") == "# The card\n<b>"
+    assert said(tab, "card-text") == "# The card of portraits\n<b>"
     tab.evaluate("(one => { one.value = '25'; })(document.getElementById('challenge'))")
     ask(tab, portrait)
     assert "One face" in said(tab, "status")
@@ -152,9 +169,34 @@ def test_a_key_is_in_no_storage_and_a_picture_may_be_pasted(url: str, tab: Page,
         })()"""
     )
     tab.wait("!!document.querySelector('#boxes span')")
-    assert float(said(tab, "faces").split(" years")[0]) < 10  # black
+    assert age(tab) < 10  # black
     tab.open(url, 1280)
     assert tab.evaluate("document.getElementById('key').value") == ""
+
+
+def age(tab: Page) -> float:
+    return float(said(tab, "faces").split(" years")[0])
+
+
+def test_another_model_is_chosen_with_the_keyboard_alone(url: str, tab: Page, portrait: Path) -> None:
+    tab.open(url, 390, dark=True)
+    tab.press("Tab")  # to the address of the calls
+    tab.press("Tab")
+    tab.call("Input.insertText", text=TOKEN)
+    tab.press("Tab")
+    tab.wait(
+        "document.getElementById('model').options.length === 2 && !document.getElementById('card').hidden"
+    )
+    ask(tab, portrait)
+    before = age(tab)
+    tab.evaluate("document.getElementById('key').focus()")
+    tab.press("Tab")
+    tab.press("ArrowDown")
+    tab.wait("document.getElementById('facts').textContent.includes('of-another-kind')")
+    tab.wait(f"Math.abs(parseFloat(document.getElementById('faces').textContent) - {before + 20}) < 1")
+    assert said(tab, "card-text").startswith(f"# The card of {SECOND}")
+    assert tab.evaluate("document.activeElement.id") == "model"
+    assert tab.evaluate(FAULTS) == []
 
 
 def test_everything_is_named_and_comes_by_keys(url: str, tab: Page, portrait: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -66,7 +67,7 @@ class Outcome:
 
 
 class LoadRun:
-    """A load tool that runs; ``outcome`` waits for it."""
+    """A load tool that runs; ``outcome`` waits for it, ``end`` has it end before its time."""
 
     def __init__(self, order: Order) -> None:
         self._order = order
@@ -76,6 +77,10 @@ class LoadRun:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(asdict(order)))
         self._process.stdin.close()
+
+    def end(self) -> None:
+        """Let it wait for the answers to what it has sent, and end."""
+        self._process.send_signal(signal.SIGTERM)
 
     def outcome(self) -> Outcome:
         """What it saw."""
@@ -89,11 +94,18 @@ class LoadRun:
 def load_process() -> None:
     """The load tool's process: the order comes on standard input, the outcome goes out as JSON."""
     order = Order(**json.load(sys.stdin))
-    print(json.dumps(asdict(asyncio.run(run(order)))))
+    print(json.dumps(asdict(asyncio.run(_until_told(order)))))
 
 
-async def run(order: Order) -> Outcome:
-    """Send what is ordered, and tell what came back."""
+async def _until_told(order: Order) -> Outcome:
+    over = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, over.set)
+    return await run(order, over)
+
+
+async def run(order: Order, over: asyncio.Event | None = None) -> Outcome:
+    """Send what is ordered, in a closed loop until it is ``over`` at most, and tell what came back."""
+    over = over or asyncio.Event()
     requests = itertools.cycle([_request(order, file) for file in order.body_files])
     outcome = Outcome()
     began = time.perf_counter()
@@ -101,7 +113,7 @@ async def run(order: Order) -> Outcome:
         await _open_loop(order, requests, outcome, began)
     else:
         await asyncio.gather(
-            *(_closed_loop(order, requests, outcome, began) for _ in range(order.connections))
+            *(_closed_loop(order, requests, outcome, began, over) for _ in range(order.connections))
         )
     outcome.seconds = time.perf_counter() - began
     return outcome
@@ -163,9 +175,11 @@ class _Connection:
             self._streams = None
 
 
-async def _closed_loop(order: Order, requests: Iterator[bytes], outcome: Outcome, began: float) -> None:
+async def _closed_loop(
+    order: Order, requests: Iterator[bytes], outcome: Outcome, began: float, over: asyncio.Event
+) -> None:
     connection = _Connection(order, outcome)
-    while (now := time.perf_counter()) - began < order.seconds:
+    while (now := time.perf_counter()) - began < order.seconds and not over.is_set():
         await connection.ask(next(requests), now, began)
     connection.close()
 

@@ -17,6 +17,7 @@ from agesearch.session import LOOPBACK
 
 UNTRAINED = "an untrained lcnet_050 @ 64 px"
 
+PREDICT = "/v1/predict"
 #: What is asked: a face crop as it is, and a photograph whose face is to be found.
 _CASES = {"whole crop": "whole", "photograph": "detect"}
 _PHOTO_SIDES = (960, 1173)
@@ -33,8 +34,26 @@ class AskedImage:
 
 def order_of(server: Server, image: AskedImage, seconds: float, connections: int, rate: float = 0.0) -> Order:
     """What the load tool is to send."""
+    return order_of_files(server, image.path, [image.file], seconds, connections, rate)
+
+
+def order_of_files(
+    server: Server, path: str, files: list[str], seconds: float, connections: int, rate: float = 0.0
+) -> Order:
+    """The same for JPEG files that are sent in turn."""
     headers = {**server.headers, "Content-Type": "image/jpeg"}
-    return Order(LOOPBACK, server.port, image.path, headers, [image.file], seconds, connections, rate)
+    return Order(LOOPBACK, server.port, path, headers, files, seconds, connections, rate)
+
+
+def write_faces(folder: Path, count: int) -> list[str]:
+    """Face crops of the package, of all ages, each in a file."""
+    images = read_rows(demo_pack(), None, ["sample_id", "image"]).sort_by("sample_id").column("image")
+    files = []
+    for index in range(count):
+        file = folder / f"face-{index}.jpg"
+        file.write_bytes(images[index * len(images) // count].as_py())
+        files.append(str(file))
+    return files
 
 
 def write_images(folder: Path) -> list[AskedImage]:
@@ -55,11 +74,11 @@ def write_images(folder: Path) -> list[AskedImage]:
     for case, faces in _CASES.items():
         file = folder / f"{faces}.jpg"
         file.write_bytes(files[case])
-        images.append(AskedImage(case, f"/v1/predict?faces={faces}", str(file)))
+        images.append(AskedImage(case, f"{PREDICT}?faces={faces}", str(file)))
     return images
 
 
-def untrained_version(folder: Path, seed: int = 0) -> str:
+def untrained_version(folder: Path) -> str:
     """The folder of a version of a network with random weights: it costs what a trained one does."""
     import torch
 
@@ -69,7 +88,7 @@ def untrained_version(folder: Path, seed: int = 0) -> str:
     from agesearch.models.zoo import build
     from agesearch.specs import NEWEST_CROP_RECIPE, CropSpec, ModelSpec
 
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     spec = ModelSpec(arch="lcnet_050", input_size=64)
     manifest = ModelManifest(kind="teacher", model=spec, crop=CropSpec(recipe=NEWEST_CROP_RECIPE))
     write_model(str(folder / "model"), build(spec).state_dict(), manifest)

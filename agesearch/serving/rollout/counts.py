@@ -44,15 +44,17 @@ class Counts:
         }
 
     def _histogram(self, family: str, own: dict[str, str]) -> Histogram:
+        samples = [sample for sample in self._metrics.get(family, ()) if _is_of(sample, own)]
         below = sorted(
             (float(sample.labels["le"]), int(sample.value))
-            for sample in self._metrics.get(family, ())
-            if sample.name.endswith("_bucket") and _is_of(sample, own)
+            for sample in samples
+            if sample.name.endswith("_bucket")
         )
+        sums = [float(sample.value) for sample in samples if sample.name.endswith("_sum")]
         edges = tuple(edge for edge, _ in below if math.isfinite(edge))
         cumulative = [count for _, count in below]
         counts = tuple(count - before for before, count in zip([0, *cumulative], cumulative, strict=False))
-        return Histogram(edges, counts)
+        return Histogram(edges, counts, sum(sums) if sums else None)
 
 
 def _is_of(sample: Any, own: dict[str, str]) -> bool:

@@ -41,6 +41,8 @@ METRICS = "metrics"
 #: Seconds that versions may take to start, and between two questions to Serve how that goes.
 _START_TIMEOUT_S, _ASK_S = 60.0, 0.5
 _FAILED = ("DEPLOY_FAILED", "UNHEALTHY")
+#: In the folder of a group: why a replica cannot open the version.
+_CAUSE = "cause.txt"
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,12 @@ class _Replica:
 
         give_back_large_pieces()
         group = Path(place)
-        app = create_app(open_service(folder, threads, limits), access, limits, group)
+        try:
+            service = open_service(folder, threads, limits)
+        except Exception as error:  # the driver reads it at once; Serve would try again, and tell less
+            _write(group / _CAUSE, first_line(error))
+            raise
+        app = create_app(service, access, limits, group)
         context: Any = serve.get_replica_context()
         self._waiting = app.state.batches
         self._server = ReplicaServer(app, group, str(context.replica_id.unique_id))
@@ -156,6 +163,8 @@ class Fleet:
             serve.RunTarget(self._application(group, replicas), name=group.application, route_prefix=None)
             for group, replicas in wanted
         ]
+        for group, _ in wanted:
+            (self._folder / group.name / _CAUSE).unlink(missing_ok=True)
         try:
             serve.run_many(
                 targets, wait_for_ingress_deployment_creation=False, wait_for_applications_running=False
@@ -167,13 +176,15 @@ class Fleet:
             raise AgeSearchError(f"The service did not come up: {first_line(error)}") from error
 
     def _wait_for(self, group: Group, replicas: Replicas, deadline: float) -> None:
-        """Until the replicas answer. Their sockets tell it sooner than Serve, which tells of failures."""
+        """Until the replicas answer. Their files tell it sooner than Serve, which tells of other failures."""
         from ray import serve
 
         place = self._folder / group.name
         asked = time.monotonic()
         while len(list(place.glob(f"*{SOCKET_SUFFIX}"))) < (replicas.first or replicas.least):
             now = time.monotonic()
+            if cause := _read(place / _CAUSE):
+                raise AgeSearchError(f"{group.application.rpartition('-')[0]} cannot be opened: {cause}")
             if now > deadline:
                 raise AgeSearchError(
                     f"The replicas of {group.application} do not start within {_START_TIMEOUT_S:g} s: is "
@@ -209,6 +220,21 @@ class Fleet:
             **_number_of(replicas),
         )
         return deployment.bind(group.folder, self._access, self._threads, self._limits, str(place))
+
+
+def _write(path: Path, text: str) -> None:
+    """A text that is there whole or not at all."""
+    staging = path.with_suffix(".new")
+    staging.write_text(text, "utf-8")
+    staging.replace(path)
+
+
+def _read(path: Path) -> str:
+    """A file's text; empty where there is none (yet)."""
+    try:
+        return path.read_text("utf-8")
+    except OSError:
+        return ""
 
 
 def _number_of(replicas: Replicas) -> dict[str, Any]:

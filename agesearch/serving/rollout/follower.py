@@ -21,6 +21,7 @@ from typing import Protocol
 from agesearch.deploy.aliases import Canary
 from agesearch.deploy.registry import Registry, Version
 from agesearch.errors import AgeSearchError, ConflictError, first_line
+from agesearch.provenance import without_places
 from agesearch.serving.ingress.config import Route
 from agesearch.serving.rollout.counts import Counts, since
 from agesearch.serving.rollout.fleet import METRICS, Group, Replicas
@@ -339,7 +340,7 @@ class Follower:
             state=one.state,
             candidate=one.candidate,
             refused=one.refused,
-            why=one.why,
+            why=without_places(one.why),
             requests=one.requests,
         )
         with self._unwritten():

@@ -32,10 +32,13 @@ Outcome = Literal["fine", "worse", "open"]
 
 @dataclass(frozen=True)
 class Histogram:
-    """Counts between ``edges`` (ascending): below the first, between two, above the last."""
+    """Counts between ``edges`` (ascending): below the first, between two, above the last; and the ``sum`` of
+    what was counted, where it is known.
+    """
 
     edges: tuple[float, ...] = ()
     counts: tuple[int, ...] = ()
+    sum: float | None = None
 
     @property
     def total(self) -> int:
@@ -47,7 +50,8 @@ class Histogram:
         if not earlier.counts:
             return self
         counts = tuple(now - then for now, then in zip(self.counts, earlier.counts, strict=True))
-        return Histogram(self.edges, counts)
+        left = None if self.sum is None or earlier.sum is None else self.sum - earlier.sum
+        return Histogram(self.edges, counts, left)
 
     def above(self, index: int) -> int:
         """How many lie above the edge of that index."""
@@ -64,12 +68,19 @@ class Histogram:
         return [count / self.total for count in below]
 
     def mean_and_variance(self) -> tuple[float, float]:
-        """Of the middles of the bins; those at the ends are taken for their edge."""
-        inner = [(low + high) / 2 for low, high in zip(self.edges, self.edges[1:], strict=False)]
-        middles = [self.edges[0], *inner, self.edges[-1]]
-        pairs = list(zip(self.counts, middles, strict=True))
-        mean = sum(count * middle for count, middle in pairs) / self.total
-        return mean, sum(count * (middle - mean) ** 2 for count, middle in pairs) / self.total
+        """The mean (without the sum: of the middles of the bins; those at the ends are taken for their edge),
+        and the variance of the middles, with that of values spread evenly over each bin.
+        """
+        inner = list(zip(self.edges, self.edges[1:], strict=False))
+        bins = [(self.edges[0],) * 2, *inner, (self.edges[-1],) * 2]
+        cells = [
+            (count, (low + high) / 2, high - low)
+            for count, (low, high) in zip(self.counts, bins, strict=True)
+        ]
+        middle = math.fsum(count * value for count, value, _ in cells) / self.total
+        squares = math.fsum(count * ((value - middle) ** 2 + width**2 / 12) for count, value, width in cells)
+        mean = middle if self.sum is None else self.sum / self.total
+        return mean, squares / self.total
 
 
 @dataclass(frozen=True)
