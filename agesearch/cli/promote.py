@@ -52,6 +52,7 @@ def promote(
     or goes back by itself: by errors, slow requests and drift of the answers. Exit code 1 where it went back.
     """
     from agesearch.deploy.registry import Registry
+    from agesearch.serving.rollout.models import require_opens
     from agesearch.serving.rollout.promotion import Trial
     from agesearch.serving.rollout.promotion import promote as promoted
 
@@ -67,6 +68,7 @@ def promote(
             trial=trial,
             why=why,
             wait=not no_wait,
+            check=require_opens,
             on_progress=on_progress,
         )
     _tell(change, json_output)

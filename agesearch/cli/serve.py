@@ -82,19 +82,20 @@ def serve(
     from agesearch.serving.auth import require_given_token, service_token
     from agesearch.serving.ingress.tls import certificate_of
     from agesearch.serving.ports import require_free
-    from agesearch.serving.rollout.models import served_models
+    from agesearch.serving.rollout.models import require_opens, served_models
 
     least, most = replica_range(replicas)
     served = served_models(models, registry, signed_by)
     require_given_token(host, token_file, os.environ)
+    certificate = certificate_of(tls_cert, tls_key)
     require_free(host, port)
     token = service_token(token_file, os.environ)
     known_keys = checked_file(keys)
-    certificate = certificate_of(tls_cert, tls_key)
     if certificate is None:
         _warn_of_open_host(host)
     for model in served:
         _warn_of_other_detector(model.folder)
+        require_opens(model.first)
 
     from agesearch.serving.app import ServiceOptions, serving
     from agesearch.session import ray_session

@@ -246,6 +246,8 @@ def _checked_url(url: str) -> str:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as error:
         raise InputError(f"The service's address '{url}' is not a URL: {error}.") from error
+    if parsed.userinfo:
+        raise InputError("The service's address holds a name or a password: leave them out; a token lets in.")
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise InputError(f"The service's address is '{url}', but must be like http://127.0.0.1:8000.")
     return url.rstrip("/")

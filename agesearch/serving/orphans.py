@@ -12,7 +12,7 @@ import select
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -25,19 +25,20 @@ _DONE = b"done"
 
 
 @contextmanager
-def bound_to_driver(folder: Path) -> Iterator[None]:
+def bound_to_driver(folder: Path) -> Iterator[Callable[[], object]]:
     """For the length of the block: where this process is killed, all that it started is ended within seconds,
-    and ``folder`` is deleted.
+    and ``folder`` is deleted. What it gives waits until what was started before is known.
     """
     watcher = subprocess.Popen(
         [sys.executable, "-c", _CALL, str(os.getpid()), str(folder)],
         stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         start_new_session=True,  # a signal to the driver's group must not end it first
     )
+    assert watcher.stdout is not None
     try:
-        yield
+        yield watcher.stdout.readline
     finally:
         with suppress(subprocess.TimeoutExpired, BrokenPipeError):
             watcher.communicate(_DONE, timeout=5)
@@ -49,9 +50,14 @@ def watch() -> None:
     """The watcher's process: driver and folder are its arguments; its standard input ends with the driver."""
     driver, folder = int(sys.argv[1]), sys.argv[2]
     started: set[psutil.Process] = set()
+    has_looked = False
     while True:
         with suppress(psutil.NoSuchProcess):
             started = set(psutil.Process(driver).children(recursive=True))
+        if not has_looked:
+            has_looked = True
+            with suppress(BrokenPipeError):
+                print(flush=True)
         if select.select([sys.stdin.buffer], [], [], _LOOK_S)[0]:
             break
     if sys.stdin.buffer.read() == _DONE:

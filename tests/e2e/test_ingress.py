@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 import ssl
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -58,7 +59,7 @@ class Service:
 def service() -> Iterator[Service]:
     listener = bound(LOOPBACK, 0)
     port = listener.getsockname()[1]
-    with Ingress(listener, IngressOptions(IngressLimits(headers_s=1))) as ingress:
+    with Ingress(listener, IngressOptions(IngressLimits(headers_s=3))) as ingress:
         running = Service(ingress, f"http://{LOOPBACK}:{port}", {})
         for name in "ab":
             running.replica(name)
@@ -70,6 +71,14 @@ def service() -> Iterator[Service]:
     with pytest.raises(httpx.ConnectError):
         httpx.get(running.url)
     assert not Path(ingress.folder).exists()
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    """Until something holds, however busy the machine is."""
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 class Load:
@@ -107,22 +116,19 @@ def test_replicas_come_and_go_without_a_failed_request(service: Service) -> None
         service.ingress.wait_for(3, 5)
         for name in "ab":
             service.replicas[name].drain()
-        time.sleep(0.2)
+        before = load.seen["200"]
+        wait_until(lambda: load.seen["200"] > before + 10)
     assert set(load.seen) == {"200"}
 
 
 def test_an_ingress_that_is_killed_is_back_at_once_and_refuses_nobody(service: Service) -> None:
     with Load(service.url) as load:
-        time.sleep(0.2)
+        wait_until(lambda: load.seen["200"] > 10)
         killed = service.ingress.pid
         os.kill(killed, signal.SIGKILL)
-        deadline = time.monotonic() + 5
-        while service.ingress.pid == killed and time.monotonic() < deadline:
-            time.sleep(0.02)
-        time.sleep(0.3)
+        wait_until(lambda: service.ingress.pid not in (killed, None))
         before = load.seen["200"]
-        time.sleep(0.3)
-    assert load.seen["200"] > before
+        wait_until(lambda: load.seen["200"] > before + 10)
     assert sum(load.seen.values()) - load.seen["200"] <= 3  # at most what was on its way, one a connection
 
 
@@ -141,11 +147,10 @@ def test_who_dawdles_is_sent_away_and_keeps_nobody_out(service: Service) -> None
     slow = [socket.create_connection(address) for _ in range(100)]
     for index, connection in enumerate(slow):
         connection.sendall(half if index % 2 else half + b"\r\nx")
-    began = time.monotonic()
-    assert httpx.get(service.url).status_code == 200
-    assert time.monotonic() - began < 1
+    assert httpx.get(service.url, timeout=30).status_code == 200
+    assert select.select(slow, [], [], 0)[0] == []  # it did not have to wait until they were sent away
     for connection in slow:
-        connection.settimeout(4)
+        connection.settimeout(30)
         assert connection.recv(200).startswith(b"HTTP/1.1 408 ")
         connection.close()
 

@@ -75,6 +75,14 @@ def refusal(status: int, code: str) -> httpx.Response:
         (httpx.Response(200, json={"hello": 1}), AgeSearchError, "not an agesearch service"),
         (httpx.ConnectError("refused"), InputError, "agesearch serve"),
         (httpx.ReadTimeout("slow"), AgeSearchError, "in time"),
+        (
+            httpx.ConnectError(
+                "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed (_ssl.c:1)"
+            ),
+            InputError,
+            r"service:1 is refused \(self-signed\): .*--ca",
+        ),
+        (httpx.ConnectError("[SSL: WRONG_VERSION_NUMBER] wrong"), InputError, "speaks no TLS"),
     ],
 )
 def test_each_failure_is_one_clear_error(
@@ -89,6 +97,12 @@ def test_each_failure_is_one_clear_error(
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(InputError, match="address"):
         Client(url, TOKEN)
+
+
+def test_an_address_with_a_password_is_refused_and_not_repeated() -> None:
+    with pytest.raises(InputError, match="password") as error:
+        Client("https://ada:secret-word@service:1", TOKEN)
+    assert "secret-word" not in str(error.value)
 
 
 def test_health_is_a_question_not_an_error() -> None:

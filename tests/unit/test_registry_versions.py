@@ -128,6 +128,13 @@ def _linked(folder: Path) -> str:
     return "ages:2"
 
 
+def _without_sums(folder: Path) -> str:
+    (folder / SUMS).unlink()
+    shutil.copytree(folder, folder.parent / "0002")
+    (folder / SUMS).write_text("")
+    return "ages:2"
+
+
 def _with_another_manifest(folder: Path) -> str:
     """A manifest that tells another digest of the network than the sums, which were made to fit it."""
     manifest = ModelManifest.model_validate_json((folder / "manifest.json").read_text())
@@ -147,6 +154,7 @@ def _with_another_manifest(folder: Path) -> str:
         (_with_a_stranger, "'.*model.int8.onnx' is none of the version's files"),
         (_with_a_linked_file, "'.*model.onnx' is a symbolic link"),
         (_linked, "'.*0002' is a symbolic link"),
+        (_without_sums, "ages:0002 is not whole: '.*0002' has no SHA256SUMS"),
         (_with_another_manifest, "manifest.json and SHA256SUMS differ on 'model.onnx'"),
     ],
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from agesearch.serving.rollout import follower, promotion
 from agesearch.serving.rollout.fleet import METRICS, Group, Replicas
 from agesearch.serving.rollout.follower import Follower
 from agesearch.serving.rollout.judge import Histogram, Seen
-from agesearch.serving.rollout.models import served_models
+from agesearch.serving.rollout.models import require_opens, served_models
 from agesearch.serving.rollout.promotion import Trial, promote, rollback
 from agesearch.serving.rollout.records import followers
 from agesearch.serving.rollout.scaling import WAITING, replicas_wanted, wanted_for
@@ -111,6 +113,10 @@ class Service:
         for _ in range(times):
             self._follower.step(self._running)
 
+    def running(self) -> Follower:
+        """Steps by itself, for the length of a block."""
+        return self._follower
+
     @property
     def version(self) -> str:
         return self._running.version
@@ -187,7 +193,12 @@ def test_a_version_that_does_not_start_or_is_damaged_changes_nothing(
     registry.move_alias(third, CHAMPION)
     service.step()
     assert service.fleet.running() == ["0001"]
-    assert "SHA-256" in followers(registry, "ages", CHAMPION)[0].why
+    (record,) = followers(registry, "ages", CHAMPION)
+    assert (
+        "'manifest.json' was changed" in record.why
+    )  # whoever reads the registry learns no folder of this machine
+    registry.move_alias(registry.find("ages:1"), CHAMPION, why=f"back: '{third.folder}' is damaged")
+    assert registry.alias("ages", CHAMPION).history[-1].why == "back: '0003' is damaged"
 
 
 def test_a_canary_that_fails_is_refused_and_the_history_says_why(
@@ -248,6 +259,38 @@ def test_a_trial_that_decides_nothing_in_time_changes_nothing(registry: Registry
     assert "decide nothing" in registry.alias("ages", CHAMPION).history[-1].why
 
 
+def test_a_service_is_known_while_a_version_takes_long_to_start(
+    registry: Registry, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else ``promote`` would take it for one that is gone, and the change for done."""
+    begun, release = threading.Event(), threading.Event()
+    start = service.fleet.start
+
+    def slowly(wanted: Any) -> list[Group]:
+        begun.set()
+        release.wait(30)
+        return start(wanted)
+
+    monkeypatch.setattr(service.fleet, "start", slowly)
+    monkeypatch.setattr(follower, "RENEWED_S", 0.01)
+    monkeypatch.setattr(follower, "_LOCAL_S", 0.01)
+    with service.running():
+        registry.move_alias(registry.find("ages:2"), CHAMPION)
+        assert begun.wait(30)
+        seen = {record.seen for record in followers(registry, "ages", CHAMPION)}
+        deadline = time.monotonic() + 30
+        while len(seen) < 3 and time.monotonic() < deadline:
+            (record,) = followers(registry, "ages", CHAMPION)
+            assert (record.version, record.state, record.candidate) == ("0001", "rolling", "0002")
+            seen.add(record.seen)
+        release.set()
+        while service.version != "0002" and time.monotonic() < deadline:
+            time.sleep(0.005)
+    assert len(seen) == 3
+    assert service.version == "0002"
+    assert followers(registry, "ages", CHAMPION) == []
+
+
 def test_promote_waits_for_the_service_and_rollback_goes_back_step_by_step(
     registry: Registry, following: Service
 ) -> None:
@@ -272,6 +315,19 @@ def test_promote_takes_back_what_the_service_cannot_start(registry: Registry, fo
     assert (alias.version, alias.history[-1].step) == ("0001", "rollback")
     following.fleet.broken.clear()
     assert promote(registry, "ages", "2").version == "0002"  # it may be tried anew
+
+
+def test_a_version_that_cannot_be_opened_is_told_before_anything_moves(
+    registry: Registry, service: Service
+) -> None:
+    document = registry.find("ages:3").manifest().model_dump() | {"version": 4}
+    manifest = ModelManifest(**document | {"files": {"model.onnx": hashlib.sha256(b"none").hexdigest()}})
+    registry.add("ages", 4, {"manifest.json": manifest.model_dump_json().encode(), "model.onnx": b"none"})
+    for trial in (None, Trial(0.5)):
+        with pytest.raises(InputError, match="ages:0004 cannot be opened: .*not an ONNX model"):
+            promote(registry, "ages", "4", trial=trial, check=require_opens)
+    alias = registry.alias("ages", CHAMPION)
+    assert ([move.step for move in alias.history], alias.canary) == (["move"], None)
 
 
 def test_a_failed_trial_is_a_failed_promotion(registry: Registry, following: Service) -> None:

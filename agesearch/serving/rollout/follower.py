@@ -130,18 +130,25 @@ class Follower:
         self._url, self._key, self._tell = url, key, tell
         self._id = new_id()
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="rollout", daemon=True)
+        self._telling = threading.Lock()
+        # A step may take as long as a version takes to start; that the service lives is told meanwhile.
+        self._threads = [
+            threading.Thread(target=run, name=name, daemon=True)
+            for name, run in (("rollout", self._run), ("alive", self._stay_known))
+        ]
         self._lead()
 
     def __enter__(self) -> Follower:
         for one in self._followed():
             self._renew(one)  # whoever sees that the service answers can find that it follows
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
         for one in self._followed():
             with self._unwritten():
                 drop_record(one.registry, one.model.name, self._id)
@@ -152,7 +159,6 @@ class Follower:
     def _run(self) -> None:
         followed = self._followed()
         is_local = all(one.model.folder.is_local for one in followed)
-        renewed = float("-inf")
         while followed and not self._ended.wait(_LOCAL_S if is_local else _REMOTE_S):
             for one in followed:
                 try:
@@ -162,10 +168,11 @@ class Follower:
                 except Exception as error:
                     # Whatever a change meets, the service goes on with the versions that it has.
                     _LOG.warning("%s: %s", one.model.name, first_line(error))
-            if time.monotonic() - renewed > RENEWED_S:
-                renewed = time.monotonic()
-                for one in followed:
-                    self._renew(one)
+
+    def _stay_known(self) -> None:
+        while not self._ended.wait(RENEWED_S):
+            for one in self._followed():
+                self._renew(one)
 
     def step(self, one: _Running) -> None:
         """Look at an alias, and do what it asks for next."""
@@ -222,6 +229,7 @@ class Follower:
 
     def _try(self, one: _Running, canary: Canary) -> None:
         """Start the version that is to be tried, and give it its share."""
+        one.requests = 0
         self._change(one, "trying", canary.version)
         try:
             count = 1 if canary.shadow else math.ceil(canary.share * self._replicas.least)
@@ -331,20 +339,19 @@ class Follower:
 
     def _renew(self, one: _Running) -> None:
         """Tell in the registry how it stands; one that cannot be written is followed all the same."""
-        model = one.model
-        record = ServiceRecord(
-            id=self._id,
-            url=self._url,
-            alias=model.alias or "",
-            version=one.version,
-            state=one.state,
-            candidate=one.candidate,
-            refused=one.refused,
-            why=without_places(one.why),
-            requests=one.requests,
-        )
-        with self._unwritten():
-            write_record(one.registry, model.name, record)
+        with self._telling, self._unwritten():
+            record = ServiceRecord(
+                id=self._id,
+                url=self._url,
+                alias=one.model.alias or "",
+                version=one.version,
+                state=one.state,
+                candidate=one.candidate,
+                refused=one.refused,
+                why=without_places(one.why),
+                requests=one.requests,
+            )
+            write_record(one.registry, one.model.name, record)
 
     @contextmanager
     def _unwritten(self) -> Iterator[None]:

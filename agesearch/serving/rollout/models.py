@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agesearch.deploy.registry import CHAMPION, Registry, Version, verify, version_of
-from agesearch.errors import InputError
+from agesearch.errors import InputError, first_line
 from agesearch.models.identity import read_model_manifest
 from agesearch.storage import Location
 
@@ -32,10 +32,15 @@ class ServedModel:
         manifest = read_model_manifest(place)
         return ServedModel(manifest.name or manifest.model.arch, version_of(manifest), place)
 
+    @property
+    def first(self) -> Version:
+        """The version that it begins with."""
+        return Version(self.name, self.version, self.folder)
+
     def checked(self, number: str | None = None) -> Version:
         """The version of that number (None: the one that it begins with), its files and signature checked."""
         if self.registry is None or number is None:
-            version = Version(self.name, self.version, self.folder)
+            version = self.first
         else:
             version = self.registry.find(f"{self.name}:{number}")
         verify(version.folder)
@@ -44,6 +49,18 @@ class ServedModel:
 
             verify_version(version.label, self.signed_by, str(self.registry.root))
         return version
+
+
+def require_opens(version: Version) -> None:
+    """Run a version once on a blank image: an ``InputError`` says why it cannot be, within a second and
+    without a replica.
+    """
+    from agesearch.serving.estimator import open_estimator
+
+    try:
+        open_estimator(version.folder).warm_up()
+    except Exception as error:  # whatever a runtime raises
+        raise InputError(f"{version.label} cannot be opened: {first_line(error)}") from error
 
 
 def served_models(

@@ -7,6 +7,7 @@ it by themselves, and tell in their records how that goes. A version that a serv
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -79,10 +80,12 @@ def promote(
     trial: Trial | None = None,
     why: str = "",
     wait: bool = True,
+    check: Callable[[Version], None] = lambda _: None,
     on_progress: Listener = silent,
 ) -> Change:
     """Point an alias at a version, at once or after a ``trial`` that a running service judges, and wait until
-    the services that follow it have changed. Without one the alias moves and nothing else happens.
+    the services that follow it have changed. Without one the alias moves and nothing else happens; with one
+    the version must pass ``check`` first.
 
     Raises ``InputError`` for a version that is not there, is damaged, or is the alias's already, and for a
     trial that nobody would make; ``AgeSearchError`` where a service cannot take it, or the trial failed: the
@@ -91,6 +94,8 @@ def promote(
     version = registry.find(f"{name}:{number}")
     verify(version.folder)
     followed = _Followed(registry, name, alias)
+    if followed.urls():
+        check(version)
     with registry.locked(name):
         before = followed.pointed()
         if before == version.number:

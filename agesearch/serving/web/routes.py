@@ -123,6 +123,8 @@ def create_app(
         # FastAPI's own pages load their scripts from the web, so they stay blank on a machine without it.
         docs_url=None,
         redoc_url=None,
+        # A redirect would name the scheme and host that a client, or whoever wrote its address, named.
+        redirect_slashes=False,
     )
     _add_error_handlers(app)
     shadows = None
