@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agesearch.deploy.registry import CARD, version_of
+from agesearch.provenance import without_places
 from agesearch.serving.estimator import AgeEstimator, FoundFaces, open_estimator
 from agesearch.serving.images import ImageLimits, decode
 from agesearch.serving.schema import (
@@ -157,7 +158,9 @@ def open_service(folder: str | Location, threads: int, limits: ImageLimits) -> F
         _LOG.warning(estimator.note)
     estimator.warm_up()
     card = Location.of(folder) / CARD
-    return FaceService(estimator, limits, card.read_text() if card.exists() else "")
+    # Cards of before may name folders of the machine that wrote them.
+    text = without_places(card.read_text()) if card.exists() else ""
+    return FaceService(estimator, limits, text)
 
 
 def _with_more(asked: Sequence[Asked], goes_on: Callable[[], Asked | None]) -> Iterator[Asked]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import pickle
+import sqlite3
 import stat
 import time
 from collections.abc import Iterator
@@ -247,6 +248,18 @@ def test_each_image_of_a_request_counts_however_they_come(keys: KeyFile, web: Te
         assert "retry-after" not in never.headers  # waiting would not help
         late = ask(other, 2, form)  # what was refused counts one
         assert (late.status_code, int(late.headers["retry-after"]) > 3000) == (429, True)
+
+
+def test_counts_that_cannot_be_written_now_are_a_refusal_that_may_be_tried_again(
+    keys: KeyFile, web: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(*_: object) -> int:
+        raise sqlite3.OperationalError("database is locked")
+
+    monkeypatch.setattr(KeyRates, "wait_s", locked)
+    headers = JPEG | {"Authorization": f"Bearer {make(keys, rate='2/hour').value}"}
+    answer = web.post("/v1/predict", content=PHOTO, headers=headers)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
 
 
 def test_the_verbs_show_a_key_once(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sqlite3
 import time
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache
@@ -81,7 +82,14 @@ class Access:
         item = _rate(record.rate)
         if item is None or self._folder is None:
             return
-        if wait := self._rates.wait_s(item, record.id, images):
+        try:
+            wait = self._rates.wait_s(item, record.id, images)
+        except sqlite3.Error as error:  # the other replicas hold the counts, or the disk is full
+            _LOG.warning("A key's rate is not counted: %s", error)
+            raise Refusal(
+                503, "busy", "The rate cannot be counted now: try again in 1 s.", headers={"Retry-After": "1"}
+            ) from error
+        if wait:
             raise Refusal(
                 429,
                 "rate_limited",
