@@ -39,6 +39,8 @@ _TICK_S = 0.05
 #: Ticks between two looks for sockets whose replica was killed and could not take them away.
 _TICKS_OF_A_SWEEP = 10
 _START_TIMEOUT_S = 10.0
+#: Seconds for which HAProxy may fail to take commands on a busy machine before that is a fault.
+_PATIENCE_S = 5.0
 _BACKLOG = 1024
 
 
@@ -67,6 +69,7 @@ class Ingress:
         self._known: frozenset[Server] = frozenset()
         self._shares: dict[str, int] = {}
         self._fault: Exception | None = None
+        self._failing_since = 0.0
         self._thread = threading.Thread(target=self._run, name="ingress", daemon=True)
 
     def __enter__(self) -> Ingress:
@@ -97,12 +100,18 @@ class Ingress:
         where that does not come.
         """
         with self._changed:
-            came = self._changed.wait_for(lambda: self._fault or self._is_led(group, replicas), seconds)
-            known = len(self._of(group))
-        if self._fault is not None:
-            raise AgeSearchError(f"The service's ingress failed: {self._fault}") from self._fault
+            came = self._changed.wait_for(
+                lambda: self._lasting_fault() or self._is_led(group, replicas), seconds
+            )
+            known, fault = len(self._of(group)), self._lasting_fault()
+        if fault is not None:
+            raise AgeSearchError(f"The service's ingress failed: {fault}") from fault
         if not came:
             raise AgeSearchError(f"Of {replicas} replicas {known} answer after {seconds:g} s.")
+
+    def _lasting_fault(self) -> Exception | None:
+        lasts = time.monotonic() - self._failing_since > _PATIENCE_S
+        return self._fault if lasts else None
 
     def sockets_of(self, group: str) -> list[Path]:
         """The sockets of a group's replicas, whether a route leads there or not."""
@@ -142,11 +151,18 @@ class Ingress:
                 self._fault = None
             except (OSError, AgeSearchError) as error:
                 _LOG.warning("ingress: %s", error)
-                self._fault = error
+                self._note(error)
             tick += 1
             self._ended.wait(_TICK_S)
         if self._haproxy is not None:
             self._haproxy.end()
+
+    def _note(self, fault: Exception) -> None:
+        with self._changed:
+            if self._fault is None:
+                self._failing_since = time.monotonic()
+            self._fault = fault
+            self._changed.notify_all()
 
     def _keep_running(self) -> bool:
         """Whether HAProxy runs; it is started with the first replica, and nothing listens before."""
