@@ -389,6 +389,7 @@ def robustness(
         )
     ratios = {
         "of_the_cores": found.of_the_cores,
+        "sustained_of_the_cores": found.sustained_of_the_cores,
         "of_loops_at_once": found.of_loops_at_once,
         "many_over_one": found.many_over_one,
     }
@@ -400,7 +401,9 @@ def robustness(
         [f"{found.cores} bare loops at once, faces/s", f"{found.loops_per_s:.0f}"],
         [f"measure robustness, {found.cores} cores, one model, faces/s", f"{found.one_per_s:.0f}"],
         [f"the same over {found.cores} x the bare loop", f"{found.of_the_cores:.2f}"],
+        ["... from its first answers to its last", f"{found.sustained_of_the_cores:.2f}"],
         [f"the same over {found.cores} bare loops at once", f"{found.of_loops_at_once:.2f}"],
+        ["start, once: workers, imports, compiling, s", f"{found.start_s:.1f}"],
         [f"time of {found.models} models over that of one", f"{found.many_over_one:.2f}"],
     ]
     out.print(table(f"{found.faces} faces x {found.levels} corruptions", ["", "measured"], rows))

@@ -196,18 +196,33 @@ def encoded_batches(
     part: Split | Part | None = None,
     rows: int = _BATCH_FACES,
 ) -> Iterator[tuple[Indices, list[bytes]]]:
-    """The same, as the bytes of the crops, at most ``rows`` at a time."""
+    """The same, as the bytes of the crops, ``rows`` at a time, fewer only at the end: of a small split each
+    shard holds a few, and whoever works on them wants them together.
+    """
+    held_at, held_crops, done = list[int](), list[bytes](), 0
+    for at, crops in _found_in_shards(dataset, labels, part, rows):
+        held_at += at
+        held_crops += crops
+        while len(held_at) >= rows:
+            yield np.array(held_at[:rows], dtype=np.int64), held_crops[:rows]
+            del held_at[:rows], held_crops[:rows]
+        done += len(at)
+    if held_at:
+        yield np.array(held_at, dtype=np.int64), held_crops
+    if done < len(labels):
+        raise InputError(f"'{dataset}' lacks {len(labels) - done} of {len(labels)} faces: ingest it again.")
+
+
+def _found_in_shards(
+    dataset: str | Location, labels: Labels, part: Split | Part | None, rows: int
+) -> Iterator[tuple[list[int], list[bytes]]]:
+    """The indices and the crops of the faces of ``labels`` in each batch of rows."""
     place = np.full(len(labels.sample_id.names) + 1, -1, dtype=np.int32)
     place[labels.sample_id.numbers] = np.arange(len(labels))
-    done = 0
     for batch in row_batches(dataset, part, ["sample_id", "image"], rows=rows):
         at = place[labels.sample_id.places(batch["sample_id"])]
         wanted = np.flatnonzero(at >= 0)
-        if len(wanted):
-            yield at[wanted].astype(np.int64), batch["image"].take(pa.array(wanted)).to_pylist()
-            done += len(wanted)
-    if done < len(labels):
-        raise InputError(f"'{dataset}' lacks {len(labels) - done} of {len(labels)} faces: ingest it again.")
+        yield at[wanted].tolist(), batch["image"].take(pa.array(wanted)).to_pylist()
 
 
 class Picker:

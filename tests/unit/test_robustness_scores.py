@@ -9,10 +9,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from agesearch.data.dataset.records import Split
+from agesearch.data.dataset.shards import read_rows
+from agesearch.data.reading.demo_pack import demo_pack
 from agesearch.deploy import robustness as deployed
 from agesearch.errors import InputError
 from agesearch.measure.accuracy import mae_estimate
 from agesearch.measure.intervals import Persons
+from agesearch.measure.predictions import encoded_batches, read_labels
 from agesearch.measure.robustness import run, scores
 from agesearch.measure.robustness.corruptions import Image
 from agesearch.measure.robustness.protocol import CLEAN_LEVEL, SETS, CorruptionLevel, set_named
@@ -96,7 +100,7 @@ def test_who_resists_better_is_said_only_where_the_interval_says_so() -> None:
     wrong = errors()
     wrong[1:, 2] -= 0.9
     twin = of(card(wrong).scores(), "twin")
-    assert "twin resists corruption better than teacher: -0." in twin.sentence("teacher")
+    assert "twin resists corruption better than teacher: −0." in twin.sentence("teacher")
 
 
 def test_a_reference_that_loses_nothing_is_no_yardstick_for_losses() -> None:
@@ -216,3 +220,17 @@ def test_a_few_chunks_are_under_way_however_many_there_are(monkeypatch: pytest.M
     first = [next(found) for _ in range(7)]
     assert len(read) <= 6  # three tasks a core, three tasks a chunk
     assert [done.answers for done in first] == [(0, 1), (0, 2), (0, 2), (1, 1), (1, 2), (1, 2), (2, 1)]
+
+
+def test_faces_of_a_split_travel_in_full_batches_whatever_their_shards_hold() -> None:
+    """Of 128 faces of the demo's test split five lie side by side: tasks of five cost more than they do."""
+    data = demo_pack()
+    labels = read_labels(data, Split.TEST).take(slice(0, 150))
+    batches = list(encoded_batches(data, labels, part=Split.TEST, rows=64))
+    assert [len(at) for at, _ in batches] == [len(crops) for _, crops in batches] == [64, 64, 22]
+    assert sorted(np.concatenate([at for at, _ in batches])) == list(range(150))
+    ids = {
+        name: crop for at, crops in batches for name, crop in zip(labels.sample_id[at], crops, strict=True)
+    }
+    rows = read_rows(data, Split.TEST, ["sample_id", "image"]).to_pylist()
+    assert all(ids[row["sample_id"]] == row["image"] for row in rows if row["sample_id"] in ids)
