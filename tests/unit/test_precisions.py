@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from agesearch.measure.speed.gate import Gate, closed, gate_of, too_few, with_ti
 from agesearch.measure.speed.hardware import hardware_name
 from agesearch.models.manifest import INT8_ONNX, ONNX
 from agesearch.models.runtimes.engines import BF16, DEFAULT, INT8, OPENVINO, Engine
+from agesearch.models.runtimes.int8 import in_floats
 
 OV8, OV16 = Engine(OPENVINO, INT8), Engine(OPENVINO, BF16)
 DRAW = np.random.default_rng(0)
@@ -68,6 +70,18 @@ def test_a_handful_of_persons_judges_nothing() -> None:
     assert too_few(Persons.each(10)) is None
     assert "9 persons" in str(too_few(Persons.each(9)))
     assert "2 persons" in str(too_few(Persons.of(["a", "b", "c"] * 5, ["x", "y", "y"] * 5)))
+
+
+def test_the_last_layer_and_the_heads_arithmetic_stay_in_floats() -> None:
+    """Nodes in their order: a last layer that is a convolution is a layer like others."""
+
+    def graph(*kinds: str) -> Any:
+        nodes = [SimpleNamespace(name=f"{kind}{at}", op_type=kind) for at, kind in enumerate(kinds)]
+        return SimpleNamespace(graph=SimpleNamespace(node=nodes))
+
+    assert in_floats(graph("Conv", "Gemm", "Relu", "Gemm", "Softmax", "MatMul")) == ["Gemm3", "MatMul5"]
+    assert in_floats(graph("MatMul", "Conv", "Softmax", "MatMul")) == ["MatMul3"]
+    assert in_floats(graph("MatMul", "Softmax")) == []
 
 
 def timed(found: Gate, ms: float, hardware: str = "this") -> Gate:
