@@ -82,3 +82,8 @@ def or_nan(value: float | None) -> float:
 def cs_at(k: float) -> str:
     """The name of the cumulative score at ``k`` years: ``cs5``, ``cs2.5``."""
     return f"cs{k:g}"
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """How a change is written everywhere: ``+0.84`` or ``−0.84``, with a minus sign of the figures' width."""
+    return f"{value:+.{digits}f}".replace("-", "−")

@@ -140,7 +140,7 @@ def measure_decisions(
     registry: Place = "registry",
     on_progress: Listener = silent,
 ) -> Decisions:
-    """Tell who passes an age limit: rates of minors who pass and adults who are refused, with intervals.
+    """Tell who passes an age limit: who is too young and passes, who is old enough and refused.
 
     >>> found = agesearch.measure_decisions("teacher", data="faces", legal_age=40, split="all")
     >>> found.minors, found.adults

@@ -8,6 +8,7 @@ import typer
 
 from agesearch.cli.common import JsonOption, err, out, print_json, shown_progress, table
 from agesearch.cli.publish import RegistryOption
+from agesearch.metrics import signed
 
 if TYPE_CHECKING:
     from agesearch.deploy.calibration import Calibrated
@@ -157,8 +158,8 @@ def _corrections(found: Calibrated, evidence: CalibrationEvidence) -> Any:
             [
                 one.kind,
                 f"{one.before_mae_years.value:.2f} -> {one.after_mae_years.value:.2f}",
-                f"{change.value:+.2f} ({change.low:+.2f} to {change.high:+.2f})",
-                f"{one.before_bias_years:+.2f} -> {one.after_bias_years:+.2f}",
+                f"{signed(change.value)} ({signed(change.low)} to {signed(change.high)})",
+                f"{signed(one.before_bias_years)} -> {signed(one.after_bias_years)}",
                 state,
             ]
         )

@@ -8,6 +8,7 @@ import typer
 
 from agesearch.cli.common import AddressOption, JsonOption, err, out, print_json, say, shown_progress, table
 from agesearch.cli.publish import RegistryOption
+from agesearch.metrics import signed
 
 if TYPE_CHECKING:
     from agesearch.measure.counterfactual.records import Counterfactuals, ModelShifts
@@ -31,7 +32,7 @@ def measure_counterfactual(
         str | None, typer.Option("--changes", help="Some of the changes, with commas; default: all.")
     ] = None,
     persons: Annotated[
-        int, typer.Option("--persons", min=2, max=100_000, help="Persons to render, half of them minors.")
+        int, typer.Option("--persons", min=2, max=100_000, help="Persons to render, half of them under L.")
     ] = 120,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Who they are.")] = 0,
     size: Annotated[int, typer.Option("--size", min=32, max=512, help="Side of a picture in pixels.")] = 112,
@@ -55,9 +56,9 @@ def measure_counterfactual(
     """Render persons as they are and with one thing changed, and tell how far each answer moves.
 
     Glasses, a beard, make-up, grey hair, wrinkles, expression, pose, light, camera, sex, skin tone: the mean
-    shift of the predicted age with paired 95 % intervals over persons, and the share of minors whose answer
-    passes only with the change. The same seed gives the same pixels everywhere. Needs the package anny (the
-    extra synth).
+    shift of the predicted age with paired 95 % intervals over persons, and the share of those under L
+    whose answer passes only with the change. The same seed gives the same pixels everywhere. Needs the
+    package anny (the extra synth).
     """
     from agesearch.deploy.measured_models import measured_models
     from agesearch.measure.counterfactual.faces import CounterfactualSpec
@@ -108,6 +109,8 @@ def _show(found: Counterfactuals) -> None:
 
 
 def _table(found: Counterfactuals, model: ModelShifts) -> object:
+    from agesearch.measure.decisions.rules import sides
+
     rows = [
         [
             shift.change,
@@ -120,17 +123,21 @@ def _table(found: Counterfactuals, model: ModelShifts) -> object:
         ]
         for shift in model.shifts
     ]
-    columns = ["change", "persons", "shift", "of minors", "moved", "minors let in", "adults shut out"]
+    below, reached = sides(found.legal_age)
+    let_in, shut_out = f"{below} let in", f"{reached} shut out"
+    columns = ["change", "persons", "shift", f"of {below}", "moved", let_in, shut_out]
     title = (
         f"{model.name}: years that a change moves the answer; decisions at {found.challenge_age:g} "
-        f"(as is: MAE {_plain(model.mae_years)}, {_share(model.minors_pass)} of minors pass)"
+        f"(as is: MAE {_plain(model.mae_years)}, {_share(model.minors_pass)} of {below} pass)"
     )
-    return table(title, columns, rows, optional=["moved", "persons", "adults shut out"])
+    return table(title, columns, rows, optional=["moved", "persons", shut_out])
 
 
 def _years(rate: Rate) -> str:
     found = rate.estimate
-    return "too few" if found is None else f"{found.value:+.2f} ({found.low:+.2f} to {found.high:+.2f})"
+    return (
+        "too few" if found is None else f"{signed(found.value)} ({signed(found.low)} to {signed(found.high)})"
+    )
 
 
 def _plain(rate: Rate) -> str:

@@ -53,11 +53,11 @@ def measure_decisions(
     registry: RegistryOption = "registry",
     as_json: JsonOption = False,
 ) -> None:
-    """Tell who passes an age limit: rates of minors who pass and adults who are refused, with intervals.
+    """Tell who passes an age limit: who is too young and passes, who is old enough and refused.
 
-    By age, sex and group; the challenge age that a target rate needs, and the buffer that it costs; false
-    adults of all ages; three answers (pass, refuse, unsure) by calibrated intervals; errors as NIST asks for
-    them. A face passes if and only if its estimate is at least the challenge age.
+    Rates with intervals by age, sex and group; the challenge age that a target rate needs, and the buffer
+    that it costs; false adults of all ages; three answers (pass, refuse, unsure) by calibrated intervals;
+    errors as NIST asks for them. A face passes if and only if its estimate is at least the challenge age.
     """
     from agesearch.deploy.measured_models import measured_models
     from agesearch.measure.decisions.run import DecisionSpec
@@ -105,6 +105,7 @@ def _write(record: Decisions, target: Location) -> None:
 
 
 def _show(record: Decisions) -> None:
+    from agesearch.measure.decisions.rules import sides
     from agesearch.measure.intervals import basis
     from agesearch.reporting.decisions.tables import decision_tables
 
@@ -117,10 +118,10 @@ def _show(record: Decisions) -> None:
             err.print(words, style="yellow", highlight=False, markup=False)
     for why, count in record.left_out.items():
         err.print(f"Note: {count:,} faces left out: {why}.", style="yellow", highlight=False, markup=False)
-    faces = basis(record.minors + record.adults, record.persons)
+    faces, (below, reached) = basis(record.minors + record.adults, record.persons), sides(record.legal_age)
     err.print(
-        f"{faces} of {record.dataset}, {record.part}: {record.minors:,} minors, {record.adults:,} adults. "
-        f"Brackets: 95 % intervals over persons. Too few: under {record.min_faces} faces. T*: the smallest "
+        f"{faces} of {record.dataset}, {record.part}: {record.minors:,} {below}, {record.adults:,} {reached}"
+        f". Brackets: 95 % intervals over persons. Too few: under {record.min_faces} faces. T*: the smallest "
         "challenge age at which no cell passes more.",
         highlight=False,
         markup=False,

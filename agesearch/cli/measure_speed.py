@@ -8,6 +8,7 @@ import typer
 
 from agesearch.cli.common import JsonOption, out, print_json, say, shown_progress, table
 from agesearch.cli.publish import RegistryOption
+from agesearch.metrics import signed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -166,14 +167,20 @@ def _gates_table(model: str, gates: Sequence[Gate]) -> object:
     rows = [
         [
             str(gate.engine),
-            "-" if gate.drop_years is None else f"{gate.drop_years:+.3f}",
-            "-" if gate.drop_years is None else f"{gate.drop_low:+.3f} to {gate.drop_high:+.3f}",
+            "-" if gate.drop_years is None else signed(gate.drop_years, 3),
+            _range(gate),
             "as good" if gate.holds else f"closed: {gate.reason}",
         ]
         for gate in gates
     ]
     columns = ["engine", "years lost", "95 % interval", "gate"]
     return table(f"Answers of {model} beside fp32, allowed {gates[0].max_drop_years:g} years", columns, rows)
+
+
+def _range(gate: Gate) -> str:
+    if gate.drop_low is None or gate.drop_high is None:
+        return "-"
+    return f"{signed(gate.drop_low, 3)} to {signed(gate.drop_high, 3)}"
 
 
 def _ratios_table(found: SpeedComparison) -> object:

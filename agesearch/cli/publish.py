@@ -8,6 +8,7 @@ import typer
 
 from agesearch.cli.common import JsonOption, out, print_json, say, shown_progress
 from agesearch.errors import command
+from agesearch.metrics import signed
 
 if TYPE_CHECKING:
     from agesearch.deploy.comparison import VersionComparison
@@ -123,7 +124,11 @@ def _gate_words(row: dict[str, Any]) -> str:
     if not row["holds"]:
         return f"not: {row['reason']}"
     lost = row["drop_years"]
-    return "what the others are measured against" if lost is None else f"as good as fp32 ({lost:+.3f} years)"
+    return (
+        "what the others are measured against"
+        if lost is None
+        else f"as good as fp32 ({signed(lost, 3)} years)"
+    )
 
 
 def comparison_lines(found: VersionComparison) -> list[str]:
@@ -131,7 +136,7 @@ def comparison_lines(found: VersionComparison) -> list[str]:
     error, (old, new), (before, after) = found.error, found.latency_ms, found.size_bytes
     lines = [f"error    not compared: {found.why}"]
     if error is not None:
-        interval = f"{error.difference:+.2f} ({error.low:+.2f} to {error.high:+.2f})"
+        interval = f"{signed(error.difference)} ({signed(error.low)} to {signed(error.high)})"
         lines = [
             f"error    {error.old:.2f} -> {error.new:.2f} years, {interval} on {error.faces:,} "
             f"{error.split} faces: {_loud(found.judgement)}",

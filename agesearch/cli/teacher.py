@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from agesearch.cli.common import JsonOption, err, out, print_json, shown_progress, table
+from agesearch.metrics import signed
 
 if TYPE_CHECKING:
     from agesearch.data.dataset.records import Split
@@ -144,8 +145,8 @@ def _member(facts: TeacherFacts) -> list[str]:
 def _print_accuracy(facts: TeacherFacts) -> None:
     found = facts.accuracy
     assert found is not None
-    rows = [[f"{d.first}–{d.last}", *_mean(d.mae_years), f"{d.bias_years:+.2f}"] for d in found.decades]
-    rows.append(["all", *_mean(found.mae_years), f"{found.bias_years:+.2f}"])
+    rows = [[f"{d.first}–{d.last}", *_mean(d.mae_years), signed(d.bias_years)] for d in found.decades]
+    rows.append(["all", *_mean(found.mae_years), signed(found.bias_years)])
     title = f"Accuracy on {found.dataset}, split {found.split}"
     out.print(table(title, ["age", "MAE, years", "95 %", "faces", "persons", "bias"], rows))
     words = (

@@ -18,6 +18,7 @@ from agesearch.deploy.evidence import TEACHER_LATENCY, Accuracy, Evidence
 from agesearch.deploy.registry import version_of
 from agesearch.measure.calibration.run import evidence_of
 from agesearch.measure.intervals import Estimate, basis
+from agesearch.metrics import signed
 from agesearch.models.architectures import ARCHITECTURES
 from agesearch.models.calibration.record import Calibration, CalibrationFaces
 from agesearch.models.manifest import ModelManifest
@@ -157,7 +158,7 @@ def _template(name: str) -> Template:
         "over": _over,
         "percent": _percent,
         "faces": _basis,
-        "signed": _signed,
+        "signed": signed,
         "milliseconds": _milliseconds,
         "times_faster": _times_faster,
         "layers": _layers,
@@ -199,10 +200,6 @@ def _percent(share: float) -> str:
     return f"{share:.0%}"
 
 
-def _signed(years: float) -> str:
-    return f"{years:+.2f}"
-
-
 def _milliseconds(value: float | None) -> str:
     return "-" if value is None else f"{value:.3g}" if value < 1000 else f"{value:.0f}"
 
@@ -219,7 +216,8 @@ def _layers(gate: dict[str, Any]) -> str:
 def _lost(gate: dict[str, Any]) -> str:
     if gate["drop_years"] is None:
         return "-"
-    return f"{gate['drop_years']:+.3f} ({gate['drop_low']:+.3f} to {gate['drop_high']:+.3f})"
+    drop, low, high = (signed(gate[name], 3) for name in ("drop_years", "drop_low", "drop_high"))
+    return f"{drop} ({low} to {high})"
 
 
 def _count(parameters: int) -> str:

@@ -9,11 +9,11 @@ import statistics
 from markupsafe import Markup
 
 from agesearch.measure.intervals import basis
-from agesearch.metrics import BIAS_YEARS, CS5, MAE_YEARS, VAL_KENDALL_TAU, VAL_PROBE_MAE_YEARS
+from agesearch.metrics import BIAS_YEARS, CS5, MAE_YEARS, VAL_KENDALL_TAU, VAL_PROBE_MAE_YEARS, signed
 from agesearch.reporting.charts.forest_plot import by_error, comparison_figure, p_words, teachers_words
 from agesearch.reporting.pages import environment
 from agesearch.reporting.sections.markdown import piped, plain
-from agesearch.reporting.tables import duration, signed, value_text
+from agesearch.reporting.tables import duration, value_text
 from agesearch.storage import Location
 from agesearch.training.comparison.records import MethodComparison, MethodRecord, TeacherRecord
 

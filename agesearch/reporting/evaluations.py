@@ -9,7 +9,7 @@ from agesearch import metrics
 from agesearch.measure.evaluate import Evaluation, ModelScores
 from agesearch.measure.intervals import Estimate
 from agesearch.measure.scores import Difference, KindScores, OverTurns
-from agesearch.reporting.tables import signed
+from agesearch.metrics import signed
 
 #: Turns shown one by one; of more, only their mean.
 _MAX_TURNS = 12
@@ -171,7 +171,7 @@ def _against(row: Difference | None) -> list[str]:
     digits = 3 if row.score == metrics.EPS_ERROR else 1 if in_percent else 2
     found = row.difference
     value, low, high = (
-        f"{(100.0 if in_percent else 1.0) * number:+.{digits}f}".replace("-", "−")
+        signed((100.0 if in_percent else 1.0) * number, digits)
         for number in (found.value, found.low, found.high)
     )
     return [value, f"{low} to {high}", "tie" if row.is_tie else "worse"]

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
-from agesearch.metrics import BIAS_YEARS, CS5, MAE_YEARS
+from agesearch.metrics import BIAS_YEARS, CS5, MAE_YEARS, signed
 from agesearch.reporting.charts.heat_map import matrix_figure
 from agesearch.reporting.pages import environment
 from agesearch.storage import Location
@@ -63,7 +63,7 @@ def matrix_rows(record: Matrix) -> list[list[str]]:
                     name,
                     f"{error.value:.2f} ({error.low:.2f}–{error.high:.2f})",
                     f"{scores[CS5].value:.0%}",
-                    f"{scores[BIAS_YEARS].value:+.2f}",
+                    signed(scores[BIAS_YEARS].value),
                     error.basis,
                 ]
             )

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from agesearch.measure.intervals import Estimate
-from agesearch.metrics import LATENCY_MS_P50, VAL_CS5, VAL_MAE_YEARS
+from agesearch.metrics import LATENCY_MS_P50, VAL_CS5, VAL_MAE_YEARS, signed
 from agesearch.reporting import tables
 from agesearch.reporting.findings import Findings
 from agesearch.search.front.measurements import MEDIAN, TEACHER
@@ -68,7 +68,7 @@ def speed_words(findings: Findings) -> str:
 
 def verdict(difference: Estimate) -> str:
     """Whether the student is better, worse or tied, from the paired difference of errors in years."""
-    low, middle, high = map(tables.signed, (difference.low, difference.value, difference.high))
+    low, middle, high = map(signed, (difference.low, difference.value, difference.high))
     bounds = f"95\u00a0% interval of the difference: {low} to {high}"
     if difference.low <= 0 <= difference.high:
         return f"The two are tied: {middle} years between them is inside the noise ({bounds})."

@@ -10,6 +10,7 @@ from agesearch.measure.intervals import Estimate
 from agesearch.measure.robustness.corruptions import CLEAN
 from agesearch.measure.robustness.scores import RobustnessRow
 from agesearch.measure.speed.rows import SpeedRow
+from agesearch.metrics import signed
 from agesearch.models.runtimes.engines import DEFAULT, Engine
 from agesearch.search.front.measurements import MeasuredPredictions
 from agesearch.search.store.records import State, TrialRecord, title_of
@@ -57,11 +58,6 @@ class Failure:
 def years(value: float | None) -> str:
     """``6.12``; a dash for none."""
     return "–" if value is None else f"{value:.2f}"
-
-
-def signed(value: float) -> str:
-    """``+0.84`` or ``−0.84``, with a minus sign of the figures' width."""
-    return f"{value:+.2f}".replace("-", "−")
 
 
 def milliseconds(value: float | None) -> str:

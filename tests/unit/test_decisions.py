@@ -271,12 +271,26 @@ def test_what_cannot_be_decided_is_told(
         measure_decisions({"mean": Location.of(teacher)}, str(faces), spec)
 
 
+def test_only_those_below_the_age_of_majority_are_minors(measured: tuple[Path, Path], tmp_path: Path) -> None:
+    teacher, faces = measured
+    words = ["measure", "decisions", str(teacher), "--data", str(faces), "--legal-age", "21", "--out"]
+    told = RUNNER.invoke(app, [*words, str(tmp_path / "page.html")])
+    assert told.exit_code == 0, told.output
+    for text in (told.output, (tmp_path / "page.html").read_text()):
+        assert "people under 21" in text
+        assert "people of 21 or more" in text
+        assert "minors" not in text
+        assert "adults" not in text.replace("false adults", "")
+
+
 def test_the_page_is_written_where_it_may(measured: tuple[Path, Path], tmp_path: Path) -> None:
     teacher, faces = measured
     words = ["measure", "decisions", str(teacher), "--data", str(faces), "--legal-age", "18", "--out"]
     page = RUNNER.invoke(app, [*words, str(tmp_path / "page.html")])
     assert page.exit_code == 0, page.output
     assert "too few" in page.stdout
-    assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
+    written = (tmp_path / "page.html").read_text()
+    assert written.startswith("<!doctype html>")
+    assert "minors who pass" in written
     wrong = RUNNER.invoke(app, [*words, str(tmp_path / "page.txt")])
     assert isinstance(wrong.exception, InputError)

@@ -17,6 +17,7 @@ from agesearch.data.audit.label_outliers import Values, differing_copies, far_ou
 from agesearch.data.audit.near_duplicates import Match
 from agesearch.data.dataset.records import Split, Turn
 from agesearch.data.dataset.texts import Texts
+from agesearch.metrics import signed
 from agesearch.specs import Spec
 
 _SPLITS = tuple(split.value for split in Split)
@@ -265,10 +266,12 @@ def _suspicions(
     for subject, low, high in wide_subjects(faces.subject, faces.source, age):
         yield "wide_subject", f"{subject} is {age[low]:g} and {age[high]:g} years old", (low, high)
     for index, z in far_out(age):
-        yield "far_out_age", f"{age[index]:g} years, robust z {z:+.1f}", (index,)
+        yield "far_out_age", f"{age[index]:g} years, robust z {signed(z, 1)}", (index,)
     if predicted is not None:
         for index, z in far_out(predicted - age):
-            detail = f"labelled {age[index]:g}, the model says {predicted[index]:.0f}, robust z {z:+.1f}"
+            detail = (
+                f"labelled {age[index]:g}, the model says {predicted[index]:.0f}, robust z {signed(z, 1)}"
+            )
             yield "model_residual", detail, (index,)
 
 

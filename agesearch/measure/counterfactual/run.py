@@ -24,6 +24,7 @@ from agesearch.measure.counterfactual.faces import AS_IS, CounterfactualSpec, Re
 from agesearch.measure.counterfactual.records import Counterfactuals, ModelShifts, ToldChange
 from agesearch.measure.counterfactual.shifts import Answered
 from agesearch.measure.decisions.rates import Counting
+from agesearch.measure.decisions.rules import sides
 from agesearch.measure.robustness.run import answers
 from agesearch.measure.speed.hardware import hardware_name
 from agesearch.models.identity import crop_notes, model_digest
@@ -144,8 +145,9 @@ def _notes(place: Location, found: Answered, spec: CounterfactualSpec) -> Iterat
         )
     passing = found.minors_pass.estimate
     if passing is not None and passing.value > _MOST_PASS:
+        below = sides(spec.legal_age).below
         yield (
-            f"{passing.value:.0%} of the minors pass at {spec.at:g} as they are: few are left for a change "
+            f"{passing.value:.0%} of the {below} pass at {spec.at:g} as they are: few are left for a change "
             "to let in."
         )
 

@@ -8,18 +8,37 @@ an answer; a true age of exactly the legal age L is an adult's.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 Decision = Literal["pass", "refuse", "unsure"]
 
+#: The age of majority nearly everywhere: only those below it are called minors.
+_MAJORITY = 18
+
 #: To so many digits ages are told and compared.
 DIGITS = 2
 
 Ages = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
+
+
+class Sides(NamedTuple):
+    """What people below an age limit are called, and those who have reached it."""
+
+    below: str
+    reached: str
+
+
+def sides(legal_age: float) -> Sides:
+    """``minors`` and ``adults`` where the limit is the age of majority, else ``people under 40`` and ``people
+    of 40 or more``.
+    """
+    if legal_age == _MAJORITY:
+        return Sides("minors", "adults")
+    return Sides(f"people under {legal_age:g}", f"people of {legal_age:g} or more")
 
 
 def told(ages: npt.ArrayLike) -> Ages:

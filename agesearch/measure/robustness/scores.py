@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from agesearch.measure.intervals import Estimate, Persons, Values, bootstrap_table, interval_of
 from agesearch.measure.robustness.protocol import CLEAN_LEVEL, CorruptionLevel, CorruptionSet
+from agesearch.metrics import signed
 from agesearch.specs import Spec
 
 #: Persons whose errors are kept apart; of more a seeded subsample is resampled.
@@ -107,15 +108,15 @@ class ModelRobustness(Spec):
         if self.against is None:
             return ""
         found = self.against.mae_c_years
-        width = f"95 %: {found.low:+.2f} to {found.high:+.2f}"
+        width = f"95 %: {signed(found.low)} to {signed(found.high)}"
         if self.against.resists == "tie":
             return (
                 f"{self.name} and {reference} cannot be told apart under corruption on {found.basis} "
-                f"({found.value:+.2f} years, {width})."
+                f"({signed(found.value)} years, {width})."
             )
         return (
             f"{self.name} resists corruption {self.against.resists} than {reference}: "
-            f"{found.value:+.2f} years of MAE-C ({width}, {found.basis})."
+            f"{signed(found.value)} years of MAE-C ({width}, {found.basis})."
         )
 
 

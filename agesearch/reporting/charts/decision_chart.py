@@ -8,6 +8,8 @@ from dataclasses import replace
 from agesearch.measure.decisions.buffers import Buffer
 from agesearch.measure.decisions.rates import Rate
 from agesearch.measure.decisions.records import CurvePoint, ModelDecisions
+from agesearch.measure.decisions.rules import sides
+from agesearch.metrics import signed
 from agesearch.reporting.charts.axes import Axis
 from agesearch.reporting.charts.plots import Chart, Kind, Mark, Polyline, axis, laid_out
 
@@ -15,19 +17,19 @@ _PASS, _REFUSED, _WORST, _LIMIT = "curve-3", "curve-4", "curve-2", "curve-1"
 
 
 def decision_chart(model: ModelDecisions, legal_age: float, max_fpr: float | None, number: int) -> Chart:
-    """The rates of minors who pass and of adults who are refused, with 95 % bands, and each target rate at
-    its challenge age. ``number`` tells the charts of one page apart.
+    """The rates of those below the limit who pass and of the others who are refused, with 95 % bands, and
+    each target rate at its challenge age. ``number`` tells the charts of one page apart.
     """
-    points = model.curve
+    points, (below, reached) = model.curve, sides(legal_age)
     first, last = points[0].challenge_age, points[-1].challenge_age
     x = axis("challenge age, years", first, last)
     y = replace(axis("share of faces", 0.0, 1.0), written=_percent)
     curves = [
         _band(points, lambda point: point.fpr, "band-3"),
         _band(points, lambda point: point.fnr, "band-4"),
-        _line(points, lambda point: point.worst_fpr, _WORST, "minors of the worst cell who pass"),
-        _line(points, lambda point: _value(point.fpr), _PASS, "minors who pass"),
-        _line(points, lambda point: _value(point.fnr), _REFUSED, "adults who are refused"),
+        _line(points, lambda point: point.worst_fpr, _WORST, f"{below} of the worst cell who pass"),
+        _line(points, lambda point: _value(point.fpr), _PASS, f"{below} who pass"),
+        _line(points, lambda point: _value(point.fnr), _REFUSED, f"{reached} who are refused"),
         Polyline([(legal_age, 0.0), (legal_age, 1.0)], _LIMIT, (f"legal age {legal_age:g}",)),
     ]
     return laid_out(
@@ -35,11 +37,11 @@ def decision_chart(model: ModelDecisions, legal_age: float, max_fpr: float | Non
         x,
         y,
         curves=[curve for curve in curves if len(curve.points) > 1],
-        marks=_marks(model.buffers, x, max_fpr),
+        marks=_marks(model.buffers, x, max_fpr, reached),
         legend=[
-            (_PASS, "minors who pass"),
+            (_PASS, f"{below} who pass"),
             (_WORST, "of the worst cell"),
-            (_REFUSED, "adults refused"),
+            (_REFUSED, f"{reached} refused"),
             (_LIMIT, f"legal age {legal_age:g}"),
             ("front", "target rate: buffer, years"),
         ],
@@ -70,7 +72,7 @@ def _band(points: Sequence[CurvePoint], rate: Callable[[CurvePoint], Rate], kind
     return Polyline([*low, *reversed(high)], kind)
 
 
-def _marks(buffers: Sequence[Buffer], x: Axis, max_fpr: float | None) -> list[Mark]:
+def _marks(buffers: Sequence[Buffer], x: Axis, max_fpr: float | None, reached: str) -> list[Mark]:
     """The target rates that are on the chart. Few faces make several need one challenge age: those share a
     label, which stands at the highest.
     """
@@ -80,19 +82,21 @@ def _marks(buffers: Sequence[Buffer], x: Axis, max_fpr: float | None) -> list[Ma
         alike = sorted((one for one in shown if one.challenge_age == age), key=lambda one: -one.max_fpr)
         rates = [f"{100 * one.max_fpr:g}" for one in alike]
         label = f"{rates[0]} to {rates[-1]} %" if len(rates) > 1 else f"{rates[0]} %"
-        found += [_mark(one, max_fpr, label if one is alike[0] else "") for one in alike]
+        found += [_mark(one, max_fpr, label if one is alike[0] else "", reached) for one in alike]
     return found
 
 
-def _mark(one: Buffer, max_fpr: float | None, label: str) -> Mark:
+def _mark(one: Buffer, max_fpr: float | None, label: str, reached: str) -> Mark:
     """A target rate at its challenge age, with its buffer behind the label."""
     assert one.challenge_age is not None  # the caller looked
     assert one.years is not None
     refused = _value(one.adults_refused)
     details = (
         f"at most {100 * one.max_fpr:g} % of the worst cell pass at {one.challenge_age:.2f} years",
-        f"buffer {one.years:+.2f} years; worst cell: {one.worst_cell}",
-        "" if refused is None else f"adults refused: {refused:.0%}",
+        f"buffer {signed(one.years)} years; worst cell: {one.worst_cell}",
+        "" if refused is None else f"{reached} refused: {refused:.0%}",
     )
     kind: Kind = "picked" if one.max_fpr == max_fpr else "front"
-    return Mark(one.challenge_age, one.max_fpr, kind, details, f"{label}: {one.years:+.1f}" if label else "")
+    return Mark(
+        one.challenge_age, one.max_fpr, kind, details, f"{label}: {signed(one.years, 1)}" if label else ""
+    )

@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agesearch.measure.intervals import basis
-from agesearch.metrics import MAE_YEARS
+from agesearch.metrics import MAE_YEARS, signed
 from agesearch.reporting.charts.axes import Axis, Bands, padded, shortened
 from agesearch.reporting.pages import environment
-from agesearch.reporting.tables import signed
 from agesearch.training.comparison.records import MethodComparison, MethodRecord
 
 _ROW_HEIGHT = 42

@@ -8,29 +8,31 @@ from collections.abc import Iterator
 from agesearch.measure.decisions.accuracy import Balanced
 from agesearch.measure.decisions.rates import Rate
 from agesearch.measure.decisions.records import AtAge, Decisions, ModelDecisions
+from agesearch.measure.decisions.rules import sides
+from agesearch.metrics import signed
 from agesearch.reporting.evaluations import Lines
-from agesearch.reporting.tables import signed
 
 NONE = "–"
 
 
 def decision_tables(record: Decisions, model: ModelDecisions) -> Iterator[Lines]:
     """All tables of a model, the most asked for first."""
-    yield _ages(model)
+    yield _ages(record, model)
     yield _buffers(record, model)
-    yield _three(model)
+    yield _three(record, model)
     for at in model.at[-1:]:
-        yield cells_table(at)
+        yield cells_table(at, record.legal_age)
     yield _false_adults(record, model)
     yield _errors(model)
     yield _eyes(model)
-    yield _abstention(model)
+    yield _abstention(record, model)
 
 
-def cells_table(at: AtAge) -> Lines:
+def cells_table(at: AtAge, legal_age: float) -> Lines:
     """Both rates and the bias of each cell that has a face, at a challenge age; of single years only those
     with faces enough.
     """
+    below, reached = sides(legal_age)
     sections: dict[str, list[list[str]]] = {}
     thin: Counter[str] = Counter()
     for cell in at.cells:
@@ -41,7 +43,7 @@ def cells_table(at: AtAge) -> Lines:
         sections.setdefault(cell.by, []).append(row)
     for by, count in thin.items():
         sections.setdefault(by, []).append([f"{count} more of {by}", "", "too few", "", "", ""])
-    columns = ["faces", "minors", "who pass", "adults", "refused", "bias, years"]
+    columns = ["faces", below, "who pass", reached, "refused", "bias, years"]
     return Lines(
         f"Cells at a challenge age of {at.challenge_age:g} ({at.why})", columns, list(sections.values())
     )
@@ -66,7 +68,13 @@ def _years(rate: Rate | Balanced) -> str:
     return f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})".replace("-", "−")
 
 
-def _ages(model: ModelDecisions) -> Lines:
+def _both_rates(record: Decisions) -> list[str]:
+    """The headings of FPR and FNR."""
+    below, reached = sides(record.legal_age)
+    return [f"{below} who pass", f"{reached} refused"]
+
+
+def _ages(record: Decisions, model: ModelDecisions) -> Lines:
     rows = [
         [
             f"{at.challenge_age:g}",
@@ -77,7 +85,7 @@ def _ages(model: ModelDecisions) -> Lines:
         ]
         for at in model.at
     ]
-    columns = ["challenge age", "which is", "minors who pass", "adults refused", "worst error that passed"]
+    columns = ["challenge age", "which is", *_both_rates(record), "worst error that passed"]
     return Lines("At a challenge age", columns, [rows])
 
 
@@ -96,20 +104,22 @@ def _buffers(record: Decisions, model: ModelDecisions) -> Lines:
                 share_words(one.adults_refused),
             ]
         )
+    below, reached = sides(record.legal_age)
     if not rows:
-        rows = [[f"too few minors: {record.minors} faces", *[""] * 5]]
-    columns = ["worst cell at most", "T*", "interval", "buffer, years", "worst cell", "adults refused"]
+        rows = [[f"too few {below}: {record.minors} faces", *[""] * 5]]
+    columns = ["worst cell at most", "T*", "interval", "buffer, years", "worst cell", f"{reached} refused"]
     return Lines("What a target rate costs", columns, [rows])
 
 
-def _three(model: ModelDecisions) -> Lines:
+def _three(record: Decisions, model: ModelDecisions) -> Lines:
     """At each age: who passes, who is refused, and who is sent elsewhere."""
     level = (
         "own belief, unchecked" if model.interval_level is None else f"{model.interval_level:.0%}, calibrated"
     )
     sections = []
+    below, reached = sides(record.legal_age)
     for at in model.at:
-        answers = (("minors", at.three.minors), ("adults", at.three.adults), ("all", at.three.everyone))
+        answers = ((below, at.three.minors), (reached, at.three.adults), ("all", at.three.everyone))
         sections.append(
             [
                 [f"{at.challenge_age:g}", who, *map(share_words, (one.passed, one.refused, one.unsure))]
@@ -142,7 +152,7 @@ def _false_adults(record: Decisions, model: ModelDecisions) -> Lines:
     if thin:
         by_age.append([f"{thin} more ages in years", NONE, "too few"])
     sections = [section for section in (limits, by_age, teens) if section]
-    return Lines("False adults, and teenagers", ["who", "faces", "share"], sections)
+    return Lines("Taken for older (false adults), and teenagers", ["who", "faces", "share"], sections)
 
 
 def _errors(model: ModelDecisions) -> Lines:
@@ -183,7 +193,7 @@ def _eyes(model: ModelDecisions) -> Lines:
     )
 
 
-def _abstention(model: ModelDecisions) -> Lines:
+def _abstention(record: Decisions, model: ModelDecisions) -> Lines:
     rows = [
         [
             f"{row.kept:.0%}",
@@ -194,5 +204,5 @@ def _abstention(model: ModelDecisions) -> Lines:
         ]
         for row in model.accuracy.abstention
     ]
-    columns = ["kept", "width up to, years", "MAE, years", "minors who pass", "adults refused"]
+    columns = ["kept", "width up to, years", "MAE, years", *_both_rates(record)]
     return Lines("Answering only where the interval is narrow", columns, [rows])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agesearch.deploy.reported.records import TEST, VALIDATION
 from agesearch.measure.scores import Slice
-from agesearch.metrics import BIAS_YEARS, CS5, MAE_YEARS
+from agesearch.metrics import BIAS_YEARS, CS5, MAE_YEARS, signed
 from agesearch.reporting import tables
 from agesearch.reporting.charts.plots import Chart, Polyline, axis, laid_out
 from agesearch.reporting.decisions.coverage import coverage_table
@@ -105,7 +105,7 @@ def _sentences(told: Told, split: str) -> list[str]:
         )
     difference = compared.against.get(told.student) if compared else None
     if difference is not None and compared is not None:
-        low, middle, high = map(tables.signed, (difference.low, difference.value, difference.high))
+        low, middle, high = map(signed, (difference.low, difference.value, difference.high))
         word = "is tied with" if difference.low <= 0 <= difference.high else "differs from"
         who = "its teacher" if yardstick == told.teacher else yardstick
         found.append(f"It {word} {who}: {middle} years ({low} to {high}, the same faces).")
@@ -167,7 +167,7 @@ def _cells(one: Slice | None, worst: float) -> list[Cell]:
     within = one.scores.get(CS5)
     return [
         Cell(text, error.value, error.value / worst),
-        Cell("–" if bias is None else tables.signed(bias.value), 0.0 if bias is None else bias.value),
+        Cell("–" if bias is None else signed(bias.value), 0.0 if bias is None else bias.value),
         Cell("–" if within is None else f"{within.value:.0%}", 0.0 if within is None else within.value),
     ]
 

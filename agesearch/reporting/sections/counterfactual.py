@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from agesearch.deploy.reported.records import COUNTERFACTUAL
 from agesearch.measure.counterfactual.records import Counterfactuals, ModelShifts, ToldChange
 from agesearch.measure.decisions.rates import Rate
+from agesearch.measure.decisions.rules import Sides, sides
+from agesearch.metrics import signed
 from agesearch.reporting import tables
 from agesearch.reporting.decisions.tables import share_words
 from agesearch.reporting.sections.section import Section, Table
@@ -31,12 +33,13 @@ def counterfactual_section(told: Told) -> Section:
     ordered = sorted(record.models, key=lambda one: names[one.name] != told.student)
     student = ordered[0]
     about = {change.name: change for change in record.changes}
+    of = sides(record.legal_age)
     notes = [
         f"{record.persons} rendered persons, {record.minors} of them below {record.legal_age:g}, each as is "
         f"and changed ({record.pictures:,} pictures); the answer with the change minus the one as is, in "
-        "years, with paired 95\u00a0% intervals over persons. Let in: minors whose answer passes "
-        f"{record.challenge_age:g} only with the change (the attack conversion rate); shut out: adults whose "
-        f"answer passes only without it. Too few: under {record.min_persons} persons.",
+        f"years, with paired 95\u00a0% intervals over persons. Let in: {of.below} whose answer passes "
+        f"{record.challenge_age:g} only with the change (the attack conversion rate); shut out: "
+        f"{of.reached} whose answer passes only without it. Too few: under {record.min_persons} persons.",
         record.can_tell,
         record.cannot_tell,
         *(f"{names[one.name]}: {note}" for one in ordered for note in one.notes),
@@ -48,7 +51,7 @@ def counterfactual_section(told: Told) -> Section:
         sentences=_sentences(student),
         tables=[
             Table("Shift of the predicted age, years", _shifts(ordered, names, about), hue="red"),
-            Table("Who is let in and shut out, student", _converted(student)),
+            Table("Who is let in and shut out, student", _converted(student, of)),
         ],
         notes=notes,
         figures={names[one.name]: _figures(one) for one in ordered},
@@ -65,7 +68,7 @@ def _sentences(student: ModelShifts) -> list[str]:
     moved.sort(key=lambda pair: -abs(pair[1].value))
     if not moved:
         return ["No change moves the student's answers by more than noise."]
-    shown = ", ".join(f"{tables.words(name)} {tables.signed(found.value)}" for name, found in moved[:3])
+    shown = ", ".join(f"{tables.words(name)} {signed(found.value)}" for name, found in moved[:3])
     return [
         f"{len(moved)} of {len(student.shifts)} changes move the student beyond noise, most: {shown} years."
     ]
@@ -89,14 +92,14 @@ def _shifts(models: list[ModelShifts], names: dict[str, str], about: Mapping[str
     return TextTable(["change", "of", *(names[one.name] for one in models)], rows)
 
 
-def _converted(student: ModelShifts) -> TextTable:
+def _converted(student: ModelShifts, of: Sides) -> TextTable:
     columns = [
         "change",
         "persons",
-        "shift of minors, years",
+        f"shift of {of.below}, years",
         "moved, years",
-        "minors let in",
-        "adults shut out",
+        f"{of.below} let in",
+        f"{of.reached} shut out",
     ]
     rows = [
         [
@@ -116,7 +119,7 @@ def _years(rate: Rate | None, worst: float) -> Cell:
     found = rate.estimate if rate else None
     if found is None:
         return Cell("too few", 0.0)
-    text = f"{tables.signed(found.value)} ({tables.signed(found.low)} to {tables.signed(found.high)})"
+    text = f"{signed(found.value)} ({signed(found.low)} to {signed(found.high)})"
     return Cell(text, found.value, abs(found.value) / worst if worst else None)
 
 

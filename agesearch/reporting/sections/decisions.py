@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from agesearch.deploy.reported.records import DECISIONS
 from agesearch.measure.decisions.records import Decisions, ModelDecisions
+from agesearch.measure.decisions.rules import sides
 from agesearch.measure.intervals import basis
+from agesearch.metrics import signed
 from agesearch.reporting.charts.decision_chart import decision_chart
 from agesearch.reporting.decisions.tables import decision_tables, share_words
 from agesearch.reporting.sections.section import Section, Table
 from agesearch.reporting.sections.told import Told
-from agesearch.reporting.tables import Cell, TextTable, signed
+from agesearch.reporting.tables import Cell, TextTable
 
 #: Tables of the student that are shown at once; the others are folded.
 _SHOWN = 3
@@ -44,8 +46,8 @@ def decisions_section(told: Told) -> Section:
         notes=[
             f"{basis(record.minors + record.adults, record.persons)} of {record.dataset}, {record.part}: "
             f"{record.minors:,} below {record.legal_age:g}. A face passes where its estimate is at least the "
-            "challenge age; T*: the smallest at which no cell of minors (year and decade of age, sex, group) "
-            f"with {record.min_faces} faces or more lets more of them pass; the buffer is T* less "
+            "challenge age; T*: the smallest at which no cell of those below (year and decade of age, sex, "
+            f"group) with {record.min_faces} faces or more lets more of them pass; the buffer is T* less "
             "the legal age. The tables are the student's. Photographs of photographs, masks and make-up were "
             "not tested.",
             *(f"{names[student.name]}: {note}" for note in student.notes),
@@ -77,13 +79,14 @@ def _sentences(record: Decisions, student: ModelDecisions) -> list[str]:
         found.append(
             f"To pass at most {one.max_fpr:.0%} of the worst cell it needs a challenge age of "
             f"{one.challenge_age:.1f}, a buffer of {one.years:.1f} years, which refuses "
-            f"{share_words(one.adults_refused)} of the adults."
+            f"{share_words(one.adults_refused)} of the {sides(record.legal_age).reached}."
         )
     return found
 
 
 def _beside(record: Decisions, names: dict[str, str]) -> TextTable:
-    columns = ["model", f"minors who pass at {record.legal_age:g}", "adults refused"]
+    below, reached = sides(record.legal_age)
+    columns = ["model", f"{below} who pass at {record.legal_age:g}", f"{reached} refused"]
     columns += ["buffer for 5 %, years", "balanced MAE", "off by more than 10 years", "intervals"]
     rows = []
     for one in record.models:

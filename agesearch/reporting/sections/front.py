@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from agesearch.deploy.reported.records import TEST, VALIDATION, ReportedModel
 from agesearch.measure.speed.rows import SpeedRow
+from agesearch.metrics import signed
 from agesearch.reporting import tables
 from agesearch.reporting.charts.plots import Chart, Kind, Level, Mark, front_chart
 from agesearch.reporting.figures import front_figure
@@ -130,7 +131,7 @@ def _beside(findings: Findings, other: TrialRecord) -> str:
     way = f"{tables.ratio(ratio)} faster" if ratio > 1 else f"{tables.ratio(1 / ratio)} slower"
     if not (findings.has(other.name) and findings.has(picked.name)):
         gap = (other.val_mae_years or 0.0) - (picked.val_mae_years or 0.0)
-        return f"{other.title[:1].upper()}{other.title[1:]} is {way}, at {tables.signed(gap)} years."
+        return f"{other.title[:1].upper()}{other.title[1:]} is {way}, at {signed(gap)} years."
     found = findings.against(other.name, picked.name)
     words = verdict(found).replace("The student is", "it is").replace("The two are", "the two are")
     advice = ""

@@ -8,6 +8,7 @@ from typing import Any
 from agesearch.deploy.reported.records import TEST, VALIDATION
 from agesearch.measure.calibration.run import evidence_of
 from agesearch.measure.intervals import Estimate
+from agesearch.metrics import signed
 from agesearch.reporting import tables
 from agesearch.reporting.sections.told import Told
 from agesearch.reporting.summary import speed_words, summary
@@ -117,7 +118,7 @@ def _error(told: Told, whom: str) -> _Part | str:
 
 
 def _error_part(error: Estimate, difference: Estimate, split: str, whom: str) -> _Part:
-    low, middle, high = map(tables.signed, (difference.low, difference.value, difference.high))
+    low, middle, high = map(signed, (difference.low, difference.value, difference.high))
     figures = {
         "mae_years": error.value,
         "mae_years_interval": [error.low, error.high],
@@ -135,20 +136,20 @@ def _corruption(told: Told, whom: str) -> _Part | str:
         more = found.mae_c_years.value - found.clean_mae_years.value
         beside = "" if found.against is None else f"resists: {found.against.resists} beside {whom}"
         card = (
-            f"{tables.signed(more)}",
+            f"{signed(more)}",
             "years under corruption",
             beside or f"MAE-C {found.mae_c_years.value:.2f}",
         )
         figures = {"corruption_adds_years": more, "mae_c_years": found.mae_c_years.value}
-        return f"{tables.signed(more)} years under corruption", card, figures
+        return f"{signed(more)} years under corruption", card, figures
     if told.findings is not None:
         rows, student = told.findings.measured.robustness, told.findings.picked.name
         clean = next(row.mae_years for row in rows if row.model == student and row.severity == 0)
         more = tables.mean_corrupted(rows, student) - clean
         teacher = next(row.mae_years for row in rows if row.model == TEACHER and row.severity == 0)
-        beside = tables.signed(tables.mean_corrupted(rows, TEACHER) - teacher)
-        card = (tables.signed(more), "years under corruption", f"teacher {beside}; few corruptions")
-        return f"{tables.signed(more)} years under corruption", card, {"corruption_adds_years": more}
+        beside = signed(tables.mean_corrupted(rows, TEACHER) - teacher)
+        card = (signed(more), "years under corruption", f"teacher {beside}; few corruptions")
+        return f"{signed(more)} years under corruption", card, {"corruption_adds_years": more}
     return "what corruption costs: agesearch measure robustness"
 
 

@@ -6,8 +6,7 @@ from __future__ import annotations
 
 from agesearch.deploy.reported.records import TEST, VALIDATION
 from agesearch.measure.calibration.run import evidence_of
-from agesearch.metrics import BIAS_YEARS, MAE_YEARS
-from agesearch.reporting import tables
+from agesearch.metrics import BIAS_YEARS, MAE_YEARS, signed
 from agesearch.reporting.decisions.tables import share_words
 from agesearch.reporting.sections.section import Section
 from agesearch.reporting.sections.told import Told
@@ -104,7 +103,7 @@ def _fair(told: Told) -> str:
         thin += [f"{by} {one.name}" for one in slices if one not in told_of]
         parts += [
             f"{by} {one.name}: off by {one.scores[MAE_YEARS].value:.2f} years, bias "
-            f"{tables.signed(one.scores[BIAS_YEARS].value)} ({one.scores[MAE_YEARS].faces} faces)"
+            f"{signed(one.scores[BIAS_YEARS].value)} ({one.scores[MAE_YEARS].faces} faces)"
             for one in told_of
         ]
     if not parts:

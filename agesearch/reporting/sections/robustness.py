@@ -10,6 +10,7 @@ from agesearch.measure.robustness.protocol import set_named
 from agesearch.measure.robustness.record import Robustness
 from agesearch.measure.robustness.scores import ModelRobustness, Ratio
 from agesearch.measure.robustness.strip import Strip, StripCell, StripFace
+from agesearch.metrics import signed
 from agesearch.reporting import tables
 from agesearch.reporting.charts.plots import Chart, Polyline, axis, laid_out
 from agesearch.reporting.sections.accuracy import KINDS
@@ -177,7 +178,7 @@ def _by_corruption(models: Sequence[ModelRobustness], names: Sequence[str]) -> T
         for one in models:
             found = one.corruptions[place].mae_years
             more = found.value - one.clean_mae_years.value
-            text = f"{found.value:.2f} ({tables.signed(more)})"
+            text = f"{found.value:.2f} ({signed(more)})"
             cells.append(Cell(text, found.value, max(0.0, more / worst)))
         rows.append(cells)
     return TextTable(["corruption", "category", *names], rows)

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
 
+from agesearch.metrics import signed
+
 #: The chance that a version as good as the other is refused, or one beyond a limit is taken.
 RISK = 0.05
 #: Requests of the first look; each later one has twice as many.
@@ -132,7 +134,7 @@ class Measure:
     def __str__(self) -> str:
         factor, unit = (1.0, " years") if self.both_ways else (100.0, " points")
         low, high, limit = (factor * value for value in (self.low, self.high, self.limit))
-        return f"{self.name} {low:+.1f} to {high:+.1f}{unit} (limit {limit:g})"
+        return f"{self.name} {signed(low, 1)} to {signed(high, 1)}{unit} (limit {limit:g})"
 
 
 @dataclass(frozen=True)
