@@ -33,7 +33,9 @@ def measure_speed(
     models: Annotated[list[str], typer.Argument(metavar="MODEL...", help=_MODELS)],
     runtime: Annotated[
         list[str] | None,
-        typer.Option("--runtime", metavar="onnxruntime|openvino|cuda", help="Default: all that are here."),
+        typer.Option(
+            "--runtime", metavar="onnxruntime|openvino|cuda|torch_cuda", help="Default: all that are here."
+        ),
     ] = None,
     precision: Annotated[
         list[str] | None,
@@ -64,11 +66,11 @@ def measure_speed(
 ) -> None:
     """Time models in turns by runtime, precision, threads and batch, warm; ratios with intervals.
 
-    The network is timed alone; decoding, finding and cutting the face stand apart. Memory is that of a fresh
-    process that opens the network and runs it: session, by how much it rose; process, with the runtime. What
-    a runtime computed in another precision than it was asked to is said. int8 of a model that has no int8
-    file is made here for its time alone, and nothing is known of its error, unless --gate makes and judges
-    it.
+    The network is timed alone, on a GPU too where there is one (with the way there and back); decoding,
+    finding and cutting the face stand apart. Memory is that of a fresh process that opens the network and
+    runs it: session, by how much it rose; process, with the runtime. What a runtime computed in another
+    precision than it was asked to is said. int8 of a model that has no int8 file is made here for its time
+    alone, and nothing is known of its error, unless --gate makes and judges it.
     """
     from agesearch.deploy.speed import speed_of
     from agesearch.errors import InputError
@@ -115,18 +117,20 @@ def _show(found: SpeedComparison) -> None:
         say(f"{left.model} was not timed on {left.runtime} {left.precision}: {left.reason}.")
     for note in found.notes:
         say(note)
-    say(f"{found.hardware}; {found.rounds} rounds in turns.")
+    where = "; ".join([found.hardware, *dict.fromkeys(row.device for row in found.rows if row.device)])
+    say(f"{where}; {found.rounds} rounds in turns.")
 
 
 def _rows_table(found: SpeedComparison) -> object:
     """A row for each model and engine, p50 and p95 for each setting."""
     settings = list(dict.fromkeys(row.setting for row in found.rows))
-    lines: dict[tuple[str, str, str, str], list[str]] = {}
+    lines: dict[tuple[str, str, str, str], dict[Setting, str]] = {}
     for row in found.rows:
         key = (row.model, row.runtime, row.precision, f"{row.layers_as_asked}/{row.layers}")
-        lines.setdefault(key, []).append(f"{_ms(row.latency_ms_p50)} ({_ms(row.latency_ms_p95)})")
+        words = f"{_ms(row.latency_ms_p50)} ({_ms(row.latency_ms_p95)})"
+        lines.setdefault(key, {})[row.setting] = words
     columns = ["model", "runtime", "asked for", "layers so", *map(_setting_words, settings)]
-    rows = [[*key, *cells] for key, cells in lines.items()]
+    rows = [[*key, *(cells.get(setting, "-") for setting in settings)] for key, cells in lines.items()]
     optional = [_setting_words(setting) for setting in settings[1:]]
     return table("ms a call, p50 (p95)", columns, rows, optional=["layers so", *optional])
 

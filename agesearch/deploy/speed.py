@@ -19,7 +19,7 @@ from agesearch.measure.speed.served_here import keep
 from agesearch.measure.speed.steps import StepRow, time_steps
 from agesearch.measure.speed.subjects import Subject, subject_at, untrained_subject
 from agesearch.measure.speed.timing import MIN_CALLS
-from agesearch.models.runtimes.engines import Engine, engines_here
+from agesearch.models.runtimes.engines import RUNTIMES, TIMED_RUNTIMES, Engine, engines_here
 from agesearch.progress import Listener, Progress, silent
 from agesearch.specs import CropSpec
 from agesearch.storage import Location
@@ -50,7 +50,7 @@ def speed_of(
     crop = None if gate_on is None else read_manifest(gate_on).crop
     return speed_of_subjects(
         _subjects(models, registry, crop),
-        engines_here(runtimes, precisions),
+        engines_here(runtimes, precisions, TIMED_RUNTIMES),
         settings,
         calls=calls,
         photo=content,
@@ -97,7 +97,8 @@ def _keep(subjects: Sequence[Subject], found: SpeedComparison) -> None:
     for subject in subjects:
         if subject.manifest is not None:
             rows = [row for row in found.rows if (row.model, row.threads) == (subject.name, 1)]
-            keep(subject.manifest, with_times(subject.gates, rows))
+            served = [gate for gate in subject.gates if gate.runtime in RUNTIMES]
+            keep(subject.manifest, with_times(served, rows))
 
 
 def _judged(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 
@@ -27,14 +27,24 @@ from agesearch.models.foreign.document import (
 from agesearch.models.foreign.network import ForeignPredictor, crop_share, read_onnx
 from agesearch.models.foreign.to_pmf import mixture
 from agesearch.models.identity import calibrated_digest, read_model_manifest
-from agesearch.models.manifest import folder_calibration
+from agesearch.models.manifest import WEIGHTS, folder_calibration
 from agesearch.models.onnx import INPUT_NAME
-from agesearch.models.predictors import CorrectedPredictor, OnnxPredictor, Predictor, folder_onnx
+from agesearch.models.predictors import (
+    CorrectedPredictor,
+    OnnxPredictor,
+    Predictor,
+    TorchPredictor,
+    folder_onnx,
+)
 from agesearch.models.prepare import Images
-from agesearch.models.runtimes.engines import DEFAULT, INT8, Engine
+from agesearch.models.runtimes import torch_cuda
+from agesearch.models.runtimes.engines import DEFAULT, INT8, TORCH_CUDA, Engine, why_not
 from agesearch.models.runtimes.sessions import Layers, executed, open_engine
 from agesearch.specs import CropSpec
 from agesearch.storage import Location
+
+if TYPE_CHECKING:
+    from agesearch.models.zoo import AgeNet
 
 Call = Callable[[], Any]
 #: A network -> the same in int8, as ONNX bytes.
@@ -72,18 +82,25 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True)
 class OnnxScorer:
-    """A network of ours: its ONNX bytes, the side of its input in pixels, and the bytes of its int8 form."""
+    """A network of ours: its ONNX bytes, the side of its input in pixels, the bytes of its int8 form, and
+    ``net``, which gives the network in torch (None: nobody can).
+    """
 
     onnx: bytes
     input_size: int
     int8: bytes | None = None
+    net: Callable[[], AgeNet] | None = None
 
-    def open(self, threads: int = 1, engine: Engine = DEFAULT) -> OnnxPredictor:
+    def open(self, threads: int = 1, engine: Engine = DEFAULT) -> Predictor:
         """A predictor with a session of its own."""
+        if engine.runtime == TORCH_CUDA:
+            return TorchPredictor(torch_cuda.on_gpu(self._torch(engine)), self.input_size)
         return OnnxPredictor(_content(self, engine), self.input_size, threads, engine)
 
     def call(self, threads: int, batch: int, engine: Engine = DEFAULT) -> Call:
         """One run on random faces."""
+        if engine.runtime == TORCH_CUDA:
+            return torch_cuda.timed_call(self._torch(engine), self.input_size, batch)
         return session_call(open_engine(_content(self, engine), engine, threads), self.input_size, batch)
 
     def networks(self, engine: Engine = DEFAULT) -> list[bytes]:
@@ -92,7 +109,16 @@ class OnnxScorer:
 
     def layers(self, engine: Engine) -> Layers:
         """How many layers there are, and how many run in the engine's precision."""
+        if engine.runtime == TORCH_CUDA:
+            count = torch_cuda.layers_of(self._torch(engine))
+            return Layers(count, count)
         return executed(_content(self, engine), engine)
+
+    def _torch(self, engine: Engine) -> AgeNet:
+        reason = why_not(engine)
+        if reason is not None or self.net is None:
+            raise InputError(reason or "The network is known as an ONNX file only.")
+        return self.net()
 
     def with_int8(self, make: Quantise) -> OnnxScorer:
         """The same with an int8 network."""
@@ -224,7 +250,8 @@ def scorer_of(where: str | Location, crop: CropSpec | None = None, depth: int = 
     """
     if not is_teacher_file(where):
         manifest = read_model_manifest(where)
-        network = OnnxScorer(folder_onnx(where, manifest), manifest.model.input_size)
+        net = partial(_net_of, where) if WEIGHTS in manifest.files else None
+        network = OnnxScorer(folder_onnx(where, manifest), manifest.model.input_size, net=net)
         return _corrected(network, folder_calibration(where, manifest))
     spec = read_teacher_file(where)
     if isinstance(spec, OnnxTeacher):
@@ -237,6 +264,12 @@ def scorer_of(where: str | Location, crop: CropSpec | None = None, depth: int = 
         return _corrected(scorer_of(model, crop, depth + 1), spec.calibration)
     members = tuple(scorer_of(member, crop, depth + 1) for member in members_of(where, spec, depth))
     return EnsembleScorer(members, tuple(spec.shares()))
+
+
+def _net_of(where: str | Location) -> AgeNet:
+    from agesearch.models.folder import load_net
+
+    return load_net(where)
 
 
 def _corrected(scorer: Scorer, calibration: Calibration | None) -> Scorer:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from fake_study import write_study
 from test_speed_rows import Clock, tiny_onnx
 
@@ -16,16 +17,30 @@ from agesearch.errors import AgeSearchError, InputError
 from agesearch.measure.speed import timing
 from agesearch.measure.speed.comparison import UNKNOWN, compare_speed, times_as_fast
 from agesearch.measure.speed.gate import closed
+from agesearch.measure.speed.hardware import device_name
 from agesearch.measure.speed.rows import Setting
 from agesearch.measure.speed.subjects import Subject, untrained_subject
-from agesearch.models.runtimes import engines
-from agesearch.models.runtimes.engines import BF16, FP32, INT8, ONNX_RUNTIME, OPENVINO, Engine, engines_here
+from agesearch.models.runtimes import engines, torch_cuda
+from agesearch.models.runtimes.engines import (
+    BF16,
+    FP32,
+    INT8,
+    ONNX_RUNTIME,
+    OPENVINO,
+    TIMED_RUNTIMES,
+    TORCH_CUDA,
+    Engine,
+    engines_here,
+)
 from agesearch.models.runtimes.sessions import Layers, executed, open_engine
+from agesearch.models.scorers import OnnxScorer
+from agesearch.models.tracing import onnx_bytes
+from agesearch.models.zoo import build
 from agesearch.search.front.latencies import study_latencies
-from agesearch.specs import CropSpec
+from agesearch.specs import CropSpec, ModelSpec
 from agesearch.storage import Location
 
-ORT, OV, OV8 = Engine(), Engine(OPENVINO), Engine(OPENVINO, INT8)
+ORT, OV, OV8, TORCH = Engine(), Engine(OPENVINO), Engine(OPENVINO, INT8), Engine(TORCH_CUDA)
 
 
 class PretendedScorer:
@@ -175,3 +190,49 @@ def test_an_architecture_with_its_side_is_a_network_without_weights() -> None:
     assert untrained_subject("nothing@64") is None
     with pytest.raises(InputError, match="vgg16 takes 224 to 512"):
         untrained_subject("vgg16@64")
+
+
+def test_a_gpu_stands_beside_the_cpu_named_with_its_driver(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a pretended GPU: its rows are timed once, whatever the threads, and win no comparison with a CPU."""
+    gpu = "NVIDIA L4, driver 550"
+    monkeypatch.setattr(timing, "device_name", lambda engine: gpu if engine.on_gpu else "")
+    subjects = [pretended(clock, "small", 2.0), pretended(clock, "large", 80.0)]
+    for subject, ms in zip(subjects, (0.5, 1.0), strict=True):
+        subject.scorer.ms[TORCH] = ms  # type: ignore[attr-defined]
+    found = compare_speed(subjects, [ORT, TORCH], [Setting(1), Setting(2)])
+    assert [(row.runtime, row.device, row.threads) for row in found.rows if row.model == "small"] == [
+        (ONNX_RUNTIME, "", 1),
+        (TORCH_CUDA, gpu, 1),
+        (ONNX_RUNTIME, "", 2),
+    ]
+    at_one = [(one.model, one.runtime, one.fp32_ms) for one in found.best if one.threads == 1]
+    assert at_one[:2] == [("small", ONNX_RUNTIME, 2.0), ("small", TORCH_CUDA, 0.5)]
+    times = [
+        (one.faster, one.slower, one.times, bool(one.device)) for one in found.ratios if one.threads == 1
+    ]
+    assert times == [("small", "large", 40.0, False), ("small", "large", 2.0, True)]
+
+
+def test_torch_answers_on_the_device_as_onnx_runtime_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the CPU in the place of a GPU: the way there and back, and the same answers as from ONNX."""
+    assert TORCH not in engines_here(table=TIMED_RUNTIMES)
+    with pytest.raises(InputError, match="There is no GPU that torch could use"):
+        engines_here([TORCH_CUDA], table=TIMED_RUNTIMES)
+    monkeypatch.setattr(engines, "torch_has_cuda", lambda: True)
+    monkeypatch.setattr(torch_cuda, "DEVICE", "cpu")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA L4")
+    assert TORCH in engines_here(table=TIMED_RUNTIMES)
+    assert TORCH not in engines_here(), "a service does not run on it"
+    torch.manual_seed(0)
+    net = build(ModelSpec(arch="lcnet_035", input_size=32)).eval()
+    scorer = OnnxScorer(onnx_bytes(net, 32), 32, net=lambda: net)
+    faces = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    np.testing.assert_allclose(scorer.open(1, TORCH).pmf(faces), scorer.open().pmf(faces), atol=1e-5)
+    assert scorer.call(1, 2, TORCH)().shape == (2, 101)
+    assert scorer.layers(TORCH).count + 1 == scorer.layers(ORT).count, "whose graph has PMF x ages, too"
+    assert device_name(TORCH).startswith("NVIDIA L4, driver ")
+    assert device_name(ORT) == ""
+    with pytest.raises(InputError, match="known as an ONNX file only"):
+        OnnxScorer(scorer.onnx, 32).call(1, 1, TORCH)

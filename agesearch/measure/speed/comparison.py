@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
+from pydantic import Field
 
 from agesearch.errors import AgeSearchError, InputError, first_line
 from agesearch.measure.intervals import Estimate, Persons, estimate
@@ -36,8 +37,9 @@ AS_GOOD, WORSE, UNKNOWN = "as good", "worse", "unknown"
 
 
 class Best(Spec):
-    """A model's fastest engine under a setting, of those that are not known to answer worse; ``answers`` is
-    what is known of it, ``fp32_ms`` the median of its fastest engine in fp32.
+    """A model's fastest engine under a setting, of those that are not known to answer worse, on the CPU or on
+    the GPU that ``device`` names; ``answers`` is what is known of it, ``fp32_ms`` the median of its fastest
+    engine in fp32 there.
     """
 
     model: str
@@ -48,11 +50,12 @@ class Best(Spec):
     latency_ms_p50: float
     fp32_ms: float | None
     answers: str
+    device: str = Field("", exclude_if=lambda value: not value)
 
 
 class SpeedRatio(Spec):
-    """How many times as fast as ``slower`` the model ``faster`` is, each on its best engine, with its 95 %
-    interval over the rounds.
+    """How many times as fast as ``slower`` the model ``faster`` is, each on its best engine of one ``device``
+    ("": the CPU), with its 95 % interval over the rounds.
     """
 
     faster: str
@@ -62,6 +65,7 @@ class SpeedRatio(Spec):
     times: float
     low: float
     high: float
+    device: str = Field("", exclude_if=lambda value: not value)
 
 
 class LeftOut(Spec):
@@ -180,22 +184,25 @@ def _quantised(subject: Subject) -> tuple[Subject, str | None]:
 
 
 def _best(found: Sequence[Timing], setting: Setting, known: Mapping[tuple[str, Engine], str]) -> list[Timing]:
-    """Each model on its best engine under a setting, in the order of the models."""
+    """Each model on its best engine of the CPU under a setting, and of a GPU where it was timed on one, in
+    the order of the models.
+    """
     at = [timing for timing in found if timing.row.setting == setting]
-    chosen: dict[str, Timing] = {}
+    chosen: dict[tuple[str, str], Timing] = {}
     for timing in at:
         row = timing.row
         if known.get((row.model, row.engine)) == WORSE:
             continue
-        best = chosen.setdefault(row.model, timing)
+        best = chosen.setdefault((row.device, row.model), timing)
         if row.latency_ms_p50 < best.row.latency_ms_p50:
-            chosen[row.model] = timing
+            chosen[row.device, row.model] = timing
     return list(chosen.values())
 
 
 def _best_row(found: Sequence[Timing], best: Timing, known: Mapping[tuple[str, Engine], str]) -> Best:
     row = best.row
-    alike = [timing.row for timing in found if timing.row.setting == row.setting]
+    there = (row.setting, row.device)
+    alike = [timing.row for timing in found if (timing.row.setting, timing.row.device) == there]
     floats = [each.latency_ms_p50 for each in alike if (each.model, each.precision) == (row.model, FP32)]
     return Best(
         model=row.model,
@@ -205,13 +212,14 @@ def _best_row(found: Sequence[Timing], best: Timing, known: Mapping[tuple[str, E
         latency_ms_p50=row.latency_ms_p50,
         fp32_ms=min(floats, default=None),
         answers=AS_GOOD if row.precision == FP32 else known.get((row.model, row.engine), UNKNOWN),
+        device=row.device,
     )
 
 
 def _ratios(chosen: Sequence[Timing]) -> Iterator[SpeedRatio]:
-    """All pairs of models under one setting, the slower one's median over the faster one's."""
+    """All pairs of models under one setting on one device, the slower one's median over the faster one's."""
     for one, other in itertools.combinations(chosen, 2):
-        if one.row.setting != other.row.setting:
+        if (one.row.setting, one.row.device) != (other.row.setting, other.row.device):
             continue
         fast, slow = sorted((one, other), key=lambda timing: timing.row.latency_ms_p50)
         times = times_as_fast(fast.rounds, slow.rounds)
@@ -223,6 +231,7 @@ def _ratios(chosen: Sequence[Timing]) -> Iterator[SpeedRatio]:
             times=round(times.value, 3),
             low=round(times.low, 3),
             high=round(times.high, 3),
+            device=fast.row.device,
         )
 
 

@@ -3,20 +3,46 @@
 from __future__ import annotations
 
 import platform
+import re
 from pathlib import Path
 
 from agesearch.machine import cores
-from agesearch.models.runtimes.engines import CUDA, DEFAULT, INT8, ONNX_RUNTIME, OPENVINO, Engine
+from agesearch.models.runtimes.engines import (
+    CUDA,
+    DEFAULT,
+    INT8,
+    ONNX_RUNTIME,
+    OPENVINO,
+    TORCH_CUDA,
+    Engine,
+)
 from agesearch.provenance import installed
 
 #: The package of each runtime.
-_PACKAGES = {ONNX_RUNTIME: "onnxruntime", OPENVINO: "openvino", CUDA: "onnxruntime-gpu"}
+_PACKAGES = {ONNX_RUNTIME: "onnxruntime", OPENVINO: "openvino", CUDA: "onnxruntime-gpu", TORCH_CUDA: "torch"}
+
+#: What the kernel says of its NVIDIA driver.
+_DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def hardware_name() -> str:
     """The CPU's name and how many cores this process may use, as in ``Intel Xeon @ 2.50GHz, 2 cores``."""
     count = cores()
     return f"{_cpu_name()}, {count} core{'s' if count > 1 else ''}"
+
+
+def device_name(engine: Engine) -> str:
+    """The GPU that an engine computes on, with the versions of its driver and of torch's CUDA, as in ``NVIDIA
+    L4, driver 550.54.15, CUDA 12.8``; "" for the CPU.
+    """
+    if not engine.on_gpu:
+        return ""
+    import torch
+
+    driver = _DRIVER.read_text(encoding="utf-8", errors="replace") if _DRIVER.exists() else ""
+    version = re.search(r"Kernel Module\D*([\d.]+)", driver)
+    parts = [torch.cuda.get_device_name(), f"driver {version[1] if version else 'unknown'}"]
+    return ", ".join([*parts, *([f"CUDA {torch.version.cuda}"] if torch.version.cuda else [])])
 
 
 def _cpu_name() -> str:

@@ -41,10 +41,11 @@ class EngineTime(Spec):
 class SpeedRow(Spec):
     """One timing: what ran, where, how often, and the result. Latency in ms a call of ``batch`` images.
 
-    ``precision`` is what the runtime was asked for; ``layers_as_asked`` of the ``layers`` that multiply
-    really ran in it, where that was looked at. ``file_bytes`` are those of the network, ``session_bytes`` and
-    ``process_bytes`` the memory that it takes (``agesearch.measure.speed.footprint``). Where a model was
-    timed on several engines and one of them is chosen, ``others`` are the rest, the fastest first.
+    ``device`` names the GPU and its driver ("": the CPU). ``precision`` is what the runtime was asked for;
+    ``layers_as_asked`` of the ``layers`` that multiply really ran in it, where that was looked at.
+    ``file_bytes`` are those of the network, ``session_bytes`` and ``process_bytes`` the memory that it takes
+    (``agesearch.measure.speed.footprint``). Where a model was timed on several engines and one of them is
+    chosen, ``others`` are the rest, the fastest first.
     """
 
     model: str = ""
@@ -59,6 +60,7 @@ class SpeedRow(Spec):
     latency_ms_p95: float
     images_per_s: float
     hardware: str
+    device: str = Field("", exclude_if=lambda value: not value)
     versions: dict[str, str]
     layers: int | None = Field(None, exclude_if=lambda value: value is None)
     layers_as_asked: int | None = Field(None, exclude_if=lambda value: value is None)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
 
 from agesearch.errors import InputError
 from agesearch.measure.speed.gate import Gate
@@ -16,6 +18,9 @@ from agesearch.models.predictors import folder_int8
 from agesearch.models.scorers import OnnxScorer, Scorer, scorer_of
 from agesearch.specs import NEWEST_CROP_RECIPE, CropSpec, ModelSpec
 from agesearch.storage import Location
+
+if TYPE_CHECKING:
+    from agesearch.models.zoo import AgeNet
 
 _UNTRAINED = re.compile(r"(?P<arch>[a-z0-9_]+)@(?P<size>\d+)")
 
@@ -67,4 +72,11 @@ def untrained_subject(name: str) -> Subject | None:
     if not least <= size <= most:
         raise InputError(f"'{name}' has an input of {size} px, but {arch} takes {least} to {most}.")
     model = ModelSpec(arch=arch, input_size=size)
-    return Subject(name, arch, OnnxScorer(untrained_onnx(model), size), CropSpec(recipe=NEWEST_CROP_RECIPE))
+    scorer = OnnxScorer(untrained_onnx(model), size, net=partial(_untrained, model))
+    return Subject(name, arch, scorer, CropSpec(recipe=NEWEST_CROP_RECIPE))
+
+
+def _untrained(model: ModelSpec) -> AgeNet:
+    from agesearch.models.zoo import build, untrained
+
+    return build(untrained(model))

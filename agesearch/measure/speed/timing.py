@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from agesearch.measure.speed.hardware import hardware_name, runtime_versions
+from agesearch.measure.speed.hardware import device_name, hardware_name, runtime_versions
 from agesearch.measure.speed.rows import Setting, SpeedRow, settings
 from agesearch.models.onnx import MAX_ONNX_BYTES
 from agesearch.models.runtimes.engines import DEFAULT, Engine
@@ -117,8 +117,14 @@ def in_turns(
     on_progress: Listener = silent,
 ) -> list[Timing]:
     """The same with each round's median, which ratios of two models get their intervals from."""
-    steps = _Steps(on_progress, len(wanted) * len(models) * (1 + rounds))
-    found = [timing for setting in wanted for timing in _in_turns(models, setting, calls, rounds, steps)]
+    fewest = min((setting.threads for setting in wanted), default=1)
+    # A GPU does not mind how many threads of the CPU wait for it.
+    plan = [
+        (setting, [one for one in models if setting.threads == fewest or not one.engine.on_gpu])
+        for setting in wanted
+    ]
+    steps = _Steps(on_progress, sum(len(timed) for _, timed in plan) * (1 + rounds))
+    found = [row for setting, timed in plan for row in _in_turns(timed, setting, calls, rounds, steps)]
     steps.at("")
     return found
 
@@ -200,6 +206,7 @@ def _row(model: TimedModel, setting: Setting, seconds: list[float]) -> SpeedRow:
         latency_ms_p95=round(float(p95), 4),
         images_per_s=round(setting.batch * 1000.0 / float(p50), 2),
         hardware=hardware_name(),
+        device=device_name(model.engine),
         versions=runtime_versions(model.engine),
     )
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from agesearch.errors import InputError
 from agesearch.models.onnx import open_session
-from agesearch.models.runtimes.engines import CUDA, DEFAULT, FP32, INT8, OPENVINO, Engine, why_not
+from agesearch.models.runtimes.engines import CUDA, DEFAULT, FP32, INT8, OPENVINO, TORCH_CUDA, Engine, why_not
 from agesearch.models.runtimes.openvino import OpenVinoSession
 from agesearch.storage import Location
 
@@ -43,6 +43,8 @@ def open_engine(model: str | bytes | Location, engine: Engine = DEFAULT, threads
     reason = why_not(engine)
     if reason is not None:
         raise InputError(f"{engine} cannot be run on: {reason}")
+    if engine.runtime == TORCH_CUDA:
+        raise InputError("torch runs the networks of model folders; this one is an ONNX file.")
     if engine.runtime == OPENVINO:
         return OpenVinoSession(model, engine.precision, threads)
     if engine.runtime == CUDA:

@@ -140,9 +140,11 @@ class Told:
         return next((kind.scores[MAE_YEARS] for kind in kinds if MAE_YEARS in kind.scores), None)
 
     def best(self, name: str) -> SpeedRow | None:
-        """A model on the fastest engine on which it is known to answer as well, one face on one thread."""
+        """A model on the fastest engine of the CPU on which it is known to answer as well, one face on one
+        thread.
+        """
         ranked = self.engines(name)
-        return next((row for row in ranked if self.is_allowed(row)), None)
+        return next((row for row in ranked if not row.device and self.is_allowed(row)), None)
 
     def engines(self, name: str) -> list[SpeedRow]:
         """A model on every engine, one face on one thread, the fastest first."""
@@ -168,7 +170,8 @@ class Told:
             return None
         pair = {fast, slow}
         for ratio in self.speed.ratios:
-            if {ratio.faster, ratio.slower} == pair and (ratio.threads, ratio.batch) == (1, 1):
+            at = (ratio.threads, ratio.batch, ratio.device)
+            if {ratio.faster, ratio.slower} == pair and at == (1, 1, ""):
                 if ratio.faster == fast:
                     return ratio
                 ends = {"times": 1 / ratio.times, "low": 1 / ratio.high, "high": 1 / ratio.low}
@@ -178,7 +181,8 @@ class Told:
     def _stands(self, name: str) -> bool:
         """Whether the ratios take a model on an engine whose answers are known."""
         best = self.speed.best if self.speed else ()
-        return any((one.model, one.threads, one.batch, one.answers) == (name, 1, 1, AS_GOOD) for one in best)
+        asked = (name, 1, 1, "", AS_GOOD)
+        return any((one.model, one.threads, one.batch, one.device, one.answers) == asked for one in best)
 
     @cached_property
     def badges(self) -> list[Engine]:
