@@ -57,8 +57,18 @@ def leaks(model: ModelManifest, data: Manifest, labels: Labels) -> list[Leak]:
 def leak_notes(
     model: ModelManifest, data: Manifest, labels: Labels, whose: str = "The model"
 ) -> tuple[str, ...]:
-    """What is to be said beside figures of these faces; nothing where the model has seen none of them."""
-    return tuple(leak.message(len(labels), whose) for leak in leaks(model, data, labels))
+    """What is to be said beside figures of these faces; nothing where the model has seen none of them. Of
+    another ingest of the dataset (other crops, another split) it is not known: that is found by its name.
+    """
+    found = tuple(leak.message(len(labels), whose) for leak in leaks(model, data, labels))
+    known = _digests(data)
+    alike = any(seen.data == data.name and seen.data_digest not in known for seen in seen_by(model))
+    if found or not (data.name and alike):
+        return found
+    return (
+        f"{whose} was trained on another ingest of '{data.name}', which may hold the faces tested: these "
+        "figures may be no test.",
+    )
 
 
 def calibration_notes(

@@ -49,6 +49,16 @@ def test_folds_that_trained_are_known_and_others_are_not(tmp_path: Path) -> None
     )
 
 
+def test_another_ingest_of_the_same_photographs_may_have_trained_it(tmp_path: Path) -> None:
+    data = adience_like(tmp_path / "ds")
+    labels = read_labels(str(tmp_path / "ds"))
+    other = data.model_copy(update={"content_digest": "cropped otherwise"})
+    (note,) = leak_notes(model(*trained_on(other, Part(folds=(0, 1)))), data, labels)
+    assert f"another ingest of '{data.name}'" in note
+    elsewhere = other.model_copy(update={"name": "other faces"})
+    assert leak_notes(model(*trained_on(elsewhere, Part(folds=(0, 1)))), data, labels) == ()
+
+
 def test_persons_that_were_left_out_are_no_leak(tmp_path: Path) -> None:
     data = fgnet_like(tmp_path / "ds")
     labels = read_labels(str(tmp_path / "ds"))

@@ -73,15 +73,20 @@ def test_a_handful_of_persons_judges_nothing() -> None:
 
 
 def test_the_last_layer_and_the_heads_arithmetic_stay_in_floats() -> None:
-    """Nodes in their order: a last layer that is a convolution is a layer like others."""
+    """A last layer that is a convolution is a layer like others; of two heads each has its last layer."""
 
-    def graph(*kinds: str) -> Any:
-        nodes = [SimpleNamespace(name=f"{kind}{at}", op_type=kind) for at, kind in enumerate(kinds)]
-        return SimpleNamespace(graph=SimpleNamespace(node=nodes))
+    def floats(*edges: str) -> list[str]:
+        """Nodes as ``kind from to``."""
+        words = [edge.split() for edge in edges]
+        return in_floats(
+            [SimpleNamespace(name=f"{k} {to}", op_type=k, input=[of], output=[to]) for k, of, to in words]
+        )
 
-    assert in_floats(graph("Conv", "Gemm", "Relu", "Gemm", "Softmax", "MatMul")) == ["Gemm3", "MatMul5"]
-    assert in_floats(graph("MatMul", "Conv", "Softmax", "MatMul")) == ["MatMul3"]
-    assert in_floats(graph("MatMul", "Softmax")) == []
+    network = ("Conv in a", "MatMul a b", "Gemm b c", "Relu c d", "Gemm d e", "Softmax e f", "MatMul f g")
+    assert floats(*network) == ["Gemm e", "MatMul g"]
+    assert floats(*network, "Gemm d h", "Softmax h i") == ["Gemm e", "MatMul g", "Gemm h"]
+    assert floats("Conv in a", "Conv a b", "Softmax b c", "MatMul c d") == ["MatMul d"]
+    assert floats("MatMul in a", "Softmax a b") == [], "no layer is known: none stays out"
 
 
 def timed(found: Gate, ms: float, hardware: str = "this") -> Gate:

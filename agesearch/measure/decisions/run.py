@@ -227,10 +227,8 @@ def _curve(faces: DecisionFaces, asked: _Asked) -> Iterator[CurvePoint]:
 
 def _false_adults(faces: DecisionFaces, counting: Counting) -> Iterator[FalseAdults]:
     for limit in LIMITS:
-        below = faces.age < limit
-        if below.any():
-            taken = counting.share(passes(faces.predicted, limit), below, faces.persons)
-            yield FalseAdults(limit=limit, taken_for_older=taken)
+        taken = counting.share(passes(faces.predicted, limit), faces.age < limit, faces.persons)
+        yield FalseAdults(limit=limit, taken_for_older=taken)
 
 
 def _child_safety(faces: DecisionFaces, counting: Counting) -> ChildSafety:

@@ -91,25 +91,32 @@ def _per_tensor(nncf: Any, **more: Any) -> Any:
 
 
 def _parsed(content: bytes) -> Any:
+    """The model with a name for each node, by which NNCF is told of some of them."""
     import onnx
 
-    return onnx.load_model_from_string(content)
+    model = onnx.load_model_from_string(content)
+    for place, node in enumerate(model.graph.node):
+        node.name = node.name or f"{node.op_type} at {place}"
+    return model
 
 
 def _ignored(nncf: Any, content: bytes) -> Any:
-    return nncf.IgnoredScope(names=in_floats(_parsed(content)))
+    return nncf.IgnoredScope(names=in_floats(_parsed(content).graph.node))
 
 
-def in_floats(model: Any) -> list[str]:
-    """The names of the nodes that stay in floats in an ONNX ``ModelProto``: the last layer, where it is a
-    matrix product, and the products behind it, which are the head's arithmetic.
+def in_floats(nodes: Sequence[Any]) -> list[str]:
+    """The names of those nodes of an ONNX graph that stay in floats: matrix products that no layer (``Conv``
+    or ``Gemm``) follows, which are the last layer of each head and the head's arithmetic.
     """
-    nodes = model.graph.node
-    layers = [place for place, node in enumerate(nodes) if node.op_type in ("Conv", "Gemm")]
-    if not layers:
-        return []
-    last, behind = nodes[layers[-1]], nodes[layers[-1] + 1 :]
-    return [node.name for node in (last, *behind) if node.op_type in ("Gemm", "MatMul")]
+    leading = set[str]()  # tensors that a layer is computed from
+    found = []
+    for node in reversed(nodes):
+        is_last = leading.isdisjoint(node.output)
+        if is_last and node.op_type in ("Gemm", "MatMul"):
+            found.append(node.name)
+        if not is_last or node.op_type in ("Conv", "Gemm"):
+            leading.update(node.input)
+    return found[::-1] if leading else []
 
 
 @contextmanager
