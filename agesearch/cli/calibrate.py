@@ -112,6 +112,8 @@ def _tell(found: Calibrated) -> None:
 
     evidence, learnt = evidence_of(found.calibration), found.calibration.faces
     out.print(_coverage(evidence, found.calibration.level))
+    if evidence.engines:
+        out.print(_engines(evidence))
     if evidence.corrections:
         out.print(_corrections(found, evidence))
     for note in evidence.notes:
@@ -146,6 +148,23 @@ def _row(name: str, row: Any, own: Any) -> list[str]:
         f"{own.coverage.value:.0%}",
         f"{own.width_years:.1f}",
     ]
+
+
+def _engines(evidence: CalibrationEvidence) -> Any:
+    rows = []
+    for one in evidence.engines:
+        share, found = one.coverage, one.difference
+        less = [signed(100 * end, 1) for end in (found.value, found.low, found.high)]
+        rows.append(
+            [
+                str(one.engine),
+                f"{share.value:.0%} ({share.low:.0%}-{share.high:.0%})",
+                f"{less[0]} ({less[1]} to {less[2]})",
+                f"{one.width_years:.1f}",
+            ]
+        )
+    columns = ["engine", "inside", "less fp32's, points", "width, years"]
+    return table("The same intervals on other engines that may serve it", columns, rows)
 
 
 def _corrections(found: Calibrated, evidence: CalibrationEvidence) -> Any:

@@ -36,7 +36,17 @@ class Predictor(Protocol):
         ...
 
 
-class SessionPredictor:
+class _OwnNetwork:
+    """A network of ours, whatever runs it."""
+
+    input_size: int
+
+    def feed(self, images: Images | Sequence[Images]) -> dict[str, npt.NDArray[np.float32]]:
+        """RGB crops of any size, of one batch, as the network's input."""
+        return {INPUT_NAME: prepare(images, self.input_size)}
+
+
+class SessionPredictor(_OwnNetwork):
     """A network of ours in a session that is open, with the calls of ONNX Runtime's."""
 
     def __init__(self, session: Any, input_size: int) -> None:
@@ -51,10 +61,6 @@ class SessionPredictor:
         ]
         return np.concatenate(parts) if parts else np.empty((0, BINS), dtype=np.float32)
 
-    def feed(self, images: Images | Sequence[Images]) -> dict[str, npt.NDArray[np.float32]]:
-        """RGB crops of any size, of one batch, as the network's input."""
-        return {INPUT_NAME: prepare(images, self.input_size)}
-
 
 class OnnxPredictor(SessionPredictor):
     """An exported network (a path, a location or its bytes; for int8 the quantised one) on an engine."""
@@ -65,7 +71,7 @@ class OnnxPredictor(SessionPredictor):
         super().__init__(open_engine(model, engine, threads), input_size)
 
 
-class TorchPredictor:
+class TorchPredictor(_OwnNetwork):
     """The torch network itself, in the precision it was trained in."""
 
     def __init__(self, net: AgeNet, input_size: int) -> None:

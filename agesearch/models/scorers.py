@@ -91,7 +91,7 @@ class OnnxScorer:
     int8: bytes | None = None
     net: Callable[[], AgeNet] | None = None
 
-    def open(self, threads: int = 1, engine: Engine = DEFAULT) -> Predictor:
+    def open(self, threads: int = 1, engine: Engine = DEFAULT) -> OnnxPredictor | TorchPredictor:
         """A predictor with a session of its own."""
         if engine.runtime == TORCH_CUDA:
             return TorchPredictor(torch_cuda.on_gpu(self._torch(engine)), self.input_size)

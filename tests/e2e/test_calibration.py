@@ -19,7 +19,7 @@ from agesearch.ages import age_spread, expected_age, gaussian_pmf
 from agesearch.cli.main import app
 from agesearch.data.dataset.records import Split, read_manifest
 from agesearch.deploy.calibration import calibrate_model
-from agesearch.deploy.card import calibrated_card
+from agesearch.deploy.card import calibrated_card, calibration_section
 from agesearch.deploy.places import model_place
 from agesearch.deploy.registry import SUMS, Registry, verify
 from agesearch.distill.targets import teacher_targets
@@ -27,11 +27,13 @@ from agesearch.errors import AgeSearchError, InputError
 from agesearch.measure.calibration.conformal import conformal_offset, fit_intervals, least_faces, rank
 from agesearch.measure.calibration.corrections import choose_correction, fit_affine, fit_isotonic
 from agesearch.measure.calibration.coverage import coverage_of, inside
+from agesearch.measure.calibration.engines import engine_coverage
 from agesearch.measure.calibration.folds import person_folds
 from agesearch.measure.calibration.run import CalibrationSpec, evidence_of
 from agesearch.measure.intervals import Persons
 from agesearch.measure.leakage import calibration_notes
 from agesearch.measure.predictions import read_labels
+from agesearch.measure.speed.gate import closed
 from agesearch.models.calibration.correction import AgeCorrection, moved_to
 from agesearch.models.calibration.record import CALIBRATION, IntervalCell, Intervals
 from agesearch.models.identity import (
@@ -43,6 +45,7 @@ from agesearch.models.identity import (
 )
 from agesearch.models.manifest import MANIFEST, ModelManifest, folder_calibration
 from agesearch.models.predict import open_predictor
+from agesearch.models.runtimes.engines import BF16, OPENVINO, Engine
 from agesearch.models.trained_on import trained_on
 from agesearch.reporting.report import build_report
 from agesearch.search.front.latencies import picked
@@ -333,6 +336,29 @@ def test_too_few_faces_are_refused(tmp_path: Path, own: tuple[Location, Path]) -
     write_set(tmp_path / "guessed", [{"age": 20.0 + i} for i in range(30)], "teacher")
     with pytest.raises(InputError, match="has 0 faces"):
         calibrate_model(own[0], str(tmp_path / "guessed"), CalibrationSpec(split=Split.TEST))
+
+
+def test_a_calibration_says_what_its_intervals_hold_on_the_other_engines_of_a_version(
+    own: tuple[Location, Path],
+) -> None:
+    """The same network on OpenVINO differs by rounding; behind a closed gate nothing is measured."""
+    folder, faces = own
+    held = closed(Engine(OPENVINO), 0.1, "").with_values({"holds": True})
+    gates = [held, closed(Engine(OPENVINO, BF16), 0.1, "it loses too much")]
+    manifest = read_model_manifest(folder)
+    rows = [gate.model_dump(mode="json") for gate in gates]
+    (folder / MANIFEST).write_json(manifest.model_copy(update={"precisions": rows}).model_dump(mode="json"))
+    made = calibrate_model(folder, str(faces), CalibrationSpec()).calibration
+    evidence = evidence_of(made)
+    (one,) = evidence.engines
+    assert one.engine == Engine(OPENVINO)
+    assert one.coverage.value == pytest.approx(evidence.calibrated.coverage.value, abs=0.03)
+    assert one.width_years == pytest.approx(evidence.calibrated.width_years, abs=0.01)
+    assert abs(one.difference.value) <= 0.03
+    assert "| openvino fp32 | " in calibration_section(made)
+    wide, narrow = (np.zeros(4), np.full(4, 50.0)), (np.full(4, 1.0), np.full(4, 9.0))
+    younger = engine_coverage(one.engine, wide, narrow, np.array([5.0, 9, 10, 60]), persons(4))
+    assert (younger.coverage.value, younger.difference.value, younger.width_years) == (0.5, -0.25, 8.0)
 
 
 def test_a_published_version_stays_and_becomes_the_next_one(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,6 +23,7 @@ from agesearch.measure.accuracy import AgeBin, accuracy_by_decade
 from agesearch.measure.calibration.conformal import fit_intervals, least_faces
 from agesearch.measure.calibration.corrections import CorrectionTrial, Wanted, choose_correction
 from agesearch.measure.calibration.coverage import Coverage, coverage_of
+from agesearch.measure.calibration.engines import Ends, EngineCoverage, engine_coverage, other_engines
 from agesearch.measure.calibration.folds import FOLDS, person_folds
 from agesearch.measure.intervals import Codes, Persons, Values
 from agesearch.measure.leakage import leaks, seen_by
@@ -41,6 +42,7 @@ from agesearch.models.identity import model_digest, read_model_manifest
 from agesearch.models.manifest import ModelManifest, folder_digest, library_versions
 from agesearch.models.predict import open_predictor
 from agesearch.models.predictors import Predictor
+from agesearch.models.runtimes.engines import DEFAULT
 from agesearch.progress import Listener, Progress, silent
 from agesearch.provenance import now
 from agesearch.specs import Spec
@@ -68,12 +70,14 @@ class CalibrationSpec(Spec):
 
 
 class CalibrationEvidence(Spec):
-    """What held-out persons say: coverage of the calibrated intervals and of the model's own, the corrections
-    that were tried, and the error by decade before and after the one that is used.
+    """What held-out persons say: coverage of the calibrated intervals and of the model's own, of the first on
+    other ``engines`` that may serve the model, the corrections that were tried, and the error by decade
+    before and after the one that is used.
     """
 
     calibrated: Coverage
     own: Coverage
+    engines: tuple[EngineCoverage, ...] = ()
     corrections: tuple[CorrectionTrial, ...] = ()
     before: tuple[AgeBin, ...] = ()
     after: tuple[AgeBin, ...] = ()
@@ -96,7 +100,26 @@ class _Faces:
 @dataclass(frozen=True)
 class _Learnt:
     intervals: Intervals
+    held_out: _HeldOut
     evidence: CalibrationEvidence
+
+
+@dataclass(frozen=True)
+class _HeldOut:
+    """Each fold's intervals, learnt from the other folds; ``folds`` and ``groups`` are those of N faces."""
+
+    folds: Codes
+    groups: Groups | None
+    learnt: dict[int, Intervals]
+
+    def ends(self, pmf: FloatArray) -> Ends:
+        """The ends of each face's interval ``[N]`` in years, from PMFs ``[N, 101]``."""
+        low, high = np.empty(len(pmf)), np.empty(len(pmf))
+        for fold, intervals in self.learnt.items():
+            own = self.folds == fold
+            groups = None if self.groups is None else self.groups[own]
+            low[own], high[own] = intervals.of(pmf[own], groups)
+        return low, high
 
 
 def calibrate(
@@ -119,20 +142,29 @@ def calibrate(
     data, manifest = read_manifest(folder), read_model_manifest(where)
     part = _part(spec, manifest, data)
     labels, left = _faces(folder, part, spec, manifest, data)
-    predictor = open_predictor(where, threads=cores(), crop=data.crop, calibrated=beside)
+    predictors = [
+        open_predictor(where, threads=cores(), crop=data.crop, calibrated=beside, engine=engine)
+        for engine in (DEFAULT, *other_engines(manifest))
+    ]
 
     def heard(done: int) -> None:
         on_progress(Progress(_STAGE, done, len(labels), note="faces"))
 
-    faces = _answered(predictor, folder, labels, part, heard)
+    pmf, *others = _answered(predictors, folder, labels, part, heard)
+    faces = _Faces(pmf, labels.age.astype(np.float64), labels.persons)
     wanted = spec.correct or ("off" if _own_data(manifest, data) else "auto")
     folds = person_folds(faces.persons)
     chosen = choose_correction(faces.predicted, faces.age, faces.persons, folds, wanted)
     moved = faces.pmf if chosen.correction is None else moved_to(faces.pmf, chosen.held_out)
     groups = None if spec.by is None else np.array(list(getattr(labels, spec.by)), dtype=object)
     learnt = _learnt(replace(faces, pmf=moved), faces, groups, folds, spec)
+    corrected = [one if chosen.correction is None else chosen.correction.pmf(one) for one in others]
     evidence = learnt.evidence.model_copy(
-        update={"corrections": chosen.tried, "notes": _notes(chosen.tried, wanted, left, manifest, data)}
+        update={
+            "engines": _on_engines(manifest, learnt.held_out, moved, corrected, faces),
+            "corrections": chosen.tried,
+            "notes": _notes(chosen.tried, wanted, left, manifest, data),
+        }
     )
     in_folder = not beside and not is_teacher_file(where)
     return Calibration(
@@ -209,16 +241,32 @@ def _faces(
 
 
 def _answered(
-    predictor: Predictor, folder: Location, labels: Labels, part: Part, on_batch: Callable[[int], None]
-) -> _Faces:
-    """The PMFs of the faces of ``labels``; crops are streamed."""
-    pmf = np.full((len(labels), BINS), np.nan, dtype=np.float32)
+    predictors: Sequence[Predictor],
+    folder: Location,
+    labels: Labels,
+    part: Part,
+    on_batch: Callable[[int], None],
+) -> FloatArray:
+    """The PMFs of the faces of ``labels`` by each predictor, ``[predictors, N, 101]``; crops are streamed."""
+    pmf = np.full((len(predictors), len(labels), BINS), np.nan, dtype=np.float32)
     done = 0
     for at, images in crop_batches(folder, labels, part=part, threads=cores()):
-        pmf[at] = predictor.pmf(images)
+        for own, predictor in zip(pmf, predictors, strict=True):
+            own[at] = predictor.pmf(images)
         done += len(at)
         on_batch(done)
-    return _Faces(pmf, labels.age.astype(np.float64), labels.persons)
+    return pmf
+
+
+def _on_engines(
+    manifest: ModelManifest, held_out: _HeldOut, usual: FloatArray, others: list[FloatArray], faces: _Faces
+) -> tuple[EngineCoverage, ...]:
+    """What the intervals hold on other engines, from the PMFs ``[N, 101]`` in fp32 and on each of these."""
+    ends = held_out.ends(usual)
+    return tuple(
+        engine_coverage(engine, ends, held_out.ends(pmf), faces.age, faces.persons)
+        for engine, pmf in zip(other_engines(manifest), others, strict=True)
+    )
 
 
 def _learnt(
@@ -226,20 +274,19 @@ def _learnt(
 ) -> _Learnt:
     """Intervals from all faces, and their coverage where each fold's come from the others."""
     age = faces.age
-    low, high = np.empty_like(age), np.empty_like(age)
-    for fold in np.unique(folds):
-        out = folds == fold
-        others = fit_intervals(
-            faces.pmf[~out], age[~out], spec.level, spec.by, None if groups is None else groups[~out]
-        )
-        low[out], high[out] = others.of(faces.pmf[out], None if groups is None else groups[out])
+    learnt = {}
+    for fold in map(int, np.unique(folds)):
+        others = folds != fold
+        their = None if groups is None else groups[others]
+        learnt[fold] = fit_intervals(faces.pmf[others], age[others], spec.level, spec.by, their)
+    held_out = _HeldOut(folds, groups, learnt)
     evidence = CalibrationEvidence(
-        calibrated=coverage_of(low, high, age, faces.persons),
+        calibrated=coverage_of(*held_out.ends(faces.pmf), age, faces.persons),
         own=coverage_of(*own_interval(before.pmf, spec.level), age, faces.persons),
         before=tuple(accuracy_by_decade(before.predicted, age, faces.persons)),
         after=tuple(accuracy_by_decade(faces.predicted, age, faces.persons)),
     )
-    return _Learnt(fit_intervals(faces.pmf, age, spec.level, spec.by, groups), evidence)
+    return _Learnt(fit_intervals(faces.pmf, age, spec.level, spec.by, groups), held_out, evidence)
 
 
 def _notes(
