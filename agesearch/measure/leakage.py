@@ -61,14 +61,19 @@ def leak_notes(
     another ingest of the dataset (other crops, another split) it is not known: that is found by its name.
     """
     found = tuple(leak.message(len(labels), whose) for leak in leaks(model, data, labels))
-    known = _digests(data)
-    alike = any(seen.data == data.name and seen.data_digest not in known for seen in seen_by(model))
-    if found or not (data.name and alike):
+    if found or not trained_on_namesake(model, data):
         return found
     return (
         f"{whose} was trained on another ingest of '{data.name}', which may hold the faces tested: these "
         "figures may be no test.",
     )
+
+
+def trained_on_namesake(model: ModelManifest, data: Manifest) -> bool:
+    """Whether a model was trained on another dataset of the same name: as a rule another ingest of it."""
+    known = _digests(data)
+    alike = (seen.data == data.name and seen.data_digest not in known for seen in seen_by(model))
+    return bool(data.name) and any(alike)
 
 
 def calibration_notes(

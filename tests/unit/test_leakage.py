@@ -11,7 +11,7 @@ from published_sets import FOLDS, adience_like, fgnet_like, lap_like, tiny_model
 
 from agesearch.data.dataset.records import Annotation, Manifest, MixturePart, Part, Split
 from agesearch.errors import InputError
-from agesearch.measure.leakage import leak_notes, leaks, seen_by, seen_count
+from agesearch.measure.leakage import leak_notes, leaks, seen_by, seen_count, trained_on_namesake
 from agesearch.measure.predictions import Picker, read_labels
 from agesearch.measure.protocols import protocol_named
 from agesearch.models.identity import read_model_manifest
@@ -55,6 +55,7 @@ def test_another_ingest_of_the_same_photographs_may_have_trained_it(tmp_path: Pa
     other = data.model_copy(update={"content_digest": "cropped otherwise"})
     (note,) = leak_notes(model(*trained_on(other, Part(folds=(0, 1)))), data, labels)
     assert f"another ingest of '{data.name}'" in note
+    assert not trained_on_namesake(model(*trained_on(data, Part(folds=(0, 1)))), data)
     elsewhere = other.model_copy(update={"name": "other faces"})
     assert leak_notes(model(*trained_on(elsewhere, Part(folds=(0, 1)))), data, labels) == ()
 

@@ -26,7 +26,7 @@ from agesearch.measure.calibration.coverage import Coverage, coverage_of
 from agesearch.measure.calibration.engines import Ends, EngineCoverage, engine_coverage, other_engines
 from agesearch.measure.calibration.folds import FOLDS, person_folds
 from agesearch.measure.intervals import Codes, Persons, Values
-from agesearch.measure.leakage import leaks, seen_by
+from agesearch.measure.leakage import leaks, seen_by, trained_on_namesake
 from agesearch.measure.predictions import Labels, crop_batches, read_labels
 from agesearch.models.calibration.correction import moved_to
 from agesearch.models.calibration.record import (
@@ -302,6 +302,11 @@ def _notes(
         notes.append("No correction was tried: these faces are of the dataset that trained the model.")
     if not seen_by(manifest):
         notes.append("What the model was trained on is not known, so neither is whether it saw these faces.")
+    if trained_on_namesake(manifest, data):
+        notes.append(
+            f"The model was trained on another ingest of '{data.name}', which may hold these faces: then the "
+            "intervals are narrower than they should be."
+        )
     if data.label_kind == "apparent":
         notes.append("The ages of these faces are what people guessed: the intervals hold such guesses.")
     return tuple(notes)
