@@ -1,7 +1,7 @@
 """The latencies that a study goes by: which networks are timed before its first trial, and what is kept.
 
 Timing takes seconds a network, on a machine that does nothing else, so it comes before the trials. A study of
-four trials needs four networks, not all 48 of its space: timed are those that its first, random trials will
+four trials needs four networks, not all 48 of its space: timed are those that its first, drawn trials will
 be, and for each trial that the sampler chooses itself ``CHOICES_PER_TRIAL`` others, drawn by the study's
 seed. The rest is not searched. Which networks those are follows from the spec alone, limits aside, and never
 from what a cache holds, so that the same spec, seed and data give the same suggestions on every machine.
@@ -150,7 +150,7 @@ def fitting_trials(spec: StudySpec, fitting: Fitting) -> StudySpec:
 
 
 def timing_order(spec: StudySpec) -> Iterator[Network]:
-    """All networks of the space: those of the trials that are drawn at random come first, then the others as
+    """All networks of the space: those of the trials that are drawn come first, then the others as
     the study's seed draws them.
     """
     sampler = StudySampler(spec, Fitting())

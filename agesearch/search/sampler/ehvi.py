@@ -13,7 +13,7 @@ and thawing of Swersky 2014).
 
 The reference point is a tenth beyond the nadir of the front that the model expects, or ``max_mae_years``
 where that is lower; other limits of the front count as chances (``feasibility``). Until ``startup_trials``
-trials have begun and three are COMPLETE, draws are random.
+trials have begun and three are COMPLETE, draws are random, their networks in turn (``startup``).
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ from agesearch.metrics import or_nan
 from agesearch.search.sampler.ehvi import EhviSampler, Proposal
 from agesearch.search.sampler.judge import Judge
 from agesearch.search.sampler.prior import Priors
+from agesearch.search.sampler.startup import StartupNetworks
 from agesearch.search.sampler.trial_model import Fit, TrialModel
 from agesearch.search.space.conditions import endless, holds, stages
 from agesearch.search.space.limits import Fitting, Latencies
@@ -60,6 +61,7 @@ class StudySampler:
         self._stages = stages(spec.space)
         self._view = _View(spec, self._space)
         self._priors = Priors(spec)
+        self._startup = StartupNetworks(spec) if spec.sampler == "ehvi" else None
         self._modelled: tuple[Latencies, EhviSampler, Judge] | None = None
         self._fit = fit
         self._grid = [point for point in grid(spec) if fitting.fits(point)] if spec.sampler == "grid" else []
@@ -131,7 +133,7 @@ class StudySampler:
         return next((Proposal(point, REDRAWS) for point in left), None)
 
     def drawn(self, number: int) -> Params:
-        """What trial ``number`` is proposed as while nothing has been learnt, limits aside: a random draw."""
+        """What trial ``number`` is proposed as while nothing has been learnt, limits aside."""
         if self._grid:
             return self._grid[number % len(self._grid)]
         seed = self._seed(number)
@@ -139,15 +141,18 @@ class StudySampler:
 
     def _believed(self, number: int, seed: int, redrawn: int = 0) -> Params:
         """What a trial has before anything is learnt: a configuration that the study is to begin with, else
-        values by the user's prior; the random search goes by no prior.
+        values by the user's prior, and for ``ehvi`` a network of ``startup``; the random search goes by
+        neither.
         """
         if number < len(self._spec.first):
             return {} if redrawn else dict(self._spec.first[number])
+        network = self._startup.of(number) if self._startup else {}
+        believed = network if self._fitting.fits(network) else {}
         if not self._priors or self._spec.sampler == "random":
-            return {}
+            return believed
         if self._spec.sampler == "tpe" and number >= self._spec.startup_trials:
-            return {}
-        return self._priors.startup(number, np.random.default_rng([seed, redrawn]))
+            return believed
+        return believed | self._priors.startup(number, np.random.default_rng([seed, redrawn]))
 
     def _seed(self, number: int) -> int:
         return int(np.random.SeedSequence([self._spec.seed, number]).generate_state(1)[0])
