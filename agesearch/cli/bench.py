@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agesearch.cli import bench_drills, bench_record, bench_roll, bench_serve
+from agesearch.cli import bench_drills, bench_monitoring, bench_record, bench_roll, bench_serve
 from agesearch.cli.bench_scale import EPILOG, scale
 from agesearch.cli.common import JsonOption, out, print_json, shown_progress, table
 
@@ -29,6 +29,7 @@ def add_to(app: typer.Typer) -> None:
     group.command("ingest", epilog="Example: agesearch bench ingest --records 1200")(ingest)
     group.command("cluster", epilog="Example: agesearch bench cluster --slots 1000 --trials 10000")(cluster)
     group.command("drills", epilog=bench_drills.EPILOG)(bench_drills.drills)
+    group.command("monitoring", epilog=bench_monitoring.EPILOG)(bench_monitoring.monitoring)
     group.command("chaos", epilog="Example: agesearch bench chaos --kills 20 --trials 30")(chaos)
     group.command("robustness", epilog="Example: agesearch bench robustness --models 8")(robustness)
     group.command("serve", epilog=bench_serve.EPILOG)(bench_serve.serve)

@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from agesearch.cluster.monitoring import TARGET_ANSWERS, Recorder
 from agesearch.cluster.nodes import cpus_now
 from agesearch.data.dataset.arrays import decode_column
 from agesearch.data.dataset.records import SHARDS, read_manifest
@@ -152,7 +153,9 @@ def compute(
     started = time.perf_counter()
     views = _views(folder / TARGETS / teacher.digest, augment, data)
     files = [view.file for view in views]
+    figures = Recorder(dataset=folder.name)
     if all(answered(file, data, faces) for file in files):
+        figures.add(TARGET_ANSWERS, faces * len(files), origin="stored")
         return Computed(files, faces, 0, 0.0)
     job = _Job(folder, manifest.crop.size, augment, data)
     with _held(files[0].parent, teacher.stage, on_progress):
@@ -166,10 +169,12 @@ def compute(
         pieces = _pieces(job, missing, faces)
         wanted = _unfinished(pieces)
         done = sum(piece.faces for piece in pieces) - sum(piece.faces for piece in wanted)
+        figures.add(TARGET_ANSWERS, done + faces * (len(files) - len(missing)), origin="stored")
         with repeated(on_progress) as listener:
             pace = _Pace(teacher.stage, faces * len(missing), done, listener)
             for piece in _answer(teacher.ready(), job, wanted, here) if wanted else ():
                 pace.add(piece.faces)
+                figures.add(TARGET_ANSWERS, piece.faces, origin="computed")
         for view in missing:
             _join(view, [piece for piece in pieces if piece.view is view], job, teacher)
         (files[0].parent / _parts_name(data)).delete()

@@ -51,6 +51,7 @@ ORDER = [
 
 RAY_FILES = {
     "cluster/credentials.py",
+    "cluster/monitoring.py",
     "cluster/nodes.py",
     "cluster/ray_internals.py",
     "cluster/room.py",

@@ -233,7 +233,10 @@ def test_a_service_of_several_tells_who_runs_and_names_what_there_is(tmp_path: P
         state.write(tmp_path)
         shadow = web.post("/shadow?faces=whole", content=PHOTO, headers={"x-agesearch-key": "k"})
         assert shadow.json()["faces"] == named.json()["faces"]
+        (group / "a.sock").touch()
         told = web.get("/metrics", headers=AUTH).text
+    assert 'agesearch_replicas{model="ages",role="live",version="0003"} 1.0' in told
+    assert 'agesearch_replicas{model="other",role="live",version="0001"} 0.0' in told
     assert 'agesearch_version_share{model="ages",role="canary",version="0004"} 0.1' in told
     assert (
         'agesearch_canary_difference{end="high",measure="mean_age",model="ages",version="0004"} 0.5' in told

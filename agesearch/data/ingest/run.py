@@ -9,6 +9,7 @@ whatever the size, and the outcome depends neither on the number of workers nor 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 from pydantic import Field
 
+from agesearch.cluster.monitoring import INGEST_LEFT, INGESTED, Recorder
 from agesearch.data.dataset.commit import (
     LEDGERS,
     STAGING,
@@ -54,6 +56,8 @@ from agesearch.storage import Location, exclusive
 _FEWEST_IN_UNIT, _MOST_IN_UNIT = 16, 2048
 _UNITS_WANTED = 64
 _STAGE = "ingest"
+#: The outcome of a record that became a face, beside the reasons of the others.
+FACE = "face"
 #: The schema whose rows lack the photograph's digest, and nothing else.
 _EARLIER_SCHEMA = 2
 _RECIPE = "recipe.json"
@@ -256,11 +260,14 @@ class _Run:
         context = UnitContext(
             self.staging.uri, self._workers_crop().model_dump(), self.spec.split.model_dump()
         )
-        with ray_session(address, on_progress=self.on_progress):
+        figures = Recorder(dataset=self.target.name)
+        with ray_session(address, on_progress=self.on_progress), figures.refreshed():
+            figures.set(INGEST_LEFT, total - done)
             for table in workers.results(work, context, self.left_out_nodes.append):
                 self.records.add_outcomes(table.to_pylist())
                 done += len(table)
                 failed += len(table) - table["reason"].null_count
+                _record(figures, table["reason"], total - done)
                 self.on_progress(Progress(_STAGE, done, total, failed))
 
     def _workers_crop(self) -> CropSpec:
@@ -305,6 +312,13 @@ class _Run:
     def _tell(self, left_out: int) -> None:
         total = self.found.records + self.found.rejected
         self.on_progress(Progress(_STAGE, total, total, left_out))
+
+
+def _record(figures: Recorder, reasons: pa.ChunkedArray, left: int) -> None:
+    """Tell whoever monitors the cluster what became of some records, and how many are left."""
+    for reason, count in Counter(reasons.to_pylist()).items():
+        figures.add(INGESTED, count, outcome=reason or FACE)
+    figures.set(INGEST_LEFT, left)
 
 
 def _differs(manifest: Manifest, existing: Manifest | None) -> bool:

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from agesearch.artefacts import own_folder
+from agesearch.cluster.monitoring import Recorder
 from agesearch.cluster.nodes import check_shared
 from agesearch.data.dataset.records import read_manifest
 from agesearch.errors import AgeSearchError, InputError, command
@@ -68,6 +69,7 @@ from agesearch.search.store.repair import (
     refuse_headless,
     write_fault,
 )
+from agesearch.search.tracking.monitoring import StudyFigures
 from agesearch.session import RaySession, ray_session, require_reachable
 from agesearch.specs import StudySpec
 from agesearch.storage import Location, exclusive
@@ -208,6 +210,8 @@ def _run(
     began: float | None = None,
 ) -> StudyResult:
     deadline, watchdog = _deadline(limits.minutes, began), _watchdog(limits.stall_minutes)
+    figures = StudyFigures(Recorder(study=folder.place.name))
+    on_event = figures.hearing(on_event)
     if limits.address is None:  # before minutes are spent on timing networks
         plan(cores(), 0, concurrency=limits.concurrency, workers=limits.workers_per_trial)
     else:
@@ -242,6 +246,7 @@ def _run(
         session = stack.enter_context(
             ray_session(limits.address, dashboard=limits.dashboard, on_progress=on_event)
         )
+        stack.enter_context(figures.recorder.refreshed())
         slots = _slots(session, limits, manager.total)
         check_shared(folder.place, "the study")
         inputs = functions.inputs(header, on_event).on_workers(slots.workers, slots.gpus_per_worker)

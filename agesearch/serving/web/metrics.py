@@ -7,7 +7,7 @@ folder (they outlive a replica that dies), and each replica tells them all.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -16,7 +16,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from agesearch.ages import MAX_AGE
-from agesearch.serving.rollout.state import ServiceState
+from agesearch.serving.rollout.state import ServedVersion, ServiceState
 from agesearch.serving.schema import ModelName, Prediction, Refusal
 
 #: The folder that replicas share their counts in; read when prometheus_client is first imported.
@@ -142,27 +142,29 @@ class ServiceMetrics:
         for difference in differences or ():
             self._differences.labels(*model).observe(difference)
 
-    def text(self, state: ServiceState) -> bytes:
-        """All of it, of every replica of this machine, as Prometheus reads it; and the versions that run."""
+    def text(self, state: ServiceState, replicas: Callable[[ServedVersion], int]) -> bytes:
+        """All of it, of every replica of this machine, as Prometheus reads it; and the versions that run,
+        with the ``replicas`` of each.
+        """
         if not os.environ.get(FOLDER_VARIABLE):
-            return generate_latest(self._registry) + _of_state(state)
+            return generate_latest(self._registry) + _of_state(state, replicas)
         shared = CollectorRegistry()
         collect: Any = MultiProcessCollector  # untyped
         collect(shared)
-        return generate_latest(shared) + _of_state(state)
+        return generate_latest(shared) + _of_state(state, replicas)
 
 
-def _of_state(state: ServiceState) -> bytes:
+def _of_state(state: ServiceState, replicas: Callable[[ServedVersion], int]) -> bytes:
     own = CollectorRegistry()
-    own.register(_StateCollector(state))
+    own.register(_StateCollector(state, replicas))
     return generate_latest(own)
 
 
 class _StateCollector(Collector):
     """The driver's figures, as they are: no counts of this process, which would be shared with the others."""
 
-    def __init__(self, state: ServiceState) -> None:
-        self._state = state
+    def __init__(self, state: ServiceState, replicas: Callable[[ServedVersion], int]) -> None:
+        self._state, self._replicas = state, replicas
 
     def collect(self) -> Iterator[Metric]:
         """What Prometheus is told."""
@@ -171,9 +173,16 @@ class _StateCollector(Collector):
             "Share of the requests to its model that a running version gets",
             labels=["model", "version", "role"],
         )
+        replicas = GaugeMetricFamily(
+            "agesearch_replicas",
+            "Replicas of a running version that answer",
+            labels=["model", "version", "role"],
+        )
         for served in self._state.models:
-            share.add_metric([served.name, served.version, served.role], served.share)
-        yield share
+            labels = [served.name, served.version, served.role]
+            share.add_metric(labels, served.share)
+            replicas.add_metric(labels, self._replicas(served))
+        yield from (share, replicas)
         drift = GaugeMetricFamily(
             "agesearch_canary_difference",
             "A tried version's difference from the one that answers: ends of its interval, limit",
@@ -181,8 +190,8 @@ class _StateCollector(Collector):
         )
         for found in self._state.drift:
             for end in ("low", "high", "limit"):
-                labels = [found.name, found.version, found.measure.replace(" ", "_"), end]
-                drift.add_metric(labels, getattr(found, end))
+                ends = [found.name, found.version, found.measure.replace(" ", "_"), end]
+                drift.add_metric(ends, getattr(found, end))
         yield drift
         changes = CounterMetricFamily(
             "agesearch_rollouts", "Changes of version by outcome", labels=["model", "outcome"]

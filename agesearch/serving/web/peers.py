@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agesearch.serving.rollout.state import ServiceState, StateReader
+from agesearch.serving.rollout.state import ServedVersion, ServiceState, StateReader
 from agesearch.serving.schema import ModelSummary, Refusal
 
 
@@ -32,3 +32,7 @@ class Peers:
     def state(self) -> ServiceState:
         """What the service serves."""
         return ServiceState() if self.reader is None else self.reader.state()
+
+    def replicas(self, served: ServedVersion) -> int:
+        """How many replicas of a version answer."""
+        return 0 if self.reader is None else len(self.reader.sockets(served))

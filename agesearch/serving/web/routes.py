@@ -262,7 +262,7 @@ def _add_metrics(app: FastAPI, access: Access, metrics: ServiceMetrics, peers: P
         dependencies=[Depends(_Guard(access, "admin"))],
     )
     async def tell() -> Response:
-        return Response(metrics.text(peers.state()), media_type="text/plain; version=0.0.4")
+        return Response(metrics.text(peers.state(), peers.replicas), media_type="text/plain; version=0.0.4")
 
 
 class _Guard(HTTPBearer):
