@@ -256,3 +256,22 @@ def test_promtool_takes_the_configuration(tmp_path: Path) -> None:
     assert "/etc/prometheus" not in text
     (tmp_path / "prometheus.yml").write_text(text)
     promtool("check", "config", "prometheus.yml", folder=tmp_path)
+    promtool("check", "config", "kubernetes.yml", folder=FOLDER)
+
+
+def test_prometheus_finds_the_pods_of_the_manifests() -> None:
+    (job,) = yaml.safe_load((FOLDER / "kubernetes.yml").read_text())["scrape_configs"]
+    (found,) = job["dns_sd_configs"]
+    base = FOLDER.parent / "kubernetes" / "base"
+    service = yaml.safe_load((base / "metrics.yaml").read_text())
+    namespace = yaml.safe_load((base / "kustomization.yaml").read_text())["namespace"]
+    assert found["names"] == [f"{service['metadata']['name']}.{namespace}.svc"]
+    (port,) = service["spec"]["ports"]
+    clusters = [
+        one for one in yaml.safe_load_all((base / "cluster.yaml").read_text()) if one["kind"] == "RayCluster"
+    ]
+    for spec in (one["spec"] for one in clusters):
+        for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
+            open_ones = group["template"]["spec"]["containers"][0]["ports"]
+            assert {"name": port["targetPort"], "containerPort": found["port"]} in open_ones
+    assert clusters
