@@ -96,7 +96,7 @@ def test_kuberays_kinds_hold_to_its_schemas_and_a_misspelt_field_is_caught(
 def test_kubernetes_own_kinds_hold_to_theirs_and_a_misspelt_field_is_caught(rendered: list[Manifest]) -> None:
     checker = pytest.importorskip("kubernetes_validate", reason="needs the package kubernetes-validate")
     own = [one for one in rendered if one["apiVersion"] != "ray.io/v1"]
-    assert {one["kind"] for one in own} == {"Namespace", "Secret", "ConfigMap", "NetworkPolicy"}
+    assert {one["kind"] for one in own} == {"Namespace", "Secret", "ConfigMap", "NetworkPolicy", "Service"}
     for manifest in own:
         checker.validate(manifest, checker.latest_version(), strict=True)
     policy = next(one for one in own if one["kind"] == "NetworkPolicy")
