@@ -40,7 +40,8 @@ def chromium(folder: Path) -> Iterator[Page]:
     process = subprocess.Popen([path, *flags], env={**os.environ, "HOME": str(folder)}, **quiet)
     try:
         port, root = _address(folder / "DevToolsActivePort", process)
-        with connect(f"ws://127.0.0.1:{port}{root}", max_size=None) as socket:
+        # no pings: what the page tells meanwhile waits unread while a test does other things
+        with connect(f"ws://127.0.0.1:{port}{root}", max_size=None, ping_interval=None) as socket:
             browser = Page(socket)
             target = browser.call("Target.getTargets")["targetInfos"]
             tab = next(one["targetId"] for one in target if one["type"] == "page")

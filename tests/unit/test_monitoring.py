@@ -259,6 +259,12 @@ def test_promtool_takes_the_configuration(tmp_path: Path) -> None:
     promtool("check", "config", "kubernetes.yml", folder=FOLDER)
 
 
+def test_tokens_are_sent_as_bearer_tokens() -> None:
+    # Prometheus 2.42 has no default of the type in 'http_sd_configs', and promtool takes its absence.
+    text = (FOLDER / "prometheus.yml").read_text()
+    assert re.findall(r"authorization:\n +(\S+ \S+)", text) == ["type: Bearer"] * 2
+
+
 def test_prometheus_finds_the_pods_of_the_manifests() -> None:
     (job,) = yaml.safe_load((FOLDER / "kubernetes.yml").read_text())["scrape_configs"]
     (found,) = job["dns_sd_configs"]

@@ -184,8 +184,9 @@ def _verb(*words: str) -> None:
     call = [sys.executable, "-m", "agesearch.cli.main", *words]
     done = subprocess.run(call, capture_output=True, text=True, timeout=_VERB_S)
     if done.returncode:
-        said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise AgeSearchError(f"{words[0]} of the bench failed: {said[:300]}")
+        said = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+        why = said[-1].removeprefix("error:").strip() if said else f"exit code {done.returncode}"
+        raise AgeSearchError(f"{words[0]} of the bench failed: {why}")
 
 
 def _answer(prometheus: Prometheus, one: Expression, is_alert: bool, began: float) -> Answer:
