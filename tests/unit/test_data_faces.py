@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agesearch.data.images import libfacedetection
 from agesearch.data.images.crop import (
     Detection,
     choose_face,
@@ -208,6 +210,22 @@ def test_detectors_by_name(tmp_path: Path) -> None:
     (tmp_path / "bad.onnx").write_bytes(b"not an onnx file")
     with pytest.raises(InputError, match="not a YuNet"):
         open_detector(f"yunet:{tmp_path}/bad.onnx")
+
+
+@pytest.mark.skipif(find_spec("yuface") is None, reason="yuface has wheels for Python 3.11 only")
+def test_yuface_finds_the_same_with_and_without_its_binding(
+    shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector = open_detector("yuface")
+    rgb = decode_image((shared / "photos" / "images" / "male_019.jpg").read_bytes())
+    bgr = np.ascontiguousarray(rgb[:, 5:-3, ::-1])
+    assert libfacedetection.is_callable()
+    found = detector.detect(bgr, 0.5)
+    assert detector.detect(np.zeros((64, 64, 3), np.uint8), 0.5) == []
+    monkeypatch.setattr(libfacedetection, "_function", lambda: None)
+    (face,), (same,) = found, detector.detect(bgr, 0.5)
+    assert (face.score, face.box) == (same.score, same.box)
+    np.testing.assert_array_equal(face.landmarks, same.landmarks)
 
 
 def test_detector_finds_a_portrait_in_original_pixels(shared: Path) -> None:

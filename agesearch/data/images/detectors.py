@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from agesearch.data.images import libfacedetection
 from agesearch.errors import InputError, unknown_name
 from agesearch.specs import DetectorIdentity
 
@@ -29,8 +30,6 @@ from agesearch.specs import DetectorIdentity
 #: Time grows with the area: 7-20 ms for 256 pixels, four times that for 512.
 SEARCH_SIDES = (512, 960)
 _YUNET_WEIGHTS = "face_detection_yunet_2023mar.onnx"
-#: The library that the wheel of yuface runs: the network's weights are compiled into it.
-_YUFACE_WEIGHTS = "libfacedetection.so"
 _MAX_WEIGHTS_BYTES = 64 * 1024 * 1024
 _NO_CONFIG = np.zeros(0, np.uint8)
 
@@ -67,20 +66,24 @@ class YuFace:
     """libfacedetection's network, compiled into the ``yuface`` wheel (BSD-3)."""
 
     def __init__(self) -> None:
-        import yuface
-
-        self._detect = yuface.detect
-        weights = Path(yuface.__file__).parent / _YUFACE_WEIGHTS
-        digest = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else ""
+        weights = libfacedetection.library()
+        digest = "" if weights is None else hashlib.sha256(weights.read_bytes()).hexdigest()
         self.identity = DetectorIdentity(name="yuface", version=version("yuface"), sha256=digest)
 
     def detect(self, bgr: npt.NDArray[np.uint8], min_score: float) -> list[Detection]:
         return _search(bgr, min_score, self._rows)
 
     def _rows(self, bgr: npt.NDArray[np.uint8], min_score: float) -> npt.NDArray[np.float32]:
-        scores, boxes, landmarks = self._detect(np.ascontiguousarray(bgr), conf=min_score)
-        columns = (boxes, landmarks, np.asarray(scores)[:, None] / 100.0)
-        return np.concatenate(columns, axis=1).astype(np.float32)
+        if libfacedetection.is_callable():
+            found = libfacedetection.faces(bgr)
+            found = found[found[:, 0] > min_score * 100]
+            scores, places = found[:, 0], found[:, 1:]
+        else:
+            import yuface
+
+            scores, *parts = yuface.detect(np.ascontiguousarray(bgr), conf=min_score)
+            places = np.concatenate(parts, axis=1)
+        return np.concatenate((places, np.asarray(scores)[:, None] / 100.0), axis=1).astype(np.float32)
 
 
 class YuNet:

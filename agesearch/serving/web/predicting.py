@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from starlette.datastructures import Headers
@@ -24,6 +26,8 @@ _LOG = logging.getLogger("ray.serve")
 _MAX_HELD_BYTES = 256 * 1024 * 1024
 #: Bodies up to this size come from the ingress in one piece, or not at all.
 _IN_ONE_PIECE_BYTES = 60 * 1024
+#: Seconds that the rest of a refused body may take.
+_DROPPED_S = 5.0
 
 
 class Models(Protocol):
@@ -77,9 +81,15 @@ class Predicting:
             _LOG.exception("A request failed.")
             status, body, headers = 500, _json_of(failed()), None
         self._metrics.ended(status, time.perf_counter() - began)
-        if not sent.is_whole and _is_long(scope):  # nobody waits for the rest of what was refused
-            headers = {**(headers or {}), "Connection": "close"}
-        await respond(send, status, body, headers)
+        if sent.is_whole or not _is_long(scope):
+            await respond(send, status, body, headers)
+            return
+        # The refusal goes out at once. The rest of the body is read and dropped, not cut off: HAProxy holds an
+        # answer back that comes together with its connection's end (the kernel then, for 200 ms), and a
+        # client that is still sending would see the connection break.
+        await respond(send, status, body, {**(headers or {}), "Connection": "close"}, is_last=False)
+        await sent.drop(_DROPPED_S, self._limits.max_body_bytes)
+        await send({"type": "http.response.body", "body": b""})
 
     async def _answer(self, scope: Scope, sent: _Body) -> bytes:
         headers = Headers(scope=scope)
@@ -141,6 +151,16 @@ class _Body:
             self.is_whole = not message.get("more_body", False)
             yield message.get("body", b"")
 
+    async def drop(self, seconds: float, most_bytes: int) -> None:
+        """Read what still comes, for so long and so much at most, and forget it."""
+        dropped = 0
+        with suppress(TimeoutError, _Gone):
+            async with asyncio.timeout(seconds):
+                async for part in self.parts():
+                    dropped += len(part)
+                    if dropped > most_bytes:
+                        return
+
 
 def failed() -> Refusal:
     """What a stranger is told of a fault inside."""
@@ -151,9 +171,11 @@ def _json_of(refusal: Refusal) -> bytes:
     return refusal.answer().model_dump_json().encode()
 
 
-async def respond(send: Send, status: int, body: bytes, headers: dict[str, str] | None) -> None:
-    """Send a JSON answer."""
+async def respond(
+    send: Send, status: int, body: bytes, headers: dict[str, str] | None, *, is_last: bool = True
+) -> None:
+    """Send a JSON answer; where that is not ``is_last``, the caller ends it."""
     pairs = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     pairs += [(name.lower().encode(), value.encode("latin-1")) for name, value in (headers or {}).items()]
     await send({"type": "http.response.start", "status": status, "headers": pairs})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.body", "body": body, "more_body": not is_last})
