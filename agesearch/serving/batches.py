@@ -90,7 +90,7 @@ class Batches:
         """The answers, in order, when their turn has come."""
         self.require_room(len(asked))
         loop, now = asyncio.get_running_loop(), time.perf_counter()
-        waiting = [_Waiting(replace(one, since=now), loop) for one in asked]
+        waiting = [_Waiting(one if one.since else replace(one, since=now), loop) for one in asked]
         for one in waiting:
             self._queue.append(one)
             self._filled.release()

@@ -13,7 +13,7 @@ from typing import Any
 
 from agesearch.deploy.registry import CARD, version_of
 from agesearch.provenance import without_places
-from agesearch.serving.estimator import AgeEstimator, FoundFaces, open_estimator
+from agesearch.serving.estimator import AgeEstimator, FoundFaces, ToldAges, face_ages, open_estimator
 from agesearch.serving.images import ImageLimits, decode
 from agesearch.serving.schema import (
     ImageSize,
@@ -105,6 +105,7 @@ class FaceService:
         began = time.perf_counter()
         pmf = self._estimator.pmf(crops)
         forward = time.perf_counter() - began
+        ages = self._estimator.told(pmf)
         answers: list[Prediction | Refusal] = []
         first = 0
         for item in located:
@@ -112,7 +113,7 @@ class FaceService:
                 answers.append(item)
                 continue
             past = first + len(item.found.crops)
-            answers.append(self._prediction(item, pmf[first:past], forward))
+            answers.append(self._prediction(item, ages.part(first, past), forward))
             first = past
         return answers
 
@@ -128,12 +129,12 @@ class FaceService:
             return refusal
         return _Located(asked, found, queued)
 
-    def _prediction(self, item: _Located, pmf: Any, forward: float) -> Prediction:
+    def _prediction(self, item: _Located, ages: ToldAges, forward: float) -> Prediction:
         found, age = item.found, item.asked.challenge_age
         return Prediction(
             model=self._name,
             image=ImageSize(width=found.width, height=found.height),
-            faces=self._estimator.answers(pmf, found.faces, age),
+            faces=face_ages(ages, found.faces, age),
             interval_kind=self._estimator.interval_kind,
             interval_level=self._estimator.interval_level,
             challenge_age=age,

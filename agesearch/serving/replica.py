@@ -41,6 +41,7 @@ class ReplicaServer:
             access_log=False,
             server_header=False,
             date_header=False,
+            proxy_headers=False,  # nothing asks where a request comes from
             timeout_keep_alive=_KEEP_ALIVE_S,
             timeout_graceful_shutdown=_DRAIN_S,
             backlog=_BACKLOG,

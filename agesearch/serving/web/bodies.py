@@ -13,6 +13,7 @@ import json
 import math
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qsl
@@ -89,7 +90,7 @@ async def read_question(
     422 a wrong parameter, 503 too much at once.
     """
     kind = _kind_of(headers)
-    asked = _parameters(dict(_pairs(query)))
+    asked = dict(_asked_in(query))
     # A list of images may weigh more than one; base64 adds a third.
     limit = limits.max_bytes if kind.startswith("image/") else limits.max_body_bytes + _SLACK
     body = await _read_in_time(headers, stream, limit, limits.body_timeout_s, held)
@@ -118,6 +119,12 @@ def _kind_of(headers: Mapping[str, str]) -> str:
             f"The content type is '{kind[:80] or 'missing'}', but must be {_TAKES}.",
         )
     return kind
+
+
+@lru_cache(maxsize=256)
+def _asked_in(query: str) -> Mapping[str, Any]:
+    """What a query asks; most are the same one."""
+    return _parameters(dict(_pairs(query)))
 
 
 def _pairs(query: str) -> list[tuple[str, str]]:

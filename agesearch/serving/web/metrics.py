@@ -10,10 +10,11 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, values
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
+from prometheus_client.values import MultiProcessValue
 
 from agesearch.ages import MAX_AGE
 from agesearch.serving.rollout.state import ServedVersion, ServiceState
@@ -63,6 +64,7 @@ class ServiceMetrics:
     """
 
     def __init__(self, model: ModelName) -> None:
+        _know_this_process()
         self._registry = own = CollectorRegistry()
         self._own = (model.name, model.version)
         by_model = ["model", "version"]
@@ -84,11 +86,12 @@ class ServiceMetrics:
         self._waiting = Histogram(
             "agesearch_waiting_images", "Images waiting as a request comes", registry=own, buckets=_COUNTS
         )
-        self._images = Counter("agesearch_images", "Images answered", by_model, registry=own)
-        self._ages = Histogram(ANSWER_AGE, "Ages answered", by_model, registry=own, buckets=_AGES)
-        self._widths = Histogram(
+        images = Counter("agesearch_images", "Images answered", by_model, registry=own)
+        ages = Histogram(ANSWER_AGE, "Ages answered", by_model, registry=own, buckets=_AGES)
+        widths = Histogram(
             "agesearch_answer_interval_years", "Widths of intervals", by_model, registry=own, buckets=_WIDTHS
         )
+        self._images, self._ages, self._widths = (one.labels(*self._own) for one in (images, ages, widths))
         self._shadow_requests = Counter(
             SHADOW_REQUESTS, "Images that a shadow was asked", ["outcome", *by_model], registry=own
         )
@@ -124,13 +127,13 @@ class ServiceMetrics:
     def answered(self, predictions: Iterable[Prediction]) -> None:
         """What was said of images."""
         for prediction in predictions:
-            timing, model = prediction.timing, (prediction.model.name, prediction.model.version)
+            timing = prediction.timing
             for step, child in self._steps.items():
                 child.observe(getattr(timing, f"{step}_ms") / 1e3)
-            self._images.labels(*model).inc()
+            self._images.inc()
             for face in prediction.faces:
-                self._ages.labels(*model).observe(face.age)
-                self._widths.labels(*model).observe(face.interval[1] - face.interval[0])
+                self._ages.observe(face.age)
+                self._widths.observe(face.interval[1] - face.interval[0])
 
     def shadowed(self, shadow: str, differences: Sequence[float] | None) -> None:
         """The version ``shadow`` was asked an image besides: by how many years it differs for each face, None
@@ -152,6 +155,15 @@ class ServiceMetrics:
         collect: Any = MultiProcessCollector  # untyped
         collect(shared)
         return generate_latest(shared) + _of_state(state, replicas)
+
+
+def _know_this_process() -> None:
+    """Have counts that are shared take this process for the one that it is: the library asks the system at
+    each of the twenty of a request, lest it was forked. Replicas are not.
+    """
+    if os.environ.get(FOLDER_VARIABLE):
+        own = os.getpid()
+        values.ValueClass = MultiProcessValue(lambda: own)
 
 
 def _of_state(state: ServiceState, replicas: Callable[[ServedVersion], int]) -> bytes:

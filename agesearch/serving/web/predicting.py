@@ -102,8 +102,8 @@ class Predicting:
             question = await read_question(headers, query, sent.parts(), self._limits, held)
             self._models.require(question.model)
             self._access.count_more(key, len(question.images) - 1)
-            whole, age = question.faces == "whole", question.challenge_age
-            answers = await self._batches.ask([Asked(data, whole, age) for data in question.images])
+            whole, age, now = question.faces == "whole", question.challenge_age, time.perf_counter()
+            answers = await self._batches.ask([Asked(data, whole, age, now) for data in question.images])
             if self._shadows is not None:
                 self._shadows.offer(question, answers)
         return self._told(question, answers)

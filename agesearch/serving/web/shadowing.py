@@ -32,6 +32,8 @@ _KEY_HEADER = "x-agesearch-key"
 _LOG = logging.getLogger("ray.serve")
 #: Images that one replica has under way to a shadow, and the seconds that it waits for each.
 _AT_ONCE, _TIMEOUT_S = 4, 5.0
+#: Seconds between two looks whether there is a shadow.
+_LOOK_S = 0.1
 
 
 class ShadowAnswers:
@@ -68,10 +70,12 @@ class AskedBesides:
         self._reader, self._model, self._metrics = reader, model, metrics
         self._tasks: set[asyncio.Task[None]] = set()
         self._due, self._asked_so_far = 0.0, 0
+        self._shadow: ServedVersion | None = None
+        self._looked = float("-inf")
 
     def offer(self, question: Question, answers: Sequence[Answer]) -> None:
         """Ask the shadow, if there is one, a share of what was answered."""
-        shadow = self._reader.shadow_of(self._model)
+        shadow = self._shadow_now()
         if shadow is None:
             return
         for image, answer in zip(question.images, answers, strict=True):
@@ -88,6 +92,13 @@ class AskedBesides:
             )
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    def _shadow_now(self) -> ServedVersion | None:
+        """Whom to ask, looked up now and then: that reads a file's state, and this is on every answer's way."""
+        now = time.monotonic()
+        if now - self._looked > _LOOK_S:
+            self._shadow, self._looked = self._reader.shadow_of(self._model), now
+        return self._shadow
 
     async def _compare(self, shadow: ServedVersion, image: bytes, faces: str, answer: Prediction) -> None:
         sockets = self._reader.sockets(shadow)
