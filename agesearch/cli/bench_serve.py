@@ -43,6 +43,9 @@ def serve(
     soak: Annotated[
         float, typer.Option("--soak", min=0, help="Seconds of steady load among the drills; 0: none.")
     ] = 0.0,
+    rate: Annotated[
+        float, typer.Option("--rate", min=0, help="Requests a second of the soak; 0: as many as fit.")
+    ] = 0.0,
     as_json: JsonOption = False,
 ) -> None:
     """Requests a second, CPU a request, latencies and steps of the service, beside uvicorn alone.
@@ -51,8 +54,10 @@ def serve(
     """
     if soak and not faults:
         raise InputError("--soak is one of the drills: give --faults, too.")
+    if rate and not soak:
+        raise InputError("--rate is that of the soak: give --soak, too.")
     if faults:
-        _drill(model, registry, overload or 60.0, replicas, soak, as_json)
+        _drill(model, registry, overload or 60.0, replicas, (soak, rate), as_json)
         return
     from agesearch.bench.serve.run import measure_service
     from agesearch.deploy.registry import resolve
@@ -75,14 +80,26 @@ def serve(
 
 
 def _drill(
-    model: str | None, registry: str, seconds: float, replicas: int, soak: float, as_json: bool
+    model: str | None,
+    registry: str,
+    seconds: float,
+    replicas: int,
+    soak: tuple[float, float],
+    as_json: bool,
 ) -> None:
     from agesearch.bench.serve.faults.run import measure_faults
     from agesearch.deploy.registry import resolve
 
     folder = None if model is None else str(resolve(registry, model))
     with shown_progress() as listener:
-        found = measure_faults(folder, seconds=seconds, replicas=replicas, soak_s=soak, on_progress=listener)
+        found = measure_faults(
+            folder,
+            seconds=seconds,
+            replicas=replicas,
+            soak_s=soak[0],
+            soak_rate=soak[1],
+            on_progress=listener,
+        )
     if as_json:
         print_json(found.as_json())
     else:

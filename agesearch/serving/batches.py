@@ -10,10 +10,10 @@ import asyncio
 import math
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from queue import Empty, SimpleQueue
 from typing import Protocol
 
 from agesearch.serving.faces import Asked
@@ -65,18 +65,16 @@ class Batches:
         self._service = service
         self._on_batch = on_batch
         self._max_wait_s = max_wait_s
-        self._queue: deque[_Waiting] = deque()
-        self._filled = threading.Semaphore(0)
+        self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()  # None: the sign to close
         self._in_work = 0
         self._seconds_an_image = 0.0
-        self._closed = False
         self._thread = threading.Thread(target=self._run, name="predict", daemon=True)
         self._thread.start()
 
     @property
     def waiting(self) -> int:
         """Images that have no answer yet."""
-        return len(self._queue) + self._in_work
+        return self._queue.qsize() + self._in_work
 
     def require_room(self, images: int = 1) -> None:
         """Refuse (503) images that would wait too long; ``Retry-After`` says for how long it would be."""
@@ -92,23 +90,15 @@ class Batches:
         loop, now = asyncio.get_running_loop(), time.perf_counter()
         waiting = [_Waiting(one if one.since else replace(one, since=now), loop) for one in asked]
         for one in waiting:
-            self._queue.append(one)
-            self._filled.release()
+            self._queue.put(one)
         return [await one.future for one in waiting]
 
     def close(self) -> None:
         """End the thread when the queue is empty."""
-        self._closed = True
-        self._filled.release()
+        self._queue.put(None)
 
     def _run(self) -> None:
-        while True:
-            self._filled.acquire()
-            if not self._queue:
-                if self._closed:
-                    return
-                continue
-            first = self._queue.popleft()
+        while (first := self._queue.get()) is not None:
             if not first.future.done():  # its client may have gone
                 self._answer(first)
 
@@ -118,15 +108,18 @@ class Batches:
         self._in_work = 1
 
         def goes_on() -> Asked | None:
-            late = time.perf_counter() - began > _GATHERING_S
-            while not late and len(batch) < MOST_IN_BATCH and self._filled.acquire(blocking=False):
-                if not self._queue:  # the sign to close
-                    self._filled.release()
-                    return None
-                batch.append(self._queue.popleft())
-                self._in_work = len(batch)
-                return batch[-1].asked
-            return None
+            if time.perf_counter() - began > _GATHERING_S or len(batch) == MOST_IN_BATCH:
+                return None
+            try:
+                one = self._queue.get_nowait()
+            except Empty:
+                return None
+            if one is None:
+                self._queue.put(None)  # for when this batch has its answers
+                return None
+            batch.append(one)
+            self._in_work = len(batch)
+            return one.asked
 
         answers: Sequence[Answer | Exception]
         try:

@@ -244,8 +244,9 @@ def test_an_image_that_would_wait_too_long_is_told_at_once_when_to_come_back(
         seconds = time.perf_counter() - began
         slow.release.set()
         answers = await asyncio.gather(*asked, return_exceptions=True)
+        left = batches.waiting
         batches.close()
-        return answers, seconds, batches.waiting
+        return answers, seconds, left
 
     answers, seconds, left = asyncio.run(crowd())
     refused = [answer for answer in answers if isinstance(answer, Refusal)]

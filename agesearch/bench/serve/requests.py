@@ -34,7 +34,8 @@ class AskedImage:
 
 def order_of(server: Server, image: AskedImage, seconds: float, connections: int, rate: float = 0.0) -> Order:
     """What the load tool is to send."""
-    return order_of_files(server, image.path, [image.file], seconds, connections, rate)
+    path = server.paths.get(image.case, image.path)
+    return order_of_files(server, path, [image.file], seconds, connections, rate)
 
 
 def order_of_files(

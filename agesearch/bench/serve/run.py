@@ -15,6 +15,7 @@ from pathlib import Path
 
 import httpx
 
+from agesearch.bench.serve import litserve
 from agesearch.bench.serve.load import LoadRun, Outcome
 from agesearch.bench.serve.overload import OverloadRow, overloaded
 from agesearch.bench.serve.requests import UNTRAINED, AskedImage, order_of, untrained_version, write_images
@@ -65,7 +66,8 @@ def measure_service(
     on_progress: Listener = silent,
 ) -> ServeBench:
     """Measure a version's folder (None: an untrained network), ours with each number of ``replicas`` beside
-    as many bare workers as the last; ``overload_s`` seconds of five times what it can, where that is not 0.
+    as many bare workers as the last, and those of LitServe where it is installed; ``overload_s`` seconds of
+    five times what it can, where that is not 0.
     """
     overload = None
     with tempfile.TemporaryDirectory(prefix="agesearch-bench-") as scratch, ExitStack() as stack:
@@ -74,6 +76,8 @@ def measure_service(
         images = write_images(Path(scratch))
         on_progress(Progress(_STAGE, 0, None, note="starting the servers"))
         servers = [stack.enter_context(bare_uvicorn(served, replicas[-1]))]
+        if litserve.is_installed():
+            servers.append(stack.enter_context(litserve.lit_service(served, replicas[-1])))
         servers += [stack.enter_context(our_service(served, count)) for count in replicas]
         rows = list(_rows(servers, images, seconds, turns, connections, on_progress))
         ours = servers[-1]

@@ -36,12 +36,15 @@ _START_TIMEOUT_S = 120.0
 
 @dataclass
 class Server:
-    """A server that answers at ``port``; ``headers`` let a request in."""
+    """A server that answers at ``port``; ``headers`` let a request in, and ``paths`` name, by kind of image,
+    the calls that are not the service's.
+    """
 
     name: str
     port: int
     process: psutil.Process
     headers: dict[str, str] = field(default_factory=dict)
+    paths: dict[str, str] = field(default_factory=dict)
 
     def cpu_s(self) -> float:
         """CPU seconds that its process tree has taken, those of processes that ended left out."""
@@ -72,7 +75,7 @@ def _ours(order: dict[str, Any]) -> Iterator[Server]:
     port = free_port(LOOPBACK)
     headers = {"Authorization": f"Bearer {TOKEN}"}
     call = [sys.executable, "-c", _OURS, json.dumps({**order, "port": port})]
-    with _running(call, {}, port, "/readyz") as process:
+    with running(call, {}, port, "/readyz") as process:
         yield Server(f"agesearch serve, {order['replicas']} replicas", port, process, headers)
 
 
@@ -84,7 +87,7 @@ def bare_uvicorn(folder: str, workers: int) -> Iterator[Server]:
     port = free_port(LOOPBACK)
     call = [sys.executable, "-m", "uvicorn", "--factory", "agesearch.bench.serve.servers:bare_app"]
     call += ["--host", LOOPBACK, "--port", str(port), "--workers", str(workers), "--log-level", "critical"]
-    with _running(call, {BARE_FOLDER: folder}, port, "/ready") as process:
+    with running(call, {BARE_FOLDER: folder}, port, "/ready") as process:
         yield Server(f"bare uvicorn x {workers}", port, process)
 
 
@@ -111,7 +114,7 @@ def our_process() -> None:
 
 def bare_app() -> Any:
     """The application of the bare server."""
-    answer = _answer_of(os.environ[BARE_FOLDER])
+    answer = answer_of(os.environ[BARE_FOLDER])
     app = FastAPI()
 
     @app.get("/ready")
@@ -125,7 +128,7 @@ def bare_app() -> Any:
     return app
 
 
-def _answer_of(folder: str) -> Callable[[bytes, str], dict[str, Any]]:
+def answer_of(folder: str) -> Callable[[bytes, str], dict[str, Any]]:
     """What a request costs without a service: from an image's bytes to the ages in it."""
     from agesearch.data.images.decode import decode_photograph
     from agesearch.serving.estimator import open_estimator
@@ -144,7 +147,8 @@ def _answer_of(folder: str) -> Callable[[bytes, str], dict[str, Any]]:
 
 
 @contextmanager
-def _running(call: list[str], environment: dict[str, str], port: int, ready: str) -> Iterator[psutil.Process]:
+def running(call: list[str], environment: dict[str, str], port: int, ready: str) -> Iterator[psutil.Process]:
+    """A server in a process of its own, from when it answers at ``ready`` to the block's end."""
     with tempfile.TemporaryFile() as log:
         child = subprocess.Popen(
             call, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=os.environ | _ONE_THREAD | environment

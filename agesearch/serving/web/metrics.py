@@ -91,7 +91,8 @@ class ServiceMetrics:
         widths = Histogram(
             "agesearch_answer_interval_years", "Widths of intervals", by_model, registry=own, buckets=_WIDTHS
         )
-        self._images, self._ages, self._widths = (one.labels(*self._own) for one in (images, ages, widths))
+        self._images = images.labels(*self._own)
+        self._ages, self._widths = ages.labels(*self._own), widths.labels(*self._own)
         self._shadow_requests = Counter(
             SHADOW_REQUESTS, "Images that a shadow was asked", ["outcome", *by_model], registry=own
         )
@@ -163,7 +164,8 @@ def _know_this_process() -> None:
     """
     if os.environ.get(FOLDER_VARIABLE):
         own = os.getpid()
-        values.ValueClass = MultiProcessValue(lambda: own)
+        kind: Any = MultiProcessValue  # untyped
+        values.ValueClass = kind(lambda: own)
 
 
 def _of_state(state: ServiceState, replicas: Callable[[ServedVersion], int]) -> bytes:

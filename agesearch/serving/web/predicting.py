@@ -84,15 +84,16 @@ class Predicting:
         if sent.is_whole or not _is_long(scope):
             await respond(send, status, body, headers)
             return
-        # The refusal goes out at once. The rest of the body is read and dropped, not cut off: HAProxy holds an
-        # answer back that comes together with its connection's end (the kernel then, for 200 ms), and a
-        # client that is still sending would see the connection break.
+        # The refusal goes out at once. The rest of the body is read and dropped, not cut off: an answer that
+        # comes together with its connection's end HAProxy hands to the kernel as one with more to come, which
+        # waits 200 ms for that; and a client that is still sending would see the connection break.
         await respond(send, status, body, {**(headers or {}), "Connection": "close"}, is_last=False)
         await sent.drop(_DROPPED_S, self._limits.max_body_bytes)
         await send({"type": "http.response.body", "body": b""})
 
     async def _answer(self, scope: Scope, sent: _Body) -> bytes:
-        headers = Headers(scope=scope)
+        # The first of each name, as Starlette's own mapping says, which looks through all of them each time.
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"][::-1]}
         key = self._access.admit(headers.get("authorization"), "predict")
         self._models.require(scope.get("path_params", {}).get("name"))
         self._metrics.came(self._batches.waiting)

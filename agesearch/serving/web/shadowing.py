@@ -94,7 +94,7 @@ class AskedBesides:
             task.add_done_callback(self._tasks.discard)
 
     def _shadow_now(self) -> ServedVersion | None:
-        """Whom to ask, looked up now and then: that reads a file's state, and this is on every answer's way."""
+        """Whom to ask; looked up now and then, since every answer comes by here."""
         now = time.monotonic()
         if now - self._looked > _LOOK_S:
             self._shadow, self._looked = self._reader.shadow_of(self._model), now

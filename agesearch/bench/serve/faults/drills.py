@@ -19,6 +19,7 @@ import psutil
 from agesearch.bench.serve.faults.clients import Dawdlers, exchange
 from agesearch.bench.serve.faults.finding import Finding
 from agesearch.bench.serve.faults.hostile import hostile_requests
+from agesearch.bench.serve.faults.memory import MemoryWatch
 from agesearch.bench.serve.load import LoadRun, Outcome
 from agesearch.bench.serve.overload import overloaded
 from agesearch.bench.serve.requests import AskedImage, order_of
@@ -160,20 +161,23 @@ def large_images(drilled: Drilled, folder: Path, count: int) -> Iterator[Finding
     yield Finding(name, "more than before, a replica", grown / drilled.replicas, "MiB", 50)
 
 
-def soak(drilled: Drilled, seconds: float) -> Iterator[Finding]:
-    """Hours of an ordinary day in a row; memory from the second tenth to the last."""
-    name = f"soak, {seconds:g} s"
-    memory, failed, asked = [], 0, 0
-    for turn in range(10):
-        image = (drilled.crop, drilled.photo)[turn % 2]
-        outcome = LoadRun(order_of(drilled.server, image, seconds / 10, 4)).outcome()
-        failed += _failed(outcome)
-        asked += len(outcome.fulfilled_ms)
-        memory.append(_memory_mib(drilled))
+def soak(drilled: Drilled, seconds: float, rate: float = 0.0) -> Iterator[Finding]:
+    """Hours of an ordinary day in a row, crops and photographs in turn, ``rate`` requests a second (0: as
+    many as four clients can ask); memory from the second tenth to the last.
+    """
+    name = f"soak, {seconds:g} s" + (f" at {rate:g}/s" if rate else "")
+    failed, asked = 0, 0
+    with MemoryWatch(drilled.server) as memory:
+        for turn in range(10):
+            image = (drilled.crop, drilled.photo)[turn % 2]
+            outcome = LoadRun(order_of(drilled.server, image, seconds / 10, 4, rate)).outcome()
+            failed += _failed(outcome)
+            asked += len(outcome.fulfilled_ms)
+            if turn == 1:
+                memory.begin()
     yield Finding(name, "answered", asked)
     yield Finding(name, "failed", failed, "", 0)
-    yield Finding(name, "replicas after a fifth", memory[1], "MiB")
-    yield Finding(name, "more at the end, a replica", (memory[-1] - memory[1]) / drilled.replicas, "MiB", 10)
+    yield from memory.findings(name)
 
 
 def driver_killed(server: Server) -> Iterator[Finding]:

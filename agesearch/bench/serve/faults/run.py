@@ -44,10 +44,12 @@ def measure_faults(
     hostile: int = 2000,
     images: int = 20,
     soak_s: float = 0.0,
+    soak_rate: float = 0.0,
     on_progress: Listener = silent,
 ) -> FaultsBench:
     """Drill a service of a version's folder (None: an untrained network): overload for ``seconds``, slow
-    clients, what is killed, ``hostile`` requests, large ``images``, and a soak where ``soak_s`` is not 0.
+    clients, what is killed, ``hostile`` requests, large ``images``, and a soak where ``soak_s`` is not 0, of
+    ``soak_rate`` requests a second (0: all that fit).
     """
     findings: list[Finding] = []
     with tempfile.TemporaryDirectory(prefix="agesearch-bench-") as scratch:
@@ -61,7 +63,7 @@ def measure_faults(
                 ("overload", lambda: drills.overload(drilled)),
                 ("slow clients", lambda: drills.slow_clients(drilled)),
                 ("hostile requests", lambda: drills.hostile(drilled, hostile)),
-                ("soak", lambda: drills.soak(drilled, soak_s) if soak_s else iter(())),
+                ("soak", lambda: drills.soak(drilled, soak_s, soak_rate) if soak_s else iter(())),
                 ("kill of a replica", lambda: drills.replica_killed(drilled)),
                 ("kill of the ingress", lambda: drills.ingress_killed(drilled)),
                 ("kill of the driver", lambda: drills.driver_killed(server)),
