@@ -43,11 +43,11 @@ class _Replica:
 
 def web_application(spec: ServedModel) -> Any:
     """The HTTP application of a version, checked; an ``InputError`` where there is none, or no token."""
+    from agesearch.data.images.memory import give_back_large_pieces
     from agesearch.deploy.registry import resolve, verify
     from agesearch.serving.auth import TOKEN_VARIABLE, TokenCheck, given_token
     from agesearch.serving.faces import open_service
     from agesearch.serving.images import ImageLimits
-    from agesearch.serving.memory import give_back_large_pieces
     from agesearch.serving.web.routes import create_app
 
     token = given_token(None, os.environ)

@@ -83,7 +83,7 @@ def test_a_short_body_comes_in_one_piece_and_is_left_alone() -> None:
 
 _FAULTS_OF_FREED_MEMORY = """
 import resource
-from agesearch.serving.memory import give_back_large_pieces
+from agesearch.data.images.memory import give_back_large_pieces
 give_back_large_pieces()
 def photograph():
     pieces = [bytearray(3 * 2**20) for _ in range(4)]

@@ -22,6 +22,7 @@ from agesearch.data.dataset.splits import split_of
 from agesearch.data.images.decode import BadImage
 from agesearch.data.images.detectors import Detector, open_detector
 from agesearch.data.images.files import read_image
+from agesearch.data.images.memory import give_back_large_pieces
 from agesearch.data.images.recipe import same_detector
 from agesearch.data.ingest.extract import outcomes_of, record_table
 from agesearch.data.ingest.record_index import record_of
@@ -186,5 +187,6 @@ def _detector_of(crop: CropSpec) -> Detector:
 
 @lru_cache(maxsize=2)
 def _detector(name: str) -> Detector:
-    """Opened once a worker process."""
+    """Opened once a worker process, which from then on keeps the memory of a photograph for the next one."""
+    give_back_large_pieces()
     return open_detector(name)

@@ -17,12 +17,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
+from agesearch.data.images.memory import give_back_large_pieces
 from agesearch.errors import AgeSearchError, first_line
 from agesearch.serving.access.check import Access
 from agesearch.serving.faces import open_service
 from agesearch.serving.images import ImageLimits
 from agesearch.serving.ingress.supervisor import SOCKET_SUFFIX
-from agesearch.serving.memory import give_back_large_pieces
 from agesearch.serving.replica import ReplicaServer
 from agesearch.serving.rollout.scaling import WAITING, replicas_wanted
 from agesearch.serving.web.metrics import FOLDER_VARIABLE
