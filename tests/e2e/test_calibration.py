@@ -292,7 +292,11 @@ def test_what_cannot_be_written_is_told_before_any_face(young: tuple[Path, Path]
 @pytest.fixture
 def own(tmp_path: Path) -> tuple[Location, Path]:
     """A model folder that was trained on a dataset of 40 faces a split."""
-    rows = [{"age": 10.0 + i % 60, "split": split} for split in ("train", "val", "test") for i in range(40)]
+    rows = [
+        {"age": 10.0 + i % 60, "split": split, "sex": "male" if i % 10 else "female"}
+        for split in ("train", "val", "test")
+        for i in range(40)
+    ]
     data = write_set(tmp_path / "faces", rows, "real")
     folder = Location.of(tiny_model(tmp_path / "model"))
     manifest = read_model_manifest(folder).model_copy(update={"trained_on": trained_on(data)})
@@ -313,8 +317,9 @@ def test_it_becomes_a_file_of_a_folder_and_takes_the_place_of_the_one_before(
 ) -> None:
     folder, faces = own
     digest = model_digest(folder)
-    first = calibrate_model(folder, str(faces), CalibrationSpec())
+    first = calibrate_model(folder, str(faces), CalibrationSpec(by="sex"))
     assert str(first.calibration.faces.part) == "split 'test'"
+    assert "own: female (4 faces); theirs" in " ".join(evidence_of(first.calibration).notes)
     assert first.calibration.evidence["corrections"] == []
     assert model_digest(folder) == digest  # intervals alone change no answer
     second = calibrate_model(folder, str(faces), CalibrationSpec(level=0.9, correct="affine"))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -163,7 +164,10 @@ def calibrate(
         update={
             "engines": _on_engines(manifest, learnt.held_out, moved, corrected, faces),
             "corrections": chosen.tried,
-            "notes": _notes(chosen.tried, wanted, left, manifest, data),
+            "notes": (
+                *_notes(chosen.tried, wanted, left, manifest, data),
+                *_group_notes(groups, learnt.intervals),
+            ),
         }
     )
     in_folder = not beside and not is_teacher_file(where)
@@ -287,6 +291,20 @@ def _learnt(
         after=tuple(accuracy_by_decade(faces.predicted, age, faces.persons)),
     )
     return _Learnt(fit_intervals(faces.pmf, age, spec.level, spec.by, groups), held_out, evidence)
+
+
+def _group_notes(groups: Groups | None, intervals: Intervals) -> tuple[str, ...]:
+    """Which groups have no intervals of their own, though they were asked for."""
+    if groups is None:
+        return ()
+    counts = Counter(str(name) for name in groups if name is not None)
+    if not counts:
+        return (f"No face says its {intervals.by}: all intervals are those of all faces.",)
+    own = {cell.group for cell in intervals.cells}
+    thin = [f"{name} ({count:,} faces)" for name, count in sorted(counts.items()) if name not in own]
+    if not thin:
+        return ()
+    return (f"Too few faces for intervals of their own: {', '.join(thin)}; theirs are those of all faces.",)
 
 
 def _notes(
