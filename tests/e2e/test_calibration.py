@@ -319,7 +319,7 @@ def test_it_becomes_a_file_of_a_folder_and_takes_the_place_of_the_one_before(
     digest = model_digest(folder)
     first = calibrate_model(folder, str(faces), CalibrationSpec(by="sex"))
     assert str(first.calibration.faces.part) == "split 'test'"
-    assert "own: female (4 faces); theirs" in " ".join(evidence_of(first.calibration).notes)
+    assert "own: female (4 faces), male (36 faces); theirs" in " ".join(evidence_of(first.calibration).notes)
     assert first.calibration.evidence["corrections"] == []
     assert model_digest(folder) == digest  # intervals alone change no answer
     second = calibrate_model(folder, str(faces), CalibrationSpec(level=0.9, correct="affine"))
