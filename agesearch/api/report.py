@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -108,12 +109,12 @@ def report(
         on_progress=on_progress,
     )
     if not study.exists():
-        return _written(_of_models(asked, names, text_of(data)), asked.target, [])
+        return _written(_of_models(asked, names, text_of(data)), asked, [*names, text_of(data)], [])
     charts = None if figures is None else _folder_of_charts(os.fspath(figures))
     found = _of_study(asked, study, str(pick), text_of(data), text_of(teacher), robustness_faces)
     from agesearch.reporting.figures import write_figures
 
-    return _written(found, asked.target, write_figures(study, charts) if charts else [])
+    return _written(found, asked, [*names, text_of(data)], write_figures(study, charts) if charts else [])
 
 
 @dataclass(frozen=True)
@@ -212,15 +213,35 @@ def _of_models(asked: _Asked, models: list[str], data: str | None) -> Report:
     )
 
 
-def _written(found: Report, target: Location, charts: Sequence[Location]) -> WrittenReport:
+def _written(
+    found: Report, asked: _Asked, said: Sequence[str | None], charts: Sequence[Location]
+) -> WrittenReport:
+    places = [one for one in (*said, *asked.others) if one]
     return WrittenReport(
-        path=str(target),
+        path=str(asked.target),
         headline=found.headline.sentence,
         figures=found.headline.figures,
         sentences=tuple(found.summary),
         charts=tuple(map(str, charts)),
-        not_filled={one.id: (one.missing, one.fill) for one in found.sections if one.missing},
+        not_filled={
+            one.id: (one.missing, _to_paste(one.fill, places)) for one in found.sections if one.missing
+        },
     )
+
+
+def _to_paste(fill: str, said: Sequence[str]) -> str:
+    """A command of the page, which names no folder of this machine, with the places as they were said; a name
+    that two of them share stays.
+    """
+    from agesearch.reporting.sections.origin import shown
+
+    places: dict[str, set[str]] = {}
+    for one in said:
+        for name in (shown(one), one.rstrip("/").rpartition("/")[2]):
+            places.setdefault(name, set()).add(one)
+    verb, words = shlex.split(fill)[:2], shlex.split(fill)[2:]
+    found = [next(iter(places[word])) if len(places.get(word, ())) == 1 else word for word in words]
+    return shlex.join([*verb, *found])
 
 
 def _folder_of_charts(path: str) -> Location:

@@ -13,6 +13,7 @@ from fake_study import write_measured, write_study
 from typer import Typer
 from typer.testing import CliRunner
 
+from agesearch.api.report import _to_paste
 from agesearch.artefacts import own_page
 from agesearch.cli import front as front_command
 from agesearch.cli import report as report_command
@@ -116,7 +117,7 @@ def test_a_study_says_why_not_its_neighbours_and_how_the_search_went(
         assert [at for at, _ in path] == sorted(at for at, _ in path)
         assert [volume for _, volume in path] == sorted(volume for _, volume in path)
     assert figures["epochs"][-1][0] == sum(record.epochs for record in study.trials())
-    assert document["sections"]["decisions"]["filled_by"].startswith("agesearch measure decisions")
+    assert document["sections"]["decisions"]["filled_by"].startswith("agesearch report")
 
 
 def test_names_from_outside_are_escaped(tmp_path: Path) -> None:
@@ -256,3 +257,15 @@ def test_where_nothing_can_be_written_is_said_before_the_work(tmp_path: Path) ->
         own_page(str(tmp_path / "notes.txt"))
     (tmp_path / "page.html").write_text("\n<!DOCTYPE html><p>an earlier report")
     assert own_page(str(tmp_path / "page.html")).name == "page.html"
+
+
+def test_a_command_that_the_terminal_suggests_names_the_places_as_they_were_said() -> None:
+    """The page names no folder of this machine; what a person is to paste must find its files."""
+    fill = "agesearch report ages faces other.yaml --data faces --counterfactual-persons 120"
+    said = ["ages", "/data/my faces", "/sets/faces", "/old/faces", "/teachers/other.yaml"]
+    assert _to_paste(fill, said) == (
+        "agesearch report ages faces /teachers/other.yaml --data faces --counterfactual-persons 120"
+    )
+    assert _to_paste("agesearch report ages --data 'my faces'", said) == (
+        "agesearch report ages --data '/data/my faces'"
+    )

@@ -95,7 +95,7 @@ def test_every_section_is_there_or_says_what_fills_it(tmp_path: Path) -> None:
     assert set(SECTIONS) - {"practice"} <= set(empty)
     assert all(section.fill.startswith("agesearch ") for section in empty.values())
     assert "it was left out" in empty["robustness"].missing
-    assert "Filled by: <code>agesearch measure robustness ages --data faces</code>" in (
+    assert "Filled by: <code>agesearch report ages --data faces</code>" in (
         tmp_path / "bare.html"
     ).read_text().replace("&#39;", "'")
 

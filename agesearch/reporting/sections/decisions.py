@@ -21,7 +21,7 @@ def decisions_section(told: Told) -> Section:
     """Both rates against the challenge age, the buffer of a target rate, three answers; all models beside."""
     record = told.decisions
     if record is None or not record.models:
-        words = ("measure", "decisions", *told.given, "--data", told.data, "--legal-age", 18)
+        words = ("report", *told.given, "--data", told.data, "--legal-age", 18)
         return Section(
             "decisions",
             "Decisions at an age limit",

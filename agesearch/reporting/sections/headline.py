@@ -85,6 +85,8 @@ def _speed(told: Told, whom: str) -> _Part | str:
             f"{tables.milliseconds(best.latency_ms_p50)} ms on {best.engine}{beside}",
         )
         words = f"{_times(ratio.times)} times as fast as {whom} ({interval})"
+        if ratio.low <= 1.0 <= ratio.high:
+            words = f"about as fast as {whom} ({interval} times)"
         return words, card, figures
     if told.findings is not None:
         words = speed_words(told.findings)

@@ -215,14 +215,10 @@ def _answers(strip: Strip, names: Sequence[str]) -> TextTable:
 
 def _from_study(told: Told) -> Section:
     findings = told.findings
-    reason, words = (
-        told.records.reason(ROBUSTNESS),
-        ("measure", "robustness", *told.given, "--data", told.data),
-    )
+    on_these = (*told.given, "--data", told.data)
     if findings is None:
-        return Section(
-            "robustness", _TITLE, _TITLE, missing=reason or "it was not measured", fill=told.command(*words)
-        )
+        reason = told.records.reason(ROBUSTNESS) or "it was not measured"
+        return Section("robustness", _TITLE, _TITLE, missing=reason, fill=told.command("report", *on_these))
     rows, student = findings.measured.robustness, findings.picked.name
     mean = {model: tables.mean_corrupted(rows, model) for model in (TEACHER, student)}
     stands_on = next(basis(row.faces, row.persons) for row in rows if row.model == student)
@@ -238,6 +234,7 @@ def _from_study(told: Told) -> Section:
         notes=[
             f"Mean absolute error in years on {stands_on} of the validation split, and in brackets what the "
             "corruption added to the clean error. Corruptions of Hendrycks & Dietterich (2019), seeded by "
-            "face: both models see the same pixels. All 15 + 4 of them: " + told.command(*words)
+            "face: both models see the same pixels. All 15 + 4 of them: "
+            + told.command("measure", "robustness", *on_these)
         ],
     )
