@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from agesearch.data.dataset.records import read_manifest
-from agesearch.data.images.decode import MAX_IMAGE_BYTES
+from agesearch.data.images.decode import MAX_IMAGE_BYTES, BadImage, decode_photograph
 from agesearch.deploy.measured_models import measured_models
 from agesearch.deploy.registry import DEFAULT_REGISTRY
-from agesearch.errors import InputError
+from agesearch.errors import InputError, first_line
 from agesearch.measure.speed.comparison import SpeedComparison, compare_speed
 from agesearch.measure.speed.footprint import weighed
 from agesearch.measure.speed.gate import MAX_DROP_YEARS, with_times
@@ -47,6 +47,8 @@ def speed_of(
     ``InputError`` for what is no model or no image, and where none of the engines is here.
     """
     content = None if photo is None else Location.of(photo).read_bytes(MAX_IMAGE_BYTES)
+    if photo is not None and content is not None:
+        _check_photo(photo, content)
     crop = None if gate_on is None else read_manifest(gate_on).crop
     return speed_of_subjects(
         _subjects(models, registry, crop),
@@ -58,6 +60,14 @@ def speed_of(
         max_drop=max_drop,
         on_progress=on_progress,
     )
+
+
+def _check_photo(photo: str, content: bytes) -> None:
+    """Says which file is no photograph, before anything is timed."""
+    try:
+        decode_photograph(content)
+    except BadImage as error:
+        raise InputError(f"--photo is '{photo}', which is no photograph: {first_line(error)}") from error
 
 
 def speed_of_subjects(

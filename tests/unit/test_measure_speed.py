@@ -13,6 +13,7 @@ from fake_study import write_study
 from test_speed_rows import Clock, tiny_onnx
 
 from agesearch.deploy.measured_models import measured_models
+from agesearch.deploy.speed import speed_of
 from agesearch.errors import AgeSearchError, InputError
 from agesearch.measure.speed import timing
 from agesearch.measure.speed.comparison import UNKNOWN, compare_speed, times_as_fast
@@ -105,6 +106,12 @@ def test_each_model_stands_on_its_fastest_engine_that_is_not_known_to_answer_wor
 def test_a_row_says_how_many_layers_ran_as_asked(clock: Clock) -> None:
     found = compare_speed([pretended(clock, "a", 2.0, 2.0, 2.0)], [ORT, OV8], [Setting()])
     assert [(row.layers_as_asked, row.layers) for row in found.rows] == [(10, 10), (7, 10)]
+
+
+def test_a_photograph_that_is_none_is_named(tmp_path: Path) -> None:
+    (tmp_path / "faces.csv").write_text("file,age")
+    with pytest.raises(InputError, match=r"--photo is '.*faces.csv', which is no photograph"):
+        speed_of(["lcnet_035@32"], settings=[Setting()], photo=str(tmp_path / "faces.csv"))
 
 
 def test_what_fails_once_it_is_run_is_left_out_too(clock: Clock) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from agesearch.data.dataset.records import SCHEMA, SHARDS, Part, Split
+from agesearch.data.dataset.records import SCHEMA, SHARDS, Part, Split, read_manifest
 from agesearch.errors import InputError, first_line
 from agesearch.storage import Location
 
@@ -89,6 +89,7 @@ def open_shards(dataset: Location, names: list[str] | None = None) -> pads.Datas
 
     shards = dataset / SHARDS
     if not shards.exists():
+        read_manifest(dataset)  # says so where nothing, or something else, is there
         raise InputError(f"'{dataset}' is damaged: its folder '{SHARDS}' is missing. Ingest it again.")
     where = shards.path if names is None else [(shards / name).path for name in names]
     return pads.dataset(where, schema=SCHEMA, filesystem=shards.filesystem, format="parquet")
