@@ -65,6 +65,7 @@ def build_report(
         (origin.near(study.root),),
         origin.near(findings.header.dataset.path),
         None if faces_from is None else tuple(faces_from),
+        tuple(options),
     )
     complete = sum(record.state is State.COMPLETE for record in findings.records)
     described = f"{findings.header.spec.description} · " if findings.header.spec.description else ""
@@ -92,7 +93,7 @@ def build_models_report(
     """Write the report of measured models, the student first; ``given`` is how the command line names them
     and ``data`` their dataset.
     """
-    told = Told(records, None, tuple(given), data, tuple(faces_from))
+    told = Told(records, None, tuple(given), data, tuple(faces_from), tuple(options))
     remade = command("report", *given, "--data", data, *options, "--out", origin.near(out))
     report = Report(
         f"{told.student}: a face-age model and its proof",

@@ -100,6 +100,27 @@ def test_every_section_is_there_or_says_what_fills_it(tmp_path: Path) -> None:
     ).read_text().replace("&#39;", "'")
 
 
+def test_what_fills_a_section_is_the_same_report_without_what_left_it_out() -> None:
+    options = (
+        "--with",
+        "theirs.yaml",
+        "--skip",
+        "speed",
+        "--skip",
+        "decisions",
+        "--judge",
+        "--legal-age",
+        "5",
+    )
+    asked = told(options=options)
+    assert asked.filled_by(left_out={SPEED}) == (
+        "agesearch report ages --data faces --with theirs.yaml --skip decisions --judge --legal-age 5"
+    )
+    assert asked.filled_by("--legal-age", 18, left_out={"decisions"}) == (
+        "agesearch report ages --data faces --with theirs.yaml --skip speed --judge --legal-age 18"
+    )
+
+
 def test_page_markdown_and_json_tell_the_same(tmp_path: Path) -> None:
     out = Location.of(tmp_path / "models.html")
     report = build_models_report(

@@ -127,7 +127,7 @@ def _from_study(told: Told) -> Section:
             "Error by age",
             "By age",
             missing=told.records.reason(TEST) or told.records.reason(VALIDATION) or "it was not measured",
-            fill=told.command("report", *told.given, "--data", told.data),
+            fill=told.filled_by(left_out={TEST, VALIDATION}),
         )
     measured = findings.measured
     table = tables.decades_table(

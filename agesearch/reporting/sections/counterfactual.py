@@ -27,7 +27,7 @@ def counterfactual_section(told: Told) -> Section:
             _TITLE,
             _SHORT,
             missing=told.records.reason(COUNTERFACTUAL) or "they were not measured",
-            fill=told.command("report", *told.given, "--data", told.data, "--counterfactual-persons", 120),
+            fill=told.filled_by("--counterfactual-persons", 120),
         )
     names = {one.name: told.name_of(one.model_digest, one.name) for one in record.models}
     ordered = sorted(record.models, key=lambda one: names[one.name] != told.student)

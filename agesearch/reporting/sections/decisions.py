@@ -21,13 +21,12 @@ def decisions_section(told: Told) -> Section:
     """Both rates against the challenge age, the buffer of a target rate, three answers; all models beside."""
     record = told.decisions
     if record is None or not record.models:
-        words = ("report", *told.given, "--data", told.data, "--legal-age", 18)
         return Section(
             "decisions",
             "Decisions at an age limit",
             "Decisions",
             missing=told.records.reason(DECISIONS) or "they were not measured",
-            fill=told.command(*words),
+            fill=told.filled_by("--legal-age", 18, left_out={DECISIONS}),
         )
     names = {one.name: told.name_of(one.model_digest, one.name) for one in record.models}
     student = next((one for one in record.models if names[one.name] == told.student), record.models[0])

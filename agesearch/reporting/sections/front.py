@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from agesearch.deploy.reported.records import TEST, VALIDATION, ReportedModel
+from agesearch.deploy.reported.records import SPEED, TEST, VALIDATION, ReportedModel
 from agesearch.measure.speed.rows import SpeedRow
 from agesearch.metrics import signed
 from agesearch.reporting import tables
@@ -30,7 +30,7 @@ def front_section(told: Told) -> Section:
             "Accuracy against speed",
             "Front",
             missing=told.records.reason("speed") or "speeds were not measured",
-            fill=told.command("report", *told.given, "--data", told.data),
+            fill=told.filled_by(left_out={SPEED}),
         )
     split = "validation" if told.compared(VALIDATION) or told.findings else "test"
     notes = [

@@ -31,7 +31,9 @@ def headline(told: Told) -> Headline:
     """How fast the student is beside its teacher, how far from it, what corruption costs, what is covered."""
     whom = "its teacher" if told.teacher else told.yardstick or "nothing"
     parts, cards, figures, lacking = [], [], {"student": told.title(told.student), "beside": whom}, []
-    for found in (_speed(told, whom), _error(told, whom), _corruption(told, whom), _covered(told)):
+    speed = _speed(told, whom)
+    error = _error(told, whom, whom if isinstance(speed, str) else "it")
+    for found in (speed, error, _corruption(told, whom), _covered(told)):
         if isinstance(found, str):
             lacking.append(found)
             continue
@@ -103,23 +105,24 @@ def _speed(told: Told, whom: str) -> _Part | str:
     return "how fast it is: agesearch measure speed"
 
 
-def _error(told: Told, whom: str) -> _Part | str:
+def _error(told: Told, whom: str, again: str) -> _Part | str:
+    """``again`` is what the sentence calls the yardstick: "it" where it was named before."""
     for split in (TEST, VALIDATION):
         compared, error = told.compared(split), told.mae(told.student, split)
         difference = compared.against.get(told.student) if compared else None
         if error is not None and difference is not None:
-            return _error_part(error, difference, split, whom)
+            return _error_part(error, difference, split, whom, again)
         if error is not None:
             card = (f"{error.value:.2f}", "years off on average", f"{split} faces: {error.basis}")
             return f"off by {error.value:.1f} years", card, {"mae_years": error.value}
     if told.findings is not None:
         student = told.findings.picked.name
         difference = told.findings.against(student, TEACHER)
-        return _error_part(told.findings.mae(student), difference, "validation", whom)
+        return _error_part(told.findings.mae(student), difference, "validation", whom, again)
     return "how far off it is: agesearch evaluate"
 
 
-def _error_part(error: Estimate, difference: Estimate, split: str, whom: str) -> _Part:
+def _error_part(error: Estimate, difference: Estimate, split: str, whom: str, again: str) -> _Part:
     low, middle, high = map(signed, (difference.low, difference.value, difference.high))
     figures = {
         "mae_years": error.value,
@@ -129,7 +132,7 @@ def _error_part(error: Estimate, difference: Estimate, split: str, whom: str) ->
         "difference_years_interval": [difference.low, difference.high],
     }
     card = (f"{error.value:.2f}", "years off on average", f"{middle} beside {whom} ({low} to {high})")
-    return f"{middle} years from it ({low} to {high})", card, figures
+    return f"{middle} years from {again} ({low} to {high})", card, figures
 
 
 def _corruption(told: Told, whom: str) -> _Part | str:

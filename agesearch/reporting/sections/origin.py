@@ -45,7 +45,7 @@ def licences_section(told: Told) -> Section:
             "Licences of what it learnt from",
             "Licences",
             missing="the dataset was not read for this report",
-            fill=told.command("report", *told.given, "--data", told.data),
+            fill=told.filled_by(),
         )
     notes = ["A licence of data or of a teacher may bind what is done with the student: ask whoever gave it."]
     table = TextTable(["of", "what", "licence"], unique)

@@ -65,8 +65,8 @@ def strip_section(told: Told) -> Section:
         strip = replace_faces(strip, kept)
     if strip is None or not strip.faces:
         reason = told.records.reason(STRIP) or "no source of faces was named that may be shown"
-        words = ("report", *told.given, "--data", told.data, "--faces-from", "SOURCE")
-        return Section("strip", title, short, missing=reason, fill=told.command(*words))
+        fill = told.filled_by("--faces-from", "SOURCE", left_out={ROBUSTNESS})
+        return Section("strip", title, short, missing=reason, fill=fill)
     named = dict(zip(strip.digests, strip.models, strict=True))
     names = [told.name_of(digest, name) for digest, name in named.items()]
     sources = ", ".join(dict.fromkeys(face.source for face in strip.faces))
@@ -218,7 +218,8 @@ def _from_study(told: Told) -> Section:
     on_these = (*told.given, "--data", told.data)
     if findings is None:
         reason = told.records.reason(ROBUSTNESS) or "it was not measured"
-        return Section("robustness", _TITLE, _TITLE, missing=reason, fill=told.command("report", *on_these))
+        fill = told.filled_by(left_out={ROBUSTNESS})
+        return Section("robustness", _TITLE, _TITLE, missing=reason, fill=fill)
     rows, student = findings.measured.robustness, findings.picked.name
     mean = {model: tables.mean_corrupted(rows, model) for model in (TEACHER, student)}
     stands_on = next(basis(row.faces, row.persons) for row in rows if row.model == student)

@@ -54,7 +54,7 @@ def faces_section(told: Told, findings: Findings) -> Section:
             "Faces",
             "Faces",
             missing="no faces are shown: no source was named whose faces may be, or it has none here",
-            fill=told.command("report", *told.given, "--faces-from", "SOURCE"),
+            fill=told.filled_by("--faces-from", "SOURCE"),
         )
     return Section(
         "faces",

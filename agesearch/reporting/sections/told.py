@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -33,6 +34,8 @@ from agesearch.search.front.measurements import TEACHER
 
 #: What stands for a dataset or a model in a command whose places the records do not know.
 _FACES = "FACES"
+#: Options of a report that take no value.
+_SWITCHES = frozenset({"--judge"})
 #: How the architectures of documents begin: they say no more than the document's name.
 _FOREIGN = ("foreign ", "ensemble ")
 
@@ -40,7 +43,8 @@ _FOREIGN = ("foreign ", "ensemble ")
 @dataclass(frozen=True)
 class Told:
     """``given`` is the command line's STUDY or MODEL..., ``data`` the dataset's place, as commands name them;
-    ``faces_from`` the sources whose faces may be shown (None: all).
+    ``faces_from`` the sources whose faces may be shown (None: all), ``options`` those of the command that
+    makes this report again.
     """
 
     records: Records
@@ -48,6 +52,7 @@ class Told:
     given: tuple[str, ...]
     data: str = _FACES
     faces_from: tuple[str, ...] | None = None
+    options: tuple[str, ...] = ()
 
     @cached_property
     def models(self) -> tuple[ReportedModel, ...]:
@@ -127,6 +132,16 @@ class Told:
     def command(self, *words: object) -> str:
         """A command line, without the folders of this machine."""
         return command(*words)
+
+    def filled_by(self, *more: object, left_out: Collection[str] = ()) -> str:
+        """The command of this report with ``more`` options, which does not skip what was ``left_out``."""
+        kept: list[str] = []
+        words = iter(self.options)
+        for name in words:
+            pair = [name] if name in _SWITCHES else [name, next(words, "")]
+            if name not in more and not (name == "--skip" and pair[1] in left_out):
+                kept += pair
+        return command("report", *self.given, "--data", self.data, *kept, *more)
 
     def scores(self, name: str, split: str) -> ModelScores | None:
         """A model's scores on the ``validation`` or ``test`` faces."""
