@@ -36,6 +36,9 @@ def test_the_headline_says_how_fast_how_far_and_what_corruption_costs() -> None:
     assert "−0.30 years from it (−0.80 to +0.20)" in found.sentence
     assert "years under corruption" in found.sentence
     assert found.figures["times_as_fast"] == pytest.approx(6.0)
+    whole = made_records(MODELS)
+    untimed = Records(whole.reported, {name: one for name, one in whole.found.items() if name != SPEED})
+    assert " is −0.30 years from its teacher (" in headline(told(untimed)).sentence
     assert found.lacking == ["how often its intervals hold the true age: agesearch calibrate"]
 
 
@@ -101,18 +104,8 @@ def test_every_section_is_there_or_says_what_fills_it(tmp_path: Path) -> None:
 
 
 def test_what_fills_a_section_is_the_same_report_without_what_left_it_out() -> None:
-    options = (
-        "--with",
-        "theirs.yaml",
-        "--skip",
-        "speed",
-        "--skip",
-        "decisions",
-        "--judge",
-        "--legal-age",
-        "5",
-    )
-    asked = told(options=options)
+    skipped = ("--skip", "speed", "--skip", "decisions")
+    asked = told(options=("--with", "theirs.yaml", *skipped, "--judge", "--legal-age", "5"))
     assert asked.filled_by(left_out={SPEED}) == (
         "agesearch report ages --data faces --with theirs.yaml --skip decisions --judge --legal-age 5"
     )
