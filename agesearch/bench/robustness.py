@@ -39,8 +39,8 @@ _STAGE = "Robustness bench"
 class RobustnessSpeed:
     """Corrupted and scored faces a second, medians over the turns: of the bare loop on one core, of one on
     each core at once, and of ``measure robustness`` on all ``cores`` with one model and with ``models``, each
-    over a whole run; ``sustained_per_s`` is that with one model from its first answers to its last. The first
-    run of all takes ``start_s`` seconds more than later ones.
+    over a whole run; sustained ones are from the first answers of a run to its last. The first run of all takes
+    ``start_s`` seconds more than later ones.
     """
 
     faces: int
@@ -52,7 +52,8 @@ class RobustnessSpeed:
     loops_per_s: float
     one_per_s: float
     many_per_s: float
-    sustained_per_s: float
+    sustained_one_per_s: float
+    sustained_many_per_s: float
     start_s: float
 
     @property
@@ -63,7 +64,7 @@ class RobustnessSpeed:
     @property
     def sustained_of_the_cores(self) -> float:
         """The same of the sustained rate."""
-        return self.sustained_per_s / (self.cores * self.bare_per_s)
+        return self.sustained_one_per_s / (self.cores * self.bare_per_s)
 
     @property
     def of_loops_at_once(self) -> float:
@@ -74,6 +75,11 @@ class RobustnessSpeed:
     def many_over_one(self) -> float:
         """The time with all models over that with one."""
         return self.one_per_s / self.many_per_s
+
+    @property
+    def sustained_many_over_one(self) -> float:
+        """The same from the first answers to the last: without opening the models in every process."""
+        return self.sustained_one_per_s / self.sustained_many_per_s
 
 
 def bench_robustness(
@@ -101,15 +107,15 @@ def bench_robustness(
     )
     # The first run of the product comes before all others, so that it starts the workers.
     seconds: dict[str, list[float]] = {"one": [], "many": [], "bare": [], "loops": []}
-    sustained: list[float] = []
+    sustained: dict[str, list[float]] = {"one": [], "many": []}
     with ray_session(on_progress=on_progress, background=False) as session:
         cores = int(session.cpus)
         for turn in range(turns + 1):
             on_progress(Progress(_STAGE, turn, turns + 1, note="turns"))
-            whole, steady = _timed_run(one, data, labels, levels)
-            seconds["one"].append(whole)
-            sustained.append(steady)
-            seconds["many"].append(_timed_run(many, data, labels, levels)[0])
+            for way, scorers in (("one", one), ("many", many)):
+                whole, steady = _timed_run(scorers, data, labels, levels)
+                seconds[way].append(whole)
+                sustained[way].append(steady)
             seconds["bare"].append(_bare_s(one["model 0"], data, labels, levels))
             seconds["loops"].append(_loops_s(cores, one["model 0"], data, labels, levels))
     work = faces * len(levels)
@@ -125,7 +131,7 @@ def bench_robustness(
         cores * rates["loops"],
         rates["one"],
         rates["many"],
-        statistics.median(sustained[1:]),
+        *(statistics.median(sustained[way][1:]) for way in ("one", "many")),
         seconds["one"][0] - medians["one"],
     )
 

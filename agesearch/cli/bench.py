@@ -393,6 +393,7 @@ def robustness(
         "sustained_of_the_cores": found.sustained_of_the_cores,
         "of_loops_at_once": found.of_loops_at_once,
         "many_over_one": found.many_over_one,
+        "sustained_many_over_one": found.sustained_many_over_one,
     }
     if as_json:
         print_json(asdict(found) | ratios)
@@ -406,5 +407,6 @@ def robustness(
         [f"the same over {found.cores} bare loops at once", f"{found.of_loops_at_once:.2f}"],
         ["start, once: workers, imports, compiling, s", f"{found.start_s:.1f}"],
         [f"time of {found.models} models over that of one", f"{found.many_over_one:.2f}"],
+        ["... from the first answers to the last", f"{found.sustained_many_over_one:.2f}"],
     ]
     out.print(table(f"{found.faces} faces x {found.levels} corruptions", ["", "measured"], rows))
