@@ -39,8 +39,8 @@ _STAGE = "Robustness bench"
 class RobustnessSpeed:
     """Corrupted and scored faces a second, medians over the turns: of the bare loop on one core, of one on
     each core at once, and of ``measure robustness`` on all ``cores`` with one model and with ``models``, each
-    over a whole run; sustained ones are from the first answers of a run to its last. The first run of all takes
-    ``start_s`` seconds more than later ones.
+    over a whole run; sustained ones are from the first answers of a run to its last. The first run of all
+    takes ``start_s`` seconds more than later ones.
     """
 
     faces: int
@@ -131,7 +131,8 @@ def bench_robustness(
         cores * rates["loops"],
         rates["one"],
         rates["many"],
-        *(statistics.median(sustained[way][1:]) for way in ("one", "many")),
+        statistics.median(sustained["one"][1:]),
+        statistics.median(sustained["many"][1:]),
         seconds["one"][0] - medians["one"],
     )
 
