@@ -39,7 +39,7 @@ def measure_speed(
     ['as good']
 
     The record is what ``agesearch measure speed --json`` prints: a row for each model, engine and setting,
-    each model's best engine, bytes of its file and peak memory of its session.
+    each model's best engine of the CPU (and of a GPU), bytes of its file and peak memory of its session.
 
     Args:
         models: model folders, studies (their front), teachers' documents, names of ``registry``, or

@@ -46,7 +46,7 @@ def test_measurements_stand_in_the_card() -> None:
     rows = [("clean", 0, 5.5), ("fog", 1, 6.0), ("fog", 3, 7.0), ("jpeg", 3, 8.0)]
     robustness = [{"corruption": name, "severity": level, "mae_years": mae} for name, level, mae in rows]
     lines = render_card(manifest(robustness=robustness), evidence).splitlines()
-    assert "| test | 70 | 5.50 (5.00-6.00) | 62% | -0.40 | 5.00 (4.60-5.50) | - |" in lines
+    assert "| test | 70 | 5.50 (5.00-6.00) | 62% | −0.40 | 5.00 (4.60-5.50) | - |" in lines
     assert "| 20-29 | 12 | 4.00 (3.00-5.00) | +1.50 |" in lines
     assert "| corruption | severity 1 | severity 3 |" in lines
     assert "| fog | 6.00 | 7.00 |" in lines
