@@ -217,5 +217,5 @@ def test_a_model_may_be_called_as_a_verb(run: Callable[..., Any], house: Path) -
 def test_an_engine_is_told_by_what_its_gate_found() -> None:
     found = {"holds": True, "reason": "", "drop_years": None}
     assert _gate_words(found) == "what the others are measured against"
-    assert _gate_words(found | {"drop_years": -0.003}) == "as good as fp32 (-0.003 years)"
+    assert _gate_words(found | {"drop_years": -0.003}) == "as good as fp32 (−0.003 years)"
     assert _gate_words(found | {"holds": False, "reason": "too few faces"}) == "not: too few faces"
