@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -111,8 +112,14 @@ def _verify(config: Any, files: Path, label: str, key: str | Path) -> None:
 
 
 def _changes(said: str) -> str:
-    """What differs, in words, from the library's list."""
-    return said.partition(": ")[2].strip("[]\"' ").replace("in model '", "in '").rstrip(".") or "its files"
+    """Which files differ, without the digests of the library's list."""
+    found = {
+        "other content": re.findall(r"Hash mismatch for \\*'([^'\\]+)", said),
+        "missing": re.findall(r"Missing files in model [^:]*: ([^'\"]+)", said),
+        "added": re.findall(r"Extra files found in model [^:]*: ([^'\"]+)", said),
+    }
+    words = [f"{what}: {', '.join(files)}" for what, files in found.items() if files]
+    return "; ".join(words) or said.partition(": ")[2].rstrip(".") or "its files"
 
 
 @contextlib.contextmanager

@@ -81,7 +81,10 @@ def test_a_consistent_tampering_is_found(registry: Registry, keys: tuple[Path, P
         content = (version.folder / file).read_bytes().replace(b'"parameters":0', b'"parameters":1')
     _change(version, file, content)
     assert resolve(registry.root, "ages") == version.folder  # the sums say that all is well
-    with pytest.raises(InputError, match=rf"ages:0002 was changed after it was signed: .*{file}"):
+    with pytest.raises(
+        InputError,
+        match=rf"ages:0002 was changed after it was signed: [\w., :;]*{file}[\w., ]*$",
+    ):
         verify_version("ages", keys[1], registry.root)
 
 
@@ -95,7 +98,7 @@ def test_a_file_taken_away_and_a_version_in_another_place_are_found(
     with pytest.raises(InputError, match="version ages:0001 in the place of ages:0002"):
         verify_version("ages:2", keys[1], registry.root)
     (old / "model.onnx").unlink()
-    with pytest.raises(InputError, match=r"Missing files.*model\.onnx"):
+    with pytest.raises(InputError, match=r"signed: missing: model\.onnx\.$"):
         verify_version("ages:1", keys[1], registry.root)
 
 
