@@ -109,7 +109,7 @@ def _show(found: Counterfactuals) -> None:
 
 
 def _table(found: Counterfactuals, model: ModelShifts) -> object:
-    from agesearch.measure.decisions.rules import sides
+    from agesearch.measure.decisions.rules import short_sides, sides
 
     rows = [
         [
@@ -123,12 +123,13 @@ def _table(found: Counterfactuals, model: ModelShifts) -> object:
         ]
         for shift in model.shifts
     ]
-    below, reached = sides(found.legal_age)
+    below, reached = short_sides(found.legal_age)
+    who = sides(found.legal_age).below
     let_in, shut_out = f"{below} let in", f"{reached} shut out"
     columns = ["change", "persons", "shift", f"of {below}", "moved", let_in, shut_out]
     title = (
         f"{model.name}: years that a change moves the answer; decisions at {found.challenge_age:g} "
-        f"(as is: MAE {_plain(model.mae_years)}, {_share(model.minors_pass)} of {below} pass)"
+        f"(as is: MAE {_plain(model.mae_years)}, {_share(model.minors_pass)} of {who} pass)"
     )
     return table(title, columns, rows, optional=["moved", "persons", shut_out])
 

@@ -277,7 +277,7 @@ def test_only_those_below_the_age_of_majority_are_minors(measured: tuple[Path, P
     told = RUNNER.invoke(app, [*words, str(tmp_path / "page.html")])
     assert told.exit_code == 0, told.output
     page = (tmp_path / "page.html").read_text()
-    assert "people of 21 or more" in page
+    assert "21 or older refused" in page
     for text in (told.output, page):
         assert "under 21" in text
         assert "minors" not in text

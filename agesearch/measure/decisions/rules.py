@@ -33,12 +33,19 @@ class Sides(NamedTuple):
 
 
 def sides(legal_age: float) -> Sides:
-    """``minors`` and ``adults`` where the limit is the age of majority, else ``people under 40`` and ``people
-    of 40 or more``.
+    """In a sentence: ``minors`` and ``adults`` where the limit is the age of majority, else ``people under
+    40`` and ``people of 40 or more``.
     """
     if legal_age == _MAJORITY:
         return Sides("minors", "adults")
     return Sides(f"people under {legal_age:g}", f"people of {legal_age:g} or more")
+
+
+def short_sides(legal_age: float) -> Sides:
+    """The same where there is little room: ``minors``, ``under 40``."""
+    if legal_age == _MAJORITY:
+        return sides(legal_age)
+    return Sides(f"under {legal_age:g}", f"{legal_age:g} or older")
 
 
 def told(ages: npt.ArrayLike) -> Ages:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from agesearch.measure.decisions.buffers import Buffer
 from agesearch.measure.decisions.rates import Rate
 from agesearch.measure.decisions.records import CurvePoint, ModelDecisions
-from agesearch.measure.decisions.rules import sides
+from agesearch.measure.decisions.rules import short_sides
 from agesearch.metrics import signed
 from agesearch.reporting.charts.axes import Axis
 from agesearch.reporting.charts.plots import Chart, Kind, Mark, Polyline, axis, laid_out
@@ -20,7 +20,7 @@ def decision_chart(model: ModelDecisions, legal_age: float, max_fpr: float | Non
     """The rates of those below the limit who pass and of the others who are refused, with 95 % bands, and
     each target rate at its challenge age. ``number`` tells the charts of one page apart.
     """
-    points, (below, reached) = model.curve, sides(legal_age)
+    points, (below, reached) = model.curve, short_sides(legal_age)
     first, last = points[0].challenge_age, points[-1].challenge_age
     x = axis("challenge age, years", first, last)
     y = replace(axis("share of faces", 0.0, 1.0), written=_percent)

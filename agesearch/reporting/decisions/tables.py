@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from agesearch.measure.decisions.accuracy import Balanced
 from agesearch.measure.decisions.rates import Rate
 from agesearch.measure.decisions.records import AtAge, Decisions, ModelDecisions
-from agesearch.measure.decisions.rules import sides
+from agesearch.measure.decisions.rules import short_sides
 from agesearch.metrics import signed
 from agesearch.reporting.evaluations import Lines
 
@@ -32,7 +32,7 @@ def cells_table(at: AtAge, legal_age: float) -> Lines:
     """Both rates and the bias of each cell that has a face, at a challenge age; of single years only those
     with faces enough.
     """
-    below, reached = sides(legal_age)
+    below, reached = short_sides(legal_age)
     sections: dict[str, list[list[str]]] = {}
     thin: Counter[str] = Counter()
     for cell in at.cells:
@@ -70,7 +70,7 @@ def _years(rate: Rate | Balanced) -> str:
 
 def _both_rates(record: Decisions) -> list[str]:
     """The headings of FPR and FNR."""
-    below, reached = sides(record.legal_age)
+    below, reached = short_sides(record.legal_age)
     return [f"{below} who pass", f"{reached} refused"]
 
 
@@ -104,7 +104,7 @@ def _buffers(record: Decisions, model: ModelDecisions) -> Lines:
                 share_words(one.adults_refused),
             ]
         )
-    below, reached = sides(record.legal_age)
+    below, reached = short_sides(record.legal_age)
     if not rows:
         rows = [[f"too few {below}: {record.minors} faces", *[""] * 5]]
     columns = ["worst cell at most", "T*", "interval", "buffer, years", "worst cell", f"{reached} refused"]
@@ -117,7 +117,7 @@ def _three(record: Decisions, model: ModelDecisions) -> Lines:
         "own belief, unchecked" if model.interval_level is None else f"{model.interval_level:.0%}, calibrated"
     )
     sections = []
-    below, reached = sides(record.legal_age)
+    below, reached = short_sides(record.legal_age)
     for at in model.at:
         answers = ((below, at.three.minors), (reached, at.three.adults), ("all", at.three.everyone))
         sections.append(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from agesearch.deploy.reported.records import COUNTERFACTUAL
 from agesearch.measure.counterfactual.records import Counterfactuals, ModelShifts, ToldChange
 from agesearch.measure.decisions.rates import Rate
-from agesearch.measure.decisions.rules import Sides, sides
+from agesearch.measure.decisions.rules import Sides, short_sides, sides
 from agesearch.metrics import signed
 from agesearch.reporting import tables
 from agesearch.reporting.decisions.tables import share_words
@@ -51,7 +51,7 @@ def counterfactual_section(told: Told) -> Section:
         sentences=_sentences(student),
         tables=[
             Table("Shift of the predicted age, years", _shifts(ordered, names, about), hue="red"),
-            Table("Who is let in and shut out, student", _converted(student, of)),
+            Table("Who is let in and shut out, student", _converted(student, short_sides(record.legal_age))),
         ],
         notes=notes,
         figures={names[one.name]: _figures(one) for one in ordered},

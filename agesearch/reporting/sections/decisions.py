@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agesearch.deploy.reported.records import DECISIONS
 from agesearch.measure.decisions.records import Decisions, ModelDecisions
-from agesearch.measure.decisions.rules import sides
+from agesearch.measure.decisions.rules import short_sides, sides
 from agesearch.measure.intervals import basis
 from agesearch.metrics import signed
 from agesearch.reporting.charts.decision_chart import decision_chart
@@ -84,7 +84,7 @@ def _sentences(record: Decisions, student: ModelDecisions) -> list[str]:
 
 
 def _beside(record: Decisions, names: dict[str, str]) -> TextTable:
-    below, reached = sides(record.legal_age)
+    below, reached = short_sides(record.legal_age)
     columns = ["model", f"{below} who pass at {record.legal_age:g}", f"{reached} refused"]
     columns += ["buffer for 5 %, years", "balanced MAE", "off by more than 10 years", "intervals"]
     rows = []
