@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 import yaml
+from self_signed import self_signed
 
 from agesearch.data.reading.demo_pack import demo_pack
+from agesearch.deploy.registry import SUMS, Registry
 from agesearch.machine import free_port
 
 FACES = 120
@@ -111,23 +113,46 @@ def test_from_files_to_an_answer(house: House) -> None:
 
 
 def _served_answer(house: House) -> Any:
+    """Of the second version, which the service, over TLS, changed to while it ran."""
     port = free_port("127.0.0.1")
     (house.folder / "token").write_text("t" * 40)
     os.chmod(house.folder / "token", 0o600)
-    service = house.start("serve", "ages", "--port", str(port), "--token-file", "token")
+    self_signed(house.folder / "tls")
+    where = ["--port", str(port), "--token-file", "token"]
+    service = house.start("serve", "ages", *where, "--tls-cert", "tls/cert.pem", "--tls-key", "tls/key.pem")
     try:
         assert service.stdout is not None
-        assert "answers at" in service.stdout.readline()
-        reach = ["--url", f"http://127.0.0.1:{port}", "--token-file", "token"]
-        answers = house.json("query", "photos/0.jpg", "--whole", "--challenge", "30", *reach)
-        busy = house.run("serve", "ages", "--port", str(port), "--token-file", "token", code=2)
-        assert str(port) in busy
-        assert len(busy.strip().splitlines()) == 1, busy
+        assert f"answers at https://127.0.0.1:{port}" in service.stdout.readline()
+        reach = ["--url", f"https://127.0.0.1:{port}", "--token-file", "token"]
+        ask = ["query", "photos/0.jpg", "--whole", "--challenge", "30", *reach]
+        assert "certificate" in _one_line(house.run(*ask, code=2))
+        _publish_again(house)
+        assert f"now points to 0002.\nServices that follow it: {reach[1]}" in house.run(
+            "promote", "ages", "2"
+        )
+        answers = house.json(*ask, "--ca", "tls/cert.pem")
+        assert str(port) in _one_line(house.run("serve", "ages", *where, code=2))
     finally:
         service.send_signal(signal.SIGINT)
         service.communicate(timeout=60)
     assert service.returncode == 0
-    return answers[0] if isinstance(answers, list) else answers
+    assert answers[0]["model"]["version"] == "0002"
+    return answers[0]
+
+
+def _one_line(told: str) -> str:
+    assert len(told.strip().splitlines()) == 1, told
+    return told
+
+
+def _publish_again(house: House) -> None:
+    """The first version once more, as the second."""
+    store = Registry(str(house.folder / "registry"))
+    first = store.find("ages:1")
+    files = {file.name: file.read_bytes() for file in first.folder.children() if file.name != SUMS}
+    second = first.manifest().model_copy(update={"version": 2}).model_dump_json()
+    with store.locked("ages"):
+        store.add("ages", 2, {**files, "manifest.json": second.encode()})
 
 
 @pytest.mark.parametrize(
@@ -147,6 +172,7 @@ def _served_answer(house: House) -> Any:
         (["report", "nowhere"], "nowhere"),
         (["publish", "nowhere", "--name", "x"], "nowhere"),
         (["serve", "nobody"], "nobody"),
+        (["serve", "portraits", "--tls-cert", "none.pem", "--tls-key", "none.pem"], "none.pem"),
         (["query", "none.jpg"], "none.jpg"),
         (["demo", "--out", "faces.csv"], "faces.csv"),
     ],
