@@ -87,11 +87,18 @@ def rollback(
 ) -> None:
     """Break off a trial, or go back to the version before the last change; services follow."""
     from agesearch.deploy.registry import Registry
+    from agesearch.serving.rollout.models import require_opens
     from agesearch.serving.rollout.promotion import rollback as rolled_back
 
     with shown_progress() as on_progress:
         change = rolled_back(
-            Registry(registry), name, alias, why=why, wait=not no_wait, on_progress=on_progress
+            Registry(registry),
+            name,
+            alias,
+            why=why,
+            wait=not no_wait,
+            check=require_opens,
+            on_progress=on_progress,
         )
     _tell(change, json_output)
 

@@ -317,6 +317,19 @@ def test_promote_takes_back_what_the_service_cannot_start(registry: Registry, fo
     assert promote(registry, "ages", "2").version == "0002"  # it may be tried anew
 
 
+def test_rollback_leaves_the_alias_where_a_service_cannot_go_back(
+    registry: Registry, following: Service
+) -> None:
+    for number in ("2", "3"):
+        promote(registry, "ages", number)
+    following.fleet.broken.add("0002")
+    with pytest.raises(AgeSearchError, match="cannot take ages:0002: it has no replicas"):
+        rollback(registry, "ages")
+    assert (registry.alias("ages", CHAMPION).version, following.version) == ("0003", "0003")
+    following.fleet.broken.clear()
+    assert [rollback(registry, "ages").version for _ in range(2)] == ["0002", "0001"]
+
+
 def test_a_version_that_cannot_be_opened_is_told_before_anything_moves(
     registry: Registry, service: Service
 ) -> None:

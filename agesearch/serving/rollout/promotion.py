@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from agesearch.deploy.aliases import Canary
+from agesearch.deploy.aliases import Canary, Step
 from agesearch.deploy.registry import CHAMPION, Registry, Version, verify
 from agesearch.errors import AgeSearchError, ConflictError, InputError, command
 from agesearch.progress import Listener, Progress, silent
@@ -125,10 +125,12 @@ def rollback(
     *,
     why: str = "",
     wait: bool = True,
+    check: Callable[[Version], None] = lambda _: None,
     on_progress: Listener = silent,
 ) -> Change:
     """Break off a trial, or point an alias at the version that it pointed to before the last change that was
-    not taken back; wait as ``promote`` does. An ``InputError`` where there is nothing to go back to.
+    not taken back; check and wait as ``promote`` does, and leave the alias where it was where a service
+    cannot take it. An ``InputError`` where there is nothing to go back to.
     """
     registry.versions(name)
     followed = _Followed(registry, name, alias)
@@ -142,9 +144,11 @@ def rollback(
             raise InputError(f"The alias '{alias}' of {name} has no version before to go back to.")
         version = registry.find(f"{name}:{entry.before}")
         verify(version.folder)
+        if services:
+            check(version)
         registry.move_alias(version, alias, "rollback", why)
     if wait and services:
-        _await_taken(followed, version, on_progress)
+        _taken_or_back(followed, version, entry.version, "move", on_progress)
     return Change(name, alias, entry.version, version.number, services, why)
 
 
@@ -179,10 +183,17 @@ def _await_end(
 ) -> None:
     if trial is not None:
         _await_verdict(followed, version, trial, on_progress)
+    _taken_or_back(followed, version, before, "rollback", on_progress)
+
+
+def _taken_or_back(
+    followed: _Followed, version: Version, before: str | None, step: Step, on_progress: Listener
+) -> None:
+    """Wait for the services; where one cannot take the version, the alias takes a ``step`` back."""
     try:
         _await_taken(followed, version, on_progress)
     except AgeSearchError as error:
-        _take_back(followed, version, before, str(error))
+        _take_back(followed, version, before, step, str(error))
         raise
 
 
@@ -223,13 +234,13 @@ def _await_taken(followed: _Followed, version: Version, on_progress: Listener) -
         time.sleep(_LOOK_S)
 
 
-def _take_back(followed: _Followed, version: Version, before: str | None, why: str) -> None:
+def _take_back(followed: _Followed, version: Version, before: str | None, step: Step, why: str) -> None:
     """Point the alias at what it pointed to, unless somebody has moved it since."""
     if before is None or followed.pointed() != version.number:
         return
     registry, name = followed.registry, followed.name
     with registry.locked(name):
-        registry.move_alias(registry.find(f"{name}:{before}"), followed.alias, "rollback", why)
+        registry.move_alias(registry.find(f"{name}:{before}"), followed.alias, step, why)
     deadline = time.monotonic() + 10.0
     while time.monotonic() < deadline and any(
         record.refused == version.number for record in followed.records()
