@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import select
@@ -32,12 +33,16 @@ from agesearch.session import LOOPBACK
 
 
 async def answering(scope: dict[str, object], receive: object, send: object) -> None:
-    """An application that says OK to everything; the body is read to its end."""
+    """An application that says OK to everything, to the ingress's question whether it lives as late as on a
+    busy machine; the body is read to its end.
+    """
     if scope["type"] == "lifespan":
         for kind in ("startup", "shutdown"):
             await receive()
             await send({"type": f"lifespan.{kind}.complete"})
         return
+    if scope["path"] == "/livez":
+        await asyncio.sleep(1.2)
     while (await receive()).get("more_body"):
         pass
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
@@ -59,7 +64,7 @@ class Service:
 def service() -> Iterator[Service]:
     listener = bound(LOOPBACK, 0)
     port = listener.getsockname()[1]
-    with Ingress(listener, IngressOptions(IngressLimits(headers_s=3))) as ingress:
+    with Ingress(listener, IngressOptions(IngressLimits(headers_s=4))) as ingress:
         running = Service(ingress, f"http://{LOOPBACK}:{port}", {})
         for name in "ab":
             running.replica(name)
@@ -153,6 +158,7 @@ def test_who_dawdles_is_sent_away_and_keeps_nobody_out(service: Service) -> None
         connection.settimeout(30)
         assert connection.recv(200).startswith(b"HTTP/1.1 408 ")
         connection.close()
+    assert httpx.get(service.url, timeout=30).status_code == 200  # late signs of life are signs of life
 
 
 def test_without_a_replica_clients_are_told_to_come_back(service: Service) -> None:

@@ -17,7 +17,7 @@ from agesearch.errors import AgeSearchError
 from agesearch.serving.app import ServiceOptions, serving
 from agesearch.serving.client import Client
 from agesearch.serving.rollout.models import served_models
-from agesearch.serving.rollout.promotion import Trial, promote, rollback
+from agesearch.serving.rollout.promotion import Trial, promote
 
 TOKEN = "a-token-of-enough-length"
 _LOADS = 3
@@ -76,13 +76,8 @@ def test_versions_are_tried_taken_and_refused_under_load(ray_local: None, tmp_pa
             change = promote(registry, NAME, "2")
             with Client(service.url, TOKEN) as client:
                 (summary,) = client.models()
-            assert rollback(registry, NAME).version == "0001"
         assert set(load.seen) == {"0001", "0002"}, load.seen
-        with Load(service.url, files) as load, pytest.raises(AgeSearchError, match=r": failed requests \+"):
-            promote(registry, NAME, "5", trial=Trial(0.5, minutes=_ENOUGH))
-        assert set(load.seen) == {"0001", "0005", "500"}
     assert (change.version, change.services) == ("0002", [service.url])
     assert (summary.version, summary.role, summary.alias) == ("0002", "live", CHAMPION)
     steps = [move.step for move in registry.alias(NAME, CHAMPION).history]
-    refused = ["canary", "refuse"]
-    assert steps == ["move", *refused, *refused, "promote", "rollback", *refused]
+    assert steps == ["move", "canary", "refuse", "canary", "refuse", "promote"]

@@ -62,7 +62,8 @@ _CANARY = "-canary"
 @dataclass(frozen=True)
 class IngressLimits:
     """Connections at once, those of a replica, and seconds: for the headers (and a body that fits the
-    buffer), between two packets, for an idle connection, and for an answer.
+    buffer), between two packets, for an idle connection, for an answer, and for a sign of life of a replica
+    (a process on a busy machine may need longer than one; three in a row without, and it gets no requests).
     """
 
     connections: int = 2000
@@ -71,6 +72,7 @@ class IngressLimits:
     idle_s: int = 30
     packet_s: int = 20
     answer_s: int = 60
+    check_s: int = 5
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,7 @@ defaults
     timeout client {limits.packet_s}s
     timeout server {limits.answer_s}s
     timeout queue 1s
+    timeout check {limits.check_s}s
     timeout http-request {limits.headers_s}s
     timeout http-keep-alive {limits.idle_s}s
     option http-buffer-request
