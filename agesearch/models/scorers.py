@@ -83,13 +83,17 @@ class Scorer(Protocol):
 @dataclass(frozen=True)
 class OnnxScorer:
     """A network of ours: its ONNX bytes, the side of its input in pixels, the bytes of its int8 form, and
-    ``net``, which gives the network in torch (None: nobody can).
+    ``net``, which gives the network in torch (None: nobody can) and stays where it was made: workers need
+    none, and it knows a place and how to reach it.
     """
 
     onnx: bytes
     input_size: int
     int8: bytes | None = None
     net: Callable[[], AgeNet] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"net": None}
 
     def open(self, threads: int = 1, engine: Engine = DEFAULT) -> OnnxPredictor | TorchPredictor:
         """A predictor with a session of its own."""

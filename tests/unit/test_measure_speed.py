@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -238,6 +240,7 @@ def test_torch_answers_on_the_device_as_onnx_runtime_does(monkeypatch: pytest.Mo
     faces = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
     np.testing.assert_allclose(scorer.open(1, TORCH).pmf(faces), scorer.open().pmf(faces), atol=1e-5)
     assert scorer.call(1, 2, TORCH)().shape == (2, 101)
+    assert pickle.loads(pickle.dumps(scorer)) == replace(scorer, net=None), "it travels without a place"
     assert scorer.layers(TORCH).count + 1 == scorer.layers(ORT).count, "whose graph has PMF x ages, too"
     assert device_name(TORCH).startswith("NVIDIA L4, driver ")
     assert device_name(ORT) == ""
