@@ -63,7 +63,7 @@ def calibrate_model(
         return Calibrated(found, _write_document(target, model, manifest, found))
     if manifest.kind == "version" and (model / SUMS).exists():
         return _next_version(model, manifest, found)
-    return Calibrated(found, _write_into(model, found))
+    return Calibrated(found, write_into(model, found))
 
 
 def _document_place(out: str) -> Location:
@@ -101,9 +101,9 @@ def _write_document(
     return place
 
 
-def _write_into(folder: Location, calibration: Calibration) -> Location:
-    """Three writes, each whole: a kill between them leaves a model without a calibration, never a damaged
-    one.
+def write_into(folder: Location, calibration: Calibration) -> Location:
+    """A calibration as a file of a model's folder. Three writes, each whole: a kill between them leaves a
+    model without a calibration, never a damaged one.
     """
     manifest = read_folder_manifest(folder)
     files = {name: digest for name, digest in manifest.files.items() if name != CALIBRATION}

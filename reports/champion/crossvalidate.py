@@ -1,11 +1,11 @@
-"""Cross-validates one configuration with calibrated foreign teachers, by person, on a few hundred faces.
+"""Cross-validates the published configuration beside calibrated foreign teachers, by person.
 
     python reports/champion/crossvalidate.py PHOTOS WORK
 
-PHOTOS holds portraits.csv and images/. For each of five folds the teachers, and the network that the student
-starts from, are calibrated and the student of search_spaces/champion.yaml is trained on the other four; the
-last epoch is kept, so that the fold's faces choose nothing. A second run goes on where the first one stopped.
-Run from the repository's folder.
+PHOTOS holds portraits.csv and images/. For each of five folds the teachers are calibrated and the student is
+fitted (probe.py) on the other four; the fold's faces choose nothing. A second run goes on where the first one
+stopped. WORK/result.json has the figures, WORK/answers.parquet what each student said of its fold
+(intervals.py calibrates by it). Run from the repository's folder.
 """
 
 from __future__ import annotations
@@ -17,33 +17,29 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import probe
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 import agesearch
 from agesearch.ages import expected_age
-from agesearch.data.dataset.records import Part, read_manifest
-from agesearch.data.reading.loading import SplitFaces
-from agesearch.data.reading.stored_faces import StoredFaces
+from agesearch.data.dataset.records import Part
 from agesearch.distill.targets import teacher_targets
-from agesearch.documents import load_spec
 from agesearch.measure.intervals import Persons, estimate
-from agesearch.specs import StudySpec, TrainSpec
-from agesearch.storage import Location
-from agesearch.training.curve import ANSWERS
-from agesearch.training.run import train_student
+from agesearch.models.predict import open_predictor
 
 FOLDS = 5
 TEACHERS = "search_spaces/teachers/ensemble.yaml"
-START = "search_spaces/teachers/faceapi.yaml"
 
 
 def main(photos: Path, work: Path) -> None:
     """Train what is missing, and print what all folds say."""
-    spec = load_spec(StudySpec, "search_spaces/champion.yaml").student
     faces = work / "faces"
     if not (faces / "dataset.json").exists():
         _ingest(photos, work, faces)
-    found = [row for fold in range(FOLDS) for row in _fold(spec, faces, work, fold)]
+    known = probe.features(probe.rows_of(faces, Part()))
+    found = [row for fold in range(FOLDS) for row in _fold(faces, work, fold, known)]
+    pq.write_table(pa.Table.from_pylist(found), work / "answers.parquet")
     parts = {name: [row for row in found if name in (row["source"], "all")] for name in _names(found)}
     result = {name: _figures(rows) for name, rows in parts.items()}
     (work / "result.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
@@ -67,29 +63,26 @@ def _ingest(photos: Path, work: Path, faces: Path) -> None:
     agesearch.ingest("csv", work / "folds.csv", images=photos / "images", size=146, out=faces)
 
 
-def _fold(spec: TrainSpec, faces: Path, work: Path, fold: int) -> list[dict[str, object]]:
-    """Each face of a fold: its source, and the errors of student and teachers that have not seen it."""
+def _fold(faces: Path, work: Path, fold: int, known: dict[str, probe.Floats]) -> list[dict[str, object]]:
+    """Each face of a fold: its source, its age, and what student and teachers say that have not seen it."""
     others = tuple(other for other in range(FOLDS) if other != fold)
-    place, teacher, start = (
-        work / name for name in (f"fold-{fold}", f"teachers-{fold}.json", f"start-{fold}.json")
-    )
-    for uncalibrated, out in ((TEACHERS, teacher), (START, start)):
-        if not out.exists():
-            agesearch.calibrate(uncalibrated, data=faces, split="train", folds=others, out=out)
-    model = spec.model.model_copy(update={"weights": str(start)})
-    targets = teacher_targets(str(teacher), str(faces))
-    train = SplitFaces(StoredFaces.of(faces, Part(folds=others), targets=targets))
-    tested = SplitFaces(StoredFaces.of(faces, Part(folds=(fold,))))
-    train_student(
-        spec.model_copy(update={"model": model}), train, tested, Location.of(place), read_manifest(faces).crop
-    )
-    said = pq.read_table(targets[0].path).to_pylist()
+    teacher = work / f"teachers-{fold}.json"
+    if not teacher.exists():
+        agesearch.calibrate(TEACHERS, data=faces, split="train", folds=others, out=teacher)
+    said = pq.read_table(teacher_targets(str(teacher), str(faces))[0].path).to_pylist()
     teachers = {row["sample_id"]: float(expected_age(np.array(row["pmf"], dtype=np.float32))) for row in said}
-    known = pq.read_table(str(faces / "shards"), columns=["sample_id", "source"]).to_pylist()
-    source = {row["sample_id"]: row["source"] for row in known}
+    unseen = Part(folds=(fold,))
+    rows = probe.rows_of(faces, unseen)
+    model = probe.fit(faces, Part(folds=others), unseen, work / f"fold-{fold}", known)
+    kept = ("sample_id", "subject_id", "source", "age")
     return [
-        row | {"source": source[row["sample_id"]], "teachers": teachers[row["sample_id"]]}
-        for row in pq.read_table(place / ANSWERS).to_pylist()
+        {name: row[name] for name in kept}
+        | {
+            "pmf": pmf.tolist(),
+            "predicted_age": float(expected_age(pmf)),
+            "teachers": teachers[row["sample_id"]],
+        }
+        for row, pmf in zip(rows, open_predictor(str(model)).pmf(probe.pixels(rows)), strict=True)
     ]
 
 

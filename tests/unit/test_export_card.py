@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
+import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from agesearch.deploy.card import render_card
+from agesearch.data.dataset.records import Part
+from agesearch.deploy.card import calibration_section, render_card
 from agesearch.deploy.evidence import Accuracy, Evidence
 from agesearch.deploy.export import Parity
 from agesearch.measure.accuracy import AgeBin
-from agesearch.measure.intervals import Estimate
+from agesearch.measure.calibration.folds import person_folds
+from agesearch.measure.calibration.run import AnsweredFaces, CalibrationSpec, learn_intervals
+from agesearch.measure.intervals import Estimate, Persons
+from agesearch.models.calibration.record import Calibration, CalibrationFaces
 from agesearch.models.manifest import ModelManifest
 from agesearch.specs import CropSpec, ModelSpec
 
@@ -53,6 +59,32 @@ def test_measurements_stand_in_the_card() -> None:
     assert "| jpeg | - | 8.00 |" in lines
     assert any("uncorrupted 5.50" in line for line in lines)
     assert "agesearch serve ages:0002" in lines
+
+
+@pytest.mark.parametrize(
+    ("folds", "told"),
+    [
+        (None, "40 faces of 40 persons (mine, the whole dataset) that chose nothing else about it."),
+        (5, "for which 5 models of its recipe answered, each for those that it had not seen."),
+    ],
+)
+def test_the_card_says_whose_answers_taught_the_intervals(folds: int | None, told: str) -> None:
+    age = np.arange(20.0, 60.0)
+    pmf = np.exp(-(((np.arange(101) - age[:, None] - 3.0) / 5.0) ** 2)).astype(np.float32)
+    persons = Persons.of([str(one) for one in age], [None] * 40)
+    answered = AnsweredFaces(pmf / pmf.sum(1, keepdims=True), age, persons)
+    learnt = learn_intervals(answered, answered, None, person_folds(persons), CalibrationSpec())
+    faces = CalibrationFaces(
+        data="mine", data_digest="0", part=Part(), label_kind="real", faces=40, persons=40, folds=folds
+    )
+    found = Calibration(
+        model_digest="0",
+        intervals=learnt.intervals,
+        faces=faces,
+        evidence=learnt.evidence.model_dump(mode="json"),
+    )
+    assert told in calibration_section(found)
+    assert ("folds" in found.model_dump(mode="json")["faces"]) == (folds is not None)  # old digests stay
 
 
 def test_the_hub_reads_the_results_off_the_card() -> None:

@@ -452,5 +452,5 @@ def test_a_registry_of_before_opens_and_its_aliases_keep_their_form(registry: Re
 
 def test_a_model_of_the_package_is_served_whole_and_follows_no_alias(tmp_path: Path) -> None:
     (model,) = served_models(["portraits"], str(tmp_path / "registry"))
-    assert (model.name, model.version, model.alias) == ("portraits", "0002", None)
+    assert (model.name, model.version, model.alias) == ("portraits", "0003", None)
     assert sum(file.size_bytes or 0 for file in model.folder.children()) < 10e6

@@ -86,7 +86,7 @@ class CalibrationEvidence(Spec):
 
 
 @dataclass(frozen=True)
-class _Faces:
+class AnsweredFaces:
     """N calibration faces: a model's PMFs ``[N, 101]`` and true ages ``[N]``, and whom they show."""
 
     pmf: FloatArray
@@ -99,7 +99,9 @@ class _Faces:
 
 
 @dataclass(frozen=True)
-class _Learnt:
+class LearntIntervals:
+    """Intervals from all faces, and what each fold says of those from the others."""
+
     intervals: Intervals
     held_out: _HeldOut
     evidence: CalibrationEvidence
@@ -152,13 +154,13 @@ def calibrate(
         on_progress(Progress(_STAGE, done, len(labels), note="faces"))
 
     pmf, *others = _answered(predictors, folder, labels, part, heard)
-    faces = _Faces(pmf, labels.age.astype(np.float64), labels.persons)
+    faces = AnsweredFaces(pmf, labels.age.astype(np.float64), labels.persons)
     wanted = spec.correct or ("off" if _own_data(manifest, data) else "auto")
     folds = person_folds(faces.persons)
     chosen = choose_correction(faces.predicted, faces.age, faces.persons, folds, wanted)
     moved = faces.pmf if chosen.correction is None else moved_to(faces.pmf, chosen.held_out)
     groups = None if spec.by is None else np.array(list(getattr(labels, spec.by)), dtype=object)
-    learnt = _learnt(replace(faces, pmf=moved), faces, groups, folds, spec)
+    learnt = learn_intervals(replace(faces, pmf=moved), faces, groups, folds, spec)
     corrected = [one if chosen.correction is None else chosen.correction.pmf(one) for one in others]
     evidence = learnt.evidence.model_copy(
         update={
@@ -263,7 +265,11 @@ def _answered(
 
 
 def _on_engines(
-    manifest: ModelManifest, held_out: _HeldOut, usual: FloatArray, others: list[FloatArray], faces: _Faces
+    manifest: ModelManifest,
+    held_out: _HeldOut,
+    usual: FloatArray,
+    others: list[FloatArray],
+    faces: AnsweredFaces,
 ) -> tuple[EngineCoverage, ...]:
     """What the intervals hold on other engines, from the PMFs ``[N, 101]`` in fp32 and on each of these."""
     ends = held_out.ends(usual)
@@ -273,10 +279,14 @@ def _on_engines(
     )
 
 
-def _learnt(
-    faces: _Faces, before: _Faces, groups: Groups | None, folds: Codes, spec: CalibrationSpec
-) -> _Learnt:
-    """Intervals from all faces, and their coverage where each fold's come from the others."""
+def learn_intervals(
+    faces: AnsweredFaces, before: AnsweredFaces, groups: Groups | None, folds: Codes, spec: CalibrationSpec
+) -> LearntIntervals:
+    """Intervals from all faces, and their coverage where each fold's (``[N]``) come from the others.
+
+    ``before`` are the same faces with ages that are not corrected, ``groups`` those that ``spec.by`` asks
+    for.
+    """
     age = faces.age
     learnt = {}
     for fold in map(int, np.unique(folds)):
@@ -290,7 +300,7 @@ def _learnt(
         before=tuple(accuracy_by_decade(before.predicted, age, faces.persons)),
         after=tuple(accuracy_by_decade(faces.predicted, age, faces.persons)),
     )
-    return _Learnt(fit_intervals(faces.pmf, age, spec.level, spec.by, groups), held_out, evidence)
+    return LearntIntervals(fit_intervals(faces.pmf, age, spec.level, spec.by, groups), held_out, evidence)
 
 
 def _group_notes(groups: Groups | None, intervals: Intervals) -> tuple[str, ...]:

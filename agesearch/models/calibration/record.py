@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 
 from agesearch.ages import MAX_AGE, FloatArray, age_quantile, expected_age
 from agesearch.data.dataset.records import Part
+from agesearch.documents import newer
 from agesearch.models.calibration.correction import AgeCorrection
 from agesearch.specs import SharedRecord, Spec, digest_of
 
@@ -102,7 +103,11 @@ def own_interval(pmf: FloatArray, level: float) -> tuple[Ages, Ages]:
 
 
 class CalibrationFaces(Spec):
-    """The faces that taught a calibration: of which dataset and part, and how many of how many persons."""
+    """The faces that taught a calibration: of which dataset and part, and how many of how many persons.
+
+    ``folds``: not the model itself answered for them, which has seen them all, but so many of its recipe,
+    each for a share of the faces that it had not seen (cross-validation).
+    """
 
     data: str
     data_digest: str
@@ -110,6 +115,14 @@ class CalibrationFaces(Spec):
     label_kind: str
     faces: int
     persons: int | None = None
+    folds: int | None = newer(None, ge=2)
+
+    @property
+    def unseen(self) -> str:
+        """Why these faces may judge, as the end of a sentence about them."""
+        if self.folds is None:
+            return "that chose nothing else about it"
+        return f"for which {self.folds} models of its recipe answered, each for those that it had not seen"
 
 
 class Calibration(SharedRecord):

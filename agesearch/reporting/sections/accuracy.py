@@ -82,8 +82,8 @@ def intervals_section(told: Told) -> Section:
         notes=[
             "Share of true ages inside the intervals with its 95\u00a0% interval, and their mean width, by "
             "true age; of persons that the intervals were not learnt from (five folds over "
-            f"{calibration.faces.faces} faces, {calibration.faces.part}), which chose nothing else. A decade "
-            "may hold less than the whole: faces that the model takes for another age.",
+            f"{calibration.faces.faces} faces, {calibration.faces.part}, {calibration.faces.unseen}). "
+            "A decade may hold less than the whole: faces that the model takes for another age.",
             *(
                 f"Learnt in fp32, they held {one.coverage.value:.0%} of the same faces on {one.engine}: "
                 f"{signed(100 * one.difference.value, 1)} points ({signed(100 * one.difference.low, 1)} to "
