@@ -33,9 +33,9 @@ class Certificate:
         try:
             context.load_cert_chain(self.cert, self.key, password=_no_password)
         except ssl.SSLError as error:
-            reason = (error.reason or str(error)).replace("_", " ").lower()
+            reason = f": {error.reason.replace('_', ' ').lower()}" if error.reason else ""
             raise InputError(
-                f"'{self.cert}' and '{self.key}' are no certificate with its key in PEM form: {reason}."
+                f"'{self.cert}' and '{self.key}' are no certificate with its key in PEM form{reason}."
             ) from error
         refusal = _refusal_of(context, self.cert)
         if refusal is not None and refusal.verify_code in _NOT_NOW:
