@@ -12,7 +12,7 @@ import typer
 from agesearch.cli.common import err, out, say, shown_progress
 from agesearch.cli.publish import RegistryOption
 from agesearch.cli.stopping import until_stopped
-from agesearch.errors import InputError, command
+from agesearch.errors import AgeSearchError, InputError, command
 from agesearch.progress import Progress
 from agesearch.serving.auth import DEFAULT_KEYS_FILE
 
@@ -98,6 +98,7 @@ def serve(
         require_opens(model.first)
 
     from agesearch.serving.app import ServiceOptions, serving
+    from agesearch.serving.orphans import ray_lives
     from agesearch.session import ray_session
 
     options = ServiceOptions(
@@ -119,8 +120,11 @@ def serve(
             service = stack.enter_context(serving(served, token.value, options, say))
             on_progress(Progress(f"Starting {labels}", 1, 1))
         _announce(labels, service, token, tls_cert)
-        wait()
+        lives = ray_lives()
+        wait(lives)
         err.print("Stopping ...")
+        if not lives():
+            raise AgeSearchError("Ray has ended under the service, which ends, too: start it again.")
 
 
 def replica_range(text: str) -> tuple[int, int]:

@@ -16,6 +16,8 @@ from agesearch.cli.common import say
 from agesearch.cli.quiet import EXIT_INTERRUPTED
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+#: Seconds between two looks at whether what is waited for goes on.
+_LOOK_S = 2.0
 
 
 @contextmanager
@@ -64,8 +66,9 @@ def interruptible(last_words: Callable[[], None], exit_code: int) -> Iterator[No
 
 
 @contextmanager
-def until_stopped() -> Iterator[Callable[[], None]]:
-    """Gives a function that waits until the process is asked to stop.
+def until_stopped() -> Iterator[Callable[[Callable[[], bool]], None]]:
+    """Gives a function that waits until the process is asked to stop, or what it is given says that there is
+    nothing left to wait for.
 
     Until it is called, a request to stop ends the block like Ctrl-C; afterwards a second request does.
     """
@@ -79,11 +82,11 @@ def until_stopped() -> Iterator[Callable[[], None]]:
     def interrupt(_: int, __: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    def wait() -> None:
+    def wait(goes_on: Callable[[], bool]) -> None:
         # Set here and not before: Ray sets handlers of its own when it starts.
         for number in SIGNALS:
             signal.signal(number, remember)
-        while not asked.wait(timeout=3600):
+        while not asked.wait(timeout=_LOOK_S) and goes_on():
             pass
 
     before: dict[signal.Signals, Any] = {number: signal.getsignal(number) for number in SIGNALS}

@@ -22,6 +22,8 @@ import psutil
 _LOOK_S = 2.0
 _CALL = "from agesearch.serving.orphans import watch; watch()"
 _DONE = b"done"
+#: The processes without which a Ray of this process answers nobody.
+_RAY = ("raylet", "gcs_server")
 
 
 @contextmanager
@@ -44,6 +46,20 @@ def bound_to_driver(folder: Path) -> Iterator[Callable[[], object]]:
             watcher.communicate(_DONE, timeout=5)
         watcher.kill()
         watcher.wait()
+
+
+def ray_lives() -> Callable[[], bool]:
+    """A question: whether the Ray that this process has started still runs. Where it has started none, but
+    joined one, yes: that one is watched by others.
+    """
+    found = [child for child in psutil.Process().children(recursive=True) if child.name() in _RAY]
+    return lambda: all(map(_lives, found))
+
+
+def _lives(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    return False
 
 
 def watch() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import psutil
+
+from agesearch.serving.orphans import ray_lives
 
 _DRIVER = """
 import subprocess, sys, time
@@ -48,3 +51,22 @@ def test_a_driver_that_ends_well_ends_its_own(tmp_path: Path) -> None:
     assert child.is_running()
     child.kill()
     assert tmp_path.exists()
+
+
+def test_a_ray_that_ends_under_the_service_is_noticed(tmp_path: Path) -> None:
+    assert ray_lives()()  # none of ours: nothing to watch
+    raylet = tmp_path / "raylet"
+    shutil.copy(str(shutil.which("sleep")), raylet)
+    child = subprocess.Popen([str(raylet), "60"])
+    try:
+        lives = ray_lives()
+        assert lives()
+        child.kill()
+        deadline = time.monotonic() + 30
+        while lives() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert not lives()  # a zombie, until somebody waits for it
+    finally:
+        child.kill()
+        child.wait()
+    assert not lives()
