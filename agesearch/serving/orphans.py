@@ -52,8 +52,14 @@ def ray_lives() -> Callable[[], bool]:
     """A question: whether the Ray that this process has started still runs. Where it has started none, but
     joined one, yes: that one is watched by others.
     """
-    found = [child for child in psutil.Process().children(recursive=True) if child.name() in _RAY]
+    found = [child for child in psutil.Process().children(recursive=True) if _name_of(child) in _RAY]
     return lambda: all(map(_lives, found))
+
+
+def _name_of(process: psutil.Process) -> str:
+    with suppress(psutil.NoSuchProcess):
+        return str(process.name())
+    return ""
 
 
 def _lives(process: psutil.Process) -> bool:
