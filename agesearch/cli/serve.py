@@ -120,10 +120,9 @@ def serve(
             service = stack.enter_context(serving(served, token.value, options, say))
             on_progress(Progress(f"Starting {labels}", 1, 1))
         _announce(labels, service, token, tls_cert)
-        lives = ray_lives()
-        wait(lives)
+        is_asked = wait(ray_lives())
         err.print("Stopping ...")
-        if not lives():
+        if not is_asked:
             raise AgeSearchError("Ray has ended under the service, which ends, too: start it again.")
 
 

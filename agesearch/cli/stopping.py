@@ -66,9 +66,9 @@ def interruptible(last_words: Callable[[], None], exit_code: int) -> Iterator[No
 
 
 @contextmanager
-def until_stopped() -> Iterator[Callable[[Callable[[], bool]], None]]:
+def until_stopped() -> Iterator[Callable[[Callable[[], bool]], bool]]:
     """Gives a function that waits until the process is asked to stop, or what it is given says that there is
-    nothing left to wait for.
+    nothing left to wait for; it tells whether it was asked.
 
     Until it is called, a request to stop ends the block like Ctrl-C; afterwards a second request does.
     """
@@ -82,12 +82,14 @@ def until_stopped() -> Iterator[Callable[[Callable[[], bool]], None]]:
     def interrupt(_: int, __: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    def wait(goes_on: Callable[[], bool]) -> None:
+    def wait(goes_on: Callable[[], bool]) -> bool:
         # Set here and not before: Ray sets handlers of its own when it starts.
         for number in SIGNALS:
             signal.signal(number, remember)
-        while not asked.wait(timeout=_LOOK_S) and goes_on():
-            pass
+        while not asked.wait(timeout=_LOOK_S):
+            if not goes_on():
+                return False
+        return True
 
     before: dict[signal.Signals, Any] = {number: signal.getsignal(number) for number in SIGNALS}
     try:
