@@ -11,6 +11,7 @@ more so the fewer they were: by ``_BEYOND`` / sqrt(``n``) of it.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -36,17 +37,20 @@ class FarthestFalls:
     """Knows COMPLETE ``curves``, for trials that have trained ``share`` of their budget."""
 
     def __init__(self, curves: Sequence[LearningCurve], share: float) -> None:
-        seen = [(curve, _levels(curve.best)) for curve in curves if curve.best]
+        alike = defaultdict[tuple[int, int], list[npt.NDArray[np.float64]]](list)
+        for curve in curves:
+            if curve.best:
+                alike[len(curve.best), curve.epochs].append(_levels(curve.best))
         # Before its first epoch every trial stands where the worst stood after theirs.
-        untrained = max((levels[0] for _, levels in seen), default=0.0)
+        untrained = max((float(one[0]) for some in alike.values() for one in some), default=0.0)
         starts, falls = [], []
-        for curve, trained in seen:
-            levels = np.concatenate([[untrained], trained])
-            left = max(1, math.ceil((1.0 - share) * curve.epochs - 1e-9))
-            ends = np.minimum(np.arange(len(levels)) + left, len(levels) - 1)
-            starts.append(levels)
-            falls.append(levels - levels[ends])
-        self._beyond = 1.0 + _BEYOND / math.sqrt(max(1, len(seen)))
+        for (trained, epochs), some in alike.items():
+            levels = np.column_stack([np.full(len(some), untrained), np.stack(some)])
+            left = max(1, math.ceil((1.0 - share) * epochs - 1e-9))
+            ends = np.minimum(np.arange(trained + 1) + left, trained)
+            starts.append(levels.ravel())
+            falls.append((levels - levels[:, ends]).ravel())
+        self._beyond = 1.0 + _BEYOND / math.sqrt(max(1, sum(map(len, alike.values()))))
         level = np.concatenate(starts) if starts else np.empty(0)
         order = np.argsort(level, kind="stable")
         self._levels = level[order]

@@ -82,8 +82,10 @@ class CurveForecaster:
     def _near(self, levels: Array, slopes: Array) -> Array:
         # A curve above all others is taken to be as hopeless as the highest.
         levels = np.minimum(levels, self._levels.max())
-        places = np.stack([levels, slopes], axis=1) / self._widths
-        squared = ((places[:, None, :] - self._places[None, :, :]) ** 2).sum(axis=2)
+        squared = np.zeros((len(levels), len(self._levels)))
+        for places, width, known in zip((levels, slopes), self._widths, self._places.T, strict=True):
+            away = (places / width)[:, None] - known[None, :]
+            squared += away * away
         found: Array = np.exp(-0.5 * squared)
         return found
 
