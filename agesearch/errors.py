@@ -22,6 +22,10 @@ class StorageFullError(AgeSearchError):
     """A disk or quota is full: nothing more can be written, whatever is tried next."""
 
 
+class NodeFaultError(AgeSearchError):
+    """A machine of a cluster cannot do some work that another may be able to do."""
+
+
 class InputError(AgeSearchError):
     """An input (path, option, file content, name) that cannot be used."""
 

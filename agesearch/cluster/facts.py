@@ -11,7 +11,6 @@ import socket
 import stat
 import tempfile
 import time
-import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,8 +18,7 @@ from typing import Any
 
 import psutil
 
-from agesearch.cluster.nodes import unreadable
-from agesearch.errors import AgeSearchError, first_line
+from agesearch.cluster.nodes import unreadable, unwritable
 from agesearch.machine import cores
 from agesearch.provenance import installed
 from agesearch.storage import Location
@@ -179,12 +177,4 @@ def _place(where: str) -> PlaceFacts:
 
 def _unwritten(place: Location) -> str | None:
     """Why nothing can be written into a folder; a file is not written to."""
-    if not place.is_dir():
-        return None
-    probe = place / f".agesearch-doctor-{uuid.uuid4().hex}"
-    try:
-        probe.write_bytes(b"")
-        probe.delete()
-    except (AgeSearchError, OSError) as error:
-        return first_line(error)
-    return None
+    return unwritable(str(place)) if place.is_dir() else None

@@ -8,13 +8,15 @@ why. Ray must be running.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, TypeVar
 
 from agesearch.errors import AgeSearchError, InputError, first_line
 from agesearch.provenance import installed
-from agesearch.storage import Location
+from agesearch.storage import Location, is_denied
 
 _Answer = TypeVar("_Answer")
 #: Seconds until a node that does not answer counts as one that cannot: a worker process starts in 5 to 20 s.
@@ -94,9 +96,10 @@ def ask_each(
     return found
 
 
-def without(nodes: Mapping[str, str]) -> dict[str, Any]:
+def without(nodes: Iterable[str]) -> dict[str, Any]:
     """Ray options of tasks that are to run on any node but these (by id), now or when others join."""
-    return {"label_selector": {_NODE_ID: f"!in({','.join(sorted(nodes))})"}} if nodes else {}
+    left_out = ",".join(sorted(nodes))
+    return {"label_selector": {_NODE_ID: f"!in({left_out})"}} if left_out else {}
 
 
 def check_shared(folder: Location, what: str, holding: str = ".lock") -> None:
@@ -114,10 +117,12 @@ def check_shared(folder: Location, what: str, holding: str = ".lock") -> None:
         )
 
 
-def unfit(nodes: Sequence[Node], paths: Sequence[str]) -> dict[Node, str]:
-    """The nodes that cannot read all ``paths`` (local or URIs), or run another agesearch, and why."""
+def unfit(nodes: Sequence[Node], paths: Sequence[str], folders: Sequence[str] = ()) -> dict[Node, str]:
+    """The nodes that cannot read all ``paths`` (local or URIs) and write into all ``folders``, or run another
+    agesearch, and why.
+    """
     found = {}
-    for node, answer in ask_each(nodes, sight_of, list(paths)).items():
+    for node, answer in ask_each(nodes, sight_of, list(paths), list(folders)).items():
         why = str(answer) if isinstance(answer, AgeSearchError) else _difference(answer)
         if why is not None:
             found[node] = why
@@ -126,16 +131,21 @@ def unfit(nodes: Sequence[Node], paths: Sequence[str]) -> dict[Node, str]:
 
 @dataclass(frozen=True)
 class Sight:
-    """What a node found: its versions, and the first path that it could not read, with the reason."""
+    """What a node found: its versions, and the first path that it could not read or folder that it could not
+    write into, with the reason.
+    """
 
     versions: dict[str, str]
     unread: str | None = None
 
 
-def sight_of(paths: Sequence[str]) -> Sight:
+def sight_of(paths: Sequence[str], folders: Sequence[str] = ()) -> Sight:
     """What this machine sees of files and folders."""
-    faults = (f"it cannot read '{path}' ({why})" for path in paths if (why := unreadable(path)) is not None)
-    return Sight(_versions(), next(faults, None))
+    unread = (f"it cannot read '{path}' ({why})" for path in paths if (why := unreadable(path)) is not None)
+    unwritten = (
+        f"it cannot write '{path}' ({why})" for path in folders if (why := unwritable(path)) is not None
+    )
+    return Sight(_versions(), next(chain(unread, unwritten), None))
 
 
 def unreadable(path: str) -> str | None:
@@ -148,9 +158,30 @@ def unreadable(path: str) -> str | None:
             with place.filesystem.open_input_stream(place.path) as stream:
                 stream.read(1)
     except (AgeSearchError, OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
-        return reason[:200]
+        return _reason(error)
     return None
+
+
+def unwritable(folder: str) -> str | None:
+    """Why nothing can be written into a folder from here, and read again; None where it can. What was there
+    stays.
+    """
+    try:
+        probe = Location.of(folder) / f".agesearch-probe-{uuid.uuid4().hex}"
+        with probe.filesystem.open_output_stream(probe.path) as stream:
+            stream.write(b"probe")
+        why = unreadable(str(probe))
+        probe.filesystem.delete_file(probe.path)
+    except (AgeSearchError, OSError, ValueError) as error:
+        return _reason(error)
+    return why
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    denied = "access denied: credentials are missing there, or do not allow it"
+    return denied if is_denied(error) else first_line(error)[:200]
 
 
 def _versions() -> dict[str, str]:

@@ -24,7 +24,8 @@ class Room:
     """The number of jobs that may run at once.
 
     A fixed ``at_once``, or, where ``follows`` the cluster, as many as have their ``cpus`` (and ``gpus``) each
-    of what nobody else holds: at least one, which then waits for a node, and at most ``most``.
+    of what nobody else holds: at least one, which then waits for a node, and at most ``most``. ``kept_off()``
+    CPUs belong to nodes that take no jobs.
     """
 
     def __init__(
@@ -35,19 +36,21 @@ class Room:
         gpus: float = 0.0,
         follows: bool = False,
         most: int | None = None,
+        kept_off: Callable[[], float] = lambda: 0.0,
         free: Callable[[], Mapping[str, float]] = _free,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._at_once, self._follows, self._most = at_once, follows, most
         self._needs = {name: each for name, each in (("CPU", cpus), ("GPU", gpus)) if each}
-        self._free, self._clock = free, clock
+        self._free, self._clock, self._kept_off = free, clock, kept_off
         self._next_look = clock() + _LOOK_EVERY_S
         self._seen = deque([at_once], maxlen=_LOOKS)
 
     def now(self, running: int) -> int:
         """How many may run at once, ``running`` of which do."""
         if self._follows and self._clock() >= self._next_look:
-            free = self._free()
+            free = dict(self._free())
+            free["CPU"] = max(0.0, free.get("CPU", 0.0) - self._kept_off())
             more = min(math.floor(free.get(name, 0.0) / each + 1e-9) for name, each in self._needs.items())
             self._seen.append(max(1, running + more))
             self._at_once = max(self._seen)

@@ -8,6 +8,7 @@ error out.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from agesearch.cluster.room import Room
@@ -41,14 +42,17 @@ class Plan:
         """How many trials may ever run at once."""
         return self.most if self.follows and self.most is not None else self.concurrency
 
-    def room(self) -> Room:
-        """What tells how many run at once, as the cluster is by then."""
+    def room(self, kept_off: Callable[[], float] = lambda: 0.0) -> Room:
+        """What tells how many run at once, as the cluster is by then, without the CPUs of nodes that train
+        none (``kept_off()``).
+        """
         return Room(
             self.concurrency,
             cpus=self.cpus_per_trial,
             gpus=self.gpus_per_trial,
             follows=self.follows,
             most=self.most,
+            kept_off=kept_off,
         )
 
 

@@ -12,12 +12,14 @@ from ray.tune.search import Searcher
 from search_helpers import ARCHS, tiny_spec
 from sqlalchemy.exc import OperationalError
 
+from agesearch.cluster import left_out
+from agesearch.cluster.nodes import Node
 from agesearch.cluster.room import Room
 from agesearch.errors import StorageFullError
 from agesearch.models.architectures import Network
 from agesearch.search.run import searcher as module
 from agesearch.search.run.driver import Stopping, Urgency
-from agesearch.search.run.reports import COMPLETED, CUT, OUTCOME, REASON
+from agesearch.search.run.reports import COMPLETED, CUT, MISPLACED, NODE_ID, OUTCOME, REASON
 from agesearch.search.run.searcher import StudySearcher
 from agesearch.search.run.trial_manager import TrialManager
 from agesearch.search.run.watchdog import Death, Watchdog
@@ -110,6 +112,30 @@ def test_a_trial_whose_disk_is_full_ends_the_study_and_stays_its_own(tmp_path: P
     run.searcher.heed()
     assert (run.manager.halted, run.searcher.suggest("b")) == ("no room.", Searcher.FINISHED)
     assert [record.state for record in run.manager.records] == [State.RUNNING]
+
+
+def test_a_trial_whose_node_cannot_train_it_goes_on_elsewhere_until_no_node_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = [Node("a1", "one", "10.0.0.1", 1.0), Node("b2", "two", "10.0.0.2", 1.0)]
+    monkeypatch.setattr(left_out, "alive_nodes", lambda: nodes)
+    run = Run(tmp_path)
+    first = run.started("a")
+    assert first.config["without"] == []
+    run.searcher.on_trial_complete(
+        first.trial_id, {OUTCOME: MISPLACED, REASON: "its disk is full.", NODE_ID: "b2"}
+    )
+    again = run.started("b")
+    assert (again.config["number"], again.config["without"]) == (first.config["number"], ["b2"])
+    (retried,) = [event for event in run.events if isinstance(event, TrialRetried)]
+    assert (retried.reason, run.manager.halted) == ("its disk is full.", "")
+    run.searcher.on_trial_complete(
+        again.trial_id, {OUTCOME: MISPLACED, REASON: "it cannot read 'a'", NODE_ID: "a1"}
+    )
+    run.searcher.heed()
+    assert "node two (10.0.0.2) takes no part in the study: its disk is full. The" in run.manager.halted
+    assert run.searcher.suggest("c") == Searcher.FINISHED
+    assert [record.state for record in run.manager.records] == [State.RUNNING]  # a later run takes it up
 
 
 def test_a_silent_trial_is_killed_taken_up_and_given_up(

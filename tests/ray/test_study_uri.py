@@ -73,7 +73,9 @@ def test_a_study_is_published_with_few_requests_and_goes_on_on_another_machine(
     listed = [line for line in server.requests if "list-type" in line and "trials" in line]
     assert len(listed) <= trials + 1
     rest = [line for line in server.requests if "/first/trials/" not in line and "list-type" not in line]
-    assert len(rest) <= 25 * trials, Counter(line.partition("?")[0] for line in rest)
+    # What is renewed and looked at every so many seconds is more on a slow machine.
+    rest = [line for line in rest if not any(name in line for name in ("/.lock", "driver.json", "stop.json"))]
+    assert len(rest) <= 15 * trials, Counter(line.partition("?")[0] for line in rest)
 
     study = open_study(uri)
     assert (result.outcome, study.trials()) == (Outcome.COMPLETE, result.records)

@@ -6,6 +6,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,15 @@ import pytest
 from agesearch.errors import ConflictError, StorageFullError
 from agesearch.search.run import trial
 from agesearch.specs import CropSpec, ModelSpec, TrainSpec
+from agesearch.storage import Location
 from agesearch.training.stopping import TrainingStopped
 
 Body = Callable[[Callable[[dict[str, Any]], None]], Any]
 
 
-def reports_of(folder: Path, body: Body, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+def reports_of(
+    folder: Path, body: Body, monkeypatch: pytest.MonkeyPatch, reads: tuple[str, ...] = ()
+) -> list[dict[str, Any]]:
     """What Tune is told of a trial whose trainer does ``body(report)``."""
     told: list[dict[str, Any]] = []
     monkeypatch.setattr(trial.tune, "report", told.append)
@@ -29,7 +33,7 @@ def reports_of(folder: Path, body: Body, monkeypatch: pytest.MonkeyPatch) -> lis
         return body(report)
 
     config = {"spec": spec.model_dump_json(), "folder": str(folder), "name": "0000"}
-    trial.run_trial(config, trial.TrialInputs(trainer, None, None, CropSpec()))
+    trial.run_trial(config, trial.TrialInputs(trainer, None, None, CropSpec(), reads=reads))
     return told
 
 
@@ -78,6 +82,35 @@ def test_a_full_disk_before_the_first_epoch_cuts_the_trial(
     monkeypatch.setattr("agesearch.storage.Location.write_text", full)
     (last,) = reports_of(tmp_path, lambda report: {}, monkeypatch)
     assert (last["outcome"], last["reason"]) == ("cut", "no room")
+
+
+def _denied(place: object) -> str:
+    return f"'{place}' cannot be reached: AWS Error ACCESS_DENIED during HeadObject operation"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [OSError(28, "No space left on device"), StorageFullError("no room"), OSError(_denied("s3://b/ds"))],
+)
+def test_what_ails_its_node_is_not_the_trials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    monkeypatch.setattr(trial, "this_node", lambda: "b2")
+    own = trial.WorkingTrial(Location.of(tmp_path), is_shared=False)
+    monkeypatch.setattr(trial, "working_trial", lambda _: nullcontext(own))
+    first, last = reports_of(tmp_path, raising(fault), monkeypatch)
+    assert (first["epoch"], last["epoch"], last["outcome"], last["node_id"]) == (1, 1, "misplaced", "b2")
+    assert last["reason"] == str(fault)
+
+
+def test_a_node_that_lacks_what_trials_read_trains_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "this_node", lambda: "b2")
+    monkeypatch.setattr(trial, "unreadable", lambda place: _denied(place) if "gone" in place else None)
+    (last,) = reports_of(tmp_path, lambda report: {}, monkeypatch, reads=("there", "gone"))
+    assert last["outcome"] == "misplaced"
+    assert last["reason"].startswith("it cannot read 'gone' ('gone' cannot be reached: AWS Error")
 
 
 def test_the_stop_of_tune_passes_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pytest
 from ingest_helpers import small_source
 
+from agesearch.cluster import left_out as left_out_nodes
 from agesearch.cluster import nodes
 from agesearch.cluster.nodes import Node, sight_of, unfit, without
-from agesearch.data.ingest import unseen
 from agesearch.data.ingest.record_index import RecordIndex
 from agesearch.data.ingest.survey import survey
 from agesearch.data.ingest.unseen import LeftOut
@@ -55,7 +55,7 @@ def test_what_a_worker_does_not_see_is_not_settled(work: pa.Table, context: Unit
 def test_it_is_settled_where_the_driver_cannot_read_it_either(
     work: pa.Table, context: UnitContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unseen, "alive_nodes", lambda: _NODES)
+    monkeypatch.setattr(left_out_nodes, "alive_nodes", lambda: _NODES)
     told: list[str] = []
     left_out = LeftOut(context, told.append)
     gone = [row for row in work.to_pylist() if row["within"].endswith("/0.png")]
@@ -69,7 +69,7 @@ def test_it_is_settled_where_the_driver_cannot_read_it_either(
 def test_a_node_that_lacks_what_the_driver_reads_is_left_out_until_none_is_left(
     work: pa.Table, context: UnitContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unseen, "alive_nodes", lambda: [*_NODES, Node("c3", "head", "10.0.0.3", 0.0)])
+    monkeypatch.setattr(left_out_nodes, "alive_nodes", lambda: [*_NODES, Node("c3", "head", "10.0.0.3", 0.0)])
     told: list[str] = []
     left_out = LeftOut(context, told.append)
     there = [row for row in work.to_pylist() if row["within"].endswith("/1.png")]

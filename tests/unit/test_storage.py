@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from agesearch.errors import ConflictError, InputError
-from agesearch.storage import Location, beside, exclusive
+from agesearch.storage import Location, beside, exclusive, is_denied
 
 
 def test_writes_and_reads_back(tmp_path: Path) -> None:
@@ -43,6 +43,23 @@ def test_uri_and_path_are_the_same_place(tmp_path: Path) -> None:
 )
 def test_what_lies_beside_a_place_keeps_the_options_of_its_uri(place: str, expected: str) -> None:
     assert beside(place, "-ages") == expected
+
+
+@pytest.mark.parametrize(
+    ("error", "denied"),
+    [
+        (PermissionError(13, "Permission denied"), True),
+        (OSError("When getting information for key 'a': AWS Error ACCESS_DENIED during HeadObject"), True),
+        (
+            InputError("AWS Error UNKNOWN (HTTP status 400): Unable to parse ExceptionName: ExpiredToken"),
+            True,
+        ),
+        (OSError(28, "No space left on device"), False),
+        (OSError("AWS Error NETWORK_CONNECTION during PutObject operation: timed out"), False),
+    ],
+)
+def test_missing_credentials_are_told_from_what_passes(error: Exception, denied: bool) -> None:
+    assert is_denied(error) == denied
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_debris(tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from agesearch.cluster.nodes import Node, alive_nodes, unfit, unreadable
+from agesearch.cluster.left_out import LeftOutNodes
+from agesearch.cluster.nodes import unreadable
 from agesearch.data.ingest.record_index import record_of
 from agesearch.data.ingest.work_unit import WORK, WORK_SCHEMA, UnitContext, stage
-from agesearch.errors import InputError
 from agesearch.storage import Location
 
 #: Photographs that every node is asked for before the work begins, spread over the source.
@@ -27,9 +27,13 @@ class LeftOut:
     """The nodes that take no part, by Ray's id, and the records that they could not read."""
 
     def __init__(self, context: UnitContext, tell: Callable[[str], None]) -> None:
-        self.nodes: dict[str, str] = {}
+        remedy = (
+            "put the photographs and the dataset into folders that the nodes share, or behind a URI that "
+            "they can read. What is done is kept."
+        )
+        self._nodes = LeftOutNodes("the ingest", remedy, tell)
+        self.nodes = self._nodes.reasons
         self._staging = Location.of(context.staging)
-        self._tell = tell
         self._rows: list[dict[str, Any]] = []
         self._queues = 0
 
@@ -38,13 +42,7 @@ class LeftOut:
 
         ``InputError`` where none is left.
         """
-        nodes = alive_nodes()
-        if len(nodes) < 2:
-            return
-        paths = [str(work[0]), *_samples(work)]
-        for node, why in unfit(nodes, paths).items():
-            self._add(node.id, str(node), why)
-        self._check_left(nodes)
+        self._nodes.ask(lambda: [str(work[0]), *_samples(work)])
 
     def add(self, rows: Iterable[dict[str, Any]], node: str, why: str) -> None:
         """Take records (rows of ``WORK_SCHEMA``) that a worker on ``node`` could not read; ``why`` tells of
@@ -55,9 +53,8 @@ class LeftOut:
             settled = row["modified"] is None or unreadable(record_of(row["record"]).path) is not None
             seen |= not settled
             self._rows.append(row | {"settled": settled})
-        if seen and node not in self.nodes:
-            nodes = {other.id: other for other in alive_nodes()}
-            self._add(node, str(nodes.get(node, node)), why)
+        if seen:
+            self._nodes.add(node, why)
 
     def queue(self, in_unit: int) -> list[Location]:
         """The records taken since the last call, as units of work for the nodes that are left.
@@ -67,7 +64,7 @@ class LeftOut:
         rows, self._rows = self._rows, []
         if not rows:
             return []
-        self._check_left(alive_nodes())
+        self._nodes.check()
         self._queues += 1
         places = []
         for start in range(0, len(rows), in_unit):
@@ -75,18 +72,6 @@ class LeftOut:
             places.append(self._staging / WORK / name)
             stage(places[-1], pa.Table.from_pylist(rows[start : start + in_unit], schema=WORK_SCHEMA))
         return places
-
-    def _add(self, node: str, name: str, why: str) -> None:
-        self.nodes[node] = f"The node {name} takes no part in the ingest: {why}."
-        self._tell(self.nodes[node])
-
-    def _check_left(self, nodes: Sequence[Node]) -> None:
-        if self.nodes and all(node.id in self.nodes or not node.cpus for node in nodes):
-            raise InputError(
-                f"{' '.join(self.nodes.values())} No other node with CPUs is left: put the photographs and "
-                "the dataset into folders that the nodes share, or behind a URI that they can read. What is "
-                "done is kept."
-            )
 
 
 def _samples(work: Sequence[Location]) -> list[str]:

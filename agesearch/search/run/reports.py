@@ -1,4 +1,6 @@
-"""What a trial's process reports: the keys of a report, and what can be read off one. Pure."""
+"""What a trial's process reports: the keys of a report, what can be read off one, and how the trial ended.
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +8,18 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import Any
+from typing import Any, NamedTuple
 
 from agesearch.metrics import AT_END, EPOCH, EPOCH_SECONDS, VAL_MAE_YEARS
+from agesearch.search.store.records import State
 
 #: Keys of a trial's last report besides its metrics.
 OUTCOME, REASON, SECONDS, NOTE, NODE = "outcome", "reason", "train_s", "note", "node"
-#: How it ended; STOPPED: within an epoch, as it was asked to, with a checkpoint.
+NODE_ID = "node_id"
+#: How it ended; STOPPED: within an epoch, as it was asked to, with a checkpoint; MISPLACED: its node cannot
+#: train it, and another may.
 COMPLETED, FAILED, CUT, STOPPED = "completed", "failed", "cut", "stopped"
+MISPLACED = "misplaced"
 
 #: What the names of a report's figures begin with.
 _METRICS = ("train_", "val_", EPOCH_SECONDS, *AT_END)
@@ -58,6 +64,29 @@ class Report:
     def is_epoch(self) -> bool:
         """Whether it tells of a finished epoch, and not of how the trial ended."""
         return self.outcome is None and self.epoch > 0
+
+
+class Verdict(NamedTuple):
+    """What becomes of a trial that does not train on: its state and why, and the share of the hypervolume
+    that stopping it may cost. RUNNING: a later run takes it up.
+    """
+
+    state: State
+    reason: str = ""
+    loss: float = 0.0
+
+
+def ending_of(report: Report, verdict: Verdict | None, stop_reason: str | None) -> Verdict:
+    """How a trial ended that is not COMPLETE: PRUNED or FAIL, and why."""
+    if report.outcome == COMPLETED:
+        return Verdict(State.FAIL, report.fault)
+    if report.outcome == FAILED:
+        return Verdict(State.FAIL, report.reason)
+    if verdict is not None:
+        return verdict
+    if stop_reason is not None:
+        return Verdict(State.PRUNED, f"{stop_reason} after epoch {report.epoch}")
+    return Verdict(State.FAIL, "it ended without a result")
 
 
 def _is_metric(name: str, value: Any) -> bool:

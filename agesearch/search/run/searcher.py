@@ -21,9 +21,12 @@ from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
+from agesearch.cluster.left_out import LeftOutNodes
 from agesearch.cluster.room import Room
+from agesearch.errors import InputError
 from agesearch.search.run.driver import Stopping, Urgency
 from agesearch.search.run.published import exchange
+from agesearch.search.run.reports import MISPLACED, NODE_ID, OUTCOME, REASON
 from agesearch.search.run.trial import TrialCards
 from agesearch.search.run.trial_manager import TrialManager
 from agesearch.search.run.watchdog import Death, Watchdog
@@ -67,8 +70,10 @@ class StudySearcher(NotPickled, Searcher):
         board: TrialCards | None = None,
         stopping: Stopping | None = None,
         watchdog: Watchdog | None = None,
+        left_out: LeftOutNodes | None = None,
     ) -> None:
         super().__init__()
+        self._left_out = left_out or LeftOutNodes("the study", "")
         self._watchdog = watchdog or Watchdog(math.inf)
         self._hung: dict[int, str] = {}
         self._stood: dict[int, Standing] = {}
@@ -99,6 +104,7 @@ class StudySearcher(NotPickled, Searcher):
             "name": record.name,
             "folder": str(self._folder.trial_folder(record)),
             "spec": self._manager.spec_of(record).model_dump_json(),
+            "without": sorted(self._left_out.reasons),
         }
 
     def began(self, trial: Trial) -> None:
@@ -136,9 +142,19 @@ class StudySearcher(NotPickled, Searcher):
         self._watchdog.over(number)
         self._stood.pop(number, None)
         report = result or {}
+        if report.get(OUTCOME) == MISPLACED:
+            self._leave_out(str(report[NODE_ID]), str(report[REASON]))
         with self._halting():
             self._manager.ended(number, report)
-        self._take_card_down(number, str(report.get("reason", "")))
+        self._take_card_down(number, str(report.get(REASON, "")))
+
+    def _leave_out(self, node: str, why: str) -> None:
+        """Give a node no more trials; where no other is left the study stops."""
+        self._left_out.add(node, why)
+        try:
+            self._left_out.check()
+        except InputError as error:
+            self._manager.halted = self._manager.halted or str(error)
 
     def settle_lost(self, trials: list[Trial]) -> None:
         """Take up or FAIL the trials whose actor Tune has given up."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from agesearch.data.dataset.records import SHARDS, Manifest, Split, read_manifest
+from agesearch.data.dataset.records import MANIFEST, SHARDS, Manifest, Split, read_manifest
 from agesearch.data.dataset.shards import labelled
 from agesearch.data.synthetic.mesh import find_data
 from agesearch.errors import ConflictError, InputError, command
@@ -94,7 +94,17 @@ def _default_inputs(header: StudyHeader, on_progress: Listener) -> TrialInputs:
         teacher_digest=header.teacher.content_digest,
     )
     val = load_split(dataset, Split.VAL, targets=targets, features=features)
-    return TrialInputs(trainer, train, val, header.crop, measures=end_measures(header.spec, dataset))
+    weights = (header.spec.student.model.weights, *header.spec.weights.values())
+    in_memory = train.held is not None and val.held is not None
+    stored = () if in_memory else (dataset / MANIFEST, *targets, *(features or ()))
+    return TrialInputs(
+        trainer,
+        train,
+        val,
+        header.crop,
+        measures=end_measures(header.spec, dataset),
+        reads=tuple(str(place) for place in (*weights, *stored) if place),
+    )
 
 
 def check_end_measures(spec: StudySpec) -> None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from agesearch.artefacts import own_folder
+from agesearch.cluster.left_out import LeftOutNodes
 from agesearch.cluster.monitoring import Recorder
 from agesearch.cluster.nodes import check_shared
 from agesearch.data.dataset.records import read_manifest
@@ -74,6 +76,9 @@ from agesearch.session import RaySession, ray_session, require_reachable
 from agesearch.specs import StudySpec
 from agesearch.storage import Location, exclusive
 from agesearch.training.preflight import Plan, plan
+
+if TYPE_CHECKING:
+    from agesearch.search.run.trial_inputs import TrialInputs
 
 #: What a folder holds that a study was begun in, one of these at least, whenever its preparation was cut.
 _BELONGINGS = (STUDY_FILE, DATABASE, TRIALS_FILE, LATENCY_FILE, DRIVER_FILE, TEACHERS_FOLDER)
@@ -247,9 +252,14 @@ def _run(
             ray_session(limits.address, dashboard=limits.dashboard, on_progress=on_event)
         )
         stack.enter_context(figures.recorder.refreshed())
-        slots = _slots(session, limits, manager.total)
-        check_shared(folder.place, "the study")
-        inputs = functions.inputs(header, on_event).on_workers(slots.workers, slots.gpus_per_worker)
+        slots = _slots(session.cpus, session, limits, manager.total)
+        inputs = functions.inputs(header, on_event)
+        left_out = _left_out(folder, limits, inputs, on_event)
+        if left_out.reasons:
+            slots = _slots(session.cpus - left_out.cpus(), session, limits, manager.total)
+        inputs = inputs.on_workers(slots.workers, slots.gpus_per_worker)
+        if folder.home is not None and not session.is_local:
+            inputs = replace(inputs, writes=str(folder.home))
         keep_header(folder, header)
         heartbeat.search_began(
             finished=history.finished,
@@ -258,7 +268,7 @@ def _run(
             deadline=deadline,
         )
         on_event(_started(folder, header, manager, slots, session, deadline))
-        means = Means(inputs, slots, session, deadline, heartbeat.stopping, watchdog)
+        means = Means(inputs, slots, session, deadline, heartbeat.stopping, watchdog, left_out)
         outcome = _phases(folder, header, manager, latencies, means, on_event)
         _close(manager, folder)
         heartbeat.outcome = outcome.value
@@ -306,10 +316,29 @@ def _nothing_left(folder: StudyFolder, history: History, total: int) -> StudyRes
     return StudyResult(StudyFolder(folder.place), Outcome.COMPLETE, history.records, history.front(), total)
 
 
-def _slots(session: RaySession, limits: RunLimits, trials: int) -> Plan:
+def _left_out(
+    folder: StudyFolder, limits: RunLimits, inputs: TrialInputs, on_event: EventListener
+) -> LeftOutNodes:
+    """The nodes that see the study, and what its trials read, and those that do not: these train none.
+
+    Workers of one trial are not kept off a node: all nodes must see the study there.
+    """
+    remedy = (
+        "put the study, its dataset and weights into folders that the nodes share, or behind a URI that they "
+        "can read and write."
+    )
+    found = LeftOutNodes("the study", remedy, lambda text: on_event(Note(text)))
+    if limits.workers_per_trial > 1:
+        check_shared(folder.place, "the study")
+    else:
+        found.ask(lambda: [str(folder.place / ".lock"), *inputs.reads], [str(folder.place)])
+    return found
+
+
+def _slots(cpus: float, session: RaySession, limits: RunLimits, trials: int) -> Plan:
     """How many trials run at once, and on what."""
     return plan(
-        session.cpus,
+        cpus,
         session.gpus,
         concurrency=limits.concurrency,
         workers=limits.workers_per_trial,
@@ -358,8 +387,9 @@ def _check_workers(study: StudyFolder, limits: RunLimits) -> None:
     """Several workers of a trial write into one folder, on whichever nodes they are."""
     if not study.root.is_local and limits.workers_per_trial > 1:
         raise InputError(
-            f"'{study.root}' is no folder that the workers of a trial share: use --workers-per-trial 1, or a "
-            "folder that all nodes see."
+            f"'{study.root}' is no folder that the workers of a trial share, and they write their checkpoint "
+            "and curve into one, where they look for requests to stop, too: use --workers-per-trial 1, or "
+            "--out with a folder that all nodes see."
         )
 
 

@@ -12,13 +12,15 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import ray
 from ray import tune
 
+from agesearch.cluster.nodes import this_node, unreadable, unwritable
 from agesearch.cluster.ray_internals import name_process
-from agesearch.errors import ConflictError, StorageFullError
+from agesearch.errors import ConflictError, NodeFaultError, StorageFullError, first_line
 from agesearch.machine import NODE_VARIABLE, node_name
 from agesearch.metrics import EPOCH
 from agesearch.search.run.ddp import train_ddp
@@ -27,7 +29,9 @@ from agesearch.search.run.reports import (
     COMPLETED,
     CUT,
     FAILED,
+    MISPLACED,
     NODE,
+    NODE_ID,
     NOTE,
     OUTCOME,
     REASON,
@@ -36,7 +40,7 @@ from agesearch.search.run.reports import (
 )
 from agesearch.search.run.trial_inputs import TrialInputs
 from agesearch.specs import TrainSpec
-from agesearch.storage import Location, exclusive, is_full
+from agesearch.storage import Location, exclusive, is_denied, is_full
 from agesearch.training.curve import trained_seconds
 from agesearch.training.stopping import TrainingStopped
 
@@ -48,7 +52,8 @@ def run_trial(config: dict[str, Any], inputs: TrialInputs) -> None:
     """One trial, inside the reused Tune actor: train, report each epoch, and end with an outcome.
 
     A configuration that fails is reported as such, with its reason: it must never end the study. A full disk
-    is no fault of the configuration: the trial is cut, and the study stops.
+    is no fault of the configuration: where all nodes share it the trial is cut, and the study stops; where it
+    is this node's own, or the node lacks files or credentials, the trial goes on elsewhere.
     """
     spec = TrainSpec.model_validate_json(config["spec"])
     out = Location.of(config["folder"])
@@ -56,14 +61,26 @@ def run_trial(config: dict[str, Any], inputs: TrialInputs) -> None:
     _call_process(config["name"])
     with _notes() as notes:
         try:
+            _check_node(inputs.reads, inputs.writes)
             with working_trial(out) as working, _alone(working.folder):
                 last = _trained(spec, inputs, working, notes, config["name"])
         except ConflictError:  # not the configuration's doing: taken up again
             raise
         except Exception as error:  # anything a configuration can provoke: divergence, memory, bad weights
-            outcome = CUT if _no_room(error) else FAILED
-            last = {OUTCOME: outcome, REASON: _described(error)}
+            last = _ended_by(error, is_shared=out.is_local)
     tune.report({**last, NODE: node_name()})
+
+
+@lru_cache(maxsize=1)
+def _check_node(places: tuple[str, ...], folder: str | None) -> None:
+    """A ``NodeFaultError`` where this node cannot read what its trials need, or write into their ``folder``:
+    it may have joined lately.
+    """
+    for place in places:
+        if (why := unreadable(place)) is not None:
+            raise NodeFaultError(f"it cannot read '{place}' ({why})")
+    if folder is not None and (why := unwritable(folder)) is not None:
+        raise NodeFaultError(f"it cannot write '{folder}' ({why})")
 
 
 def _address() -> str:
@@ -104,6 +121,7 @@ def _trained(
 
     try:
         (out / "spec.json").write_json(spec.model_dump(mode="json"))
+        working.publish()
         if inputs.workers > 1:
             final = train_ddp(spec, inputs, out, before)
         else:
@@ -122,8 +140,7 @@ def _trained(
     except TrainingStopped:
         last = {EPOCH: epoch, OUTCOME: STOPPED}
     except Exception as error:
-        outcome = CUT if _no_room(error) else FAILED
-        last = {EPOCH: epoch, OUTCOME: outcome, REASON: _described(error, outcome)}
+        last = {EPOCH: epoch, **_ended_by(error, is_shared=working.is_shared)}
     finally:
         over = True
     return {**last, SECONDS: time.perf_counter() - started}
@@ -160,6 +177,17 @@ def _notes() -> Iterator[list[str]]:
         yield noted
     finally:
         logger.removeHandler(handler)
+
+
+def _ended_by(error: Exception, *, is_shared: bool) -> dict[str, Any]:
+    """How a trial ended with an error, and why: the node's fault, that of a full disk which all nodes share
+    (where the trial's folder ``is_shared``), or else the configuration's.
+    """
+    full = _no_room(error)
+    if isinstance(error, NodeFaultError) or is_denied(error) or (full and not is_shared):
+        return {OUTCOME: MISPLACED, REASON: first_line(error), NODE_ID: this_node()}
+    outcome = CUT if full else FAILED
+    return {OUTCOME: outcome, REASON: _described(error, outcome)}
 
 
 def _no_room(error: BaseException) -> bool:

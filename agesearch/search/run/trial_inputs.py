@@ -72,6 +72,8 @@ class EndMeasures:
 class TrialInputs:
     """What all trials of a study share; the datasets lie in Ray's object store, once.
 
+    ``reads`` are places (paths or URIs) that a trial reads from its node, ``writes`` the folder that it is
+    published in (None: not to be looked at).
     ``workers`` processes train a trial together, each with so many GPUs; one is the trial's actor itself.
     """
 
@@ -82,6 +84,8 @@ class TrialInputs:
     workers: int = 1
     gpus_per_worker: float = 0.0
     measures: EndMeasures = EndMeasures()
+    reads: tuple[str, ...] = ()
+    writes: str | None = None
 
     def on_workers(self, workers: int, gpus: float) -> TrialInputs:
         """The same, for trials on so many workers with so many GPUs each."""

@@ -11,12 +11,12 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from agesearch.metrics import AT_END, VAL_CS5, VAL_MAE_YEARS
 from agesearch.models.architectures import Network
 from agesearch.search.choice.kept import KeptWeights
-from agesearch.search.run.reports import COMPLETED, CUT, FAILED, STOPPED, Report
+from agesearch.search.run.reports import COMPLETED, CUT, MISPLACED, STOPPED, Report, Verdict, ending_of
 from agesearch.search.run.suggester import Suggester, Suggests
 from agesearch.search.run.watchdog import Death, Deaths
 from agesearch.search.space.limits import Fitting, Latencies
@@ -61,16 +61,6 @@ _PATIENCE_S = 60.0
 #: ``trials.parquet`` is rewritten at most this often while trials run, in at most this share of the time.
 _WRITE_INTERVAL_S = 2.0
 _WRITE_SHARE = 0.02
-
-
-class Verdict(NamedTuple):
-    """What becomes of a trial that does not train on: its state and why, and the share of the hypervolume
-    that stopping it may cost. RUNNING: a later run takes it up.
-    """
-
-    state: State
-    reason: str = ""
-    loss: float = 0.0
 
 
 class TrialManager:
@@ -310,8 +300,8 @@ class TrialManager:
         return verdict
 
     def ended(self, number: int, raw: Mapping[str, Any]) -> None:
-        """A trial is over or waits; ``raw`` is the last report it gave. Cut for want of room, or stopped
-        within an epoch, it stays RUNNING.
+        """A trial is over or waits; ``raw`` is the last report it gave. Cut for want of room, stopped within
+        an epoch, or on a node that cannot train it, it stays RUNNING.
         """
         report = Report.of(raw)
         if report.is_epoch and report.epoch > self._live.get(number, 0):
@@ -319,10 +309,16 @@ class TrialManager:
         verdict = self._verdicts.pop(number, None)
         if report.outcome == CUT:
             self.halted = self.halted or report.reason
-        waits = report.outcome in (CUT, STOPPED)
+        if report.outcome == MISPLACED and self._goes_on:
+            self._live.pop(number, None)
+            self._curves.end(number)
+            self._verdicts.pop(number, None)
+            self._take_up_again(number, report.reason)
+            return
+        waits = report.outcome in (CUT, STOPPED, MISPLACED)
         if waits or (report.outcome is None and verdict == Verdict(State.RUNNING)):
             self.parked(number)
-            if report.outcome == STOPPED and not self.winding_down and self.stop_reason is None:
+            if report.outcome == STOPPED and self._goes_on:
                 # nobody of this run asked it to
                 self._again.append(number)
             return
@@ -335,12 +331,22 @@ class TrialManager:
         else:
             self._tell_end(self._settle(number, report, cost, verdict))
 
+    @property
+    def _goes_on(self) -> bool:
+        """Whether trials that were interrupted are taken up again by this run."""
+        return not self.winding_down and not self.halted and self.stop_reason is None
+
+    def _take_up_again(self, number: int, why: str) -> None:
+        """A trial was interrupted by what is no fault of its own: another process goes on with it."""
+        self._again.append(number)
+        self._on_event(TrialRetried(self._history.retried(number), why))
+
     def _settle(self, number: int, report: Report, cost: TrialCost, verdict: Verdict | None) -> TrialRecord:
         """Write down how a trial ended."""
         if report.outcome == COMPLETED and report.error is not None:
             known = {name: report.metrics[name] for name in (VAL_CS5, *AT_END) if name in report.metrics}
             return self._history.complete(number, known | {VAL_MAE_YEARS: report.error}, cost)
-        ending = _ending(report, verdict, self.stop_reason)
+        ending = ending_of(report, verdict, self.stop_reason)
         if ending.state is State.PRUNED:
             return self._prune(number, ending, cost, report.error)
         return self._history.fail(number, ending.reason, cost)
@@ -365,8 +371,7 @@ class TrialManager:
         epochs = max(reported, len(curve))
         self._verdicts.pop(number, None)
         if self._deaths.died(number, death) and self.stop_reason is None:
-            self._again.append(number)
-            self._on_event(TrialRetried(self._history.retried(number), death.reason))
+            self._take_up_again(number, death.reason)
         else:
             reason = self._deaths.verdict(number, epochs)
             self._deaths.progressed(number)
@@ -416,16 +421,3 @@ class TrialManager:
             self._folder.write_trials(self._history.records)
             ended = time.monotonic()
             self._next_write = ended + max(_WRITE_INTERVAL_S, (ended - started) / _WRITE_SHARE)
-
-
-def _ending(report: Report, verdict: Verdict | None, stop_reason: str | None) -> Verdict:
-    """How a trial ended that is not COMPLETE: PRUNED or FAIL, and why."""
-    if report.outcome == COMPLETED:
-        return Verdict(State.FAIL, report.fault)
-    if report.outcome == FAILED:
-        return Verdict(State.FAIL, report.reason)
-    if verdict is not None:
-        return verdict
-    if stop_reason is not None:
-        return Verdict(State.PRUNED, f"{stop_reason} after epoch {report.epoch}")
-    return Verdict(State.FAIL, "it ended without a result")

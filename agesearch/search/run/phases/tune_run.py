@@ -11,8 +11,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+from agesearch.cluster.left_out import LeftOutNodes
+from agesearch.cluster.nodes import without
 from agesearch.errors import first_line
 from agesearch.search.run.driver import Stopping, signals_ask
 from agesearch.search.run.trial_manager import TrialManager
@@ -57,7 +60,7 @@ def _tuner(
     trainable = tune.with_resources(
         tune.with_parameters(run_trial, inputs=inputs),
         # A trial that is not its own worker leaves its CPUs and GPUs to those; Tune wants it to hold a thing.
-        {"cpu": 1, "gpu": slots.gpus_per_trial} if alone else {"memory": _HELD_BYTES},
+        partial(_held, slots.gpus_per_trial) if alone else {"memory": _HELD_BYTES},
     )
     return tune.Tuner(
         trainable,
@@ -80,10 +83,19 @@ def _tuner(
     )
 
 
+def _held(gpus: float, config: dict[str, Any]) -> Any:
+    """What a trial holds, on any node but those that it is to run ``without``."""
+    from ray.tune import PlacementGroupFactory
+
+    selector = without(config["without"]).get("label_selector")
+    where: dict[str, Any] = {"bundle_label_selector": [selector]} if selector else {}
+    return PlacementGroupFactory([{"CPU": 1, "GPU": gpus}], **where)
+
+
 @dataclass(frozen=True)
 class Means:
     """What the trials of a run are trained with: what they share, how many at once, on which Ray, until when
-    (by ``time.monotonic``), who asks them to stop, and who looks after them.
+    (by ``time.monotonic``), who asks them to stop, who looks after them, and which nodes train none.
     """
 
     inputs: TrialInputs
@@ -92,6 +104,7 @@ class Means:
     deadline: float | None
     stopping: Stopping
     watchdog: Watchdog
+    left_out: LeftOutNodes
 
     def without_deadline(self) -> Means:
         """The same, for as long as it takes."""
@@ -108,10 +121,11 @@ def search(folder: StudyFolder, manager: TrialManager, means: Means, *, shown: b
     searcher = StudySearcher(
         manager,
         folder,
-        room=slots.room(),
+        room=slots.room(means.left_out.cpus),
         board=board,
         stopping=stopping,
         watchdog=means.watchdog,
+        left_out=means.left_out,
     )
     scratch = folder.root / _TUNE_FOLDER
     scratch.delete()
