@@ -24,12 +24,12 @@ def drills(
     """Kill, stop and add hosts under a study that shares nothing with them but an S3 server, and check that
     every trial ends and no finished one is trained again. Needs root: hosts are namespaces of this machine.
     """
-    from agesearch.bench.drills.run import DRILLS, run_drills
+    from agesearch.bench.drills.run import NAMES, run_drills
 
-    names = tuple(only or DRILLS)
+    names = tuple(only or NAMES)
     for name in names:
-        if name not in DRILLS:
-            raise unknown_name("drill", name, DRILLS)
+        if name not in NAMES:
+            raise unknown_name("drill", name, NAMES)
     with shown_progress() as listener:
         found = run_drills(names, trials=trials, on_progress=listener)
     if as_json:

@@ -50,9 +50,9 @@ def hosts(source: Source, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     bare: dict[str, str | None] = dict.fromkeys(S3_CREDENTIALS)
     hosts = Hosts(tmp_path_factory.mktemp("logs"))
     try:
-        hosts.start("head", 0, **bare)
-        hosts.start("seeing", 1, **bare)
-        hosts.start("lacking", 1, hidden=[source.root / "images"], **bare)
+        hosts.start("head", 0, environment=bare)
+        hosts.start("seeing", 1, environment=bare)
+        hosts.start("lacking", 1, hidden=[source.root / "images"], environment=bare)
         yield hosts
     finally:
         hosts.end()

@@ -77,9 +77,9 @@ def _finished(records: Sequence[TrialRecord], events: Sequence[dict[str, Any]]) 
     faults, seen = [], set()
     now = {record.number: record.as_json() | {"curve": list(record.curve)} for record in records}
     for event in events:
-        number = event["record"]["number"]
         if event["kind"] != "finished":
             continue
+        number = event["record"]["number"]
         if number in seen:
             faults.append(f"trial {number} was finished twice")
         seen.add(number)

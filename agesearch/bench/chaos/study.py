@@ -24,7 +24,7 @@ from agesearch.metrics import EPOCH, EPOCH_SECONDS, VAL_CS5, VAL_MAE_YEARS
 from agesearch.models.manifest import MANIFEST
 from agesearch.progress import Listener
 from agesearch.search.run.setup import SetupFunctions, default_functions
-from agesearch.search.store.events import StudyEvent, TrialFinished, TrialPaused, TrialRetried
+from agesearch.search.store.events import Note, StudyEvent, TrialFinished, TrialPaused, TrialRetried
 from agesearch.search.store.records import StudyHeader
 from agesearch.specs import Choices, CropSpec, ModelSpec, Range, RungSpec, StudySpec, TrainSpec
 from agesearch.storage import Location
@@ -126,8 +126,8 @@ def read_begun(log: Path) -> list[Begun]:
 
 
 def read_events(events: Path) -> list[dict[str, Any]]:
-    """What drivers told of trials that ended, were paused or taken up again; a line that a kill tore is left
-    out.
+    """What drivers told of trials that ended, were paused or taken up again, and their notes; a line that a
+    kill tore is left out.
     """
     found = []
     for line in events.read_text(encoding="utf-8").splitlines() if events.exists() else []:
@@ -139,6 +139,8 @@ def read_events(events: Path) -> list[dict[str, Any]]:
 
 
 def _log_event(events: str, event: StudyEvent) -> None:
+    if isinstance(event, Note):
+        _append(events, json.dumps({"kind": "note", "reason": event.text, "time": time.time()}))
     if isinstance(event, TrialFinished | TrialRetried | TrialPaused):
         record = event.record.as_json() | {"curve": list(event.record.curve)}
         reason = event.reason if isinstance(event, TrialRetried) else event.record.reason

@@ -10,13 +10,15 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import psutil
 
+from agesearch.bench.drills.network import Network
 from agesearch.errors import AgeSearchError, InputError
 from agesearch.machine import free_port
 
@@ -32,31 +34,50 @@ def need_namespaces() -> None:
 
 
 @dataclass
+class _Host:
+    """A host that runs: its first process, and its number in the network."""
+
+    process: subprocess.Popen[bytes]
+    number: int
+
+
+@dataclass
 class Hosts:
     """The hosts of a cluster: ``start`` the head first, then others; ``end`` takes all down. Each finds the
     ``hidden`` folders empty and has ``environment`` set.
+
+    In a ``network`` the head is this machine, and each other host has a link of its own; without one all are
+    on loopback.
     """
 
     logs: Path
     hidden: Sequence[Path] = ()
     environment: dict[str, str] = field(default_factory=dict)
-    started: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    network: Network | None = None
+    started: dict[str, _Host] = field(default_factory=dict)
     address: str = ""
+    dashboard: str = ""
+    _numbers: int = 1
 
-    def start(self, name: str, cpus: int, hidden: Sequence[Path] = (), **environment: str | None) -> None:
+    def start(
+        self,
+        name: str,
+        cpus: int,
+        hidden: Sequence[Path] = (),
+        *,
+        dashboard: bool = False,
+        room_kb: int = 0,
+        environment: Mapping[str, str | None] = MappingProxyType({}),
+    ) -> None:
         """Start a host called ``name`` that finds ``hidden`` folders empty, and wait until it is up.
 
-        ``environment``: what its processes have set otherwise than this one (None: not at all).
+        ``environment``: what its processes have set otherwise than this one (None: not at all). The head may
+        have a ``dashboard``. Its hidden folders have room for ``room_kb`` kB each, where that is given.
         """
-        number = len(self.started) + 2
-        own = f"127.0.0.{number}"
-        if self.address:
-            place = ["--address", self.address]
-        else:
-            self.address = f"{own}:{free_port(own)}"
-            place = ["--head", "--port", self.address.rpartition(":")[2], "--include-dashboard", "false"]
+        number, own = self._place(is_head=not self.address)
+        within = self.network.join(number) if self.network and self.address else []
         options = [
-            *place,
+            *self._joining(own, dashboard=dashboard),
             "--num-cpus",
             str(cpus),
             "--node-ip-address",
@@ -65,40 +86,85 @@ class Hosts:
             "--disable-usage-stats",
         ]
         ray = shlex.join([sys.executable, "-c", _RAY, "start", *options])
+        size = f"-o size={room_kb}k " if room_kb else ""
         mounts = "".join(
-            f"mount -t tmpfs none {shlex.quote(str(folder))} && " for folder in (*self.hidden, *hidden)
+            f"mount -t tmpfs {size}none {shlex.quote(str(folder))} && " for folder in (*self.hidden, *hidden)
         )
         script = f"hostname {shlex.quote(name)} && {mounts}exec {ray}"
-        changed = os.environ | {"RAY_AUTH_MODE": "token"} | self.environment | environment
+        changed = {**os.environ, "RAY_AUTH_MODE": "token", **self.environment, **environment}
         log = self.logs / f"{name}.log"
         with open(log, "wb") as said:
-            self.started[name] = subprocess.Popen(
-                ["unshare", "--mount", "--uts", "sh", "-c", script],
+            process = subprocess.Popen(
+                [*within, "unshare", "--mount", "--uts", "sh", "-c", script],
                 env={key: value for key, value in changed.items() if value is not None},
                 stdout=said,
                 stderr=said,
             )
+        self.started[name] = _Host(process, number)
         end = time.monotonic() + _PATIENCE_S
         while b"Ray runtime started" not in log.read_bytes():
-            if self.started[name].poll() is not None or time.monotonic() > end:
+            if process.poll() is not None or time.monotonic() > end:
                 raise AgeSearchError(f"The host {name} did not start: {log.read_text()}")
             time.sleep(0.2)
 
+    def _place(self, *, is_head: bool) -> tuple[int, str]:
+        """The number and address of the next host."""
+        if self.network is None:
+            self._numbers += 1
+            return self._numbers, f"127.0.0.{self._numbers}"
+        self._numbers += not is_head
+        number = 1 if is_head else self._numbers
+        return number, self.network.address_of(number)
+
+    def _joining(self, own: str, *, dashboard: bool) -> list[str]:
+        """Options of a host that joins the cluster, or of the head that makes it."""
+        if self.address:
+            return ["--address", self.address]
+        self.address = f"{own}:{free_port(own)}"
+        options = ["--head", "--port", self.address.rpartition(":")[2]]
+        if not dashboard:
+            return [*options, "--include-dashboard", "false"]
+        port = free_port(own)
+        self.dashboard = f"http://{own}:{port}"
+        return [*options, "--dashboard-host", own, "--dashboard-port", str(port)]
+
+    def cut(self, name: str) -> None:
+        """Cut a host's link: it lives on, and reaches nobody."""
+        if self.network:
+            self.network.cut(self.started[name].number)
+
+    def mend(self, name: str) -> None:
+        """Give a host its link back."""
+        if self.network:
+            self.network.mend(self.started[name].number)
+
+    def runs(self, name: str) -> bool:
+        """Whether a host's Ray has not ended."""
+        return self.started[name].process.poll() is None
+
     def kill(self, name: str) -> None:
         """Lose a host: all its processes at once."""
-        first = self.started.pop(name)
-        for process in [psutil.Process(first.pid), *psutil.Process(first.pid).children(recursive=True)]:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        first.wait()
+        host = self.started.pop(name)
+        with suppress(psutil.NoSuchProcess):
+            first = psutil.Process(host.process.pid)
+            for process in [first, *first.children(recursive=True)]:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+        host.process.wait()
+        self._leave(host)
 
     def end(self, *names: str) -> None:
         """Take hosts down, by default all, the head last."""
         for name in names or reversed(list(self.started)):
-            process = self.started.pop(name)
-            process.terminate()
+            host = self.started.pop(name)
+            host.process.terminate()
             try:
-                process.wait(timeout=20)
+                host.process.wait(timeout=20)
             except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+                host.process.kill()
+                host.process.wait()
+            self._leave(host)
+
+    def _leave(self, host: _Host) -> None:
+        if self.network and host.number > 1:
+            self.network.leave(host.number)
