@@ -7,10 +7,12 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ import yaml
 from agesearch.data.reading.demo_pack import demo_pack
 from agesearch.machine import free_port
 
+_CHECKOUT = Path(__file__).parents[2]
 _FACES = 100
 _SPACE = {
     "trials": 2,
@@ -82,16 +85,16 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         cluster.run("cluster", "down")
 
 
-def _listening(cluster: Cluster) -> dict[tuple[str, int], str]:
-    """Addresses on which the cluster's processes listen, and the names of those."""
-    record = json.loads((cluster.folder / "state" / "agesearch" / "cluster.json").read_text())
+def _listening(*pids: int) -> dict[tuple[str, int], str]:
+    """Addresses on which processes and their children listen, and the names of those."""
     found = {}
-    for node in record["nodes"]:
-        holder = psutil.Process(node["process"]["pid"])
+    for pid in pids:
+        holder = psutil.Process(pid)
         for process in (holder, *holder.children(recursive=True)):
-            for one in process.net_connections("tcp"):
-                if one.status == psutil.CONN_LISTEN:
-                    found[one.laddr.ip, one.laddr.port] = process.name()
+            with suppress(psutil.NoSuchProcess):
+                for one in process.net_connections("tcp"):
+                    if one.status == psutil.CONN_LISTEN:
+                        found[one.laddr.ip, one.laddr.port] = process.name()
     return found
 
 
@@ -109,10 +112,9 @@ def _answer(host: str, port: int, path: str) -> bytes:
         connection.close()
 
 
-def test_nothing_is_open_but_what_is_named(cluster: Cluster) -> None:
-    dashboard = cluster.json("cluster", "status")["dashboard"]
+def _check_closed(listening: dict[tuple[str, int], str], dashboard: str) -> None:
+    """What answers without a token are figures, and the dashboard's page, which shows nothing."""
     host, _, port = dashboard.removeprefix("http://").partition(":")
-    listening = _listening(cluster)
     assert (host, int(port)) in listening
     asked = ("/", "/metrics", "/api/jobs/", "/nodes?view=summary", "/api/v0/tasks", "/api/job_agent/jobs/")
     told = {
@@ -125,6 +127,12 @@ def test_nothing_is_open_but_what_is_named(cluster: Cluster) -> None:
     assert not {where for where, answer in told.items() if not answer.startswith(_FIGURES)}
     # The dashboard's page is for all who reach it, on loopback; what it shows is not.
     assert not [path for path in asked[2:] if _answer(host, int(port), path)]
+
+
+def test_nothing_is_open_but_what_is_named(cluster: Cluster) -> None:
+    record = json.loads((cluster.folder / "state" / "agesearch" / "cluster.json").read_text())
+    pids = [node["process"]["pid"] for node in record["nodes"]]
+    _check_closed(_listening(*pids), cluster.json("cluster", "status")["dashboard"])
     refused = cluster.run("jobs", code=2, RAY_AUTH_TOKEN="another-token-of-at-least-some-length")
     assert "wants another token" in refused.stderr
 
@@ -136,7 +144,7 @@ def study(cluster: Cluster) -> list[str]:
     told = cluster.run("submit", *ingest, "--follow").stdout
     assert f"{_FACES} faces" in told
     teach = ["teach", "--data", "faces", "--arch", "lcnet_050", "--input-size", "48", "--epochs", "1"]
-    cluster.run("submit", *teach, "--out", "teacher", "--follow")
+    cluster.run("submit", "--code", str(_CHECKOUT), *teach, "--out", "teacher", "--follow")
     return ["tune", "space.yaml", "--data", "faces", "--teacher", "teacher", "--concurrency", "1"]
 
 
@@ -144,14 +152,46 @@ def test_a_study_that_is_submitted_has_the_records_of_one_run_here(
     cluster: Cluster, study: list[str]
 ) -> None:
     space = [*study, "--seed", "3"]
-    cluster.run(*space, "--out", "here", "--no-dashboard")
+    _tune_here(cluster, *space, "--out", "here")
     cluster.run("submit", *space, "--out", "there", "--follow")
     here, there = (_records(cluster.json("front", name, "--all")) for name in ("here", "there"))
     assert here == there
     assert len(here) == 2
     job = cluster.json("jobs")[0]
     assert (job["state"], job["verb"], job["study"]) == ("SUCCEEDED", "tune", str(cluster.folder / "there"))
+    more = ["resume", "there", "--trials", "3", "--concurrency", "1"]
+    cluster.run("submit", *more, "--code", str(_CHECKOUT), "--follow")
+    assert _records(cluster.json("front", "there", "--all"))[:2] == there
+    told = cluster.run("submit", "evaluate", "there/trials/0000", "--data", "faces", "--follow").stdout
+    assert "MAE" in told
+    assert [(one["state"], one["verb"]) for one in cluster.json("jobs")[:2]] == [
+        ("SUCCEEDED", "evaluate"),
+        ("SUCCEEDED", "resume"),
+    ]
     assert (Path.home() / ".ray" / "auth_token").read_text().strip() not in json.dumps(cluster.json("jobs"))
+
+
+def _tune_here(cluster: Cluster, *words: str) -> None:
+    """Run a study on a Ray of its own; while its trials run no more is open than on the cluster."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "agesearch.cli.main", *words], cwd=cluster.folder, env=cluster.environment
+    ) as running:
+        try:
+            _await(cluster.folder / "here" / "trials.parquet")
+            driver = json.loads((cluster.folder / "here" / "driver.json").read_text())
+            running.send_signal(signal.SIGSTOP)  # its trials are short: it does not end meanwhile
+            _check_closed(_listening(running.pid), driver["dashboard"])
+            running.send_signal(signal.SIGCONT)
+            assert running.wait(240) == 0
+        finally:
+            running.send_signal(signal.SIGCONT)
+            running.terminate()
+
+
+def _await(file: Path) -> None:
+    end = time.monotonic() + 120
+    while not file.exists() and time.monotonic() < end:
+        time.sleep(0.5)
 
 
 def _records(trials: Any) -> list[Any]:
@@ -162,10 +202,7 @@ def _records(trials: Any) -> list[Any]:
 
 def test_stop_goes_through_the_study_and_loses_no_epoch(cluster: Cluster, study: list[str]) -> None:
     job = cluster.json("submit", *study, "--trials", "40", "--out", "long")
-    records = cluster.folder / "long" / "trials.parquet"  # a trial has begun
-    end = time.monotonic() + 120
-    while not records.exists() and time.monotonic() < end:
-        time.sleep(1)
+    _await(cluster.folder / "long" / "trials.parquet")  # a trial has begun
     stopped = cluster.json("stop", "long", "--address", cluster.json("cluster", "status")["dashboard"])
     assert stopped == {"job": job["id"], "study": job["study"], "asked": True, "stopped": True}
     log = cluster.run("logs", job["id"]).stdout
