@@ -2,10 +2,9 @@
 
     python reports/champion/probe.py FACES OUT
 
-FACES is a dataset (`agesearch data ingest --size 146`), of which the split 'train' is used. OUT/start.yaml
-becomes a teacher's document, and start.onnx beside it face-api's network with the new layer, which `init:
-model` takes; OUT/model a model folder by search_spaces/champion.yaml, which starts there and goes no
-further.
+FACES is a dataset (`agesearch data ingest --size 146`), of which all faces are used. OUT/start.yaml becomes
+a teacher's document, and start.onnx beside it face-api's network with the new layer, which `init: model`
+takes; OUT/model a model folder by search_spaces/champion.yaml, which starts there and goes no further.
 
 A linear probe (Kumar et al. 2022): the network stays as it is, and one linear layer on its 512 features is
 solved for in closed form. Ridge shrinks it towards the old layer, whose slope and offset are free: with few
@@ -154,8 +153,8 @@ def write_start(weight: Floats, bias: float, out: Path) -> None:
 
 
 def main(faces: Path, out: Path) -> None:
-    """The model of a dataset's faces of the split 'train'."""
-    print(fit(faces, Part(Split.TRAIN), Part(Split.VAL), out))
+    """The model of all faces of a dataset."""
+    print(fit(faces, Part(), Part(Split.VAL), out))
 
 
 if __name__ == "__main__":
