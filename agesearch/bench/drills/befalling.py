@@ -80,7 +80,7 @@ def _head_killed(stage: Stage) -> str:
 
 
 def _link_cut(stage: Stage) -> str:
-    stage.await_epochs(4)
+    stage.await_second_trial_of(SECOND)
     stage.hosts.cut(SECOND)
     time.sleep(CUT_S)
     stage.hosts.mend(SECOND)
@@ -93,8 +93,7 @@ def _link_cut(stage: Stage) -> str:
     stage.hosts.start(SECOND, 1)
     back = time.time()
     stage.finish()
-    names = {row["record"]["node"] for row in stage.told if row["kind"] == "finished" and row["time"] > back}
-    used = "used again" if any(name.startswith(SECOND) for name in names) else "back too late"
+    used = "used again" if stage.trained_by(SECOND, back) else "back too late"
     return (
         f"a link was cut for {CUT_S:.0f} s: the host's trial went on elsewhere; its Ray, which had been "
         f"given up, was started again and {used}"
@@ -118,6 +117,6 @@ DRILLS: dict[str, Drill] = {
     "stop": Drill(_stopped),
     "disk full": Drill(_disk_full, second={"room_kb": _FULL_KB}),
     "no credentials": Drill(_no_credentials, second={"environment": _BARE}, keys_in_file=True, slower=2.0),
-    "link cut": Drill(_link_cut, slower=4.0),
+    "link cut": Drill(_link_cut, slower=10.0),
     "head killed": Drill(_head_killed),
 }

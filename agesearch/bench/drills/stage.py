@@ -61,6 +61,24 @@ class Stage:
         while len(read_begun(Path(self.scene.log))) < count:
             self._look(end)
 
+    def await_second_trial_of(self, host: str) -> None:
+        """Wait until a host is within an epoch of its second trial."""
+        end = time.monotonic() + PATIENCE_S
+        while True:
+            own = self.trained_by(host)
+            begun = read_begun(Path(self.scene.log))
+            processes = {row.pid for row in begun if row.trial in own}
+            if any(row.pid in processes and row.trial not in own for row in begun):
+                return
+            self._look(end)
+
+    def trained_by(self, host: str, since: float = 0.0) -> set[int]:
+        """The trials that a host trained to their end, later than ``since`` (seconds since 1970)."""
+        ended = [row for row in self.told if row["kind"] == "finished" and row["time"] > since]
+        return {
+            int(row["record"]["number"]) for row in ended if str(row["record"]["node"]).startswith(f"{host} ")
+        }
+
     def await_note(self, words: str) -> str:
         """Wait until a note with these words was told, and give it."""
         end = time.monotonic() + PATIENCE_S
