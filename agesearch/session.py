@@ -88,13 +88,15 @@ def ray_session(
     dashboard: bool = False,
     verbose: bool = False,
     background: bool = True,
+    credentials: bool = True,
     on_progress: Listener = silent,
 ) -> Iterator[RaySession]:
     """Start Ray on loopback, or join the cluster at ``address``, for the length of the block. A process that
     is a cluster's job joins that.
 
     Workers of a local Ray leave the cores to others that want them, unless they are not for the
-    ``background``: people wait for a service.
+    ``background``: people wait for a service. Workers of a cluster have this process's ``credentials`` of
+    object stores for the length of the block, unless what it starts is to outlive that.
 
     A session that is already running in this process is used as it is and left running. A cluster that cannot
     be reached is an ``InputError``. A local Ray offers the cores that this process may use, or ``cpus``.
@@ -112,11 +114,12 @@ def ray_session(
     if not background:
         os.environ.setdefault("RAY_worker_niceness", "0")
     with _kept_signal(signal.SIGTERM), _apart():
-        context = _init(ray, address, cpus, dashboard, verbose)
+        setup = worker_setup() if credentials else {}
+        context = _init(ray, address, cpus, dashboard, verbose, setup)
     on_progress(Progress(stage, 1, 1))
     session = _describe(ray, context, is_local=address is None)
     try:
-        with nullcontext() if session.is_local else left_for_workers():
+        with left_for_workers() if credentials and not session.is_local else nullcontext():
             yield session
     except Exception as error:
         if session.logs:
@@ -276,8 +279,10 @@ def require_reachable(address: str) -> None:
         ) from error
 
 
-def _init(ray: Any, address: str | None, cpus: int | None, dashboard: bool, verbose: bool) -> Any:
-    """Start Ray or join one; what ``ray.init`` tells of it."""
+def _init(
+    ray: Any, address: str | None, cpus: int | None, dashboard: bool, verbose: bool, setup: dict[str, Any]
+) -> Any:
+    """Start Ray or join one, whose workers have that ``setup``; what ``ray.init`` tells of it."""
     level = logging.INFO if verbose else logging.ERROR
     options: dict[str, Any] = {"logging_level": level, "log_to_driver": verbose, "configure_logging": True}
     if address is None:
@@ -291,7 +296,7 @@ def _init(ray: Any, address: str | None, cpus: int | None, dashboard: bool, verb
         options |= {"_node_ip_address": NODE_ADDRESS, "_temp_dir": socket_folder()}
     else:
         require_reachable(address)
-        options |= {"address": address} | worker_setup()
+        options |= {"address": address} | setup
     for name in ("ray.serve", "ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(level)
     try:

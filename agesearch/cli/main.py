@@ -19,6 +19,7 @@ from agesearch.cli import (
     compare,
     data,
     demo,
+    deploy,
     doctor,
     evaluate,
     export,
@@ -87,6 +88,9 @@ _ORDER = [
     "submit",
     "jobs",
     "logs",
+    "deploy",
+    "undeploy",
+    "deployments",
     "bench",
 ]
 
@@ -148,6 +152,7 @@ for _verb in (
     plan,
     cluster,
     submit,
+    deploy,
     bench,
 ):
     _verb.add_to(app)

@@ -25,6 +25,33 @@ _EXAMPLE = "Example: agesearch serve ages --port 8080"
 _MOST_REPLICAS = 256
 
 
+HostOption = Annotated[str, typer.Option("--host", help="Address to listen on.")]
+PortOption = Annotated[int, typer.Option("--port", min=1, max=65535, help="Port to listen on.")]
+ThreadsOption = Annotated[int, typer.Option("--threads", min=1, max=256, help="Threads of each replica.")]
+TokenFileOption = Annotated[
+    str | None,
+    typer.Option(
+        "--token-file",
+        help="File with the token; default: AGESEARCH_TOKEN, else ~/.agesearch/token, made if need be.",
+    ),
+]
+CertificateOption = Annotated[
+    str | None,
+    typer.Option("--tls-cert", metavar="FILE", help="Certificate chain (PEM): speak TLS 1.2 or newer."),
+]
+CertificateKeyOption = Annotated[
+    str | None, typer.Option("--tls-key", metavar="FILE", help="The certificate's private key (PEM).")
+]
+AccessLogOption = Annotated[
+    str | None,
+    typer.Option("--access-log", metavar="FILE", help="Append a line of JSON for each answer."),
+]
+SignedByOption = Annotated[
+    str | None,
+    typer.Option("--signed-by", metavar="FILE", help="Public key: start only what its owner signed."),
+]
+
+
 def add_to(app: typer.Typer) -> None:
     """Register the command."""
     app.command("serve", rich_help_panel="Service", epilog=_EXAMPLE)(serve)
@@ -39,40 +66,23 @@ def serve(
         ),
     ],
     registry: RegistryOption = "registry",
-    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port to listen on.")] = 8000,
+    host: HostOption = "127.0.0.1",
+    port: PortOption = 8000,
     replicas: Annotated[
         str,
         typer.Option(
             "--replicas", metavar="N|MIN-MAX", help="Processes of each model that answer; a range: by load."
         ),
     ] = "1",
-    threads: Annotated[int, typer.Option("--threads", min=1, max=256, help="Threads of each replica.")] = 1,
-    token_file: Annotated[
-        str | None,
-        typer.Option(
-            "--token-file",
-            help="File with the token; default: AGESEARCH_TOKEN, else ~/.agesearch/token, made if need be.",
-        ),
-    ] = None,
+    threads: ThreadsOption = 1,
+    token_file: TokenFileOption = None,
     keys: Annotated[
         str, typer.Option("--keys", metavar="FILE", help="Records of API keys ('agesearch keys create').")
     ] = DEFAULT_KEYS_FILE,
-    tls_cert: Annotated[
-        str | None,
-        typer.Option("--tls-cert", metavar="FILE", help="Certificate chain (PEM): speak TLS 1.2 or newer."),
-    ] = None,
-    tls_key: Annotated[
-        str | None, typer.Option("--tls-key", metavar="FILE", help="The certificate's private key (PEM).")
-    ] = None,
-    access_log: Annotated[
-        str | None,
-        typer.Option("--access-log", metavar="FILE", help="Append a line of JSON for each answer."),
-    ] = None,
-    signed_by: Annotated[
-        str | None,
-        typer.Option("--signed-by", metavar="FILE", help="Public key: start only what its owner signed."),
-    ] = None,
+    tls_cert: CertificateOption = None,
+    tls_key: CertificateKeyOption = None,
+    access_log: AccessLogOption = None,
+    signed_by: SignedByOption = None,
 ) -> None:
     """Serve published models: POST /v1/predict takes an image and gives the age of each face in it.
 
@@ -92,7 +102,7 @@ def serve(
     token = service_token(token_file, os.environ)
     known_keys = checked_file(keys)
     if certificate is None:
-        _warn_of_open_host(host)
+        warn_of_open_host(host)
     for model in served:
         _warn_of_other_detector(model.folder)
         require_opens(model.first)
@@ -139,7 +149,8 @@ def replica_range(text: str) -> tuple[int, int]:
     )
 
 
-def _warn_of_open_host(host: str) -> None:
+def warn_of_open_host(host: str) -> None:
+    """Say that a service without TLS can be read on the way, where it leaves this machine."""
     from agesearch.serving.auth import is_loopback
 
     if not is_loopback(host):
@@ -170,7 +181,7 @@ def _announce(label: str, service: RunningService, token: Token, ca_file: str | 
     shown = f"$(cat {quote(str(place))})" if token.file else "$AGESEARCH_TOKEN"
     trust = f" --cacert {quote(ca_file)}" if ca_file else ""
     lines += [
-        f"  try    {_query_command(service, token, ca_file)}",
+        f"  try    {query_command(service.url, token, ca_file)}",
         f'  or     curl{trust} -H "Authorization: Bearer {shown}" -H "Content-Type: image/jpeg" '
         f"--data-binary @photo.jpg {service.url}/v1/predict",
         "  stop   Ctrl-C",
@@ -179,14 +190,15 @@ def _announce(label: str, service: RunningService, token: Token, ca_file: str | 
         out.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _query_command(service: RunningService, token: Token, ca_file: str | None) -> str:
+def query_command(address: str, token: Token, ca_file: str | None) -> str:
+    """How a service at that address is asked from this account."""
     from pathlib import Path
 
     from agesearch.serving.auth import DEFAULT_TOKEN_FILE
     from agesearch.serving.ports import DEFAULT_URL
 
     is_default = token.file is None or token.file == Path(DEFAULT_TOKEN_FILE).expanduser()
-    url = [] if service.url == DEFAULT_URL else ["--url", service.url]
+    url = [] if address == DEFAULT_URL else ["--url", address]
     trust = ["--ca", ca_file] if ca_file else []
     file = [] if is_default else ["--token-file", token.file]
     return command("query", "photo.jpg", *url, *file, *trust)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, TypeVar
@@ -121,8 +121,13 @@ def unfit(nodes: Sequence[Node], paths: Sequence[str], folders: Sequence[str] = 
     """The nodes that cannot read all ``paths`` (local or URIs) and write into all ``folders``, or run another
     agesearch, and why.
     """
+    return faults_of(ask_each(nodes, sight_of, list(paths), list(folders)))
+
+
+def faults_of(answers: Mapping[Node, Sight | AgeSearchError]) -> dict[Node, str]:
+    """The nodes that miss something, did not answer, or run another agesearch, and why."""
     found = {}
-    for node, answer in ask_each(nodes, sight_of, list(paths), list(folders)).items():
+    for node, answer in answers.items():
         why = str(answer) if isinstance(answer, AgeSearchError) else _difference(answer)
         if why is not None:
             found[node] = why

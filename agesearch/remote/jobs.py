@@ -40,7 +40,7 @@ _EXIT_INTERRUPTED = 130
 @dataclass(frozen=True)
 class Job:
     """A job: its state in Ray's words, what it runs, and the study that it is about ("" where none).
-    ``began`` and ``ended`` are UTC in ISO 8601, "" where that has not happened.
+    ``began`` and ``ended`` are UTC in ISO 8601, "" where that has not happened; ``exit_code`` is None then.
     """
 
     id: str
@@ -53,6 +53,7 @@ class Job:
     ended: str
     command: str
     message: str = ""
+    exit_code: int | None = None
 
     @property
     def is_over(self) -> bool:
@@ -213,6 +214,7 @@ def _told(details: Any) -> Job:
         ended=_moment(details.end_time),
         command=details.entrypoint.removeprefix("exec "),
         message=(details.message or "").strip(),
+        exit_code=details.driver_exit_code,
     )
 
 

@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from agesearch.errors import InputError
@@ -24,8 +25,9 @@ from agesearch.serving.ingress.supervisor import Ingress
 from agesearch.serving.ingress.tls import Certificate
 from agesearch.serving.orphans import bound_to_driver
 from agesearch.serving.ports import bound, url_of
-from agesearch.serving.rollout.fleet import Fleet, Replicas, stop_serve
+from agesearch.serving.rollout.fleet import Fleet
 from agesearch.serving.rollout.follower import Follower
+from agesearch.serving.rollout.groups import Groups, Replicas
 from agesearch.serving.rollout.models import ServedModel
 from agesearch.session import LOOPBACK
 from agesearch.storage import Location
@@ -37,10 +39,12 @@ _START_TIMEOUT_S = 60.0
 class ServiceOptions:
     """Where and how a service runs; port 0 takes a free one, ``replicas`` are those of each model (at most
     ``most_replicas``, by what waits in them), ``threads`` those of each replica. The file
-    of API ``keys`` is followed as it changes; with a ``certificate`` the service speaks TLS only.
+    of API ``keys`` is followed as it changes; with a ``certificate`` the service speaks TLS only. Clients
+    find it at ``reached_at`` where that is not the ``host`` that it listens on.
     """
 
     host: str = LOOPBACK
+    reached_at: str | None = None
     port: int = 8000
     replicas: int = 1
     most_replicas: int | None = None
@@ -62,9 +66,10 @@ class ServiceOptions:
 
 @dataclass(frozen=True)
 class RunningService:
-    """A service that answers."""
+    """A service that answers; ``folder`` holds its sockets, and what it serves."""
 
     url: str
+    folder: Path
 
     @property
     def docs_url(self) -> str:
@@ -75,12 +80,13 @@ class RunningService:
 @contextmanager
 def serving(
     models: str | Location | Sequence[ServedModel],
-    token: str,
+    token: str | TokenCheck,
     options: ServiceOptions = ServiceOptions(),
     tell: Callable[[str], None] = lambda _: None,
+    kind: type[Groups] = Fleet,
 ) -> Iterator[RunningService]:
     """Serve models, or one version's folder, in the running Ray session for the length of the block. Those
-    that follow an alias change as it does, and ``tell`` hears of it in a line.
+    that follow an alias change as it does, and ``tell`` hears of it in a line. ``kind``: who starts replicas.
 
     Raises ``InputError`` for a damaged version, an address in use, or more threads than there are cores, and
     ``AgeSearchError`` where the service does not come up.
@@ -90,22 +96,23 @@ def serving(
     _require_cores(options)
     listener = bound(options.host, options.port)
     port = int(listener.getsockname()[1])
-    url = url_of(options.host, port, tls=options.certificate is not None)
+    url = url_of(options.reached_at or options.host, port, tls=options.certificate is not None)
     ahead = IngressOptions(certificate=options.certificate, access_log=options.access_log)
     waiting = [Route(model.name) for model in served]
     with Ingress(listener, ahead, waiting) as ingress, bound_to_driver(ingress.folder):
+        check = TokenCheck(token) if isinstance(token, str) else token
+        access = Access(check, options.keys, ingress.folder)
+        fleet = kind(ingress.folder, access, options.threads, options.limits)
         try:
-            access = Access(TokenCheck(token), options.keys, ingress.folder)
-            fleet = Fleet(ingress.folder, access, options.threads, options.limits)
             groups = fleet.start([(version.label, version.folder, options.range) for version in versions])
             running = list(zip(served, groups, strict=True))
             key = secrets.token_urlsafe(32)
             with Follower(running, fleet, ingress, options.range, url, key, tell):
                 for group in groups:
                     ingress.wait_for(options.replicas, _START_TIMEOUT_S, group.name)
-                yield RunningService(url)
+                yield RunningService(url, ingress.folder)
         finally:
-            stop_serve()
+            fleet.close()
 
 
 def _require_cores(options: ServiceOptions) -> None:

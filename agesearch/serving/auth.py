@@ -116,6 +116,23 @@ class TokenCheck:
     def __init__(self, token: str) -> None:
         self._digest = _digest(token)
 
+    @property
+    def sha256(self) -> str:
+        """What it holds, in hexadecimal."""
+        return self._digest.hex()
+
+    @staticmethod
+    def of(sha256: str) -> TokenCheck:
+        """The check that holds ``sha256``; an ``InputError`` where that is none."""
+        check = TokenCheck("")
+        try:
+            check._digest = bytes.fromhex(sha256.strip())
+        except ValueError:
+            check._digest = b""
+        if len(check._digest) != hashlib.sha256().digest_size:
+            raise InputError("There is no SHA-256 of a token: expected 64 hexadecimal digits.")
+        return check
+
     def accepts(self, authorization: str | None) -> bool:
         """Whether the header is ``Bearer <the token>``."""
         scheme, _, presented = (authorization or "").partition(" ")

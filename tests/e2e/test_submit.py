@@ -1,5 +1,5 @@
 """Work that is handed to a cluster on this machine: the same records as a study run here, stopped without
-loss, and nothing open but what ``cluster/security.md`` names.
+loss, nothing open but what ``cluster/security.md`` names, and a service that outlives its command and node.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,9 @@ import psutil
 import pytest
 import yaml
 
+from agesearch.bench.serve.altered import NAME, altered_versions
+from agesearch.bench.serve.asking import Asking
+from agesearch.bench.serve.requests import write_faces
 from agesearch.data.reading.demo_pack import demo_pack
 from agesearch.machine import free_port
 
@@ -79,7 +82,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     (cluster.folder / "space.yaml").write_text(yaml.safe_dump(_SPACE))
     ports = ["--port", str(free_port("127.0.0.2")), "--dashboard-port", str(free_port("127.0.0.1"))]
     try:
-        cluster.run("cluster", "up", "--workers", "1", "--cpus", "2", *ports)
+        cluster.run("cluster", "up", "--workers", "2", "--cpus", "2", *ports)
         yield cluster
     finally:
         cluster.run("cluster", "down")
@@ -210,3 +213,64 @@ def test_stop_goes_through_the_study_and_loses_no_epoch(cluster: Cluster, study:
     states = {one["id"]: one["state"] for one in cluster.json("jobs")}
     assert states[job["id"]] == "STOPPED"
     assert "SIGTERM" not in (cluster.folder / "long" / "driver.json").read_text()
+
+
+def _wait(told: Callable[[], bool]) -> None:
+    end = time.monotonic() + 300
+    while not told():
+        assert time.monotonic() < end
+        time.sleep(0.5)
+
+
+def _processes(cluster: Cluster, address: str = "") -> list[psutil.Process]:
+    """What runs of the node at an address, or of all."""
+    record = json.loads((cluster.folder / "state" / "agesearch" / "cluster.json").read_text())
+    found: list[psutil.Process] = []
+    for node in record["nodes"]:
+        if address in ("", node["address"]) and psutil.pid_exists(pid := node["process"]["pid"]):
+            found += [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    return found
+
+
+def _lose(cluster: Cluster, address: str) -> None:
+    """Kill all processes of a node."""
+    processes = _processes(cluster, address)
+    for process in processes:
+        process.kill()
+    psutil.wait_procs(processes, timeout=30)
+
+
+def _serving(cluster: Cluster) -> list[str]:
+    """The cluster's processes that have to do with services."""
+    found = []
+    for process in _processes(cluster):
+        with suppress(psutil.Error):
+            words = " ".join(process.cmdline())
+            found += [words for name in ("ray::ReplicaActor", "ray::Supervisor", "haproxy") if name in words]
+    return found
+
+
+def test_a_service_outlives_its_command_and_its_node(cluster: Cluster) -> None:
+    altered_versions(str(cluster.folder / "registry"))
+    crop, token = Path(write_faces(cluster.folder, 1)[0]).read_bytes(), "a-token-of-enough-length"
+    at = ["--address", cluster.json("cluster", "status")["dashboard"]]
+    deploy = ["deploy", NAME, "--port", str(free_port("127.0.0.1"))]
+    cluster.environment["AGESEARCH_TOKEN"] = token
+    service = cluster.json(*deploy, *at)
+    assert (service["name"], service["version"]) == (f"{NAME}@champion", "0001")
+    assert len(_serving(cluster)) == 3
+    assert token not in json.dumps(cluster.json("jobs"))
+    assert "deployed on this cluster already" in cluster.run(*deploy, code=2).stderr
+    asking = Asking(service["url"], token, crop)
+    with asking:
+        cluster.run("promote", NAME, "2")
+    assert set(asking.seen) == {"0001", "0002"}, asking.seen
+    _lose(cluster, service["node"].partition("(")[2].rstrip(")"))
+    assert asking.once() == "ConnectError"
+    _wait(lambda: asking.once() == "0002")
+    (moved,) = cluster.json("deployments")
+    assert moved["node"] != service["node"]
+    assert (moved["since"], moved["replicas"]) == (service["since"], 1)
+    cluster.run("undeploy", NAME)
+    assert asking.once() == "ConnectError"
+    _wait(lambda: _serving(cluster) == [])

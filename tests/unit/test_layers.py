@@ -81,6 +81,9 @@ RAY_FILES = {
     "serving/app.py",
     "serving/rollout/fleet.py",
     "serving/configured.py",
+    "serving/deployments/operations.py",
+    "serving/deployments/replicas.py",
+    "serving/deployments/supervisor.py",
 }
 
 #: The order of what lies inside a layer, from the first that may be imported to the last.

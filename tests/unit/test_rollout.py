@@ -21,8 +21,8 @@ from agesearch.errors import AgeSearchError, ConflictError, InputError
 from agesearch.models.manifest import ModelManifest
 from agesearch.serving.ingress.config import Route
 from agesearch.serving.rollout import follower, promotion
-from agesearch.serving.rollout.fleet import METRICS, Group, Replicas
 from agesearch.serving.rollout.follower import Follower
+from agesearch.serving.rollout.groups import METRICS, Group, Replicas
 from agesearch.serving.rollout.judge import Histogram, Seen
 from agesearch.serving.rollout.models import require_opens, served_models
 from agesearch.serving.rollout.promotion import Trial, promote, rollback

@@ -24,7 +24,7 @@ from agesearch.errors import AgeSearchError, ConflictError, first_line
 from agesearch.provenance import without_places
 from agesearch.serving.ingress.config import Route
 from agesearch.serving.rollout.counts import Counts, since
-from agesearch.serving.rollout.fleet import METRICS, Group, Replicas
+from agesearch.serving.rollout.groups import METRICS, Group, Replicas
 from agesearch.serving.rollout.judge import Finding, Seen, judged, look_due, words
 from agesearch.serving.rollout.models import ServedModel
 from agesearch.serving.rollout.records import (
@@ -45,7 +45,7 @@ _START_TIMEOUT_S = 60.0
 
 
 class Versions(Protocol):
-    """What starts and ends versions (``Fleet``)."""
+    """What starts and ends versions (``Groups``)."""
 
     def start(self, wanted: Sequence[tuple[str, Location, Replicas]]) -> list[Group]: ...  # noqa: D102
 

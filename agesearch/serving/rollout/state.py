@@ -56,6 +56,14 @@ class ServiceState(_Part):
         staging.replace(folder / _STATE)
 
 
+def read_state(folder: Path) -> ServiceState:
+    """What the service of a folder serves; nothing while it begins or ends."""
+    try:
+        return ServiceState.model_validate_json((folder / _STATE).read_text("utf-8"))
+    except (OSError, ValidationError):
+        return ServiceState()
+
+
 class StateReader:
     """The state as a replica of the group folder ``own`` sees it; it is read again as it changes."""
 

@@ -1,0 +1,1 @@
+"""Services that live on a cluster: they outlive the command that deployed them, and the loss of a worker."""
