@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from agesearch.errors import InputError
-from agesearch.serving.configured import ServedModel, web_application
+from agesearch.serving.configured import FollowingApp, ServedModel
 from agesearch.specs import parse_spec
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -140,13 +140,21 @@ def test_the_service_names_an_application_that_is_there(rendered: list[Manifest]
     (application,) = yaml.safe_load(service["spec"]["serveConfigV2"])["applications"]
     module, _, name = application["import_path"].partition(":")
     assert hasattr(__import__(module, fromlist=[name]), name)
-    assert parse_spec(ServedModel, application["args"], "args").model == "face-age@champion"
+    served = parse_spec(ServedModel, application["args"], "args")
+    assert served.model == "face-age@champion"
+    mounts = [
+        mount["mountPath"]
+        for group in service["spec"]["rayClusterConfig"]["workerGroupSpecs"]
+        for container in group["template"]["spec"]["containers"]
+        for mount in container["volumeMounts"]
+    ]
+    assert str(Path(served.keys or "").parent) in mounts
 
 
 def test_a_replica_without_a_token_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AGESEARCH_TOKEN", raising=False)
     with pytest.raises(InputError, match="has no token: set AGESEARCH_TOKEN"):
-        web_application(ServedModel(model="face-age@champion", registry="registry"))
+        FollowingApp(ServedModel(model="face-age@champion", registry="registry"))
 
 
 def _pinned(package: str) -> str:
