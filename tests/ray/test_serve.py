@@ -126,7 +126,7 @@ def test_a_replica_that_is_killed_is_replaced_and_its_counts_stay(
         (line,) = [line for line in text.splitlines() if line.startswith("agesearch_images_total")]
         return float(line.split()[-1])
 
-    with Client(service.url, TOKEN) as client:
+    with Client(service.url, TOKEN, retries=60) as client:  # the only replica: a new one takes its time
         client.predict(grey, faces="whole")
         before = predicted()
         for process in psutil.Process().children(recursive=True):
