@@ -44,7 +44,7 @@ def test_an_alias_and_keys_are_followed_in_serves_own_application(tmp_path: Path
     (tmp_path / "serve.yaml").write_text(yaml.safe_dump(config))
 
     def said(token: str) -> str:
-        return Asking(f"http://127.0.0.1:{port}", token, crop).once()
+        return Asking(f"http://127.0.0.1:{port}", token, [crop]).once()
 
     ensure_token()
     log = tmp_path / "log"

@@ -9,10 +9,9 @@ import select
 import signal
 import socket
 import ssl
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -22,6 +21,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from self_signed import self_signed
 
+from agesearch.bench.serve.asking import Repeatedly
 from agesearch.errors import InputError
 from agesearch.serving.client import Client
 from agesearch.serving.ingress.config import IngressLimits, IngressOptions
@@ -86,37 +86,25 @@ def wait_until(holds: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-class Load:
-    """Requests on three connections for the length of a block; ``seen`` counts outcomes."""
+def load_on(url: str) -> Repeatedly:
+    """Requests on three connections; what is seen is their status, or the error."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._ask) for _ in range(3)]
-        self.seen: Counter[str] = Counter()
+    def outcome(client: httpx.Client) -> str:
+        try:
+            return str(client.post(url, content=b"x" * 30_000).status_code)
+        except httpx.HTTPError as error:
+            return type(error).__name__
 
-    def _ask(self) -> None:
+    @contextmanager
+    def connected() -> Iterator[Callable[[], str]]:
         with httpx.Client() as client:
-            while not self._over.is_set():
-                try:
-                    outcome = str(client.post(self._url, content=b"x" * 30_000).status_code)
-                except httpx.HTTPError as error:
-                    outcome = type(error).__name__
-                self.seen[outcome] += 1
+            yield lambda: outcome(client)
 
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
+    return Repeatedly(connected, connections=3)
 
 
 def test_replicas_come_and_go_without_a_failed_request(service: Service) -> None:
-    with Load(service.url) as load:
+    with load_on(service.url) as load:
         service.replica("c")
         service.ingress.wait_for(3, 5)
         for name in "ab":
@@ -127,7 +115,7 @@ def test_replicas_come_and_go_without_a_failed_request(service: Service) -> None
 
 
 def test_an_ingress_that_is_killed_is_back_at_once_and_refuses_nobody(service: Service) -> None:
-    with Load(service.url) as load:
+    with load_on(service.url) as load:
         wait_until(lambda: load.seen["200"] > 10)
         killed = service.ingress.pid
         os.kill(killed, signal.SIGKILL)

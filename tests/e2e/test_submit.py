@@ -261,7 +261,7 @@ def test_a_service_outlives_its_command_and_its_node(cluster: Cluster) -> None:
     assert len(_serving(cluster)) == 3
     assert token not in json.dumps(cluster.json("jobs"))
     assert "deployed on this cluster already" in cluster.run(*deploy, code=2).stderr
-    asking = Asking(service["url"], token, crop)
+    asking = Asking(service["url"], token, [crop])
     with asking:
         cluster.run("promote", NAME, "2")
     assert set(asking.seen) == {"0001", "0002"}, asking.seen

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
-import threading
-from collections import Counter
 from pathlib import Path
 
-import httpx
 import pytest
 
 from agesearch.bench.serve.altered import NAME, altered_versions
+from agesearch.bench.serve.asking import Asking
 from agesearch.bench.serve.requests import write_faces
 from agesearch.deploy.registry import CHAMPION
 from agesearch.errors import AgeSearchError
@@ -25,47 +22,13 @@ _LOADS = 3
 _ENOUGH, _TOO_FEW = 2.0, 0.01
 
 
-class Load:
-    """Requests of many faces on a few connections for the length of a block: what came of each, and which
-    version said it.
-    """
-
-    def __init__(self, url: str, files: list[str]) -> None:
-        self._url = f"{url}/v1/predict?faces=whole"
-        self._bodies = itertools.cycle([Path(file).read_bytes() for file in files])
-        self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._run) for _ in range(_LOADS)]
-        self.seen: Counter[str] = Counter()
-
-    def _run(self) -> None:
-        headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "image/jpeg"}
-        with httpx.Client(headers=headers, timeout=60.0, trust_env=False) as client:
-            while not self._over.wait(0.01):
-                try:
-                    answer = client.post(self._url, content=next(self._bodies))
-                    said = answer.json().get("model", {}).get("version")
-                    self.seen[said or str(answer.status_code)] += 1
-                except httpx.HTTPError as error:
-                    self.seen[type(error).__name__] += 1
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
-
-
 def test_versions_are_tried_taken_and_refused_under_load(ray_local: None, tmp_path: Path) -> None:
     registry = altered_versions(str(tmp_path / "registry"))
     (tmp_path / "faces").mkdir()
-    files = write_faces(tmp_path / "faces", 64)
+    faces = [Path(file).read_bytes() for file in write_faces(tmp_path / "faces", 64)]
     served = served_models([NAME], str(registry.root))
     with serving(served, TOKEN, ServiceOptions(port=0)) as service:
-        with Load(service.url, files) as load:
+        with Asking(service.url, TOKEN, faces, _LOADS, pause_s=0.01) as load:
             # Asked besides, face by face: eight years are seen at the first look, and no client is told.
             with pytest.raises(AgeSearchError, match=r"0003 is not taken: .* mean age \+\d\.\d to"):
                 promote(registry, NAME, "3", trial=Trial(1.0, shadow=True, minutes=_ENOUGH))

@@ -2,49 +2,41 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import Counter
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Self
 
 import httpx
 
-#: Seconds between two requests of one connection.
-_PAUSE_S = 0.02
+#: Opens a connection, and gives what asks once on it and tells how that went.
+Connection = Callable[[], AbstractContextManager[Callable[[], str]]]
 
 
-class Asking:
-    """Asks for a face crop on so many connections for the length of a block; ``seen`` counts the versions
-    that answered, and by status or error what failed.
+class Repeatedly:
+    """Asks on so many connections for the length of a block, ``pause_s`` seconds between two requests of
+    one; ``seen`` counts how they went.
     """
 
-    def __init__(self, url: str, token: str, crop: bytes, connections: int = 1) -> None:
-        self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "image/jpeg"}
-        self._ask: dict[str, Any] = {"url": f"{url}/v1/predict?faces=whole", "content": crop}
+    def __init__(self, connection: Connection, connections: int = 1, pause_s: float = 0.0) -> None:
+        self._connection, self._pause_s = connection, pause_s
         self._over = threading.Event()
         self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(connections)]
         self.seen: Counter[str] = Counter()
 
     def once(self) -> str:
-        """The version that answers, or how that fails, on a connection of its own."""
-        with self._client() as client:
-            return self._said(client)
-
-    def _client(self) -> httpx.Client:
-        return httpx.Client(headers=self._headers, timeout=30.0, trust_env=False)
-
-    def _said(self, client: httpx.Client) -> str:
-        try:
-            answer = client.post(**self._ask)
-        except httpx.HTTPError as error:
-            return type(error).__name__
-        return str(answer.json()["model"]["version"] if answer.status_code == 200 else answer.status_code)
+        """How one request goes, on a connection of its own."""
+        with self._connection() as ask:
+            return ask()
 
     def _run(self) -> None:
-        with self._client() as client:
-            while not self._over.wait(_PAUSE_S):
-                self.seen[self._said(client)] += 1
+        with self._connection() as ask:
+            while not self._over.wait(self._pause_s):
+                self.seen[ask()] += 1
 
-    def __enter__(self) -> Asking:
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self
@@ -53,3 +45,28 @@ class Asking:
         self._over.set()
         for thread in self._threads:
             thread.join()
+
+
+class Asking(Repeatedly):
+    """Asks for face crops in turn; ``seen`` counts the versions that answered, and by status or error what
+    failed.
+    """
+
+    def __init__(
+        self, url: str, token: str, crops: Sequence[bytes], connections: int = 1, pause_s: float = 0.02
+    ) -> None:
+        super().__init__(self._connected, connections, pause_s)
+        self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "image/jpeg"}
+        self._url, self._crops = f"{url}/v1/predict?faces=whole", itertools.cycle(crops)
+
+    @contextmanager
+    def _connected(self) -> Iterator[Callable[[], str]]:
+        with httpx.Client(headers=self._headers, timeout=60.0, trust_env=False) as client:
+            yield lambda: self._said(client)
+
+    def _said(self, client: httpx.Client) -> str:
+        try:
+            answer = client.post(self._url, content=next(self._crops))
+        except httpx.HTTPError as error:
+            return type(error).__name__
+        return str(answer.json()["model"]["version"] if answer.status_code == 200 else answer.status_code)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import httpx
 import numpy as np
 import psutil
 
+from agesearch.bench.serve.asking import Repeatedly
 from agesearch.bench.serve.faults.clients import Dawdlers, exchange
 from agesearch.bench.serve.faults.finding import Finding
 from agesearch.bench.serve.faults.hostile import hostile_requests
@@ -91,7 +91,7 @@ def replica_killed(drilled: Drilled) -> Iterator[Finding]:
     asked = max(1, int(_CALM_RATE * _load_s(drilled)))
     yield Finding(name, "failed without a retry", 100 * _failed(outcome) / asked, "%", 1)
     yield Finding(name, "a new one is there after", back, "s")
-    with _Retrying(drilled) as clients:
+    with _retrying(drilled) as clients:
         time.sleep(_load_s(drilled) / 4)
         _kill_a_replica(drilled)
         time.sleep(_load_s(drilled) / 4)
@@ -199,36 +199,26 @@ _ALIVE = b"GET /livez HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n"
 _INSIDE = (b"Traceback", b"site-packages", b"/home/", b"/tmp/", b".py", b"the-token-of")
 
 
-class _Retrying:
-    """Clients of the package, which ask until the block ends; ``seen`` counts how it went."""
+def _retrying(drilled: Drilled) -> Repeatedly:
+    """Three clients of the package."""
+    url = f"http://{LOOPBACK}:{drilled.server.port}"
+    token = drilled.server.headers["Authorization"].removeprefix("Bearer ")
+    image = Path(drilled.crop.file).read_bytes()
 
-    def __init__(self, drilled: Drilled, clients: int = 3) -> None:
-        self._url = f"http://{LOOPBACK}:{drilled.server.port}"
-        self._token = drilled.server.headers["Authorization"].removeprefix("Bearer ")
-        self._image = Path(drilled.crop.file).read_bytes()
-        self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
-        self.seen: Counter[str] = Counter()
+    @contextmanager
+    def connected() -> Iterator[Callable[[], str]]:
+        with Client(url, token) as client:
+            yield lambda: _went(client, image)
 
-    def __enter__(self) -> _Retrying:
-        for thread in self._threads:
-            thread.start()
-        return self
+    return Repeatedly(connected, connections=3, pause_s=3 / _CALM_RATE)
 
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
 
-    def _ask(self) -> None:
-        with Client(self._url, self._token) as client:
-            while not self._over.is_set():
-                try:
-                    client.predict(self._image, faces="whole")
-                    self.seen["answered"] += 1
-                except AgeSearchError:
-                    self.seen["failed"] += 1
-                time.sleep(3 / _CALM_RATE)
+def _went(client: Client, image: bytes) -> str:
+    try:
+        client.predict(image, faces="whole")
+    except AgeSearchError:
+        return "failed"
+    return "answered"
 
 
 def _failed(outcome: Outcome) -> int:
