@@ -60,4 +60,6 @@ def calibrate(
         folds=tuple(folds) if folds else None,
     )
     place = model_place(os.fspath(model), os.fspath(registry), str(pick))
-    return calibrate_model(place, os.fspath(data), spec, out=text_of(out), on_progress=on_progress)
+    return calibrate_model(
+        place, os.fspath(data), spec, out=text_of(out), registry=os.fspath(registry), on_progress=on_progress
+    )

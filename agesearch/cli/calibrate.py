@@ -88,8 +88,9 @@ def calibrate(
         folds=tuple(folds) if folds else None,
     )
     with shown_progress() as on_progress:
+        place = model_place(model, registry, pick)
         found = calibrate_model(
-            model_place(model, registry, pick), data, spec, out=out_file, on_progress=on_progress
+            place, data, spec, out=out_file, registry=registry, on_progress=on_progress
         )
     if as_json:
         print_json(_document(found))

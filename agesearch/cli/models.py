@@ -54,7 +54,7 @@ def show(
     if name is None:
         _list_names(store, json_output)
     else:
-        _list_versions(store, name, json_output)
+        _list_versions(store.holder(name), name, json_output)
 
 
 def compare(
@@ -93,7 +93,7 @@ def move(
     from agesearch.deploy.registry import Registry, verify
 
     store = Registry(registry)
-    found = store.find(f"{name}:{version}")
+    found = store.own(store.find(f"{name}:{version}"))
     verify(found.folder)
     with store.locked(name):
         before = store.alias(name, alias).version
@@ -134,17 +134,18 @@ def _list_names(store: Registry, json_output: bool) -> None:
     from agesearch.deploy.registry import CHAMPION
 
     rows = []
-    for name in store.names():
-        versions = store.versions(name)
-        pointed = {alias.alias: alias.version for alias in store.aliases(name)}
-        rows.append({"name": name, "versions": len(versions), "champion": pointed.get(CHAMPION)})
+    for name in store.known_names():
+        holder = store.holder(name)
+        pointed = {alias.alias: alias.version for alias in holder.aliases(name)}
+        found = {"name": name, "versions": len(holder.versions(name)), "champion": pointed.get(CHAMPION)}
+        rows.append(found | {"place": "registry" if holder is store else "package"})
     if json_output:
         print_json(rows)
-    elif not rows:
-        say(f"The registry '{store.root}' has no model yet.")
-    else:
-        cells = [[str(row["name"]), str(row["versions"]), str(row["champion"] or "-")] for row in rows]
-        out.print(table(f"Models in {store.root}", ["model", "versions", "champion"], cells))
+        return
+    cells = [[str(cell or "-") for cell in row.values()] for row in rows]
+    out.print(table("Models", ["model", "versions", "champion", "comes with"], cells))
+    if not store.names():
+        say(f"The registry '{store.root}' has no model yet: 'agesearch publish' puts a study's there.")
 
 
 def _list_versions(store: Registry, name: str, json_output: bool) -> None:

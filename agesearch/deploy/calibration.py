@@ -15,7 +15,7 @@ from typing import Any
 
 from agesearch.artefacts import TEACHER_DOCUMENT, artefact_at, writable_folder
 from agesearch.deploy.card import calibrated_card
-from agesearch.deploy.registry import CARD, SUMS, Registry, Version, file_digest
+from agesearch.deploy.registry import CARD, DEFAULT_REGISTRY, SUMS, Registry, Version, file_digest
 from agesearch.errors import ConflictError, InputError, command
 from agesearch.measure.calibration.run import CalibrationSpec, calibrate
 from agesearch.models.calibration.record import CALIBRATION, Calibration
@@ -44,9 +44,11 @@ def calibrate_model(
     spec: CalibrationSpec,
     *,
     out: str | None = None,
+    registry: str | Location = DEFAULT_REGISTRY,
     on_progress: Listener = silent,
 ) -> Calibrated:
-    """Calibrate the model at a place and keep the result as this module says; ``out`` names a document.
+    """Calibrate the model at a place and keep the result as this module says; ``out`` names a document,
+    ``registry`` where the next version of a model of the package goes.
 
     Whatever stands in the way of writing is an ``InputError`` before the faces are looked at.
     """
@@ -62,7 +64,7 @@ def calibrate_model(
     if target is not None:
         return Calibrated(found, _write_document(target, model, manifest, found))
     if manifest.kind == "version" and (model / SUMS).exists():
-        return _next_version(model, manifest, found)
+        return _next_version(model, manifest, found, registry)
     return Calibrated(found, write_into(model, found))
 
 
@@ -123,11 +125,17 @@ def _content(calibration: Calibration) -> bytes:
     return calibration.model_dump_json(indent=2).encode("utf-8")
 
 
-def _next_version(folder: Location, manifest: ModelManifest, calibration: Calibration) -> Calibrated:
+def _next_version(
+    folder: Location, manifest: ModelManifest, calibration: Calibration, registry: str | Location
+) -> Calibrated:
     """The same network as the next version of its name, with the calibration; content that is there already
     is not written again.
     """
     name, store = manifest.name or "", Registry(folder.parent.parent.parent)
+    if store.of_package:
+        version = store.find(f"{name}:{manifest.version}")
+        store = Registry(registry)
+        store.own(version)
     digest = digest_of([manifest.provenance.get("content_digest"), calibration.content_digest()])
     with store.locked(name):
         version = store.with_digest(name, digest)

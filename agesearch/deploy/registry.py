@@ -14,14 +14,14 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agesearch.deploy.aliases import Alias, Canary, Move, Step
 from agesearch.errors import InputError, unknown_name
 from agesearch.models.foreign.document import is_teacher_file
 from agesearch.models.identity import read_model_manifest
-from agesearch.models.manifest import MANIFEST, ONNX, ModelManifest
+from agesearch.models.manifest import MANIFEST, MAX_WEIGHTS_BYTES, ONNX, ModelManifest
 from agesearch.provenance import now, without_places
 from agesearch.specs import parse_spec
 from agesearch.storage import Location, distinct_names, exclusive
@@ -84,6 +84,11 @@ class Registry:
     def __init__(self, root: str | Location) -> None:
         self.root = Location.of(root)
 
+    @property
+    def of_package(self) -> bool:
+        """Whether this is the one that comes with the package."""
+        return self.root == Location.of(SHIPPED)
+
     def folder(self, name: str) -> Location:
         """Where all that belongs to a model lies."""
         return self.root / checked_name(name)
@@ -92,9 +97,34 @@ class Registry:
         """The names of all models, sorted; empty where there is no registry yet."""
         return [place.name for place in self.root.children() if (place / _VERSIONS).is_dir()]
 
+    def known_names(self) -> list[str]:
+        """Those of its models and of the package's, which answer to their names here, too."""
+        return sorted({*self.names(), *Registry(SHIPPED).names()})
+
     def has(self, name: str) -> bool:
         """Whether a model of this name lies here, and not only among those of the package."""
         return bool(self._numbers(checked_name(name)))
+
+    def holder(self, name: str) -> Registry:
+        """The registry that answers for a name: the package's where only it has such a model, else this one."""
+        shipped = Registry(SHIPPED)
+        return shipped if not self.of_package and not self.has(name) and shipped.has(name) else self
+
+    def own(self, version: Version) -> Version:
+        """A version that this registry may change and add to: what came with the package stays as it was
+        installed, and is first copied here, with the aliases that name it.
+        """
+        theirs = Registry(SHIPPED)._version_folder(version.name, version.number)
+        if self.of_package or version.folder != theirs or self.has(version.name):
+            return version
+        verify(theirs)
+        kept = [file for file in theirs.children() if file.name not in (SUMS, SIGNATURE)]
+        with self.locked(version.name):
+            files = {file.name: file.read_bytes(MAX_WEIGHTS_BYTES) for file in kept}
+            copied = self.add(version.name, int(version.number), files)
+            for alias in version.aliases:
+                self.move_alias(copied, alias, why="came with the package")
+        return replace(copied, aliases=version.aliases)
 
     def versions(self, name: str) -> list[Version]:
         """The versions of a model, oldest first; an ``InputError`` lists the known names."""
@@ -126,9 +156,9 @@ class Registry:
         lists the names, aliases or versions there are.
         """
         name, alias, number = _parsed(reference)
-        shipped = Registry(SHIPPED)
-        if not self.has(name) and shipped.has(name) and self.root != shipped.root:
-            return shipped.find(reference)
+        holder = self.holder(name)
+        if holder is not self:
+            return holder.find(reference)
         versions = {version.number: version for version in self.versions(name)}
         if number is None:
             aliases = {entry.alias: entry.version for entry in self.aliases(name) if entry.version}

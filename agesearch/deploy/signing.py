@@ -51,12 +51,12 @@ def sign_version(model: str, key: str | Path, registry: str | Location, *, repla
     What does not match its ``SHA256SUMS`` is not signed. Raises ``ConflictError`` where there is a signature
     already (unless ``replace``), and ``InputError`` for a key that is none.
     """
-    folder, label = _found(model, registry)
-    if (folder / SIGNATURE).exists() and not replace:
-        raise ConflictError(f"{label} is signed already: sign it anew with --replace.")
     config = _package("signing").Config().set_hashing_config(_hashing())
     with _as_key_fault(key, "private"):
         config.use_elliptic_key_signer(private_key=_key_file(key), password=_password())
+    folder, label = _found(model, registry, own=True)
+    if (folder / SIGNATURE).exists() and not replace:
+        raise ConflictError(f"{label} is signed already: sign it anew with --replace.")
     with _local(folder) as files, tempfile.TemporaryDirectory() as scratch:
         made = Path(scratch) / SIGNATURE
         config.sign(files, made)
@@ -71,7 +71,7 @@ def verify_version(model: str, key: str | Path, registry: str | Location) -> Sig
     Raises ``InputError`` where there is none, where another key made it, where a file was changed, added or
     removed since, and where a signed version lies under another name or number than its own.
     """
-    folder, label = _found(model, registry, checked=False)
+    folder, label = _found(model, registry)
     if not (folder / SIGNATURE).exists():
         raise InputError(f"{label} is not signed: '{folder}' has no {SIGNATURE}.")
     config = _package("verifying").Config().set_hashing_config(_hashing())
@@ -84,14 +84,15 @@ def verify_version(model: str, key: str | Path, registry: str | Location) -> Sig
     return Signed(label, folder, count)
 
 
-def _found(model: str, registry: str | Location, *, checked: bool = True) -> tuple[Location, str]:
-    """The folder of a model and what it is called; a version's sums are ``checked``."""
+def _found(model: str, registry: str | Location, *, own: bool = False) -> tuple[Location, str]:
+    """The folder of a model and what it is called; of a version one's ``own``, its sums checked."""
     folder = Location.of(model)
     if (folder / MANIFEST).exists() or folder.exists():
         read_model_manifest(folder)  # says what the folder lacks
         return folder, f"'{model}'"
     version = Registry(registry).find(model)
-    if checked:
+    if own:
+        version = Registry(registry).own(version)
         verify(version.folder)
     return version.folder, version.label
 

@@ -91,7 +91,7 @@ def promote(
     trial that nobody would make; ``AgeSearchError`` where a service cannot take it, or the trial failed: the
     alias then points to what it did.
     """
-    version = registry.find(f"{name}:{number}")
+    version = registry.own(registry.find(f"{name}:{number}"))
     verify(version.folder)
     followed = _Followed(registry, name, alias)
     if followed.urls():
