@@ -89,9 +89,7 @@ def calibrate(
     )
     with shown_progress() as on_progress:
         place = model_place(model, registry, pick)
-        found = calibrate_model(
-            place, data, spec, out=out_file, registry=registry, on_progress=on_progress
-        )
+        found = calibrate_model(place, data, spec, out=out_file, registry=registry, on_progress=on_progress)
     if as_json:
         print_json(_document(found))
     else:

@@ -2,7 +2,8 @@
 
 - A model folder (a teacher, a study's trial) gets ``calibration.json``, its SHA-256 in the manifest.
 - A published version is immutable: it becomes the next version, with the same network, the calibration and a
-  card that tells of it; the aliases that named the old one then name the new one.
+  card that tells of it; the aliases that named the old one then name the new one. One that came with the
+  package goes on in the registry of one's own.
 - A foreign teacher's files are not ours to write: a document beside it (``--out``) names it and holds the
   calibration, and stands wherever a teacher does. The same for any model whose folder shall stay as it is.
 """
@@ -133,9 +134,8 @@ def _next_version(
     """
     name, store = manifest.name or "", Registry(folder.parent.parent.parent)
     if store.of_package:
-        version = store.find(f"{name}:{manifest.version}")
-        store = Registry(registry)
-        store.own(version)
+        shipped, store = store.find(f"{name}:{manifest.version}"), Registry(registry)
+        store.own(shipped)
     digest = digest_of([manifest.provenance.get("content_digest"), calibration.content_digest()])
     with store.locked(name):
         version = store.with_digest(name, digest)

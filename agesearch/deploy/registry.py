@@ -106,7 +106,7 @@ class Registry:
         return bool(self._numbers(checked_name(name)))
 
     def holder(self, name: str) -> Registry:
-        """The registry that answers for a name: the package's where only it has such a model, else this one."""
+        """The registry that answers for a name: this one, or the package's where only that has the model."""
         shipped = Registry(SHIPPED)
         return shipped if not self.of_package and not self.has(name) and shipped.has(name) else self
 

@@ -18,8 +18,9 @@ from crossvalidate import FOLDS
 
 from agesearch.data.dataset.records import Part, read_manifest
 from agesearch.deploy.calibration import write_into
+from agesearch.measure.calibration.faces import AnsweredFaces
 from agesearch.measure.calibration.folds import person_folds
-from agesearch.measure.calibration.run import AnsweredFaces, CalibrationSpec, learn_intervals
+from agesearch.measure.calibration.run import CalibrationSpec, learn_intervals
 from agesearch.measure.intervals import Persons
 from agesearch.models.calibration.record import Calibration, CalibrationFaces
 from agesearch.models.manifest import folder_digest, library_versions

@@ -14,8 +14,9 @@ from agesearch.deploy.card import calibration_section, render_card
 from agesearch.deploy.evidence import Accuracy, Evidence
 from agesearch.deploy.export import Parity
 from agesearch.measure.accuracy import AgeBin
+from agesearch.measure.calibration.faces import AnsweredFaces
 from agesearch.measure.calibration.folds import person_folds
-from agesearch.measure.calibration.run import AnsweredFaces, CalibrationSpec, learn_intervals
+from agesearch.measure.calibration.run import CalibrationSpec, learn_intervals
 from agesearch.measure.intervals import Estimate, Persons
 from agesearch.models.calibration.record import Calibration, CalibrationFaces
 from agesearch.models.manifest import ModelManifest

@@ -8,15 +8,17 @@ the noise of those persons is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
+from agesearch.ages import FloatArray, expected_age
 from agesearch.errors import InputError
 from agesearch.measure.intervals import Codes, Estimate, Persons, Values, estimate
-from agesearch.models.calibration.correction import AgeCorrection, CorrectionKind
+from agesearch.models.calibration.correction import AgeCorrection, CorrectionKind, moved_to
 from agesearch.specs import Spec
 
 #: What may be asked for: ``auto`` tries all kinds, ``off`` none.
@@ -49,13 +51,18 @@ class CorrectionTrial(Spec):
 
 @dataclass(frozen=True)
 class Chosen:
-    """The correction learnt on all faces (None: none), the ages of every face as corrected by what others
-    taught ``[N]``, and what was tried.
+    """The correction learnt on all faces (None: none), what was tried, and ``held_out``: what the other folds
+    teach each fold, whose ``folds`` are those of N faces.
     """
 
     correction: AgeCorrection | None
-    held_out: Values
     tried: tuple[CorrectionTrial, ...]
+    folds: Codes
+    held_out: Mapping[int, AgeCorrection]
+
+    def moved(self, pmf: FloatArray) -> FloatArray:
+        """PMFs ``[N, 101]`` of the same faces, from any engine, each as corrected by what others taught."""
+        return moved_to(pmf, _ages_by(self.held_out, self.folds, expected_age(pmf))) if self.held_out else pmf
 
 
 def fit_affine(predicted: Values, age: Values) -> AgeCorrection:
@@ -110,32 +117,39 @@ def choose_correction(
     The simpler kind (``affine``) is taken unless the other is better beyond noise.
     """
     if wanted == "off":
-        return Chosen(None, predicted, ())
+        return Chosen(None, (), folds, {})
     if len(age) < LEAST_FACES or folds.max() == 0:
         raise InputError(
             f"An age correction needs {LEAST_FACES} faces of several persons, but there are {len(age)}: "
             "leave it out with --correct off."
         )
     kinds: Sequence[CorrectionKind] = ("affine", "isotonic") if wanted == "auto" else (wanted,)
-    found = {kind: _held_out(kind, predicted, age, folds) for kind in kinds}
+    learnt = {kind: _held_out(kind, predicted, age, folds) for kind in kinds}
+    found = {kind: _ages_by(learnt[kind], folds, predicted) for kind in kinds}
     tried = tuple(_trial(kind, predicted, found[kind], age, persons) for kind in kinds)
     helping = [trial.kind for trial in tried if trial.helps]
     if not helping:
-        return Chosen(None, predicted, tried)
+        return Chosen(None, tried, folds, {})
     best = helping[0]
     for other in helping[1:]:
         gain = np.abs(found[other] - age) - np.abs(found[best] - age)
         if estimate(gain, persons).high < 0.0:
             best = other
-    return Chosen(_FITS[best](predicted, age), found[best], tried)
+    return Chosen(_FITS[best](predicted, age), tried, folds, learnt[best])
 
 
-def _held_out(kind: CorrectionKind, predicted: Values, age: Values, folds: Codes) -> Values:
-    """Each face corrected by what the other folds taught."""
-    found = np.empty_like(predicted)
-    for fold in np.unique(folds):
-        inside = folds == fold
-        found[inside] = _FITS[kind](predicted[~inside], age[~inside]).ages(predicted[inside])
+def _held_out(kind: CorrectionKind, predicted: Values, age: Values, folds: Codes) -> dict[int, AgeCorrection]:
+    """What the other folds teach each."""
+    return {
+        fold: _FITS[kind](predicted[folds != fold], age[folds != fold]) for fold in map(int, np.unique(folds))
+    }
+
+
+def _ages_by(held_out: Mapping[int, AgeCorrection], folds: Codes, predicted: npt.ArrayLike) -> Values:
+    """Predicted ages ``[N]``, each fold's corrected by its own correction."""
+    found = np.array(predicted, dtype=np.float64)
+    for fold, correction in held_out.items():
+        found[folds == fold] = correction.ages(found[folds == fold])
     return found
 
 

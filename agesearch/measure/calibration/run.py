@@ -7,29 +7,33 @@ learnt from all of them.
 
 from __future__ import annotations
 
-import hashlib
-import heapq
-import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from agesearch.ages import BINS, FloatArray, expected_age
+from agesearch.ages import FloatArray
 from agesearch.data.dataset.records import Manifest, Part, Split, read_manifest
 from agesearch.errors import InputError
 from agesearch.machine import cores
 from agesearch.measure.accuracy import AgeBin, accuracy_by_decade
-from agesearch.measure.calibration.conformal import fit_intervals, least_faces
+from agesearch.measure.calibration.conformal import fit_intervals
 from agesearch.measure.calibration.corrections import CorrectionTrial, Wanted, choose_correction
 from agesearch.measure.calibration.coverage import Coverage, coverage_of
 from agesearch.measure.calibration.engines import Ends, EngineCoverage, engine_coverage, other_engines
-from agesearch.measure.calibration.folds import FOLDS, person_folds
-from agesearch.measure.intervals import Codes, Persons, Values
-from agesearch.measure.leakage import leaks, seen_by, trained_on_namesake
-from agesearch.measure.predictions import Labels, crop_batches, read_labels
-from agesearch.models.calibration.correction import moved_to
+from agesearch.measure.calibration.faces import (
+    MOST_FACES,
+    AnsweredFaces,
+    answers,
+    calibration_labels,
+    default_part,
+    of_own_data,
+)
+from agesearch.measure.calibration.folds import person_folds
+from agesearch.measure.intervals import Codes
+from agesearch.measure.leakage import seen_by, trained_on_namesake
+from agesearch.models.calibration.correction import AgeCorrection
 from agesearch.models.calibration.record import (
     Calibration,
     CalibrationFaces,
@@ -42,19 +46,13 @@ from agesearch.models.foreign.document import is_teacher_file
 from agesearch.models.identity import model_digest, read_model_manifest
 from agesearch.models.manifest import ModelManifest, folder_digest, library_versions
 from agesearch.models.predict import open_predictor
-from agesearch.models.predictors import Predictor
-from agesearch.models.runtimes.engines import DEFAULT
-from agesearch.progress import Listener, Progress, silent
+from agesearch.models.runtimes.engines import DEFAULT, Engine
+from agesearch.progress import Listener, silent
 from agesearch.provenance import now
 from agesearch.specs import Spec
 from agesearch.storage import Location
 
 DEFAULT_LEVEL = 0.8
-
-#: More faces make no interval better; their PMFs (0.4 kB a face) stay in memory.
-MOST_FACES = 20_000
-_LEAST_PERSONS = 10
-_STAGE = "Calibrate"
 
 
 class CalibrationSpec(Spec):
@@ -86,29 +84,19 @@ class CalibrationEvidence(Spec):
 
 
 @dataclass(frozen=True)
-class AnsweredFaces:
-    """N calibration faces: a model's PMFs ``[N, 101]`` and true ages ``[N]``, and whom they show."""
-
-    pmf: FloatArray
-    age: Values
-    persons: Persons
-
-    @property
-    def predicted(self) -> Values:
-        return expected_age(self.pmf).astype(np.float64)
-
-
-@dataclass(frozen=True)
 class LearntIntervals:
-    """Intervals from all faces, and what each fold says of those from the others."""
+    """Intervals (and the ``correction`` before them) from all faces, and what each fold says of those from
+    the others.
+    """
 
     intervals: Intervals
-    held_out: _HeldOut
+    held_out: HeldOutIntervals
     evidence: CalibrationEvidence
+    correction: AgeCorrection | None = None
 
 
 @dataclass(frozen=True)
-class _HeldOut:
+class HeldOutIntervals:
     """Each fold's intervals, learnt from the other folds; ``folds`` and ``groups`` are those of N faces."""
 
     folds: Codes
@@ -144,39 +132,24 @@ def calibrate(
         raise InputError(f"The level is {spec.level:g}, but must lie between 0 and 1, such as 0.8.")
     data, manifest = read_manifest(folder), read_model_manifest(where)
     part = _part(spec, manifest, data)
-    labels, left = _faces(folder, part, spec, manifest, data)
+    labels, left = calibration_labels(folder, part, spec.level, manifest, data)
+    engines = other_engines(manifest)
     predictors = [
         open_predictor(where, threads=cores(), crop=data.crop, calibrated=beside, engine=engine)
-        for engine in (DEFAULT, *other_engines(manifest))
+        for engine in (DEFAULT, *engines)
     ]
-
-    def heard(done: int) -> None:
-        on_progress(Progress(_STAGE, done, len(labels), note="faces"))
-
-    pmf, *others = _answered(predictors, folder, labels, part, heard)
+    pmf, *others = answers(predictors, folder, labels, part, on_progress)
     faces = AnsweredFaces(pmf, labels.age.astype(np.float64), labels.persons)
-    wanted = spec.correct or ("off" if _own_data(manifest, data) else "auto")
-    folds = person_folds(faces.persons)
-    chosen = choose_correction(faces.predicted, faces.age, faces.persons, folds, wanted)
-    moved = faces.pmf if chosen.correction is None else moved_to(faces.pmf, chosen.held_out)
     groups = None if spec.by is None else np.array(list(getattr(labels, spec.by)), dtype=object)
-    learnt = learn_intervals(replace(faces, pmf=moved), faces, groups, folds, spec)
-    corrected = [one if chosen.correction is None else chosen.correction.pmf(one) for one in others]
-    evidence = learnt.evidence.model_copy(
-        update={
-            "engines": _on_engines(manifest, learnt.held_out, moved, corrected, faces),
-            "corrections": chosen.tried,
-            "notes": (
-                *_notes(chosen.tried, wanted, left, manifest, data),
-                *_group_notes(groups, learnt.intervals),
-            ),
-        }
-    )
+    wanted = spec.correct or ("off" if of_own_data(manifest, data) else "auto")
+    learnt = learn(faces, dict(zip(engines, others, strict=True)), groups, spec, wanted)
+    tried = learnt.evidence.corrections
+    notes = (*_notes(tried, wanted, left, manifest, data), *_group_notes(groups, learnt.intervals))
     in_folder = not beside and not is_teacher_file(where)
     return Calibration(
         model_digest=folder_digest(where, corrected=False) if in_folder else model_digest(where),
         intervals=learnt.intervals,
-        correction=chosen.correction,
+        correction=learnt.correction,
         faces=CalibrationFaces(
             data=data.name,
             data_digest=data.content_digest,
@@ -185,7 +158,7 @@ def calibrate(
             faces=len(labels),
             persons=faces.persons.count,
         ),
-        evidence=evidence.model_dump(mode="json"),
+        evidence=learnt.evidence.model_copy(update={"notes": notes}).model_dump(mode="json"),
         created=now(),
         versions=library_versions(),
     )
@@ -196,87 +169,35 @@ def evidence_of(calibration: Calibration) -> CalibrationEvidence:
     return CalibrationEvidence.model_validate(calibration.evidence)
 
 
-def default_part(manifest: ModelManifest, data: Manifest) -> Part:
-    """The faces that calibrate where nobody says which: the test split of the dataset that trained a model,
-    since all others taught it or chose it; else the training split, so that the others can measure and
-    choose what comes after (a foreign teacher's students, say).
-    """
-    return Part(Split.TEST if _own_data(manifest, data) else Split.TRAIN)
-
-
-def _own_data(manifest: ModelManifest, data: Manifest) -> bool:
-    digests = {data.content_digest, *(part.content_digest for part in data.parts)}
-    if data.annotation is not None:
-        digests.add(data.annotation.data_digest)
-    return any(seen.data_digest in digests for seen in seen_by(manifest))
-
-
 def _part(spec: CalibrationSpec, manifest: ModelManifest, data: Manifest) -> Part:
     if spec.split is None and spec.folds is None:
         return default_part(manifest, data)
     return Part(split=spec.split, folds=spec.folds)
 
 
-def _faces(
-    folder: Location, part: Part, spec: CalibrationSpec, manifest: ModelManifest, data: Manifest
-) -> tuple[Labels, int]:
-    """The labels of the faces that calibrate, and how many more there were; see ``calibrate``."""
-    labels = read_labels(folder, part)
-    # An age that a teacher gave would teach the model that teacher's errors.
-    labels = labels.take(np.isfinite(labels.age) & (labels.label_kind != "teacher"))
-    needed = max(math.ceil(least_faces(spec.level) * FOLDS / (FOLDS - 1)) + 1, _LEAST_PERSONS)
-    persons = len(labels.persons.faces) if len(labels) else 0
-    if len(labels) < needed or persons < _LEAST_PERSONS:
-        raise InputError(
-            f"'{folder}' has {len(labels)} faces of {persons} persons with an exact age in {part}, but a "
-            f"calibration at {spec.level:.0%} needs {needed} faces of {_LEAST_PERSONS}: name others with "
-            "--split or --fold, or give another dataset."
-        )
-    known = leaks(manifest, data, labels)
-    if known:
-        raise InputError(
-            f"{known[0].message(len(labels), 'The model').partition(':')[0]}: calibration faces must have "
-            "chosen nothing. Name others with --split or --fold, such as --split test, or another dataset."
-        )
-    left = max(0, len(labels) - MOST_FACES)
-    if left:
-        hashes = (hashlib.sha256(str(name).encode()).digest() for name in labels.sample_id)
-        drawn = heapq.nsmallest(MOST_FACES, zip(hashes, range(len(labels)), strict=True))
-        labels = labels.take(np.sort(np.array([index for _, index in drawn])))
-    return labels, left
-
-
-def _answered(
-    predictors: Sequence[Predictor],
-    folder: Location,
-    labels: Labels,
-    part: Part,
-    on_batch: Callable[[int], None],
-) -> FloatArray:
-    """The PMFs of the faces of ``labels`` by each predictor, ``[predictors, N, 101]``; crops are streamed."""
-    pmf = np.full((len(predictors), len(labels), BINS), np.nan, dtype=np.float32)
-    done = 0
-    for at, images in crop_batches(folder, labels, part=part, threads=cores()):
-        for own, predictor in zip(pmf, predictors, strict=True):
-            own[at] = predictor.pmf(images)
-        done += len(at)
-        on_batch(done)
-    return pmf
-
-
-def _on_engines(
-    manifest: ModelManifest,
-    held_out: _HeldOut,
-    usual: FloatArray,
-    others: list[FloatArray],
+def learn(
     faces: AnsweredFaces,
-) -> tuple[EngineCoverage, ...]:
-    """What the intervals hold on other engines, from the PMFs ``[N, 101]`` in fp32 and on each of these."""
-    ends = held_out.ends(usual)
-    return tuple(
-        engine_coverage(engine, ends, held_out.ends(pmf), faces.age, faces.persons)
-        for engine, pmf in zip(other_engines(manifest), others, strict=True)
+    others: Mapping[Engine, FloatArray],
+    groups: Groups | None,
+    spec: CalibrationSpec,
+    wanted: Wanted,
+) -> LearntIntervals:
+    """A correction of ages, where one is ``wanted`` and helps, and intervals on top of it, from faces as the
+    model answers them in fp32; ``others`` are the PMFs ``[N, 101]`` of the same faces on other engines.
+
+    On every engine a face has the correction and the interval that the other folds taught in fp32.
+    """
+    folds = person_folds(faces.persons)
+    chosen = choose_correction(faces.predicted, faces.age, faces.persons, folds, wanted)
+    moved = replace(faces, pmf=chosen.moved(faces.pmf))
+    learnt = learn_intervals(moved, faces, groups, folds, spec)
+    usual = learnt.held_out.ends(moved.pmf)
+    engines = tuple(
+        engine_coverage(engine, usual, learnt.held_out.ends(chosen.moved(pmf)), faces.age, faces.persons)
+        for engine, pmf in others.items()
     )
+    evidence = learnt.evidence.model_copy(update={"engines": engines, "corrections": chosen.tried})
+    return replace(learnt, evidence=evidence, correction=chosen.correction)
 
 
 def learn_intervals(
@@ -293,7 +214,7 @@ def learn_intervals(
         others = folds != fold
         their = None if groups is None else groups[others]
         learnt[fold] = fit_intervals(faces.pmf[others], age[others], spec.level, spec.by, their)
-    held_out = _HeldOut(folds, groups, learnt)
+    held_out = HeldOutIntervals(folds, groups, learnt)
     evidence = CalibrationEvidence(
         calibrated=coverage_of(*held_out.ends(faces.pmf), age, faces.persons),
         own=coverage_of(*own_interval(before.pmf, spec.level), age, faces.persons),
@@ -324,9 +245,9 @@ def _notes(
     if left:
         notes.append(f"{MOST_FACES:,} faces were drawn by their ids, {left:,} more were not needed.")
     if tried and not any(trial.helps for trial in tried):
-        names = " nor ".join(trial.kind for trial in tried)
-        notes.append(f"No age is corrected: {names} did not help held-out persons beyond noise.")
-    if not tried and wanted == "off" and _own_data(manifest, data):
+        names = " and ".join(trial.kind for trial in tried)
+        notes.append(f"No age is corrected, since it does not help held-out persons beyond noise: {names}.")
+    if not tried and wanted == "off" and of_own_data(manifest, data):
         notes.append("No correction was tried: these faces are of the dataset that trained the model.")
     if not seen_by(manifest):
         notes.append("What the model was trained on is not known, so neither is whether it saw these faces.")
