@@ -6,14 +6,16 @@ import json
 from pathlib import Path
 
 import pytest
+from fake_study import write_measured, write_study
 from foreign_graphs import write_teacher
 from made_records import made_compared, made_model, made_records, made_robustness, made_strip
 
 from agesearch.deploy.reported.models import foreign_models
 from agesearch.deploy.reported.records import ROBUSTNESS, SPEED, STRIP, TEST, Records, read_given
 from agesearch.errors import InputError
+from agesearch.reporting.findings import read_findings
 from agesearch.reporting.report import build_models_report
-from agesearch.reporting.sections.front import front_of, front_section
+from agesearch.reporting.sections.front import front_of, front_section, pick_section
 from agesearch.reporting.sections.headline import headline
 from agesearch.reporting.sections.practice import practice_section
 from agesearch.reporting.sections.robustness import strip_section
@@ -34,7 +36,7 @@ def test_the_headline_says_how_fast_how_far_and_what_corruption_costs() -> None:
         "This student (ages, lcnet_050 at 64 px) is 6.0 times as fast as its teacher"
     )
     assert "−0.30 years from it (−0.80 to +0.20)" in found.sentence
-    assert "years under corruption" in found.sentence
+    assert "years more under corruption" in found.sentence
     assert found.figures["times_as_fast"] == pytest.approx(6.0)
     whole = made_records(MODELS)
     untimed = Records(whole.reported, {name: one for name, one in whole.found.items() if name != SPEED})
@@ -59,9 +61,26 @@ def test_a_model_stands_on_its_best_engine_of_those_that_answer_as_well() -> Non
     assert "8 ms on onnxruntime fp32" in details
 
 
+def test_the_pick_is_set_against_its_neighbours_by_the_times_that_the_front_shows(tmp_path: Path) -> None:
+    study = write_study(Location.of(tmp_path / "study"))
+    write_measured(study)
+    findings = read_findings(study)
+    picked = findings.picked.number
+    others = [trial.number for trial in findings.front if trial.number != picked]
+    models = [made_model(f"trial {picked}", "student", picked)]
+    models += [made_model(f"trial {number}", "front", number) for number in others]
+    here = Told(made_records(models), findings, ("study",), "faces")
+    section = pick_section(here)
+    assert section is not None
+    assert sum("× slower" in words for words in section.sentences) == len(section.sentences) - 1 > 0
+    (left,) = [note for note in front_section(here).notes if note.startswith("On the front as the search")]
+    assert left.endswith(f": {', '.join(sorted(f'trial {number}' for number in others))}.")
+
+
 def test_bytes_and_memory_stand_beside_the_time_where_they_are_known() -> None:
     records = made_records(MODELS)
     here = told(records)
+    assert "openvino int8, 3.61 MB; teacher" in headline(here).cards[0][2]
     assert "3.61 MB on disk" in "\n".join(front_of(here).marks[0].details)  # type: ignore[union-attr]
     table = front_section(here).tables[0].table
     at = list(table.columns).index("file, MB")

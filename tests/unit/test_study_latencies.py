@@ -124,7 +124,7 @@ def test_after_one_every_place_shows_the_side_by_side_run(timed: StudyFolder, tm
 def test_what_differs_is_said_and_what_it_changes(timed: StudyFolder) -> None:
     (note,) = study_latencies(timed).notes()
     slow = timed.front()[0].number
-    assert note.startswith("Timed beside the teacher, ")
+    assert note.startswith("Timed beside the teacher on onnxruntime fp32, ")
     assert "differ from the search's timing by more than noise" in note
     assert f"By these figures the front changes: trial {slow} is off it" in note
     app = Typer()

@@ -46,6 +46,11 @@ def front_section(told: Told) -> Section:
             "details."
             + (" Grey points are other trials, as an earlier run timed them." if told.findings else "")
         )
+    left = _left_behind(told)
+    if left:
+        notes.append(
+            f"On the front as the search timed them, but not by these times: {', '.join(sorted(left))}."
+        )
     rows = [_row(told, model) for model in told.models if told.best(model.name)]
     columns = [
         "model",
@@ -84,7 +89,7 @@ def front_of(told: Told) -> Chart | None:
     title = "MAE, years" if told.findings is None else "validation MAE, years"
     return front_chart(
         [*behind, *sorted(marks, key=lambda mark: mark.kind == "picked")],
-        _staircase([mark for mark in marks if mark.kind in ("front", "picked")]),
+        _staircase([(mark.x, mark.y) for mark in marks if mark.kind in ("front", "picked")]),
         levels,
         y_title=title,
         engines=[str(engine) for engine in told.badges],
@@ -104,19 +109,19 @@ def pick_section(told: Told) -> Section | None:
         beside = [one for one in front if _ms(one) <= _ms(picked)][-1:]
     else:
         beside = [*front[max(0, place - 1) : place], *front[place + 1 : place + 2]]
-    sentences += [_beside(findings, one) for one in beside]
+    sentences += [_beside(told, findings, one) for one in beside]
     if len(front) == 1:
         sentences.append("It is the only trial on the front.")
     return Section("pick", "The pick, and why not its neighbours", "Pick", sentences=sentences)
 
 
 def _why(findings: Findings) -> str:
-    picked, front = findings.picked, findings.front
+    picked, front, choice = findings.picked, findings.front, findings.latencies.choice
     title = f"The student is {picked.title}"
-    if picked.number == findings.knee.number and len(front) > 2:
+    if choice is not None and picked.number == choice.chosen.number and len(front) > 2:
         return (
-            f"{title}: the knee of the front, the point farthest below the line between its ends (error "
-            "against the logarithm of the time). Beyond it another millisecond buys less."
+            f"{title}, {choice.rule}. The knee is the point farthest below the line between the front's ends "
+            "(error against the logarithm of the time): beyond it another millisecond buys less."
         )
     if picked.number == front[-1].number:
         return f"{title}: the smallest error on the front."
@@ -125,9 +130,9 @@ def _why(findings: Findings) -> str:
     return f"{title}, as was asked for; the knee is {findings.knee.title}."
 
 
-def _beside(findings: Findings, other: TrialRecord) -> str:
+def _beside(told: Told, findings: Findings, other: TrialRecord) -> str:
     picked = findings.picked
-    ratio = _ms(picked) / _ms(other)
+    ratio = _times_as_fast(told, other, picked)
     way = f"{tables.ratio(ratio)} faster" if ratio > 1 else f"{tables.ratio(1 / ratio)} slower"
     if not (findings.has(other.name) and findings.has(picked.name)):
         gap = (other.val_mae_years or 0.0) - (picked.val_mae_years or 0.0)
@@ -142,6 +147,15 @@ def _beside(findings: Findings, other: TrialRecord) -> str:
             else " So its extra time is not known to buy anything."
         )
     return f"{other.title[:1].upper()}{other.title[1:]} is {way}; {words}{advice}"
+
+
+def _times_as_fast(told: Told, one: TrialRecord, other: TrialRecord) -> float:
+    """By the times that the front shows; by those of the search where not both were timed for it."""
+    names = {model.trial: model.name for model in told.models}
+    shown = [told.best(names.get(record.number, "")) for record in (one, other)]
+    if shown[0] is None or shown[1] is None:
+        return _ms(other) / _ms(one)
+    return shown[1].latency_ms_p50 / shown[0].latency_ms_p50
 
 
 def _ms(record: TrialRecord) -> float:
@@ -212,16 +226,27 @@ def _of_sizes(told: Told) -> list[str]:
     return [f"File and memory were not looked at when these models were timed; they are told by: {words}"]
 
 
+def _left_behind(told: Told) -> set[str]:
+    """The students of the search's front that another one beats on the engines shown here."""
+    placed = {
+        (mark.x, mark.y): model.name
+        for model in told.models
+        if model.role in ("student", "front") and (mark := _mark(told, model)) is not None
+    }
+    kept = _staircase(list(placed))
+    return {name for place, name in placed.items() if place not in kept} if told.findings else set()
+
+
 def _first(told: Told) -> str:
     return told.student
 
 
-def _staircase(marks: list[Mark]) -> list[tuple[float, float]]:
-    """The points that no other beats, by rising time."""
+def _staircase(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The points (time, error) that no other beats, by rising time."""
     found: list[tuple[float, float]] = []
-    for mark in sorted(marks, key=lambda one: (one.x, one.y)):
-        if not found or mark.y < found[-1][1]:
-            found.append((mark.x, mark.y))
+    for place in sorted(points):
+        if not found or place[1] < found[-1][1]:
+            found.append(place)
     return found
 
 

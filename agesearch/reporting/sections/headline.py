@@ -61,6 +61,12 @@ def summary_sentences(told: Told) -> list[str]:
     return [one for one in sentences if "ms a face" not in one]
 
 
+_RESISTS = {
+    "better": "resists better than {}",
+    "worse": "resists worse than {}",
+    "tie": "not told apart from {}",
+}
+
 _Part = tuple[str, tuple[str, str, str], dict[str, Any]]
 
 
@@ -75,16 +81,20 @@ def _speed(told: Told, whom: str) -> _Part | str:
             if other is None
             else f"; {yardstick} {tables.milliseconds(other.latency_ms_p50)} on {other.engine}"
         )
+        size = told.footprint(best)
+        told_size = f", {tables.megabytes(size.file_bytes)} MB" if size else ""
         figures = {
             "times_as_fast": ratio.times,
             "times_as_fast_interval": [ratio.low, ratio.high],
             "latency_ms_p50": best.latency_ms_p50,
             "engine": str(best.engine),
+            "file_bytes": size.file_bytes if size else None,
+            "session_bytes": size.session_bytes if size else None,
         }
         card = (
             f"{_times(ratio.times)} ×",
             f"as fast as {whom} ({interval})",
-            f"{tables.milliseconds(best.latency_ms_p50)} ms on {best.engine}{beside}",
+            f"{tables.milliseconds(best.latency_ms_p50)} ms on {best.engine}{told_size}{beside}",
         )
         words = f"{_times(ratio.times)} times as fast as {whom} ({interval})"
         if ratio.low <= 1.0 <= ratio.high:
@@ -139,22 +149,19 @@ def _corruption(told: Told, whom: str) -> _Part | str:
     found = told.resisting(told.student)
     if found is not None:
         more = found.mae_c_years.value - found.clean_mae_years.value
-        beside = "" if found.against is None else f"resists: {found.against.resists} beside {whom}"
-        card = (
-            f"{signed(more)}",
-            "years under corruption",
-            beside or f"MAE-C {found.mae_c_years.value:.2f}",
-        )
+        total = f"{found.mae_c_years.value:.2f} in all"
+        beside = "" if found.against is None else f"; {_RESISTS[found.against.resists].format(whom)}"
+        card = (signed(more), "years more under corruption", f"{total}{beside}")
         figures = {"corruption_adds_years": more, "mae_c_years": found.mae_c_years.value}
-        return f"{signed(more)} years under corruption", card, figures
+        return f"{signed(more)} years more under corruption", card, figures
     if told.findings is not None:
         rows, student = told.findings.measured.robustness, told.findings.picked.name
         clean = next(row.mae_years for row in rows if row.model == student and row.severity == 0)
         more = tables.mean_corrupted(rows, student) - clean
         teacher = next(row.mae_years for row in rows if row.model == TEACHER and row.severity == 0)
         beside = signed(tables.mean_corrupted(rows, TEACHER) - teacher)
-        card = (signed(more), "years under corruption", f"teacher {beside}; few corruptions")
-        return f"{signed(more)} years under corruption", card, {"corruption_adds_years": more}
+        card = (signed(more), "years more under corruption", f"teacher {beside}; few corruptions")
+        return f"{signed(more)} years more under corruption", card, {"corruption_adds_years": more}
     return "what corruption costs: agesearch measure robustness"
 
 

@@ -199,9 +199,10 @@ class StudyLatencies:
             for trial, ms, before in different[:_LISTED]
         )
         shown += "; ..." if len(different) > _LISTED else ""
+        changes = moved or "No place on the front changes."
         return [
-            f"Timed beside the teacher, {len(different)} of the front's {len(self.front)} trials differ from "
-            f"the search's timing by more than noise ({shown}). {moved or 'No place on the front changes.'}"
+            f"Timed beside the teacher{self._on_engine()}, {len(different)} of the front's {len(self.front)} "
+            f"trials differ from the search's timing by more than noise ({shown}). {changes}"
         ]
 
     def choice_notes(self) -> list[str]:
@@ -231,6 +232,11 @@ class StudyLatencies:
             if beyond_noise((row.latency_ms_p50, row.latency_ms_p95), (ms, slowest)):
                 found.append((trial, row.latency_ms_p50, ms))
         return found
+
+    def _on_engine(self) -> str:
+        """The engine of the side-by-side run, where it is one."""
+        engines = {self.rows[trial.number].engine for trial in self.front}
+        return f" on {engines.pop()}" if len(engines) == 1 else ""
 
     def _moved(self) -> str:
         """Which trials leave the front by the figures that hold, and which join it."""
