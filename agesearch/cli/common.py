@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColu
 from rich.progress import Progress as RichProgress
 
 from agesearch.cli.tables import PIPE_WIDTH, harmless, lines_table, table
+from agesearch.errors import InputError
 from agesearch.progress import Listener, Progress, spoken_every
 from agesearch.session import cluster_of_job
 
@@ -97,6 +98,14 @@ PLAIN_INTERVAL_S = 5.0
 def print_json(value: Any) -> None:
     """One JSON document on standard output."""
     print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False), file=out.file, flush=True)
+
+
+def listed(option: str, written: str | None) -> tuple[str, ...]:
+    """The names of a list with commas, none where it was not given; ``InputError`` for one without a name."""
+    names = tuple(name.strip() for name in (written or "").split(",") if name.strip())
+    if written is not None and not names:
+        raise InputError(f"{option} is '{written}', but must name at least one, with commas between several.")
+    return names
 
 
 def say(text: str) -> None:

@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agesearch.cli.common import AddressOption, JsonOption, err, out, print_json, say, shown_progress, table
+from agesearch.cli.common import (
+    AddressOption,
+    JsonOption,
+    err,
+    listed,
+    out,
+    print_json,
+    say,
+    shown_progress,
+    table,
+)
 from agesearch.cli.publish import RegistryOption
 from agesearch.metrics import signed
 
@@ -71,7 +81,7 @@ def measure_counterfactual(
         persons=persons,
         seed=seed,
         size=size,
-        changes=tuple(name.strip() for name in (changes or "").split(",") if name.strip()),
+        changes=listed("--changes", changes),
         legal_age=legal_age,
         challenge_age=challenge,
         min_persons=min_persons,

@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agesearch.cli.common import AddressOption, JsonOption, out, print_json, say, shown_progress, table
+from agesearch.cli.common import (
+    AddressOption,
+    JsonOption,
+    listed,
+    out,
+    print_json,
+    say,
+    shown_progress,
+    table,
+)
 from agesearch.cli.publish import RegistryOption
 
 if TYPE_CHECKING:
@@ -67,7 +76,7 @@ def measure_robustness(
             data,
             registry=registry,
             corruption_set=corruption_set,
-            corruptions=_names(corruptions),
+            corruptions=listed("--corruptions", corruptions),
             severities=_numbers(severities),
             split=split_named(split),
             faces=faces,
@@ -81,15 +90,11 @@ def measure_robustness(
         _show(found)
 
 
-def _names(written: str | None) -> tuple[str, ...]:
-    return tuple(name.strip() for name in (written or "").split(",") if name.strip())
-
-
 def _numbers(written: str) -> tuple[int, ...]:
     from agesearch.errors import InputError
 
     try:
-        return tuple(int(name) for name in _names(written))
+        return tuple(int(name) for name in listed("--severities", written))
     except ValueError:
         raise InputError(
             f"--severities is '{written}', but must be numbers from 1 to 5 with commas."
@@ -108,7 +113,7 @@ def _show(found: Robustness) -> None:
         for note in model.notes:
             say(f"Note: {model.name}: {note}")
     say(
-        f"{found.about}. MAE-C: MAE over {len(found.averaged)} corruptions. CE, mCE: "
+        f"{found.about}. MAE-C: MAE over {_counted(found.averaged)}. CE, mCE: "
         f"it beside {found.reference}'s; relative: what corruption adds to the clean error, likewise. "
         f"95 % intervals, bootstrap over {found.scores[0].mae_c_years.basis}."
     )
@@ -152,6 +157,10 @@ def _corruptions_table(found: Robustness) -> object:
     steps = [f"severity {severity}" for severity in found.severities]
     ends = range(len(found.scores) - 1, len(rows), len(found.scores)) if len(found.scores) > 1 else ()
     return table("MAE in years by severity", ["corruption", "model", *steps, "CE"], rows, sections=list(ends))
+
+
+def _counted(corruptions: tuple[str, ...]) -> str:
+    return f"{len(corruptions)} corruption{'s' * (len(corruptions) != 1)}"
 
 
 def _ratio(ratio: Ratio | None) -> str:

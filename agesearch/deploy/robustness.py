@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from agesearch.deploy.measured_models import measured_models
@@ -33,28 +34,33 @@ def robustness_of(
     """
     chosen = set_named(corruption_set)
     chosen.levels(options.get("corruptions", ()))  # speaks up before a model is looked for
-    places = measured_models(models, registry) | _teachers(models)
+    teachers, gone = _teachers(models)
+    places = measured_models(models, registry) | teachers
     if reference is not None and reference not in places:
         raise unknown_name("reference", reference, places)
     pinned = reference or _reference(places)
-    return measure_robustness(places, dataset, chosen, reference=pinned, **options)
+    found = measure_robustness(places, dataset, chosen, reference=pinned, **options)
+    return found.model_copy(update={"notes": (*found.notes, *gone)})
 
 
-def _teachers(models: Sequence[str]) -> dict[str, Location]:
-    """The teachers of the studies among what was said."""
-    found = {}
+def _teachers(models: Sequence[str]) -> tuple[dict[str, Location], list[str]]:
+    """The teachers of the studies among what was said, and of which studies they are not there any more."""
+    found, gone = {}, []
     for said in models:
         study = StudyFolder(Location.of(said))
         if not study.exists():
             continue
         teacher = study.header().teacher
         place = Location.of(teacher.path)
-        try:
+        with suppress(InputError):
             if model_digest(place) == teacher.content_digest:
                 found[f"{study.root.name}/teacher"] = place
-        except InputError:  # it has moved: the students are measured without it
-            continue
-    return found
+                continue
+        gone.append(
+            f"The teacher of {study.root.name} is not where the study found it, or has changed: its students "
+            "are measured without it. Name it among the models to have it beside them."
+        )
+    return found, gone
 
 
 def _reference(places: Mapping[str, Location]) -> str:

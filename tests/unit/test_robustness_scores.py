@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from fake_study import write_study
 
+from agesearch.cli.common import listed
 from agesearch.data.dataset.records import Split
 from agesearch.data.dataset.shards import read_rows
 from agesearch.data.reading.demo_pack import demo_pack
@@ -22,6 +25,7 @@ from agesearch.measure.robustness.corruptions import Image
 from agesearch.measure.robustness.protocol import CLEAN_LEVEL, SETS, CorruptionLevel, set_named
 from agesearch.measure.robustness.scores import ModelRobustness, Scorecard, Tally
 from agesearch.models.predictors import Predictor
+from agesearch.storage import Location
 
 HENDRYCKS = SETS["hendrycks"]
 NAMES = ("gaussian_noise", "pixelate", "saturate")
@@ -138,6 +142,21 @@ def test_sets_have_their_published_size_and_refuse_what_they_lack() -> None:
         HENDRYCKS.levels((), ())
     with pytest.raises(InputError, match="Did you mean 'lfwc'"):
         set_named("lfwcc")
+
+
+def test_a_list_that_names_nothing_is_no_list_of_all() -> None:
+    assert listed("--corruptions", None) == ()
+    assert listed("--corruptions", " fog , snow,") == ("fog", "snow")
+    for written in ("", " , "):
+        with pytest.raises(InputError, match="--corruptions is '.*', but must name at least one"):
+            listed("--corruptions", written)
+
+
+def test_a_teacher_that_has_moved_is_missed_aloud(tmp_path: Path) -> None:
+    study = write_study(Location.of(tmp_path / "study"), 4)
+    found, (note,) = deployed._teachers([str(study.root), "portraits"])
+    assert found == {}
+    assert note.startswith("The teacher of study is not where the study found it")
 
 
 def test_what_strengths_mean_at_a_side_is_said() -> None:
