@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from agesearch.bench.drills.service import STUDY_CPUS, service_lost
 from agesearch.bench.drills.stage import PATIENCE_S, Stage
 from agesearch.bench.drills.store import KEYS
 from agesearch.errors import AgeSearchError
@@ -32,13 +33,15 @@ class Drill:
     """What is done to a study under way, which says in a line what happened.
 
     ``second`` are options of the second host's start; ``keys_in_file``: the driver has its credentials from a
-    file, which none of the hosts has; ``slower`` is how many times as long an epoch takes.
+    file, which none of the hosts has; ``slower`` is how many times as long an epoch takes; ``at_once``
+    how many trials run at once, where they are not to be as many as there are CPUs.
     """
 
     befall: Callable[[Stage], str]
     second: Mapping[str, Any] = field(default_factory=dict)
     keys_in_file: bool = False
     slower: float = 1.0
+    at_once: int | None = None
 
 
 def _host_killed(stage: Stage) -> str:
@@ -119,4 +122,5 @@ DRILLS: dict[str, Drill] = {
     "no credentials": Drill(_no_credentials, second={"environment": _BARE}, keys_in_file=True, slower=2.0),
     "link cut": Drill(_link_cut, slower=10.0),
     "head killed": Drill(_head_killed),
+    "service lost": Drill(service_lost, slower=4.0, at_once=STUDY_CPUS),
 }

@@ -86,7 +86,7 @@ def _run(
             seed=0,
             pretend=True,
             address=hosts.address,
-            concurrency=None,
+            concurrency=drill.at_once,
             epoch_s=epoch_s * drill.slower,
         )
         keys = key_file(root / "credentials") if drill.keys_in_file else {}
