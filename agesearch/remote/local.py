@@ -154,9 +154,9 @@ def end_cluster() -> LocalCluster | None:
 
 
 def _started(workers: int, cpus: int, port: int, dashboard_port: int) -> LocalCluster:
-    folder = _own_folder()
     for wanted, option in ((port, "--port"), (dashboard_port, "--dashboard-port")):
         _require_free(NODE_ADDRESS if wanted is port else LOOPBACK, wanted, option)
+    folder = _own_folder(port)
     store = _store_bytes(workers + 1)
     cluster = LocalCluster(
         f"{NODE_ADDRESS}:{port}", f"http://{LOOPBACK}:{dashboard_port}", str(folder), now()
@@ -246,19 +246,37 @@ def _descendants(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
     return list(found)
 
 
-def _own_folder() -> Path:
-    """A new folder for sockets and logs, whose path leaves room for Ray's; that of the last cluster goes."""
-    folder = Path(socket_folder(f"agesearch-{os.getuid()}/ray")).parent  # Ray lets all users into its own
-    if folder.is_symlink():  # somebody else's doing, in a folder that all may write to
-        raise InputError(f"'{folder}' is a link: remove it, or set RAY_TMPDIR to a folder of your own.")
-    shutil.rmtree(folder, ignore_errors=True)
+def _own_folder(port: int) -> Path:
+    """A new folder for sockets and logs of the cluster at a port, whose path leaves room for Ray's; those of
+    this user's clusters that have ended go.
+    """
+    # Ray lets all users into its own
+    folder = Path(socket_folder(f"agesearch-{os.getuid()}/{port}/ray")).parent
+    base = folder.parent
+    if base.is_symlink():  # somebody else's doing, in a folder that all may write to
+        raise InputError(f"'{base}' is a link: remove it, or set RAY_TMPDIR to a folder of your own.")
     try:
-        folder.mkdir(mode=0o700, parents=True)
+        base.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if base.stat().st_uid != os.getuid():
+            raise PermissionError(None, "it is another user's")
+        for other in base.iterdir():
+            if other == folder or _has_ended(other):
+                shutil.rmtree(other, ignore_errors=True)
+        folder.mkdir(mode=0o700)
     except OSError as error:
         raise InputError(
             f"'{folder}' cannot be made ({error.strerror}): set RAY_TMPDIR to a folder of your own."
         ) from error
     return folder
+
+
+def _has_ended(folder: Path) -> bool:
+    """Whether a folder is that of a cluster of which nothing runs. One that starts has no record yet."""
+    try:
+        cluster = _read(json.loads((folder / _RECORD).read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return not any(one.find() for node in cluster.nodes for one in (node.process, *node.children))
 
 
 def _node_address(number: int) -> str:
@@ -299,8 +317,9 @@ def _last_line(log: Path) -> str:
 
 
 def _write(cluster: LocalCluster) -> None:
-    path = Location.of(state_folder() / _RECORD)
-    path.write_json(asdict(cluster))
+    """Keep the record, also beside the logs, for this user's commands with another state folder."""
+    for folder in (state_folder(), Path(cluster.folder)):
+        Location.of(folder / _RECORD).write_json(asdict(cluster))
 
 
 def _read(value: dict[str, Any]) -> LocalCluster:

@@ -188,6 +188,22 @@ def test_only_the_clusters_own_processes_are_ended(here: Path, process: psutil.P
     assert local.local_cluster() is None
 
 
+def test_a_cluster_leaves_the_folders_of_those_that_run(
+    here: Path, process: psutil.Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "socket_folder", lambda name: f"{here}/{name}")
+    folders = {port: local._own_folder(port) for port in (6399, 6400)}
+    for port, born in ((6399, process.create_time()), (6400, process.create_time() - 100)):
+        _written(here, process, born)
+        record = here / "state" / "agesearch" / "cluster.json"
+        record.rename(folders[port] / record.name)
+    started = local._own_folder(6401)
+    assert [folders[6399].exists(), folders[6400].exists(), started.exists()] == [True, False, True]
+    (started / "head.log").touch()
+    assert list(local._own_folder(6401).iterdir()) == []
+    assert folders[6399].exists()
+
+
 def test_cpus_are_shared_among_workers() -> None:
     assert list(local._shares(5, 2)) == [0, 3, 2]
     assert list(local._shares(5, 0)) == [5]

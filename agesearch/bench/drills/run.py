@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -30,6 +31,7 @@ from agesearch.bench.drills.submitted import NAME, run_submitted
 from agesearch.bench.overhead import bench_faces, untrained_teacher
 from agesearch.progress import Listener, Progress, silent
 from agesearch.search.store.records import State, open_study
+from agesearch.serving.orphans import bound_to_driver
 from agesearch.session import prepare_environment
 from agesearch.storage import Location
 
@@ -52,33 +54,51 @@ def run_drills(
     need_namespaces()
     prepare_environment()
     found = []
-    with ExitStack() as stack:
-        wires = stack.enter_context(network())
-        options = stack.enter_context(s3_server(wires.address))
-        faces = stack.enter_context(bench_faces())
+    with _ground() as ground:
         for number, name in enumerate(names):
             on_progress(Progress("Drills", number, len(names), note=name))
             if name == NAME:
-                found.append(_submitted(wires, options, faces, trials))
+                found.append(_submitted(ground, trials))
             else:
-                found.append(_run(name, wires, options, faces, trials, epochs, epoch_s))
+                found.append(_run(name, ground, trials, epochs, epoch_s))
     on_progress(Progress("Drills", len(names), len(names)))
     return found
 
 
-def _run(
-    name: str, wires: Network, options: str, faces: Location, trials: int, epochs: int, epoch_s: float
-) -> Outcome:
+@dataclass(frozen=True)
+class _Ground:
+    """What all drills stand on: a folder, a network, the options of the S3 server's URIs, and faces."""
+
+    root: str
+    wires: Network
+    options: str
+    faces: Location
+
+
+@contextmanager
+def _ground() -> Iterator[_Ground]:
+    """Nothing of it outlives this process: not even where that is killed, but for the network, which goes
+    as the next one is made.
+    """
+    with ExitStack() as stack:
+        root = stack.enter_context(tempfile.TemporaryDirectory(prefix="agesearch-drills-"))
+        stack.enter_context(bound_to_driver(Path(root)))
+        wires = stack.enter_context(network())
+        options = stack.enter_context(s3_server(wires.address))
+        yield _Ground(root, wires, options, stack.enter_context(bench_faces()))
+
+
+def _run(name: str, ground: _Ground, trials: int, epochs: int, epoch_s: float) -> Outcome:
     began, drill = time.monotonic(), DRILLS[name]
     with (
-        tempfile.TemporaryDirectory(prefix="agesearch-drill-") as folder,
-        _hosts(Path(folder), wires, drill) as hosts,
+        tempfile.TemporaryDirectory(dir=ground.root) as folder,
+        _hosts(Path(folder), ground.wires, drill) as hosts,
     ):
         root = Path(folder)
         scene = Scene(
-            study=f"s3://{BUCKET}/{name.replace(' ', '-')}?{options}",
-            data=str(faces),
-            teacher=str(untrained_teacher(Location.of(root / "teacher"), faces)),
+            study=f"s3://{BUCKET}/{name.replace(' ', '-')}?{ground.options}",
+            data=str(ground.faces),
+            teacher=str(untrained_teacher(Location.of(root / "teacher"), ground.faces)),
             log=str(root / "epochs.log"),
             events=str(root / "told.jsonl"),
             trials=trials,
@@ -100,12 +120,12 @@ def _run(
         return _judged(name, said, scene, time.monotonic() - began)
 
 
-def _submitted(wires: Network, options: str, faces: Location, trials: int) -> Outcome:
+def _submitted(ground: _Ground, trials: int) -> Outcome:
     with (
-        tempfile.TemporaryDirectory(prefix="agesearch-drill-") as folder,
-        _hosts(Path(folder), wires, Drill(lambda _: ""), dashboard=True) as hosts,
+        tempfile.TemporaryDirectory(dir=ground.root) as folder,
+        _hosts(Path(folder), ground.wires, Drill(lambda _: ""), dashboard=True) as hosts,
     ):
-        return run_submitted(Path(folder), hosts, options, faces, trials)
+        return run_submitted(Path(folder), hosts, ground.options, ground.faces, trials)
 
 
 def _judged(name: str, said: str, scene: Scene, seconds: float) -> Outcome:

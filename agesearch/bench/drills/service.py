@@ -38,15 +38,15 @@ def service_lost(stage: Stage) -> str:
     with tempfile.TemporaryDirectory(prefix="agesearch-drill-") as folder:
         place = Path(folder)
         registry = str(altered_versions(str(place / "registry")).root)
-        crop = Path(write_faces(place, 1)[0]).read_bytes()
+        crops = [Path(write_faces(place, 1)[0]).read_bytes()]
         at = ["--address", stage.hosts.address, "--registry", registry]
         port = str(free_port(LOOPBACK))
         service = _asked("deploy", NAME, *at, "--host", "0.0.0.0", "--port", port)
-        _require(Asking(service["url"], _TOKEN, crop).once() == "0001", "The service does not answer.")
+        _require(Asking(service["url"], _TOKEN, crops).once() == "0001", "The service does not answer.")
         stage.hosts.start("fourth", 1)
         stage.hosts.kill(service["node"].partition(" ")[0])
-        back_s, service = _back(at, crop, service["node"])
-        asking = Asking(service["url"], _TOKEN, crop)
+        back_s, service = _back(at, crops, service["node"])
+        asking = Asking(service["url"], _TOKEN, crops)
         with asking:
             _run("promote", NAME, "2", "--registry", registry)
         failed = sum(count for said, count in asking.seen.items() if said not in ("0001", "0002"))
@@ -59,14 +59,14 @@ def service_lost(stage: Stage) -> str:
     )
 
 
-def _back(at: list[str], crop: bytes, lost: str) -> tuple[float, dict[str, Any]]:
+def _back(at: list[str], crops: list[bytes], lost: str) -> tuple[float, dict[str, Any]]:
     """Seconds until the service answers on another host than the ``lost`` one, and how it then stands."""
     began = time.monotonic()
 
     def moved() -> dict[str, Any] | None:
         (found,) = _asked("deployments", *at)
         there = found["state"] == "serving" and found["node"] != lost
-        return found if there and Asking(found["url"], _TOKEN, crop).once() == "0001" else None
+        return found if there and Asking(found["url"], _TOKEN, crops).once() == "0001" else None
 
     return _until(moved, began)
 
