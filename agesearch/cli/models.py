@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 from agesearch.cli import signing
 from agesearch.cli.common import JsonOption, out, print_json, say, shown_progress, table
 from agesearch.cli.publish import RegistryOption, comparison_lines, megabytes, registry_words
-from agesearch.errors import command
+from agesearch.errors import InputError, command
 
 if TYPE_CHECKING:
     from agesearch.deploy.aliases import Alias
@@ -133,24 +133,30 @@ def _tell_move(alias: Alias, before: str | None, json_output: bool) -> None:
 def _list_names(store: Registry, json_output: bool) -> None:
     from agesearch.deploy.registry import CHAMPION
 
-    rows = []
+    rows, faults = [], []
     for name in store.known_names():
-        holder = store.holder(name)
+        try:
+            holder = store.holder(name)
+            versions = holder.versions(name)
+        except InputError as error:
+            faults.append(f"{name}: {error}")
+            continue
         pointed = {alias.alias: alias.version for alias in holder.aliases(name)}
-        found = {"name": name, "versions": len(holder.versions(name)), "champion": pointed.get(CHAMPION)}
+        found = {"name": name, "versions": len(versions), "champion": pointed.get(CHAMPION)}
         rows.append(found | {"place": "registry" if holder is store else "package"})
+        faults += holder.faults(name)
     if json_output:
         print_json(rows)
-        return
-    cells = [[str(cell or "-") for cell in row.values()] for row in rows]
-    out.print(table("Models", ["model", "versions", "champion", "comes with"], cells))
-    if not store.names():
-        say(f"The registry '{store.root}' has no model yet: 'agesearch publish' puts a study's there.")
+    else:
+        cells = [[str(cell or "-") for cell in row.values()] for row in rows]
+        out.print(table("Models", ["model", "versions", "champion", "comes with"], cells))
+        if not store.names():
+            say(f"The registry '{store.root}' has no model yet: 'agesearch publish' puts a study's there.")
+    _require_none(faults)
 
 
 def _list_versions(store: Registry, name: str, json_output: bool) -> None:
-    versions = store.versions(name)
-    aliases = store.aliases(name)
+    versions, aliases, faults = store.versions(name), store.aliases(name), store.faults(name)
     if json_output:
         print_json(
             {
@@ -159,7 +165,19 @@ def _list_versions(store: Registry, name: str, json_output: bool) -> None:
                 "aliases": [alias.model_dump(mode="json", by_alias=True) for alias in aliases],
             }
         )
-        return
+    else:
+        _print_versions(name, versions, aliases)
+    _require_none(faults)
+
+
+def _require_none(faults: list[str]) -> None:
+    """End with an error of input, after what can be read was shown."""
+    if faults:
+        more = f" ({len(faults) - 1} more like it)" if len(faults) > 1 else ""
+        raise InputError(f"{faults[0]}{more}")
+
+
+def _print_versions(name: str, versions: list[Version], aliases: list[Alias]) -> None:
     split = _shared_split(versions)
     columns = ["version", "aliases", f"{split} MAE, years", "ms", "MB", "network", "published"]
     rows = [_version_cells(version, split) for version in versions]
@@ -185,13 +203,15 @@ def _shared_split(versions: list[Version]) -> str:
     """The split whose errors are shown: the one that proves most of those that every version has."""
     from agesearch.metrics import MAE_YEARS, on_split
 
-    known = [version.manifest().metrics for version in versions]
+    known = [version.manifest().metrics for version in versions if version.fault is None]
     return "test" if all(on_split("test", MAE_YEARS) in metrics for metrics in known) else "val"
 
 
 def _version_cells(version: Version, split: str) -> list[str]:
     from agesearch.metrics import MAE_YEARS, on_split
 
+    if version.fault is not None:
+        return [version.number, ", ".join(version.aliases), "unreadable", *"----"]
     manifest, metric = version.manifest(), on_split(split, MAE_YEARS)
     error = manifest.metrics.get(metric)
     low, high = manifest.intervals.get(metric, (None, None))
@@ -211,15 +231,16 @@ def _version_cells(version: Version, split: str) -> list[str]:
 def _version_json(version: Version) -> dict[str, Any]:
     from agesearch.deploy.registry import SIGNATURE
 
-    manifest = version.manifest()
+    manifest = version.manifest() if version.fault is None else None
     return {
         "version": version.number,
         "aliases": list(version.aliases),
         "folder": str(version.folder),
-        "latency_ms_p50": manifest.latency_ms,
+        "latency_ms_p50": manifest.latency_ms if manifest else None,
         "size_bytes": version.size_bytes,
         "signed": (version.folder / SIGNATURE).exists(),
-        "manifest": manifest.model_dump(mode="json"),
+        "manifest": manifest.model_dump(mode="json") if manifest else None,
+        "fault": version.fault,
     }
 
 

@@ -9,7 +9,9 @@ from typing import Literal
 from pydantic import Field
 
 from agesearch.documents import newer
-from agesearch.specs import Spec
+from agesearch.errors import InputError
+from agesearch.specs import Spec, parse_spec
+from agesearch.storage import Location
 
 #: ``canary`` and ``refuse`` (of a canary) leave the alias where it is.
 Step = Literal["move", "promote", "canary", "refuse", "rollback"]
@@ -71,3 +73,15 @@ class Alias(Spec):
             else:
                 left.append(move.source)
         return left[-1] if left else None
+
+
+def read_aliases(folder: Location) -> tuple[list[Alias], list[str]]:
+    """The aliases whose files lie in a folder, and what is wrong with those that cannot be read."""
+    found, faults = [], []
+    for file in folder.children():
+        if file.name.endswith(".json"):
+            try:
+                found.append(parse_spec(Alias, file.read_json(), f"'{file}'"))
+            except (InputError, OSError) as error:
+                faults.append(str(error))
+    return found, faults

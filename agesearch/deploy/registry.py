@@ -13,11 +13,11 @@ import getpass
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from agesearch.deploy.aliases import Alias, Canary, Move, Step
+from agesearch.deploy.aliases import Alias, Canary, Move, Step, read_aliases
 from agesearch.errors import InputError, unknown_name
 from agesearch.models.foreign.document import is_teacher_file
 from agesearch.models.identity import read_model_manifest
@@ -61,6 +61,15 @@ class Version:
     def manifest(self) -> ModelManifest:
         """The version's manifest."""
         return read_model_manifest(self.folder)
+
+    @property
+    def fault(self) -> str | None:
+        """Why its manifest cannot be read; None where it can."""
+        try:
+            self.manifest()
+        except (InputError, OSError) as error:
+            return str(error)
+        return None
 
     @property
     def onnx(self) -> Location:
@@ -143,11 +152,13 @@ class Registry:
         ]
 
     def aliases(self, name: str) -> list[Alias]:
-        """The aliases of a model with their histories."""
-        files = (self.root / checked_name(name) / _ALIASES).children()
-        return [
-            parse_spec(Alias, file.read_json(), f"'{file}'") for file in files if file.name.endswith(".json")
-        ]
+        """The aliases of a model with their histories, but for those that cannot be read."""
+        return read_aliases(self.folder(name) / _ALIASES)[0]
+
+    def faults(self, name: str) -> list[str]:
+        """What of a model cannot be read: an alias, the manifest of a version."""
+        found = read_aliases(self.folder(name) / _ALIASES)[1]
+        return found + [f"{one.label}: {one.fault}" for one in self.versions(name) if one.fault]
 
     def find(self, reference: str) -> Version:
         """The version that ``NAME``, ``NAME@ALIAS`` or ``NAME:VERSION`` names; without either, the champion.
@@ -164,6 +175,7 @@ class Registry:
             aliases = {entry.alias: entry.version for entry in self.aliases(name) if entry.version}
             wanted = alias or CHAMPION
             if wanted not in aliases:
+                self.alias(name, wanted)  # says so where it cannot be read
                 raise unknown_name(f"alias of {name}", wanted, aliases)
             number = aliases[wanted]
         if number not in versions:
@@ -178,8 +190,9 @@ class Registry:
         if not self._numbers(name):
             return None
         for version in reversed(self.versions(name)):
-            if version.manifest().provenance.get("content_digest") == content_digest:
-                return version
+            with suppress(InputError):  # what cannot be read has no content
+                if version.manifest().provenance.get("content_digest") == content_digest:
+                    return version
         return None
 
     @contextmanager

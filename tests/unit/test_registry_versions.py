@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner, Result
 
+from agesearch.cli.main import app
 from agesearch.deploy.registry import CHAMPION, SUMS, Registry, Version, checked_name, model_folder, resolve
 from agesearch.errors import ConflictError, InputError
 from agesearch.models.manifest import ModelManifest
@@ -89,6 +92,38 @@ def test_a_changed_file_is_named(registry: Registry, file: str) -> None:
     path.unlink()
     with pytest.raises(InputError, match=f"{file}' is missing"):
         resolve(registry.root, "ages:1")
+
+
+def test_what_cannot_be_read_hides_nothing_else(registry: Registry) -> None:
+    for digest in ("a", "b", "c"):
+        registry.move_alias(add(registry, "ages", digest), CHAMPION)
+    place = registry.folder("ages")
+    (place / "versions" / "0002" / "manifest.json").write_text("{")
+    (place / "aliases" / "candidate.json").write_text("[]")
+    add(registry, "other")
+    (registry.folder("torn") / "versions" / "0001").make_dir()
+    assert registry.find("ages").number == "0003"
+    with pytest.raises(InputError, match=r"candidate\.json"):
+        registry.find("ages@candidate")
+    found = registry.with_digest("ages", "a")
+    assert found is not None
+    assert found.number == "0001"
+
+    def models(*words: str) -> Result:
+        return CliRunner().invoke(app, ["models", *words, "--registry", str(registry.root)])
+
+    listed = models("ages", "--json")
+    shown = json.loads(listed.stdout)
+    assert [one["version"] for one in shown["versions"] if one["manifest"]] == ["0001", "0003"]
+    assert "manifest.json" in shown["versions"][1]["fault"]
+    assert [alias["alias"] for alias in shown["aliases"]] == [CHAMPION]
+    assert isinstance(listed.exception, InputError)
+    assert "unreadable" in models("ages").stdout
+    names = models("--json")
+    here = [row["name"] for row in json.loads(names.stdout) if row["place"] == "registry"]
+    assert here == ["ages", "other"]
+    assert "2 more like it" in str(names.exception)
+    assert models("other").exit_code == 0
 
 
 def test_sums_that_leave_the_folder_or_the_manifest_out_are_refused(registry: Registry) -> None:

@@ -26,7 +26,7 @@ from agesearch.serving.rollout.groups import METRICS, Group, Replicas
 from agesearch.serving.rollout.judge import Histogram, Seen
 from agesearch.serving.rollout.models import require_opens, served_models
 from agesearch.serving.rollout.promotion import Trial, promote, rollback
-from agesearch.serving.rollout.records import followers
+from agesearch.serving.rollout.records import ServiceRecord, followers, write_record
 from agesearch.serving.rollout.scaling import WAITING, replicas_wanted, wanted_for
 from agesearch.serving.rollout.state import ServiceState
 from agesearch.specs import CropSpec, ModelSpec
@@ -289,6 +289,18 @@ def test_a_service_is_known_while_a_version_takes_long_to_start(
     assert len(seen) == 3
     assert service.version == "0002"
     assert followers(registry, "ages", CHAMPION) == []
+
+
+def test_the_record_of_a_service_that_was_killed_goes_with_the_next_look(registry: Registry) -> None:
+    for service in ("lives", "killed"):
+        record = ServiceRecord(id=service, url=URL, alias="candidate", version="0001")
+        write_record(registry, "ages", record)
+    services = registry.folder("ages") / "services"
+    killed = services / "killed.json"
+    killed.write_json(killed.read_json() | {"seen": "2026-01-01T00:00:00+00:00"})
+    assert followers(registry, "ages", CHAMPION) == []
+    assert [file.name for file in services.children()] == ["lives.json"]
+    assert [one.id for one in followers(registry, "ages", "candidate")] == ["lives"]
 
 
 def test_promote_waits_for_the_service_and_rollback_goes_back_step_by_step(

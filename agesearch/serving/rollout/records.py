@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import secrets
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -61,7 +62,9 @@ def drop_record(registry: Registry, name: str, service: str) -> None:
 
 
 def followers(registry: Registry, name: str, alias: str) -> list[ServiceRecord]:
-    """The services that follow an alias now."""
+    """The services that follow an alias now. The records of those that are gone are taken away, whichever
+    alias they followed: a service that was killed leaves its own behind.
+    """
     found = []
     for file in (registry.folder(name) / _SERVICES).children():
         if not file.name.endswith(".json"):
@@ -71,6 +74,9 @@ def followers(registry: Registry, name: str, alias: str) -> list[ServiceRecord]:
             age = (datetime.now(UTC) - datetime.fromisoformat(record.seen)).total_seconds()
         except (OSError, InputError, ValidationError, ValueError):  # it goes, or is no record
             continue
-        if record.alias == alias and age < _GONE_S:
+        if age >= _GONE_S:
+            with suppress(OSError, InputError):  # a registry that may only be read
+                file.delete()
+        elif record.alias == alias:
             found.append(record)
     return found
