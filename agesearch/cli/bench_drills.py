@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from agesearch.cli.common import JsonOption, out, print_json, shown_progress, table
+from agesearch.cli.common import PLAIN, JsonOption, out, print_json, shown_progress, table
 from agesearch.errors import AgeSearchError, unknown_name
 
 EPILOG = "Example: agesearch bench drills --only 'host killed'"
@@ -20,6 +20,7 @@ def drills(
     ] = None,
     trials: Annotated[int, typer.Option("--trials", min=4, help="Trials of each study.")] = 12,
     as_json: JsonOption = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
 ) -> None:
     """Kill, stop and add hosts under a study that shares nothing with them but an S3 server, and check that
     every trial ends and no finished one is trained again. Needs root: hosts are namespaces of this machine.
@@ -32,20 +33,23 @@ def drills(
             raise unknown_name("drill", name, NAMES)
     with shown_progress() as listener:
         found = run_drills(names, trials=trials, on_progress=listener)
+    columns = ["drill", "complete", "epochs twice", "s", "what happened"]
+    rows = [
+        [
+            drill.name,
+            f"{drill.complete} of {drill.trials}",
+            str(drill.repeated),
+            f"{drill.seconds:.0f}",
+            "; ".join(drill.faults) or drill.said,
+        ]
+        for drill in found
+    ]
     if as_json:
         print_json([asdict(drill) for drill in found])
+    elif as_markdown:
+        for cells in (columns, ["---"] * len(columns), *rows):
+            out.print(f"| {' | '.join(cells)} |", **PLAIN)
     else:
-        columns = ["drill", "complete", "epochs twice", "s", "what happened"]
-        rows = [
-            [
-                drill.name,
-                f"{drill.complete} of {drill.trials}",
-                str(drill.repeated),
-                f"{drill.seconds:.0f}",
-                "; ".join(drill.faults) or drill.said,
-            ]
-            for drill in found
-        ]
         out.print(table("A study on several hosts", columns, rows), highlight=False)
     faults = [f"{drill.name}: {fault}" for drill in found for fault in drill.faults]
     if faults:

@@ -11,7 +11,9 @@ from search_helpers import EPOCHS, functions, lucky, tiny_spec, write_sources
 from typer.testing import CliRunner
 
 from agesearch.cli.main import app
+from agesearch.models.manifest import WEIGHTS
 from agesearch.search.choice.confirmed import candidates_of, confirmation
+from agesearch.search.choice.kept import COMPARED, needed
 from agesearch.search.choice.knee import CONFIRMED_RULE
 from agesearch.search.front.latencies import study_latencies
 from agesearch.search.run.driver import ask_to_stop
@@ -30,6 +32,10 @@ def _helpers_reach_the_workers(ray_local: None) -> None:
     cloudpickle.register_pickle_by_value(helpers)
 
 
+def _with_weights(study: Location) -> set[int]:
+    return {int(file.parent.name) for file in study.local().glob(f"trials/*/{WEIGHTS}")}
+
+
 def test_candidates_are_trained_again_and_a_stop_in_between_loses_nothing(tmp_path: Path) -> None:
     data, teacher = write_sources(tmp_path)
     out = Location.of(tmp_path / "study")
@@ -41,7 +47,7 @@ def test_candidates_are_trained_again_and_a_stop_in_between_loses_nothing(tmp_pa
             if event.text.startswith("Confirmed 1 of"):
                 ask_to_stop(out)
 
-    spec = tiny_spec(trials=5).with_values({"confirm": {"seeds": 3, "candidates": 2}})
+    spec = tiny_spec(trials=9).with_values({"confirm": {"seeds": 3, "candidates": 2}, "keep": "front"})
     first = run_study(spec, data, teacher, out, limits=ALONE, on_event=listen, functions=functions(lucky))
     assert first.outcome is Outcome.INTERRUPTED
     assert told[0].startswith("After the search, at most 2 candidates are trained again with 3 other seeds")
@@ -51,7 +57,10 @@ def test_candidates_are_trained_again_and_a_stop_in_between_loses_nothing(tmp_pa
 
     rest = resume_study(out, limits=ALONE, on_event=listen, functions=functions(lucky))
     assert rest.outcome is Outcome.COMPLETE
-    assert len(rest.records) == rest.total == 5, "the new trainings are none of the search's trials"
+    assert len(rest.records) == rest.total == 9, "the new trainings are none of the search's trials"
+    complete = [record for record in rest.records if record.state is State.COMPLETE]
+    kept = needed(complete, rest.front, behind=COMPARED * 2)
+    assert _with_weights(out) == kept < {record.number for record in complete}
     found = candidates_of(rest.folder)
     assert [len(one.records) for one in found] == [3] * len(found)
     seeds = {record.params["seed"] for record in confirmation(rest.folder).trials()}
@@ -65,8 +74,9 @@ def test_candidates_are_trained_again_and_a_stop_in_between_loses_nothing(tmp_pa
     again = resume_study(out, limits=ALONE, functions=functions(lucky))
     assert (again.outcome, again.records) == (Outcome.COMPLETE, rest.records)
 
-    more = resume_study(out, trials=6, confirm=4, limits=ALONE, functions=functions(lucky))
-    assert sum(record.state is State.COMPLETE for record in more.records) == 6
+    more = resume_study(out, trials=10, confirm=4, limits=ALONE, functions=functions(lucky))
+    assert sum(record.state is State.COMPLETE for record in more.records) == 10
+    assert len(_with_weights(out)) < 10
     assert all(one.planned >= 3 for one in candidates_of(more.folder))
     shown = json.loads(CliRunner().invoke(app, ["status", str(out), "--json"]).stdout)
     assert {one["number"] for one in shown["confirmation"]} >= {one.number for one in found}

@@ -27,8 +27,9 @@ from agesearch.bench.drills.network import Network, network
 from agesearch.bench.drills.outcome import Outcome
 from agesearch.bench.drills.stage import Stage, temporary
 from agesearch.bench.drills.store import BUCKET, key_file, s3_server
-from agesearch.bench.drills.submitted import NAME, run_submitted
+from agesearch.bench.drills.submitted import NAME, need_checkout, run_submitted
 from agesearch.bench.overhead import bench_faces, untrained_teacher
+from agesearch.errors import AgeSearchError, first_line
 from agesearch.progress import Listener, Progress, silent
 from agesearch.search.store.records import State, open_study
 from agesearch.serving.orphans import bound_to_driver
@@ -47,20 +48,28 @@ def run_drills(
     epoch_s: float = 0.5,
     on_progress: Listener = silent,
 ) -> list[Outcome]:
-    """Run these drills, one after another, each on hosts of its own.
+    """Run these drills, one after another, each on hosts of its own. One that breaks off has the reason
+    among its faults, and the others are run all the same.
 
     Raises ``InputError`` where this user may make no namespaces, or moto's S3 server is not installed.
     """
     need_namespaces()
+    if NAME in names:
+        need_checkout()
     prepare_environment()
     found = []
     with _ground() as ground:
         for number, name in enumerate(names):
             on_progress(Progress("Drills", number, len(names), note=name))
-            if name == NAME:
-                found.append(_submitted(ground, trials))
-            else:
-                found.append(_run(name, ground, trials, epochs, epoch_s))
+            began = time.monotonic()
+            try:
+                if name == NAME:
+                    found.append(_submitted(ground, trials))
+                else:
+                    found.append(_run(name, ground, trials, epochs, epoch_s))
+            except AgeSearchError as error:
+                seconds = time.monotonic() - began
+                found.append(Outcome(name, "it broke off", 0, trials, 0, 0, seconds, [first_line(error)]))
     on_progress(Progress("Drills", len(names), len(names)))
     return found
 

@@ -30,13 +30,14 @@ _SCALE = "0.07"
 _PATIENCE_S = 1800.0
 
 
-def run_submitted(root: Path, hosts: Hosts, options: str, faces: Location, trials: int) -> Outcome:
-    """Run the study twice, in the folder ``root`` and on the cluster of ``hosts``, and compare the records.
-
-    Raises ``InputError`` where there is no ``search_spaces/quick.yaml``: it needs a checkout.
-    """
+def need_checkout() -> None:
+    """An ``InputError`` where there is no ``search_spaces/quick.yaml``."""
     if not Path(SPACE).is_file():
         raise InputError(f"The drill '{NAME}' needs '{SPACE}': run it from a checkout of agesearch.")
+
+
+def run_submitted(root: Path, hosts: Hosts, options: str, faces: Location, trials: int) -> Outcome:
+    """Run the study twice, in the folder ``root`` and on the cluster of ``hosts``; compare the records."""
     began, trials = time.monotonic(), min(trials, _MOST_TRIALS)
     teacher = untrained_teacher(Location.of(root / "teacher"), faces)
     stored = {name: f"s3://{BUCKET}/{name}?{options}" for name in ("faces", "teacher", "there")}
