@@ -64,7 +64,7 @@ def _stopped(stage: Stage) -> str:
         raise AgeSearchError("The study did not stop when it was asked to.")
     stage.finish()
     stage.resume()
-    return "'stop' at the URI ended the run with checkpoints: 'resume' went on from them"
+    return "'stop' at the URI let the running epochs end, and kept them: 'resume' went on from there"
 
 
 def _head_killed(stage: Stage) -> str:
@@ -117,7 +117,7 @@ def _no_credentials(stage: Stage) -> str:
 DRILLS: dict[str, Drill] = {
     "host killed": Drill(_host_killed),
     "host joins late": Drill(_joins_late),
-    "stop": Drill(_stopped),
+    "stop": Drill(_stopped, slower=10.0),
     "disk full": Drill(_disk_full, second={"room_kb": _FULL_KB}),
     "no credentials": Drill(_no_credentials, second={"environment": _BARE}, keys_in_file=True, slower=2.0),
     "link cut": Drill(_link_cut, slower=10.0),

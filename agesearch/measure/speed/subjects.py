@@ -71,9 +71,13 @@ def untrained_subject(name: str) -> Subject | None:
     least, most = ARCHITECTURES[arch].min_size, 512
     if not least <= size <= most:
         raise InputError(f"'{name}' has an input of {size} px, but {arch} takes {least} to {most}.")
-    model = ModelSpec(arch=arch, input_size=size)
-    scorer = OnnxScorer(untrained_onnx(model), size, net=partial(_untrained, model))
+    scorer = untrained_scorer(ModelSpec(arch=arch, input_size=size))
     return Subject(name, arch, scorer, CropSpec(recipe=NEWEST_CROP_RECIPE))
+
+
+def untrained_scorer(model: ModelSpec) -> OnnxScorer:
+    """The network of a model with random weights, which take as long as any."""
+    return OnnxScorer(untrained_onnx(model), model.input_size, net=partial(_untrained, model))
 
 
 def _untrained(model: ModelSpec) -> AgeNet:

@@ -13,7 +13,7 @@ import pyarrow.fs as pafs
 
 from agesearch.errors import AgeSearchError
 from agesearch.metrics import or_nan
-from agesearch.models.manifest import WEIGHTS
+from agesearch.models.manifest import MANIFEST, WEIGHTS, read_folder_manifest
 from agesearch.search.space.conditions import possible
 from agesearch.search.store.records import TRIALS_FOLDER, State, StudyFolder, TrialRecord
 from agesearch.specs import ConfirmSpec, StudySpec
@@ -84,10 +84,11 @@ class KeptWeights:
 
 
 def has_weights(study: StudyFolder, trial: TrialRecord) -> bool:
-    """Whether a COMPLETE trial's weights are there: a study may have been told not to keep all."""
-    if not study.exists() or study.header().spec.keep == "all":
+    """Whether a COMPLETE trial's weights are there: a study may have been told once not to keep all."""
+    place = study.trial_folder(trial)
+    if (place / WEIGHTS).exists() or not (place / MANIFEST).exists():
         return True
-    return (study.trial_folder(trial) / WEIGHTS).exists()
+    return WEIGHTS not in read_folder_manifest(place).files
 
 
 def _with_weights(folder: StudyFolder) -> set[int]:

@@ -9,6 +9,7 @@ run holds while trials, teacher, engines, hardware and versions stay.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,10 +20,11 @@ import pyarrow.compute as pc
 from agesearch.measure.speed.footprint import weighed
 from agesearch.measure.speed.hardware import hardware_name, runtime_versions
 from agesearch.measure.speed.rows import SpeedRow, on_best_engine, settings, too_large
+from agesearch.measure.speed.subjects import untrained_scorer
 from agesearch.measure.speed.timing import TimedModel, side_by_side
 from agesearch.models.architectures import Network
 from agesearch.models.identity import model_digest, read_model_manifest
-from agesearch.models.manifest import ModelManifest
+from agesearch.models.manifest import WEIGHTS, ModelManifest
 from agesearch.models.runtimes.engines import DEFAULT, Engine
 from agesearch.models.scorers import Scorer, scorer_of
 from agesearch.progress import Listener, Progress
@@ -56,6 +58,16 @@ class StudyModel:
     @cached_property
     def scorer(self) -> Scorer:
         return scorer_of(self.folder, self.crop)
+
+    @cached_property
+    def has_weights(self) -> bool:
+        """Whether its weights are there: a study may have been told to keep those of its front."""
+        return WEIGHTS not in self.manifest.files or (self.folder / WEIGHTS).exists()
+
+    @property
+    def to_time(self) -> Scorer:
+        """What is timed in its place: its network, with random weights where its own are gone."""
+        return self.scorer if self.has_weights else untrained_scorer(self.manifest.model)
 
     @property
     def network(self) -> Network:
@@ -96,7 +108,10 @@ class SpeedRun:
         if self._known() is not None:
             return
         engines = self.engines
-        first = {self._alike(model, engines): model for model in reversed(self.trials)}
+        alike = defaultdict[tuple[Network, str], list[StudyModel]](list)
+        for model in self.trials:
+            alike[self._alike(model, engines)].append(model)
+        first = {key: next((m for m in some if m.has_weights), some[0]) for key, some in alike.items()}
         models = [self.teacher, *first.values()]
         timed = _opened(models, engines, on_progress)
         rows: dict[str, list[SpeedRow]] = {}
@@ -165,7 +180,7 @@ def _opened(models: Sequence[StudyModel], engines: StudyEngines, on_progress: Li
     opened = []
     for done, model in enumerate(models):
         on_progress(Progress("Exporting", done, len(models), note=model.name))
-        scorer, runs = engines.scorer(model.digest, model.scorer)
+        scorer, runs = engines.scorer(model.digest, model.to_time)
         opened += [model.timed(scorer, engine) for engine in runs]
     on_progress(Progress("Exporting", len(models), len(models)))
     return opened
