@@ -31,20 +31,20 @@ _BEYOND_TWO = 1.0 + 2.0 / math.sqrt(2.0)
 def test_a_late_curve_may_fall_as_an_early_one_did(
     share: float, error: float, start: float, end: float
 ) -> None:
-    falls = FarthestFalls([_FLAT, _EARLY], share)
-    assert falls.of(error) == pytest.approx(_BEYOND_TWO * math.log(start / end))
+    falls = FarthestFalls([_FLAT, _EARLY])
+    assert falls.of(error, share) == pytest.approx(_BEYOND_TWO * math.log(start / end))
 
 
 def test_a_curve_above_all_others_may_fall_as_any_did() -> None:
-    falls = FarthestFalls([_FLAT, _EARLY], 0.5)
-    assert falls.of(50.0) == falls.of(10.0)
+    falls = FarthestFalls([_FLAT, _EARLY])
+    assert falls.of(50.0, 0.5) == falls.of(10.0, 0.5)
 
 
 def test_one_below_all_others_may_fall_anywhere() -> None:
-    assert FarthestFalls([_FLAT, _EARLY], 0.5).of(3.0) == math.inf
-    assert FarthestFalls([], 0.5).of(3.0) == math.inf
+    assert FarthestFalls([_FLAT, _EARLY]).of(3.0, 0.5) == math.inf
+    assert FarthestFalls([]).of(3.0, 0.5) == math.inf
 
 
 def test_the_more_curves_were_seen_the_less_is_feared_beyond_them() -> None:
-    few, many = FarthestFalls([_EARLY], 0.5).of(10.0), FarthestFalls([_EARLY] * 100, 0.5).of(10.0)
+    few, many = FarthestFalls([_EARLY]).of(10.0, 0.5), FarthestFalls([_EARLY] * 100).of(10.0, 0.5)
     assert many == pytest.approx(few * 1.2 / 3.0)

@@ -43,7 +43,7 @@ from agesearch.search.stopping.rungs import (
     Pause,
     Stop,
 )
-from agesearch.search.store.pareto import hypervolume
+from agesearch.search.store.pareto import front, hypervolume
 from agesearch.search.store.records import State, TrialRecord
 from agesearch.specs import StoppingSpec, StudySpec
 
@@ -100,7 +100,9 @@ class Judge:
         within = self._model.points_within(ended, known)
         if not within:
             return KEEP
-        return self._weighed(trial, forecast, ends.best_end(trial), within, rule, standing)
+        # No more of them decides: the others add nothing to a hypervolume, nor to where it is counted from.
+        ahead = [within[index] for index in front(within)]
+        return self._weighed(trial, forecast, ends.best_end(trial), ahead, rule, standing)
 
     def _weighed(
         self,

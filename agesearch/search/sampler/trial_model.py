@@ -227,7 +227,7 @@ class Ends:
         self._complete = [over[row] for row in rows]
         self._targets, self._expected = targets[rows], expected[rows]
         self._at: dict[float, CurveForecaster | None] = {}
-        self._falls: dict[float, FarthestFalls] = {}
+        self._falls: FarthestFalls | None = None
 
     def forecast(self, trials: Sequence[Seen]) -> Forecast:
         """What is expected of trials with a curve: ``[n]``, see ``CurveForecaster``."""
@@ -251,11 +251,10 @@ class Ends:
         """The smallest error (years) that a trial with a curve may end at, by how far curves have fallen; 0
         where none has stood as it does.
         """
-        share = trial.share
-        if share not in self._falls:
-            self._falls[share] = FarthestFalls([seen.curve for seen in self._complete], share)
+        if self._falls is None:
+            self._falls = FarthestFalls([seen.curve for seen in self._complete])
         error = trial.curve.best[-1]
-        return error * math.exp(-self._falls[share].of(error))
+        return error * math.exp(-self._falls.of(error, trial.share))
 
     def _forecaster(self, share: float) -> CurveForecaster | None:
         """What is known after this share of the budget; None of too few."""

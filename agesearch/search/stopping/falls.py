@@ -34,32 +34,44 @@ def _levels(errors: tuple[float, ...]) -> npt.NDArray[np.float64]:
 
 
 class FarthestFalls:
-    """Knows COMPLETE ``curves``, for trials that have trained ``share`` of their budget."""
+    """Knows COMPLETE ``curves``. What does not hang on the share that a trial has trained is worked out
+    once.
+    """
 
-    def __init__(self, curves: Sequence[LearningCurve], share: float) -> None:
+    def __init__(self, curves: Sequence[LearningCurve]) -> None:
         alike = defaultdict[tuple[int, int], list[npt.NDArray[np.float64]]](list)
         for curve in curves:
             if curve.best:
                 alike[len(curve.best), curve.epochs].append(_levels(curve.best))
         # Before its first epoch every trial stands where the worst stood after theirs.
         untrained = max((float(one[0]) for some in alike.values() for one in some), default=0.0)
-        starts, falls = [], []
-        for (trained, epochs), some in alike.items():
-            levels = np.column_stack([np.full(len(some), untrained), np.stack(some)])
-            left = max(1, math.ceil((1.0 - share) * epochs - 1e-9))
-            ends = np.minimum(np.arange(trained + 1) + left, trained)
-            starts.append(levels.ravel())
-            falls.append((levels - levels[:, ends]).ravel())
+        self._curves = [
+            (epochs, np.column_stack([np.full(len(some), untrained), np.stack(some)]))
+            for (_, epochs), some in alike.items()
+        ]
         self._beyond = 1.0 + _BEYOND / math.sqrt(max(1, sum(map(len, alike.values()))))
-        level = np.concatenate(starts) if starts else np.empty(0)
-        order = np.argsort(level, kind="stable")
-        self._levels = level[order]
-        self._farthest = np.maximum.accumulate(np.concatenate(falls)[order]) if falls else np.empty(0)
+        level = np.concatenate([np.empty(0), *(levels.ravel() for _, levels in self._curves)])
+        self._order = np.argsort(level, kind="stable")
+        self._levels = level[self._order]
+        self._farthest: dict[float, npt.NDArray[np.float64]] = {}
 
-    def of(self, error: float) -> float:
-        """The farthest fall, as a difference of logarithms, of a trial whose smallest error is ``error``;
-        infinite where no curve has stood as it does.
+    def of(self, error: float, share: float) -> float:
+        """The farthest fall, as a difference of logarithms, of a trial whose smallest error is ``error`` after
+        this ``share`` of its budget; infinite where no curve has stood as it does.
         """
         level = math.log(max(error, TINY)) + _ALIKE
         known = int(np.searchsorted(self._levels, level, side="right"))
-        return self._beyond * float(self._farthest[known - 1]) if known else math.inf
+        if not known:
+            return math.inf
+        if share not in self._farthest:
+            self._farthest[share] = self._falls(share)
+        return self._beyond * float(self._farthest[share][known - 1])
+
+    def _falls(self, share: float) -> npt.NDArray[np.float64]:
+        """The farthest fall from each level or a lower one, within the rest of the budget."""
+        falls = []
+        for epochs, levels in self._curves:
+            left, last = max(1, math.ceil((1.0 - share) * epochs - 1e-9)), levels.shape[1] - 1
+            falls.append((levels - levels[:, np.minimum(np.arange(last + 1) + left, last)]).ravel())
+        found: npt.NDArray[np.float64] = np.maximum.accumulate(np.concatenate(falls)[self._order])
+        return found
