@@ -33,14 +33,14 @@ def drills(
             raise unknown_name("drill", name, NAMES)
     with shown_progress() as listener:
         found = run_drills(names, trials=trials, on_progress=listener)
-    columns = ["drill", "complete", "epochs twice", "s", "what happened"]
+    columns = ["drill", "what happened", "trials", "epochs repeated", "s"]
     rows = [
         [
             drill.name,
+            "; ".join(drill.faults) or drill.said,
             f"{drill.complete} of {drill.trials}",
             str(drill.repeated),
             f"{drill.seconds:.0f}",
-            "; ".join(drill.faults) or drill.said,
         ]
         for drill in found
     ]

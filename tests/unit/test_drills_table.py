@@ -52,9 +52,9 @@ def test_a_drill_that_breaks_off_is_told_among_the_others(monkeypatch: pytest.Mo
     words = ["bench", "drills", "--only", "stop", "--only", "host killed", "--trials", "4", "--markdown"]
     done = CliRunner().invoke(app, words)
     rows = [line for line in done.stdout.splitlines() if line.startswith("|")]
-    assert rows[0] == "| drill | complete | epochs twice | s | what happened |"
+    assert rows[0] == "| drill | what happened | trials | epochs repeated | s |"
     assert rows[-2:] == [
-        "| stop | 0 of 4 | 0 | 0 | The study stands still. |",
-        "| host killed | 4 of 4 | 1 | 61 | it went on |",
+        "| stop | The study stands still. | 0 of 4 | 0 | 0 |",
+        "| host killed | it went on | 4 of 4 | 1 | 61 |",
     ]
     assert isinstance(done.exception, AgeSearchError)

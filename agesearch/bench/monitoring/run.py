@@ -28,6 +28,7 @@ from agesearch.errors import AgeSearchError
 from agesearch.machine import free_port
 from agesearch.progress import Listener, Progress, silent, spoken_every
 from agesearch.remote.local import LocalCluster, end_cluster, start_cluster
+from agesearch.serving.orphans import bound_to_driver
 from agesearch.session import LOOPBACK, NODE_ADDRESS, prepare_environment
 from agesearch.storage import Location
 
@@ -98,7 +99,7 @@ def measure_monitoring(
         on_progress(Progress(_STAGE, 0, None, note="making photographs and a model"))
         write_photos(place, photos)
         version = untrained_version(place)
-        with _cluster(place) as cluster, our_service(version, 1) as server:
+        with bound_to_driver(place), _cluster(place) as cluster, our_service(version, 1) as server:
             config = _config(files, place, cluster, server)
             with running(config, place) as prometheus, _asking(server, place):
                 began = time.time()
