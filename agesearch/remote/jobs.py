@@ -131,17 +131,31 @@ class Jobs:
             return str(self._client.get_job_logs(job.id))
 
     def follow(self, job: Job, tell: Callable[[str], None]) -> Job:
-        """Tell what a job writes, from its beginning, until it is over; the job as it then is."""
+        """Tell what a job writes, from its beginning, until it is over; the job as it then is.
+
+        The dashboard may let go of who follows, or of a job's last lines: what is missing is asked for again.
+        """
+        told = 0
+
+        def more(log: str) -> None:
+            nonlocal told
+            if len(log) > told:
+                tell(log[told:])
+                told = len(log)
 
         async def tail() -> None:
+            heard = ""
             async for lines in self._client.tail_job_logs(job.id):
-                tell(lines)
+                heard += lines
+                more(heard)
 
-        while self.find(job.id).state == "PENDING":
+        while not (job := self.find(job.id)).is_over:
+            if job.state != "PENDING":
+                with _in_words(self.address):
+                    asyncio.run(tail())
             time.sleep(_LOOK_S)
-        with _in_words(self.address):
-            asyncio.run(tail())
-        return self.wait(job, 60.0)
+        more(self.log(job))
+        return job
 
     def wait(self, job: Job, seconds: float) -> Job:
         """The job once it is over, or as it is after so many seconds."""

@@ -7,8 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -141,6 +143,26 @@ def test_where_jobs_go(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(jobs.ADDRESS_VARIABLE, "http://head:8265/")
     assert jobs._resolved(None) == "http://head:8265"
     assert jobs._resolved("https://other") == "https://other"
+
+
+def test_who_follows_a_job_is_told_all_of_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The dashboard lets go before the job is over, and then before its last line."""
+    tails = iter((["one\n"], [], ["one\n", "two\n"]))
+    states = iter(("PENDING", "RUNNING", "RUNNING", "RUNNING", "SUCCEEDED"))
+
+    async def tail(_: str) -> AsyncIterator[str]:
+        for lines in next(tails):
+            yield lines
+
+    cluster: Any = object.__new__(jobs.Jobs)
+    cluster.address = "http://head:8265"
+    cluster._client = SimpleNamespace(tail_job_logs=tail, get_job_logs=lambda _: "one\ntwo\nthree\n")
+    monkeypatch.setattr(jobs, "_LOOK_S", 0.0)
+    job = jobs.Job("tune-1", "PENDING", "tune", "", "0", "me", "", "", "")
+    monkeypatch.setattr(cluster, "find", lambda _: replace(job, state=next(states)))
+    said: list[str] = []
+    assert cluster.follow(job, said.append).state == "SUCCEEDED"
+    assert said == ["one\n", "two\n", "three\n"]
 
 
 def test_a_job_joins_the_cluster_that_it_is_in(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,7 +56,7 @@ class FarthestFalls:
         self._farthest: dict[float, npt.NDArray[np.float64]] = {}
 
     def of(self, error: float, share: float) -> float:
-        """The farthest fall, as a difference of logarithms, of a trial whose smallest error is ``error`` after
+        """The farthest fall, as a difference of logarithms, of a trial with ``error`` as its smallest after
         this ``share`` of its budget; infinite where no curve has stood as it does.
         """
         level = math.log(max(error, TINY)) + _ALIKE
