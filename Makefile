@@ -51,7 +51,7 @@ portraits: .venv/installed-dev
 
 # The published model 'portraits', from photographs to the version: reports/champion/README.md.
 champion: .venv/installed-dev
-	PYTHON=$(abspath $(BIN))/python AGESEARCH=$(abspath $(BIN))/agesearch reports/champion/remake.sh
+	AGESEARCH=$(abspath $(BIN))/agesearch reports/champion/remake.sh
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache demo-run

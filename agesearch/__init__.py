@@ -5,13 +5,13 @@
 >>> [face.age for face in model.predict("photo.jpg", faces="whole").faces]  # years
 [50.0]
 
-Every step of the command line is a function: ``ingest``, ``teach``, ``tune``, ``resume``, ``open_study``,
-``evaluate``, ``measure_speed``, ``measure_robustness``, ``measure_decisions``, ``measure_counterfactual``,
-``report``, ``calibrate``, ``publish``, ``export``, ``load_model``, ``Client`` and ``AsyncClient``, with
-keyword arguments named as the options of the verb. Paths are ``str`` or path-like, or what an earlier step
-returned. A wrong input raises ``InputError``, a run that could not finish ``AgeSearchError``. Nothing is
-printed; ``on_progress`` and ``on_event`` hear what happens, and what weakens a result is a Python warning or
-one of its notes.
+Every step of the command line is a function: ``ingest``, ``teach``, ``refit``, ``tune``, ``resume``,
+``open_study``, ``evaluate``, ``measure_speed``, ``measure_robustness``, ``measure_decisions``,
+``measure_counterfactual``, ``report``, ``calibrate``, ``publish``, ``export``, ``load_model``, ``Client`` and
+``AsyncClient``, with keyword arguments named as the options of the verb. Paths are ``str`` or path-like, or
+what an earlier step returned. A wrong input raises ``InputError``, a run that could not finish
+``AgeSearchError``. Nothing is printed; ``on_progress`` and ``on_event`` hear what happens, and what weakens a
+result is a Python warning or one of its notes.
 
 Importing this module loads none of it: each name is loaded when it is first used.
 """
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from agesearch.api.predict import Model as Model
     from agesearch.api.predict import load_model as load_model
     from agesearch.api.publish import publish as publish
+    from agesearch.api.refit import RefittedModel as RefittedModel
+    from agesearch.api.refit import refit as refit
     from agesearch.api.report import WrittenReport as WrittenReport
     from agesearch.api.report import report as report
     from agesearch.api.study import Study as Study
@@ -70,6 +72,7 @@ __all__ = [
     "Model",
     "Progress",
     "Published",
+    "RefittedModel",
     "Study",
     "Teacher",
     "WrittenReport",
@@ -84,6 +87,7 @@ __all__ = [
     "measure_speed",
     "open_study",
     "publish",
+    "refit",
     "report",
     "resume",
     "teach",
@@ -103,6 +107,7 @@ _MODULES = {
     ),
     "api.predict": ("Face", "ImageAges", "Model", "load_model"),
     "api.publish": ("publish",),
+    "api.refit": ("RefittedModel", "refit"),
     "api.report": ("WrittenReport", "report"),
     "api.study": ("Study", "open_study", "resume", "tune"),
     "api.teach": ("Teacher", "teach"),

@@ -6,6 +6,8 @@ import math
 
 VAL_MAE_YEARS = "val_mae_years"
 VAL_CS5 = "val_cs5"
+#: The MAE on training faces by models of a recipe that have not seen them: cross-validation by persons.
+CV_MAE_YEARS = "cv_mae_years"
 #: The MAE of a trial on a few corrupted validation faces; the largest mean move of its answers by a change.
 VAL_MAE_C_YEARS = "val_mae_c_years"
 SHIFT_YEARS = "counterfactual_shift_years"

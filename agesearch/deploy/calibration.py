@@ -19,10 +19,11 @@ from agesearch.deploy.card import calibrated_card
 from agesearch.deploy.registry import CARD, DEFAULT_REGISTRY, SUMS, Registry, Version, file_digest
 from agesearch.errors import ConflictError, InputError, command
 from agesearch.measure.calibration.run import CalibrationSpec, calibrate
+from agesearch.models.calibration.files import calibration_bytes, write_into
 from agesearch.models.calibration.record import CALIBRATION, Calibration
 from agesearch.models.foreign.document import CalibratedTeacher, is_teacher_file, read_teacher_file
 from agesearch.models.identity import read_model_manifest
-from agesearch.models.manifest import MANIFEST, MAX_WEIGHTS_BYTES, ModelManifest, read_folder_manifest
+from agesearch.models.manifest import MANIFEST, MAX_WEIGHTS_BYTES, ModelManifest
 from agesearch.progress import Listener, silent
 from agesearch.provenance import now
 from agesearch.specs import digest_of
@@ -104,28 +105,6 @@ def _write_document(
     return place
 
 
-def write_into(folder: Location, calibration: Calibration) -> Location:
-    """A calibration as a file of a model's folder. Three writes, each whole: a kill between them leaves a
-    model without a calibration, never a damaged one.
-    """
-    manifest = read_folder_manifest(folder)
-    files = {name: digest for name, digest in manifest.files.items() if name != CALIBRATION}
-    if len(files) < len(manifest.files):
-        _write_manifest(folder, manifest, files)
-    content = _content(calibration)
-    (folder / CALIBRATION).write_bytes(content)
-    _write_manifest(folder, manifest, files | {CALIBRATION: file_digest(content)})
-    return folder / CALIBRATION
-
-
-def _write_manifest(folder: Location, manifest: ModelManifest, files: dict[str, str]) -> None:
-    (folder / MANIFEST).write_json(manifest.model_copy(update={"files": files}).model_dump(mode="json"))
-
-
-def _content(calibration: Calibration) -> bytes:
-    return calibration.model_dump_json(indent=2).encode("utf-8")
-
-
 def _next_version(
     folder: Location, manifest: ModelManifest, calibration: Calibration, registry: str | Location
 ) -> Calibrated:
@@ -155,7 +134,7 @@ def _files(
     """The files of the next version, its manifest last."""
     kept = [name for name in manifest.files if name not in (CARD, CALIBRATION)]
     files = {name: (folder / name).read_bytes(MAX_WEIGHTS_BYTES) for name in kept}
-    files[CALIBRATION] = _content(calibration)
+    files[CALIBRATION] = calibration_bytes(calibration)
     provenance: dict[str, Any] = manifest.provenance | {
         "content_digest": digest,
         "calibrated_from": manifest.version,

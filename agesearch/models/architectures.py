@@ -6,15 +6,18 @@ Backbones come from timm, or from ``agesearch.models.backbones``. Adding one is 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
-from agesearch.errors import unknown_name
+from agesearch.errors import InputError, unknown_name
 from agesearch.specs import ModelSpec
 
 #: The fields of a ``ModelSpec`` that a search may vary and that change the graph.
 NETWORK_FIELDS = ("arch", "input_size", "head", "pixels")
+
+_ARCH_AT_SIZE = re.compile(r"(?P<arch>[a-z0-9_]+)@(?P<size>\d+)")
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,22 @@ class Network(NamedTuple):
             (changes or {}).get(name, getattr(model, name)) for name in NETWORK_FIELDS
         )
         return cls(str(arch), int(size), str(head), str(pixels), model.groups if head == "groups" else ())
+
+    @classmethod
+    def named(cls, name: str) -> Self | None:
+        """The network that ``ARCH@SIZE`` names, such as ``vgg16@224``; None for another name.
+
+        No alias of the registry is a number, so this names no version. Raises ``InputError`` for a side that
+        the architecture does not take.
+        """
+        match = _ARCH_AT_SIZE.fullmatch(name)
+        if match is None or match["arch"] not in ARCHITECTURES:
+            return None
+        arch, size = match["arch"], int(match["size"])
+        least, most = ARCHITECTURES[arch].min_size, 512
+        if not least <= size <= most:
+            raise InputError(f"'{name}' has an input of {size} px, but {arch} takes {least} to {most}.")
+        return cls(arch, size)
 
     def fields(self) -> dict[str, Any]:
         """The fields of a ``ModelSpec`` that it decides."""

@@ -133,6 +133,7 @@ def write_answers(
     subject_id: Sequence[str | None],
     age: npt.NDArray[np.float32],
     predicted: npt.NDArray[np.float32],
+    name: str = ANSWERS,
 ) -> None:
     """Keep what a training's best epoch said of the validation faces ``[N]``, in the order of their names."""
     rows = sorted(range(len(sample_id)), key=lambda row: sample_id[row])
@@ -146,4 +147,4 @@ def write_answers(
         "age": age[rows],
         "predicted_age": predicted[rows],
     }
-    (folder / ANSWERS).write_table(pa.table(columns))
+    (folder / name).write_table(pa.table(columns))

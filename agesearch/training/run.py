@@ -25,7 +25,7 @@ from agesearch.models.manifest import MANIFEST, ModelKind, ModelManifest
 from agesearch.models.trained_on import TrainedOn
 from agesearch.models.weights import start_licences, weights_digest
 from agesearch.models.zoo import AgeNet, build
-from agesearch.specs import CropSpec, TrainSpec
+from agesearch.specs import CropSpec, ModelSpec, TrainSpec
 from agesearch.storage import Location
 from agesearch.training.checkpoint import delete_state
 from agesearch.training.curve import write_answers
@@ -83,8 +83,8 @@ def train_student(
     if is_first_worker():
         _keep_answers(trainer, fitted, val, out)
     facts: dict[str, Any] = {"data_digest": data_digest, "teacher_digest": teacher_digest}
-    facts["trained_on"] = with_start(trained_on, spec)
-    facts["provenance"] = started_from(trainer.net, spec)
+    facts["trained_on"] = with_start(trained_on, spec.model)
+    facts["provenance"] = started_from(trainer.net, spec.model)
     return write_fitted(out, "trial", spec, crop, trainer.net, fitted, facts).metrics
 
 
@@ -127,25 +127,25 @@ def make_trainer(
     )
 
 
-def started_from(net: AgeNet, spec: TrainSpec) -> dict[str, Any]:
+def started_from(net: AgeNet, model: ModelSpec) -> dict[str, Any]:
     """What a network's weights started from, for its manifest; empty where they were drawn or downloaded."""
-    if spec.model.init not in ("file", "model"):
+    if model.init not in ("file", "model"):
         return {}
     return {
         "started_from": {
-            "weights": spec.model.weights,
-            "sha256": weights_digest(spec.model),
+            "weights": model.weights,
+            "sha256": weights_digest(model),
             "tensors": net.loaded.tensors,
             "head": net.loaded.head,
         }
     }
 
 
-def with_start(own: Sequence[TrainedOn], spec: TrainSpec) -> tuple[TrainedOn, ...]:
+def with_start(own: Sequence[TrainedOn], model: ModelSpec) -> tuple[TrainedOn, ...]:
     """What a training sees, with what the model saw whose weights it starts from."""
-    if spec.model.init != "model" or spec.model.weights is None:
+    if model.init != "model" or model.weights is None:
         return tuple(own)
-    start = read_model_manifest(spec.model.weights)
+    start = read_model_manifest(model.weights)
     return (*own, *(seen.passed_on() for seen in seen_by(start)))
 
 

@@ -84,7 +84,7 @@ def teach(
                 train, val = load_split(folder, Split.TRAIN), load_split(folder, Split.VAL)
             facts = {
                 "data_digest": manifest.content_digest,
-                "trained_on": with_start(trained_on(manifest), spec),
+                "trained_on": with_start(trained_on(manifest), spec.model),
             }
             threads = max(1, cores // workers)
             teaching = Teaching(spec, train, val, target, manifest.crop, facts, threads, session.gpus)
@@ -116,7 +116,7 @@ def train_worker(teaching: Teaching, place: Place) -> None:
         fitted.metrics[metrics.VAL_SPREAD_YEARS] = spread
     else:
         fitted.metrics[metrics.VAL_TOP1_MAJORITY] = most_frequent
-    facts = {**teaching.facts, "provenance": started_from(trainer.net, spec)}
+    facts = {**teaching.facts, "provenance": started_from(trainer.net, spec.model)}
     write_fitted(teaching.out, "teacher", spec, teaching.crop, trainer.net, fitted, facts)
 
 

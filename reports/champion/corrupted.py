@@ -14,11 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import probe
-from crossvalidate import FOLDS
+from crossvalidate import FOLDS, faces_of
 
 from agesearch.ages import expected_age
-from agesearch.data.dataset.records import Part, read_manifest
+from agesearch.data.dataset.records import read_manifest
 from agesearch.measure.calibration.corrections import fit_affine
 from agesearch.measure.intervals import Persons, estimate
 from agesearch.measure.robustness.corruptions import CORRUPTIONS, corrupt
@@ -34,21 +33,21 @@ Ages = npt.NDArray[np.float64]
 def main(work: Path, most: int) -> None:
     """Print MAE in years: uncorrupted, under each corruption, over all of them, and paired differences."""
     faces = work / "faces"
-    crop = read_manifest(faces).crop
-    rows = [probe.rows_of(faces, Part(folds=(fold,))) for fold in range(FOLDS)]
+    crop = read_manifest(str(faces)).crop
     foreign = {name: open_predictor(f"search_spaces/teachers/{name}.yaml", crop=crop) for name in FOREIGN}
-    drawn = [sorted(fold, key=lambda row: str(row["sample_id"]))[:most] for fold in rows]
-    images = [probe.pixels(fold) for fold in drawn]
-    age = np.array([row["age"] for fold in drawn for row in fold], dtype=np.float64)
+    drawn = [faces_of(faces, fold) for fold in range(FOLDS)]
+    images = [fold.images[:most] for fold in drawn]
+    ids = [[str(name) for name in fold.sample_id[:most]] for fold in drawn]
+    age = np.concatenate([fold.age[:most] for fold in drawn]).astype(np.float64)
     said: dict[str, list[Ages]] = {}
     for name, severity in [("clean", 0), *LEVELS]:
         shown = [
             np.stack(
-                [corrupt(face, name, severity, row["sample_id"]) for face, row in zip(*fold, strict=True)]
+                [corrupt(face, name, severity, sample_id) for face, sample_id in zip(*fold, strict=True)]
             )
             if severity
             else fold[0]
-            for fold in zip(images, drawn, strict=True)
+            for fold in zip(images, ids, strict=True)
         ]
         students = [
             _ages(open_predictor(str(work / f"fold-{fold}" / "model")), shown[fold]) for fold in range(FOLDS)
@@ -62,12 +61,12 @@ def main(work: Path, most: int) -> None:
             {model: round(float(np.abs(found[-1] - age).mean()), 2) for model, found in said.items()},
             flush=True,
         )
-    of_fold = np.repeat(np.arange(FOLDS), [len(fold) for fold in drawn])
+    of_fold = np.repeat(np.arange(FOLDS), [len(fold) for fold in ids])
     for other in FOREIGN:
         said[f"{other}, corrected"] = _corrected(said[other], age, of_fold)
     persons = Persons.of(
-        [row["sample_id"] for fold in drawn for row in fold],
-        [row["subject_id"] for fold in drawn for row in fold],
+        [name for fold in ids for name in fold],
+        [name for fold in drawn for name in fold.subject_id[:most]],
     )
     errors = {model: np.abs(np.stack(found) - age) for model, found in said.items()}
     for model, error in errors.items():

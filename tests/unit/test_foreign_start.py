@@ -21,6 +21,7 @@ from agesearch.models.tracing import onnx_bytes
 from agesearch.models.weights import Loaded, check_start, start_licences, start_named, weights_digest
 from agesearch.models.zoo import build
 from agesearch.specs import ModelSpec
+from agesearch.training.refit.run import starting_network
 
 SIDE = 64
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,7 +35,7 @@ Make = Callable[..., Path]
 def document(tmp_path: Path) -> Make:
     """Writes the manifest of an ONNX file with the convolutions given and a head of one number."""
 
-    def make(net: TinyXception, head: ScalarHead, **changes: object) -> Path:
+    def make(net: torch.nn.Module, head: ScalarHead, **changes: object) -> Path:
         convolutions = [layer for layer in net.modules() if isinstance(layer, torch.nn.Conv2d)]
         nodes, stored, last = [], [], "images"
         for number, layer in enumerate(convolutions):
@@ -170,3 +171,13 @@ def test_the_start_answers_as_the_file_of_face_api_does() -> None:
         logits = build(_spec(FACEAPI, input_size=146)).eval()(images).double().numpy()
     found = (logits[:, 1] - logits[:, 0]) * told["output"]["spread"] ** 2 + 0.5
     np.testing.assert_allclose(found, wanted, atol=1e-3)
+
+
+def test_a_refit_starts_from_the_network_that_holds_the_teachers_or_says_what_else_helps(
+    document: Make, tmp_path: Path
+) -> None:
+    found = starting_network(str(document(TinyXception(146), _head())))
+    assert (found.arch, found.input_size, found.init) == ("xception_tiny", 146, "model")
+    other = document(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3)), _head(4))
+    with pytest.raises(InputError, match="cannot be refitted: no architecture of ours.*agesearch calibrate"):
+        starting_network(str(other))

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from agesearch.errors import InputError
 from agesearch.measure.speed.gate import Gate
 from agesearch.measure.speed.hardware import hardware_name
 from agesearch.measure.speed.latency_table import int8_for_time_alone, untrained_onnx
-from agesearch.models.architectures import ARCHITECTURES
+from agesearch.models.architectures import Network
 from agesearch.models.identity import read_model_manifest
 from agesearch.models.manifest import ModelManifest
 from agesearch.models.predictors import folder_int8
@@ -21,8 +19,6 @@ from agesearch.storage import Location
 
 if TYPE_CHECKING:
     from agesearch.models.zoo import AgeNet
-
-_UNTRAINED = re.compile(r"(?P<arch>[a-z0-9_]+)@(?P<size>\d+)")
 
 
 @dataclass(frozen=True)
@@ -59,20 +55,12 @@ def subject_at(name: str, place: Location, crop: CropSpec | None = None) -> Subj
 
 
 def untrained_subject(name: str) -> Subject | None:
-    """``ARCH@SIZE``, such as ``vgg16@224``, as a network with random weights; None for another name.
-
-    No alias of the registry is a number, so this names no version. Raises ``InputError`` for a side that the
-    architecture does not take.
-    """
-    match = _UNTRAINED.fullmatch(name)
-    if match is None or match["arch"] not in ARCHITECTURES:
+    """``ARCH@SIZE``, such as ``vgg16@224``, as a network with random weights; None for another name."""
+    network = Network.named(name)
+    if network is None:
         return None
-    arch, size = match["arch"], int(match["size"])
-    least, most = ARCHITECTURES[arch].min_size, 512
-    if not least <= size <= most:
-        raise InputError(f"'{name}' has an input of {size} px, but {arch} takes {least} to {most}.")
-    scorer = untrained_scorer(ModelSpec(arch=arch, input_size=size))
-    return Subject(name, arch, scorer, CropSpec(recipe=NEWEST_CROP_RECIPE))
+    scorer = untrained_scorer(network.model())
+    return Subject(name, network.arch, scorer, CropSpec(recipe=NEWEST_CROP_RECIPE))
 
 
 def untrained_scorer(model: ModelSpec) -> OnnxScorer:

@@ -28,6 +28,11 @@ def seen_side(side: int) -> int:
     return side - 2 * round((side - side / CROP_SCALE) / 2)
 
 
+def side_seeing(seen: int) -> int:
+    """The smallest input side of which the network sees the central ``seen`` px or more: 112 gives 146."""
+    return next(side for side in range(seen, 2 * seen) if seen_side(side) >= seen)
+
+
 class Separable(nn.Sequential):
     """A depthwise 3x3 convolution without bias, then a pointwise one with it."""
 

@@ -1,0 +1,298 @@
+"""``agesearch refit``: a network's last layer solved for on labelled faces, all else left as it is.
+
+A linear probe (Kumar et al. 2022): features of several views of each face are computed once, and one line on
+them is found by ridge regression. It is shrunk towards the layer that was there, whose slope and offset are
+free, so that with few faces the answer is that of the old layer, calibrated. Held-out persons choose the
+ridge; nested cross-validation says how good the result is, and gives it its intervals, though it has seen all
+of the faces.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from agesearch.ages import AGES, FloatArray
+from agesearch.artefacts import begin_run, own_run, with_weights
+from agesearch.data.dataset.records import Manifest, Part, read_manifest
+from agesearch.documents import Spec
+from agesearch.errors import InputError, command
+from agesearch.machine import cores
+from agesearch.measure.accuracy import AgeBin, accuracy_by_decade
+from agesearch.measure.calibration.conformal import least_faces
+from agesearch.measure.calibration.faces import AnsweredFaces
+from agesearch.measure.calibration.folds import FOLDS, person_folds
+from agesearch.measure.calibration.run import CalibrationSpec, learn_intervals
+from agesearch.measure.intervals import Estimate, Persons, estimate
+from agesearch.measure.predictions import Labels, read_labels
+from agesearch.metrics import CV_MAE_YEARS
+from agesearch.models.backbones.xception import CROP_SCALE, side_seeing
+from agesearch.models.calibration.files import write_into
+from agesearch.models.calibration.record import Calibration, CalibrationFaces
+from agesearch.models.folder import write_model
+from agesearch.models.foreign.document import is_teacher_file
+from agesearch.models.foreign.start import ScalarHead, foreign_start
+from agesearch.models.foreign.to_pmf import softmax
+from agesearch.models.heads.table import build_head
+from agesearch.models.identity import read_model_manifest
+from agesearch.models.manifest import MANIFEST, ModelManifest, folder_digest, library_versions
+from agesearch.models.trained_on import trained_on
+from agesearch.models.weights import check_start, start_licences, weights_digest
+from agesearch.models.zoo import AgeNet, build
+from agesearch.progress import Listener, Progress, silent
+from agesearch.provenance import now
+from agesearch.specs import ModelSpec
+from agesearch.storage import Location, exclusive
+from agesearch.training.curve import write_answers
+from agesearch.training.loop import use_threads
+from agesearch.training.refit.features import old_answers, see
+from agesearch.training.refit.ridge import Chosen, Values, choose
+from agesearch.training.run import started_from, with_start
+
+#: What nested cross-validation said of each face, in the model's folder: columns as ``training.curve`` has.
+HELD_OUT = "held_out.parquet"
+
+#: More faces make a line of some hundred features no better; features of so many stay in memory.
+MOST_FACES = 20_000
+_LEAST_FACES, _LEAST_PERSONS = 30, 10
+_RECORD, _STAGE, _WHAT = "refit", "Refit", "a refitted model"
+_LEVEL = 0.8
+
+
+class RefitRecord(Spec):
+    """How a last layer was refitted: on how many faces, towards which ridge and why, and how good it is.
+
+    ``tried`` has the root mean square error in years of each ridge on held-out persons, who chose it; what
+    they say of that choice itself is ``mae_years``, by nested cross-validation: every face is answered by a
+    layer that its person neither taught nor helped to choose (``ridges`` are those of the folds).
+    ``before_years`` is the error of the network as it was (None: it had no trained head), ``change_years``
+    the paired difference. ``spread_years`` is the standard deviation that is assumed of an answer.
+    """
+
+    part: Part
+    faces: int
+    persons: int | None
+    features: int
+    ridge: float
+    tried: tuple[tuple[float, float], ...]
+    ridges: tuple[float, ...]
+    mae_years: Estimate
+    before_years: Estimate | None
+    change_years: Estimate | None
+    decades: tuple[AgeBin, ...]
+    spread_years: float
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Refitted:
+    """A refitted model: where it lies, its manifest, and how it was made."""
+
+    place: Location
+    manifest: ModelManifest
+    record: RefitRecord
+
+
+def starting_network(place: str | Location) -> ModelSpec:
+    """The network of a model folder, or the one of ours that holds a foreign teacher's: what a refit starts
+    from. An ``InputError`` says why there is none.
+    """
+    where = str(place)
+    if not is_teacher_file(where):
+        known = read_model_manifest(where).model
+        return known.model_copy(update={"init": "model", "weights": where, "inherit": "none", "dropout": 0.0})
+    seen = foreign_start(where)[0].input.size
+    model = ModelSpec(arch="xception_tiny", input_size=side_seeing(seen), init="model", weights=where)
+    try:
+        build(model)
+    except InputError as error:
+        words = ("calibrate", where, "--data", "FACES", "--out", "calibrated.json")
+        raise InputError(
+            f"The last layer of '{where}' cannot be refitted: no architecture of ours holds its network "
+            f"({error}) What can be learnt of it is a correction of its ages: {command(*words)}"
+        ) from error
+    return model
+
+
+def refit(
+    model: ModelSpec,
+    dataset: str | Location,
+    out: str | Location,
+    *,
+    part: Part,
+    on_progress: Listener = silent,
+) -> Refitted:
+    """Refit the last layer of the network that ``model`` starts (``init``, ``weights``) on the faces of a
+    part that have an exact age, and leave a model folder with calibrated intervals in ``out``.
+
+    Its head is a softmax over a Gaussian about the line's answer. Run again with the same arguments, it
+    returns a finished model as it is. ``InputError``: too few faces or persons, crops that the network was
+    not made for; ``ConflictError``: ``out`` holds something else.
+    """
+    folder, target = Location.of(dataset), Location.of(out)
+    data = read_manifest(folder)
+    asked = {"refit": model.identity(), "data": data.content_digest, "part": str(part)}
+    identity = with_weights(asked, weights_digest(model))
+    if MANIFEST not in own_run(target, _WHAT, identity):
+        check_start(model)
+        _check_crop(model, data, folder)
+        labels, left = _labels(folder, part)
+        with exclusive(target, "The refit"):
+            own_run(target, _WHAT, identity)
+            begin_run(target, identity)
+            _write(model, folder, data, part, labels, left, target, on_progress)
+    manifest = read_model_manifest(target)
+    return Refitted(target, manifest, RefitRecord.model_validate(manifest.provenance[_RECORD]))
+
+
+def _write(
+    model: ModelSpec,
+    dataset: Location,
+    data: Manifest,
+    part: Part,
+    labels: Labels,
+    left: int,
+    out: Location,
+    on_progress: Listener,
+) -> None:
+    use_threads(cores())
+    net = build(model).eval()
+    folds, age = person_folds(labels.persons), labels.age.astype(np.float64)
+
+    def heard(done: int) -> None:
+        on_progress(Progress(_STAGE, done, len(labels), note="faces"))
+
+    seen = see(net, dataset, part, labels, folds, heard)
+    had_head = net.loaded.head
+    before, direction = old_answers(net, seen.features) if had_head else (None, None)
+    if direction is not None and not np.abs(direction).max() > 0.0:
+        direction = None
+    chosen = choose(seen.features, age, folds, seen.sums, direction)
+    record = _record(chosen, before, age, labels.persons, part, seen.features.shape[1], left)
+    spec = model.model_copy(update={"head": "softmax"})
+    _new_head(net, spec, chosen, record.spread_years)
+    manifest = ModelManifest(
+        kind="teacher",
+        model=spec,
+        crop=data.crop,
+        metrics={CV_MAE_YEARS: record.mae_years.value},
+        intervals={CV_MAE_YEARS: (record.mae_years.low, record.mae_years.high)},
+        parameters=net.parameter_count,
+        data_digest=data.content_digest,
+        trained_on=with_start(trained_on(data, part, Part(folds=())), model),
+        licences=start_licences(model),
+        provenance=started_from(net, model) | {_RECORD: record.model_dump(mode="json")},
+    )
+    ids, said = [str(name) for name in labels.sample_id], chosen.held_out.astype(np.float32)
+    write_answers(out, ids, list(labels.subject_id), labels.age, said, HELD_OUT)
+    write_model(out, net.state_dict(), manifest)
+    if _may_calibrate(labels):
+        pmf = _gaussians(chosen.held_out, record.spread_years)
+        write_into(out, _calibration(out, data, part, AnsweredFaces(pmf, age, labels.persons)))
+
+
+def _labels(dataset: Location, part: Part) -> tuple[Labels, int]:
+    """The faces of a part that have an exact age, and how many more there were."""
+    found = read_labels(dataset, part)
+    found = found.take(np.isfinite(found.age))
+    persons = len(found.persons.faces) if len(found) else 0
+    if len(found) < _LEAST_FACES or persons < _LEAST_PERSONS:
+        raise InputError(
+            f"'{dataset}' has {len(found)} faces of {persons} persons with an exact age in {part}, but a "
+            f"last layer is refitted on {_LEAST_FACES} of {_LEAST_PERSONS} at least: name others with "
+            "--split or --fold."
+        )
+    left = max(0, len(found) - MOST_FACES)
+    if left:
+        drawn = np.random.default_rng(0).permutation(len(found))[:MOST_FACES]
+        found = found.take(np.sort(drawn))
+    return found, left
+
+
+def _check_crop(model: ModelSpec, data: Manifest, dataset: Location) -> None:
+    """An ``InputError`` where a foreign network would see another part of the face than it was made for."""
+    if model.init != "model" or not is_teacher_file(str(model.weights)) or data.crop.detector == "none":
+        return
+    wanted = CROP_SCALE * foreign_start(str(model.weights))[0].crop.scale
+    if not math.isclose(data.crop.scale, wanted, rel_tol=1e-3):
+        raise InputError(
+            f"'{model.weights}' looks at the middle of crops of {wanted:g} x the face's box, but those of "
+            f"'{dataset}' are {data.crop.scale:g} x: ingest it again with --scale {wanted:g}."
+        )
+
+
+def _record(
+    chosen: Chosen,
+    before: Values | None,
+    age: Values,
+    persons: Persons,
+    part: Part,
+    features: int,
+    left: int,
+) -> RefitRecord:
+    error = np.abs(chosen.held_out - age)
+    was = None if before is None else np.abs(before - age)
+    change = None if was is None else estimate(error - was, persons)
+    notes = []
+    if left:
+        notes.append(f"{MOST_FACES:,} faces were drawn by a seed, {left:,} more were not needed.")
+    if change is not None and change.high >= 0.0:
+        notes.append("Held-out persons do not show beyond noise that it is better than before.")
+    return RefitRecord(
+        part=part,
+        faces=len(age),
+        persons=persons.count,
+        features=features,
+        ridge=chosen.ridge,
+        tried=chosen.tried,
+        ridges=chosen.of_folds,
+        mae_years=estimate(error, persons),
+        before_years=None if was is None else estimate(was, persons),
+        change_years=change,
+        decades=tuple(accuracy_by_decade(chosen.held_out, age, persons)),
+        spread_years=round(max(1.0, math.sqrt(float((error**2).mean()))), 2),
+        notes=tuple(notes),
+    )
+
+
+def _new_head(net: AgeNet, spec: ModelSpec, chosen: Chosen, spread: float) -> None:
+    import torch
+
+    line = ScalarHead(chosen.line.weight.astype(np.float32), chosen.line.bias, spread)
+    net.head = build_head(spec, len(line.weight))
+    tensors = zip(("linear.weight", "linear.bias"), line.softmax(), strict=True)
+    net.head.load_state_dict({name: torch.from_numpy(value) for name, value in tensors})
+
+
+def _may_calibrate(labels: Labels) -> bool:
+    """Whether intervals can be learnt: enough faces, and none whose age a teacher gave."""
+    enough = len(labels) >= math.ceil(least_faces(_LEVEL) * FOLDS / (FOLDS - 1)) + 1
+    return enough and not (labels.label_kind == "teacher").any()
+
+
+def _gaussians(ages: Values, spread: float) -> FloatArray:
+    """What the new head says of faces whose line is ``ages`` ``[N]``: PMFs ``[N, 101]``."""
+    return softmax((AGES * ages[:, None] - AGES**2 / 2) / spread**2).astype(np.float32)
+
+
+def _calibration(out: Location, data: Manifest, part: Part, said: AnsweredFaces) -> Calibration:
+    folds = person_folds(said.persons)
+    learnt = learn_intervals(said, said, None, folds, CalibrationSpec(level=_LEVEL, correct="off"))
+    return Calibration(
+        model_digest=folder_digest(out, corrected=False),
+        intervals=learnt.intervals,
+        faces=CalibrationFaces(
+            data=data.name,
+            data_digest=data.content_digest,
+            part=part,
+            label_kind=data.label_kind,
+            faces=len(said.age),
+            persons=said.persons.count,
+            folds=int(folds.max()) + 1,
+        ),
+        evidence=learnt.evidence.model_dump(mode="json"),
+        created=now(),
+        versions=library_versions(),
+    )

@@ -1,0 +1,105 @@
+"""Refitting a last layer: exact solutions, what a ridge leaves, and no face that teaches its own answer."""
+
+import numpy as np
+import pytest
+import torch
+
+from agesearch.api.refit import _network
+from agesearch.errors import InputError
+from agesearch.models.backbones.xception import side_seeing
+from agesearch.models.foreign.start import ScalarHead
+from agesearch.models.zoo import build
+from agesearch.specs import ModelSpec
+from agesearch.training.refit.features import old_answers
+from agesearch.training.refit.ridge import Sums, Values, choose, lines
+
+DRAW = np.random.default_rng(0)
+FEATURES = DRAW.normal(3.0, 2.0, (200, 6))
+FOLDS = np.arange(200) % 5
+SLOPE = np.array([1.0, -2.0, 0.5, 0.0, 3.0, 1.5])
+
+
+def _sums(features: Values, age: Values) -> list[Sums]:
+    rows = np.column_stack([features, age])
+    return [Sums.of(rows[fold == FOLDS]) for fold in range(5)]
+
+
+def test_without_a_ridge_the_line_is_exact_and_weights_count() -> None:
+    age = FEATURES @ SLOPE + 40
+    total = Sums.of(np.column_stack([FEATURES, age]))
+    [line] = lines(total, [1e-9])
+    assert line.weight == pytest.approx(SLOPE, abs=1e-6)
+    assert line.bias == pytest.approx(40, abs=1e-5)
+    off = Sums.of(np.column_stack([FEATURES, age + 30]), weight=0.5)
+    [between] = lines(total + off, [1e-9])
+    assert between.bias == pytest.approx(50, abs=1e-5)
+    assert lines(total + off - off, [1e-9])[0].bias == pytest.approx(40, abs=1e-5)
+
+
+def test_a_large_ridge_leaves_the_old_layer_with_its_slope_and_offset_corrected() -> None:
+    age = 2 * (FEATURES @ SLOPE) + 7 + DRAW.normal(0, 5, 200)
+    [free] = lines(Sums.of(np.column_stack([FEATURES, age])), [1e9], SLOPE)
+    assert free.weight / SLOPE.sum() == pytest.approx(2 * SLOPE / SLOPE.sum(), abs=0.03)
+    [shrunk] = lines(Sums.of(np.column_stack([FEATURES, age])), [1e9])
+    assert np.abs(shrunk.weight).max() < 0.01
+    assert shrunk.ages(FEATURES) == pytest.approx(np.full(200, age.mean()), abs=0.5)
+
+
+@pytest.mark.parametrize("old", [None, SLOPE])
+def test_no_fold_teaches_or_chooses_its_own_answers(old: Values | None) -> None:
+    age = np.clip(FEATURES @ SLOPE + 30 + DRAW.normal(0, 8, 200), 1, 99)
+    before = choose(FEATURES, age, FOLDS, _sums(FEATURES, age), old)
+    other = np.where(FOLDS == 2, 99 - age, age)
+    after = choose(FEATURES, other, FOLDS, _sums(FEATURES, other), old)
+    own = FOLDS == 2
+    assert after.held_out[own] == pytest.approx(before.held_out[own], abs=1e-6)
+    assert after.of_folds[2] == before.of_folds[2]
+    assert np.abs(after.held_out[~own] - before.held_out[~own]).max() > 1.0
+    alone = Sums.of(np.column_stack([FEATURES, age])[~own])
+    expected = lines(alone, [before.of_folds[2]], old)[0].ages(FEATURES[own])
+    assert before.held_out[own] == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_ridge_is_the_one_that_held_out_persons_choose() -> None:
+    noise = DRAW.normal(size=(200, 6))
+    age = 40 + DRAW.normal(0, 10, 200)
+    assert choose(noise, age, FOLDS, _sums(noise, age), ridges=(1.0, 1e6)).ridge == 1e6
+    clear = FEATURES @ SLOPE + 30
+    found = choose(FEATURES, clear, FOLDS, _sums(FEATURES, clear), ridges=(1.0, 1e6))
+    assert found.ridge == 1.0
+    assert dict(found.tried)[1.0] < dict(found.tried)[1e6]
+
+
+def test_the_old_layer_of_a_head_that_is_a_line_is_that_line() -> None:
+    net = build(ModelSpec(arch="lcnet_035", input_size=32)).eval()
+    linear = net.head.get_submodule("linear")
+    width = int(linear.weight.shape[1])  # type: ignore[index]
+    head = ScalarHead(np.linspace(-0.2, 0.2, width, dtype=np.float32), 45.0, 6.0)
+    weight, bias = head.softmax()
+    linear.load_state_dict({"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias)})
+    features = DRAW.normal(0, 0.5, (20, width)).astype(np.float32)
+    ages, direction = old_answers(net, features)
+    assert direction == pytest.approx(head.weight, abs=2e-3)
+    assert ages == pytest.approx(features @ head.weight + 45, abs=1e-2)
+
+
+def test_a_side_shows_a_foreign_network_its_own_square() -> None:
+    assert side_seeing(112) == 146
+
+
+def test_what_cannot_be_refitted_is_said() -> None:
+    with pytest.raises(InputError, match="--init goes with ARCH@SIZE"):
+        _network("search_spaces/teachers/faceapi.yaml", "pretrained", "registry")
+    with pytest.raises(InputError, match="'lcnet_035@32' has no weights"):
+        _network("lcnet_035@32", None, "registry")
+    with pytest.raises(InputError, match="takes 224 to 512"):
+        _network("vgg16@64", "random", "registry")
+    with pytest.raises(InputError, match="is an ensemble"):
+        _network("search_spaces/teachers/ensemble.yaml", None, "registry")
+    found = _network("mobilenetv2_100@224", "weights.pth", "registry")
+    assert (found.arch, found.input_size, found.init, found.weights) == (
+        "mobilenetv2_100",
+        224,
+        "file",
+        "weights.pth",
+    )
