@@ -35,6 +35,7 @@ from agesearch.models.manifest import (
     library_versions,
     read_checked,
 )
+from agesearch.models.runtimes.int8 import RECIPE
 from agesearch.models.scorers import OnnxScorer
 from agesearch.progress import Listener, Progress, silent
 from agesearch.provenance import now
@@ -177,12 +178,12 @@ def _trial_folder(study: StudyFolder, trial: TrialRecord) -> Location:
 
 def _content_digest(folder: Location, evidence: Evidence, max_drop: float) -> str:
     """What makes two versions the same: the model, all that is known of it, and what its precisions may lose
-    (0 is as before there were any).
+    and how they are made (0 is as before there were any).
     """
     known = [evidence.metrics(), evidence.intervals(), evidence.speed, evidence.robustness]
     calibration = folder_calibration(folder)
     more: list[Any] = [] if calibration is None else [calibration.content_digest()]
-    more += [max_drop] if max_drop else []
+    more += [max_drop, RECIPE] if max_drop else []
     return digest_of([model_digest(folder), *known, evidence.licences, evidence.provenance, *more])
 
 

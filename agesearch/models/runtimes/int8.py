@@ -18,9 +18,12 @@ from typing import Any
 import numpy.typing as npt
 
 from agesearch.errors import AgeSearchError, first_line
+from agesearch.models.runtimes.equalisation import equalised
 
 Feed = dict[str, npt.NDArray[Any]]
 
+#: Raised where the same network becomes another in int8: it is then published as another version.
+RECIPE = 2
 
 #: Layers are ranked by what they cost on so many faces, and at most so many go back into floats: where more
 #: had to, little would be won.
@@ -34,9 +37,11 @@ def quantised(content: bytes, calibration: Sequence[Feed]) -> bytes:
     Raises ``AgeSearchError`` where NNCF cannot quantise it.
     """
     with _nncf("quantised") as nncf:
+        content = equalised(content, calibration)
         made = nncf.quantize(
             _parsed(content),
             nncf.Dataset(list(calibration)),
+            preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(calibration),
             ignored_scope=_ignored(nncf, content),
             advanced_parameters=_per_tensor(nncf, disable_bias_correction=True),
@@ -64,12 +69,14 @@ def quantised_within(
         return -1.0 - lost, [-error for error in errors]
 
     with _nncf("quantised within its limit") as nncf:
+        content = equalised(content, calibration)
         made = nncf.quantize_with_accuracy_control(
             _parsed(content),
             nncf.Dataset(list(calibration)),
             nncf.Dataset(list(range(faces))),
             validated,
             max_drop=max_drop,
+            preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(calibration),
             ignored_scope=_ignored(nncf, content),
             advanced_quantization_parameters=_per_tensor(nncf),
@@ -82,11 +89,16 @@ def quantised_within(
 
 def _per_tensor(nncf: Any, **more: Any) -> Any:
     """One range for each activation. Ranges by channel, NNCF's choice for depthwise convolutions, are run by
-    OpenVINO alone: ONNX Runtime refuses some such networks and takes ten times as long for others.
+    OpenVINO alone: ONNX Runtime refuses some such networks and takes ten times as long for others. It holds
+    all that was seen: where channels are alike, cutting off what is rare costs more than it gains. Nor need
+    it be as wide below zero as above (the preset MIXED): what a network with few ReLUs computes is not.
     """
     parameters = import_module("nncf.quantization.advanced_parameters")
+    ranges = import_module("nncf.quantization.range_estimator").RangeEstimatorParametersSet
     return nncf.AdvancedQuantizationParameters(
-        activations_quantization_params=parameters.QuantizationParameters(per_channel=False), **more
+        activations_quantization_params=parameters.QuantizationParameters(per_channel=False),
+        activations_range_estimator_params=ranges.MINMAX,
+        **more,
     )
 
 
