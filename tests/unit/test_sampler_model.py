@@ -10,6 +10,7 @@ import pytest
 from agesearch.search.sampler.acquisition import expected_improvement, reference_beyond
 from agesearch.search.sampler.ehvi import _mean_epochs
 from agesearch.search.sampler.gaussian_process import GaussianProcess, Lengths, _distances, _loss
+from agesearch.search.sampler.length_priors import LengthPriors
 from agesearch.search.sampler.trial_model import Seen, drawn_in, final_errors, scheduled
 from agesearch.search.stopping.rungs import LearningCurve
 from agesearch.search.store.records import State
@@ -86,6 +87,24 @@ def test_a_training_again_at_a_known_place_is_as_noisy_as_the_noise() -> None:
     assert deviation[0] >= targets.std() * math.sqrt(LENGTHS.noise)
 
 
+def test_trials_that_run_change_nothing_but_how_sure_is_what_is_near_them() -> None:
+    model, running, asked = _model(np.array([1.0, 3.0, 2.0])), np.array([[0.3]]), np.array([[0.3], [0.9]])
+    believing = model.believing(running)
+    assert believing.predict(asked)[0] == pytest.approx(model.predict(asked)[0], rel=1e-4)
+    before, after = model.predict(asked, noisy=False)[1], believing.predict(asked, noisy=False)[1]
+    assert after[0] < 0.6 * before[0]
+    assert after[1] > 0.9 * before[1]
+    assert model.predict(asked, noisy=False)[1] == pytest.approx(before)  # it is another model
+
+
+def test_the_expectation_of_a_place_is_surer_than_one_more_training_of_it() -> None:
+    targets = np.sin(np.linspace(0.0, 3.0, 60))
+    model, asked = _model(targets), np.array([[0.5]])
+    noise = targets.std() ** 2 * LENGTHS.noise
+    (noisy,), (sure,) = model.predict(asked)[1], model.predict(asked, noisy=False)[1]
+    assert noisy**2 - sure**2 == pytest.approx(noise, rel=0.01)
+
+
 def test_what_is_left_out_is_expected_as_by_a_model_that_never_saw_it() -> None:
     targets = np.sin(np.linspace(0.0, 3.0, 8))
     rows = np.linspace(0.0, 1.0, 8)[:, None]
@@ -124,15 +143,37 @@ def test_the_posterior_falls_where_its_gradient_says() -> None:
     rng = np.random.default_rng(1)
     rows, targets, variance = rng.random((12, 3)), rng.normal(size=12), rng.random(12) * 0.3
     flat = _distances(rows, rows, [slice(0, 2), slice(2, 3)]).reshape(2, -1)
-    centre, theta = np.array([0.1, 0.2, -3.0]), np.array([-0.4, 0.5, -2.0])
-    value, gradient = _loss(theta, centre, flat, targets, variance)
+    priors, theta = LengthPriors((0.1, 0.2, -3.0), (0.5, 1.0, 0.7)), np.array([-0.4, 0.5, -2.0])
+    value, gradient = _loss(theta, priors, flat, targets, variance)
     for index in range(3):
         step = np.eye(3)[index] * 1e-5
-        above, below = (_loss(theta + sign * step, centre, flat, targets, variance)[0] for sign in (1, -1))
+        above, below = (_loss(theta + sign * step, priors, flat, targets, variance)[0] for sign in (1, -1))
         assert gradient[index] == pytest.approx((above - below) / 2e-5, rel=1e-4)
     squared = (rows[:, None, :] - rows[None]) ** 2 * np.exp(-2 * theta[[0, 0, 1]])
     r = np.sqrt(squared.sum(axis=-1))
     kernel = (1 + math.sqrt(5) * r + 5 * r**2 / 3) * np.exp(-math.sqrt(5) * r)
     kernel += np.diag(math.exp(theta[2]) + variance)
     density = -0.5 * targets @ np.linalg.solve(kernel, targets) - 0.5 * np.linalg.slogdet(kernel)[1]
-    assert value == pytest.approx(0.5 * ((theta - centre) ** 2).sum() - density, rel=1e-4)
+    away = (theta - np.array(priors.middles)) / np.array(priors.deviations)
+    assert value == pytest.approx(0.5 * (away**2).sum() - density, rel=1e-4)
+
+
+def test_a_few_trials_move_what_is_expected_of_a_dimension_and_many_overrule_it() -> None:
+    names = ["optim.learning_rate", "distill.kd_weight"]
+    priors, groups = LengthPriors.of(names), [slice(0, 1), slice(1, 2)]
+    expected = np.exp(priors.middles)
+    assert expected[0] < 1.0 < expected[1]
+    rows = np.random.default_rng(0).random((80, 2))
+    targets = np.sin(8 * rows[:, 1])  # against all that is expected
+    few, many = (
+        GaussianProcess(rows[:n], targets[:n], np.zeros(n), groups, priors=priors).lengths.lengths
+        for n in (4, 80)
+    )
+    assert few[0] < few[1]
+    assert many[0] > many[1]
+
+
+def test_a_dimension_that_nothing_is_known_of_is_as_open_as_ever() -> None:
+    priors = LengthPriors.of(["optim.momentum", "optim.learning_rate"])
+    assert priors.middles[0] == pytest.approx(math.log(0.6 * math.sqrt(2)))
+    assert priors.deviations[0] > priors.deviations[1]

@@ -3,8 +3,10 @@
 A student's latency is known before it trains, so that two objectives become one question: what will the error
 be? A Gaussian process answers it from the trials that ended (``agesearch.search.sampler.trial_model``), and
 of a few hundred configurations the one with the largest expected gain in hypervolume is proposed (Emmerich
-2006; exact, see ``agesearch.search.sampler.acquisition``). Running trials are put at the error the model
-expects of them, so that others look elsewhere.
+2006; exact, see ``agesearch.search.sampler.acquisition``). Running trials are believed to end where the model
+expects them to: they stand on the front there, and what is near them is surer, so that others look elsewhere.
+What counts is the gain of a configuration's expected error: that one more training of much the same may be
+luckier is no reason to run it.
 
 A paused trial is weighed against the new ones: the gain in hypervolume that is expected of it, by its own
 curve and those of COMPLETE trials, for each epoch it has left, against that of the best new one for each
@@ -98,7 +100,8 @@ class EhviSampler:
             model = self._model.errors(ended, number)
             running = [self._model.view(record) for record in known if record.state is State.RUNNING]
             points = self._model.points_within(ended, known) + self._expected(model, running)
-            places, new = self._new(model, ended, seed, offered)
+            believing = model.believing(self._features(running)) if running else model
+            places, new = self._new(believing, ended, seed, offered)
             kept = self._chance_within(known, places, new.latencies)
             old = self._gone_on(waiting, ended)
         reference = self._reference(points, (new, old))
@@ -118,10 +121,8 @@ class EhviSampler:
         if not self._model.limits.highest or not len(places) or self.fit is None:
             return np.ones(len(places))
         complete = [record for record in records if record.state is State.COMPLETE]
-        seen = [self._model.view(record) for record in complete]
-        features, ran = self._encoding.features, np.array([each.curve.latency_ms for each in seen])
-        known = features(np.stack([each.place for each in seen]), ran)
-        asked, groups = features(places, latencies), self._encoding.groups
+        known = self._features([self._model.view(record) for record in complete])
+        asked, groups = self._encoding.features(places, latencies), self._encoding.groups
         return chance_within(self._model.limits, complete, known, asked, groups, self.fit.lengths)
 
     def _best_new(
@@ -144,7 +145,8 @@ class EhviSampler:
             places, latencies = self._placed(offered)
         else:
             return np.empty((0, 0)), Chances(np.empty(0), np.empty(0), np.empty(0))
-        return places, Chances(*model.predict(self._encoding.features(places, latencies)), latencies)
+        features = self._encoding.features(places, latencies)
+        return places, Chances(*model.predict(features, noisy=False), latencies)
 
     def _placed(self, offered: Sequence[Params]) -> tuple[Array, Array]:
         """Places and latencies of configurations; worked out once each, since a replay offers them again."""
@@ -165,12 +167,15 @@ class EhviSampler:
         """Where running trials are expected to end."""
         if not running:
             return []
-        latencies = np.array([seen.curve.latency_ms for seen in running])
-        features = self._encoding.features(np.stack([seen.place for seen in running]), latencies)
-        mean, _ = model.predict(features)
+        mean, _ = model.predict(self._features(running))
         return [
-            (float(np.exp(error)), ms) for error, ms in zip(mean.tolist(), latencies.tolist(), strict=True)
+            (float(np.exp(error)), seen.curve.latency_ms)
+            for error, seen in zip(mean.tolist(), running, strict=True)
         ]
+
+    def _features(self, trials: Sequence[Seen]) -> Array:
+        latencies = np.array([seen.curve.latency_ms for seen in trials])
+        return self._encoding.features(np.stack([seen.place for seen in trials]), latencies)
 
     def _candidates(self, ended: Sequence[Seen], rng: np.random.Generator) -> tuple[Array, Array]:
         """Random configurations, and variations of the COMPLETE trials of the front."""

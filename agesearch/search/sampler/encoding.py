@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agesearch.models.architectures import Network
+from agesearch.search.sampler.length_priors import LATENCY, LengthPriors
 from agesearch.search.space.conditions import holds, stages, steps
 from agesearch.search.space.limits import Fitting
 from agesearch.search.space.space import Dimension, Params, Value, network_choices, network_of
@@ -50,6 +51,7 @@ class Encoding:
         logs = [math.log(latencies[network]) for _, network in self._networks] or [0.0]
         self._fastest, self._extent = min(logs), max(max(logs) - min(logs), 1e-9)
         self.groups = self._grouped()
+        self.length_priors = LengthPriors.of([LATENCY, *self.names])
 
     @property
     def of_networks(self) -> list[str]:

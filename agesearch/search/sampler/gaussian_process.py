@@ -10,11 +10,11 @@ Notation:
   ``k(r) = (1 + sqrt(5) r + 5 r^2 / 3) exp(-sqrt(5) r)``: Matern 5/2 (Rasmussen & Williams 2006, eq. 4.17).
 
 With ``K = k(X, X) + diag(s + v)``, a new ``x`` has the mean ``k(x, X) K^-1 y`` and the variance
-``1 + s - k(x, X) K^-1 k(X, x)`` (eqs. 2.25, 2.26), the noise of one more training included.
+``1 + s - k(x, X) K^-1 k(X, x)`` (eqs. 2.25, 2.26), the noise of one more training included, and without
+``s`` that of its expectation.
 
-``l`` and ``s`` are those of largest posterior density. Their priors are log-normal; that of the lengths
-grows with the square root of their number, so that many dimensions do not drown the few that matter (Hvarfner
-2024).
+``l`` and ``s`` are those of largest posterior density, by log-normal priors
+(``agesearch.search.sampler.length_priors``).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from copy import copy
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -29,13 +30,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from agesearch.search.sampler.length_priors import LengthPriors
+
 Array = npt.NDArray[np.float64]
 
 #: Steps of the search for lengths and noise; more change proposals little.
 _STEPS = 15
 
-#: Log-normal priors: the noise's share of the variance, and how far lengths and noise may stray.
-_NOISE = math.log(0.05)
 _JITTER = 1e-6
 
 
@@ -50,7 +51,7 @@ class Lengths:
 class GaussianProcess:
     """Conditioned on ``features [n, f]``, ``targets [n]`` and their own ``variance [n]`` in squared units of
     the targets; ``groups`` are the columns that share a length. ``lengths`` are fitted where they are not
-    given.
+    given, after the ``priors``: those of dimensions that nothing is known of where these are not given.
     """
 
     def __init__(
@@ -60,32 +61,53 @@ class GaussianProcess:
         variance: Array,
         groups: Sequence[slice],
         lengths: Lengths | None = None,
+        priors: LengthPriors | None = None,
     ) -> None:
         self._features, self._groups = features, groups
         self._mean, self._scale = float(targets.mean()), max(float(targets.std()), 1e-6)
-        known = (targets - self._mean) / self._scale
-        extra = variance / self._scale**2
-        self.lengths = lengths or _fitted(_distances(features, features, groups), known, extra)
-        kernel = self._kernel(features, features)
-        kernel[np.diag_indices_from(kernel)] += self.lengths.noise + extra + _JITTER
-        self._lower, self._known = _cholesky(kernel), known
-        self._weights = _solved(self._lower, known)
+        self._known = (targets - self._mean) / self._scale
+        self._extra = variance / self._scale**2
+        priors = priors or LengthPriors.of([""] * len(groups))
+        self.lengths = lengths or _fitted(
+            _distances(features, features, groups), self._known, self._extra, priors
+        )
+        self._condition()
 
-    def predict(self, features: Array) -> tuple[Array, Array]:
-        """Mean and standard deviation ``[m]`` of the targets of new rows ``[m, f]``, their noise included."""
+    def believing(self, features: Array) -> GaussianProcess:
+        """The same, were rows ``[m, f]`` known to turn out as expected: nothing is expected otherwise, but
+        what is near them is surer (the Kriging believer of Ginsbourger 2010).
+        """
+        believed = copy(self)
+        believed._known = np.append(self._known, self._kernel(features, self._features) @ self._weights)
+        believed._extra = np.append(self._extra, np.zeros(len(features)))
+        believed._features = np.vstack([self._features, features])
+        believed._condition()
+        return believed
+
+    def predict(self, features: Array, *, noisy: bool = True) -> tuple[Array, Array]:
+        """Mean and standard deviation ``[m]`` of the targets of new rows ``[m, f]``, their noise included
+        where ``noisy``.
+        """
         from scipy.linalg import solve_triangular
 
         kernel = self._kernel(features, self._features)
         mean = kernel @ self._weights
         spread = solve_triangular(self._lower, kernel.T, lower=True, check_finite=False)
-        variance = 1.0 + self.lengths.noise - (spread * spread).sum(axis=0)
-        deviation = np.sqrt(np.maximum(variance, self.lengths.noise))
+        noise = self.lengths.noise if noisy else 0.0
+        variance = 1.0 + noise - (spread * spread).sum(axis=0)
+        deviation = np.sqrt(np.maximum(variance, max(noise, _JITTER)))
         return self._mean + self._scale * mean, self._scale * deviation
 
     def left_out(self) -> Array:
         """``[n]``: what the other targets let expect of each (Rasmussen & Williams 2006, eq. 5.12)."""
         inverse = _solved(self._lower, np.eye(len(self._known)))
         return self._mean + self._scale * (self._known - self._weights / np.diag(inverse))
+
+    def _condition(self) -> None:
+        kernel = self._kernel(self._features, self._features)
+        kernel[np.diag_indices_from(kernel)] += self.lengths.noise + self._extra + _JITTER
+        self._lower = _cholesky(kernel)
+        self._weights = _solved(self._lower, self._known)
 
     def _kernel(self, rows: Array, columns: Array) -> Array:
         widths = np.empty(rows.shape[1])
@@ -110,16 +132,15 @@ def _libraries() -> Any:
     return ThreadpoolController()
 
 
-def _fitted(distances: Array, targets: Array, variance: Array) -> Lengths:
+def _fitted(distances: Array, targets: Array, variance: Array, priors: LengthPriors) -> Lengths:
     """Lengths and noise of largest posterior density, from the prior's mode by L-BFGS."""
     from scipy.optimize import minimize
 
     groups = len(distances)
-    centre = np.append(np.full(groups, math.log(0.6 * math.sqrt(groups))), _NOISE)
     flat = distances.reshape(groups, -1)
     found = minimize(
-        lambda theta: _loss(theta, centre, flat, targets, variance),
-        centre,
+        lambda theta: _loss(theta, priors, flat, targets, variance),
+        np.array(priors.middles),
         jac=True,
         method="L-BFGS-B",
         bounds=[(-3.0, 4.0)] * groups + [(-9.0, 1.0)],
@@ -128,7 +149,9 @@ def _fitted(distances: Array, targets: Array, variance: Array) -> Lengths:
     return Lengths(tuple(np.exp(found.x[:-1]).tolist()), float(np.exp(found.x[-1])))
 
 
-def _loss(theta: Array, centre: Array, flat: Array, targets: Array, variance: Array) -> tuple[float, Array]:
+def _loss(
+    theta: Array, priors: LengthPriors, flat: Array, targets: Array, variance: Array
+) -> tuple[float, Array]:
     """Minus the log posterior density of the logarithms of lengths and noise, and its gradient."""
     count = len(targets)
     inverse = np.exp(-2.0 * theta[:-1])
@@ -143,8 +166,9 @@ def _loss(theta: Array, centre: Array, flat: Array, targets: Array, variance: Ar
         -0.5 * (flat @ (pull * slope).ravel()) * inverse, -0.5 * noise * float(np.trace(pull))
     )
     value = 0.5 * float(targets @ weights) + float(np.log(np.diag(lower)).sum())
-    away = theta - centre
-    return value + 0.5 * float(away @ away), gradient + away
+    deviations = np.array(priors.deviations)
+    away = (theta - np.array(priors.middles)) / deviations
+    return value + 0.5 * float(away @ away), gradient + away / deviations
 
 
 def _matern(squared: Array) -> tuple[Array, Array]:

@@ -319,7 +319,7 @@ def _process(
     places = np.stack([seen.place for seen in trials])
     latencies = np.array([seen.curve.latency_ms for seen in trials])
     features = encoding.features(places, latencies)
-    return GaussianProcess(features, targets, variance, encoding.groups, lengths)
+    return GaussianProcess(features, targets, variance, encoding.groups, lengths, encoding.length_priors)
 
 
 def _log(error: float) -> float:
