@@ -109,11 +109,11 @@ def test_a_good_belief_finds_the_front_earlier_and_a_wrong_one_costs_little() ->
 
     def epochs(beliefs: dict[str, dict[str, Any]]) -> float:
         told = replace(record, spec=believed(spec.with_values({"startup_trials": 8}), beliefs))
-        runs = [replay(told, "ehvi", seed).spent_to(goal) for seed in range(2)]
+        runs = [replay(told, "ehvi", seed).spent_to(goal) for seed in range(3)]
         return sum(epoch for epoch in runs if epoch is not None)
 
     usual = epochs({})
     best = {RATE: {"value": 2e-3}, STRENGTH: {"value": 0.8}, WEIGHT: {"value": 2.0}}
     wrong = {RATE: {"value": 1e-2}, STRENGTH: {"value": 2.0}, WEIGHT: {"value": 0.1}}
     assert epochs(best) < 0.8 * usual
-    assert epochs(wrong) < 1.25 * usual
+    assert epochs(wrong) < 1.5 * usual
