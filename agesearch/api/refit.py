@@ -15,7 +15,7 @@ from agesearch.session import set_environment
 if TYPE_CHECKING:
     from agesearch.models.manifest import ModelManifest
     from agesearch.specs import ModelSpec
-    from agesearch.training.refit.run import RefitRecord
+    from agesearch.training.refit.record import RefitRecord
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,10 @@ def refit(
         InputError: no such network; fewer than 30 faces of 10 persons; ``out`` holds something else.
     """
     set_environment()
-    from agesearch.data.dataset.records import Part
-    from agesearch.measure.protocols import split_named
+    from agesearch.measure.protocols import part_named
     from agesearch.training.refit.run import refit as run_refit
 
-    part = Part(split=None if split == "all" else split_named(split), folds=tuple(folds) if folds else None)
+    part = part_named(split, folds)
     start = _network(os.fspath(model), None if init is None else os.fspath(init), os.fspath(registry))
     found = run_refit(start, os.fspath(data), os.fspath(out), part=part, on_progress=on_progress)
     return RefittedModel(os.fspath(out), found.manifest, found.record)

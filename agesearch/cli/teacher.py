@@ -6,22 +6,31 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from agesearch.cli.common import JsonOption, err, out, print_json, shown_progress, table
+from agesearch.cli.common import PLAIN, JsonOption, err, out, print_json, shown_progress, table
+from agesearch.cli.publish import RegistryOption
 from agesearch.metrics import signed
 
 if TYPE_CHECKING:
     from agesearch.data.dataset.records import Split
     from agesearch.measure.intervals import Estimate
     from agesearch.measure.teachers import TeacherFacts
+    from agesearch.training.refit.stack import Stacked
 
 _EXAMPLE = "Example: agesearch teacher show search_spaces/teachers/ensemble.yaml --data faces"
+
+_STACK_EXAMPLE = (
+    "Example: agesearch teacher stack refitted search_spaces/teachers/faceres.yaml --data faces "
+    "--out stacked.json"
+)
 
 app = typer.Typer(no_args_is_help=True)
 
 
 def add_to(root: typer.Typer) -> None:
     """Register the group."""
-    root.add_typer(app, name="teacher", rich_help_panel="Teachers", help="Look at a teacher before using it.")
+    root.add_typer(
+        app, name="teacher", rich_help_panel="Teachers", help="Look at a teacher, or make one of several."
+    )
 
 
 @app.callback()
@@ -72,6 +81,58 @@ def show(
         out.print(table("Members", columns, [_member(member) for member in facts.members]))
     if facts.accuracy:
         _print_accuracy(facts)
+
+
+@app.command("stack", epilog=_STACK_EXAMPLE)
+def stack(
+    members: Annotated[
+        list[str],
+        typer.Argument(metavar="TEACHER...", help="Model folders, names of the registry, teachers' YAML."),
+    ],
+    data: Annotated[str, typer.Option("--data", help="Dataset whose labels choose the shares.")],
+    out_file: Annotated[str, typer.Option("--out", metavar="FILE", help="The document to write: .json.")],
+    split: Annotated[
+        str, typer.Option("--split", metavar="train|val|test|all", help="Faces to learn from.")
+    ] = "train",
+    folds: Annotated[
+        list[int] | None, typer.Option("--fold", help="Faces of this fold only; repeatable.")
+    ] = None,
+    registry: RegistryOption = "registry",
+    as_json: JsonOption = False,
+) -> None:
+    """Make one teacher of several: a mixture of their answers by shares that labelled faces choose.
+
+    Shares and a line that corrects the mixture's age are those of least squared error (stacking, Breiman
+    1996). A member must not have seen the faces; a model of 'agesearch refit' answers for them by what its
+    cross-validation said. What is told is of persons that chose nothing. FILE is a calibrated teacher, which
+    stands wherever a teacher does; the ensemble that it names is written beside it.
+    """
+    from agesearch.deploy.registry import model_folder
+    from agesearch.measure.protocols import part_named
+    from agesearch.training.refit.stack import stack as run_stack
+
+    places = [model_folder(member, registry) for member in members]
+    with shown_progress() as on_progress:
+        found = run_stack(places, data, out_file, part=part_named(split, folds), on_progress=on_progress)
+    if as_json:
+        print_json(found.record.model_dump(mode="json"))
+    else:
+        _tell_stack(found)
+
+
+def _tell_stack(found: Stacked) -> None:
+    from agesearch.measure.intervals import basis
+
+    record, change = found.record, found.record.change_years
+    rows = [[one.name, f"{one.share:.0%}", *_mean(one.mae_years)[:2]] for one in record.members]
+    rows.append(["together", "", *_mean(record.mae_years)[:2]])
+    title = f"Held-out persons of {basis(record.faces, record.persons)}"
+    out.print(table(title, ["member", "share", "MAE, years", "95 %"], rows, sections=[len(rows) - 2]))
+    words = f"{signed(change.value)} ({signed(change.low)} to {signed(change.high)})"
+    err.print(f"Together less {record.best} alone: {words} years.", **PLAIN)
+    for note in record.notes:
+        err.print(f"Note: {note}", style="yellow", highlight=False, markup=False)
+    err.print(f"Written to {found.place}, which names {found.ensemble.name} beside it.", **PLAIN)
 
 
 def _show_order(teacher: str, data: str | None, split: Split, as_json: bool) -> None:

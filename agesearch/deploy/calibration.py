@@ -10,18 +10,21 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from typing import Any
 
-from agesearch.artefacts import TEACHER_DOCUMENT, artefact_at, writable_folder
 from agesearch.deploy.card import calibrated_card
 from agesearch.deploy.registry import CARD, DEFAULT_REGISTRY, SUMS, Registry, Version, file_digest
-from agesearch.errors import ConflictError, InputError, command
+from agesearch.errors import InputError, command
 from agesearch.measure.calibration.run import CalibrationSpec, calibrate
-from agesearch.models.calibration.files import calibration_bytes, write_into
+from agesearch.models.calibration.files import (
+    calibration_bytes,
+    document_place,
+    write_document,
+    write_into,
+)
 from agesearch.models.calibration.record import CALIBRATION, Calibration
-from agesearch.models.foreign.document import CalibratedTeacher, is_teacher_file, read_teacher_file
+from agesearch.models.foreign.document import is_teacher_file
 from agesearch.models.identity import read_model_manifest
 from agesearch.models.manifest import MANIFEST, MAX_WEIGHTS_BYTES, ModelManifest
 from agesearch.progress import Listener, silent
@@ -54,7 +57,7 @@ def calibrate_model(
 
     Whatever stands in the way of writing is an ``InputError`` before the faces are looked at.
     """
-    target = None if out is None else _document_place(out)
+    target = None if out is None else document_place(out)
     if target is None and is_teacher_file(model):
         words = ("calibrate", model, "--data", dataset, "--out", "calibrated.json")
         raise InputError(
@@ -64,45 +67,10 @@ def calibrate_model(
     manifest = read_model_manifest(model)
     found = calibrate(model, dataset, spec, beside=target is not None, on_progress=on_progress)
     if target is not None:
-        return Calibrated(found, _write_document(target, model, manifest, found))
+        return Calibrated(found, write_document(target, model, manifest, found))
     if manifest.kind == "version" and (model / SUMS).exists():
         return _next_version(model, manifest, found, registry)
     return Calibrated(found, write_into(model, found))
-
-
-def _document_place(out: str) -> Location:
-    place = Location.of(out)
-    if not place.name.endswith((".json", ".yaml", ".yml")):
-        raise InputError(f"--out is '{out}', but its name must end with .json, .yaml or .yml.")
-    if place.is_dir():
-        raise InputError(
-            f"'{place}' is a folder: name the file to write, as in '{place / 'calibrated.json'}'."
-        )
-    if place.exists() and not _is_calibration(place):
-        raise ConflictError(f"'{place}' is no calibration, and stays as it is: name another --out.")
-    if place.is_local:
-        writable_folder(place.local().parent, place)
-    return place
-
-
-def _is_calibration(place: Location) -> bool:
-    return artefact_at(place) is TEACHER_DOCUMENT and isinstance(read_teacher_file(place), CalibratedTeacher)
-
-
-def _write_document(
-    place: Location, model: Location, manifest: ModelManifest, calibration: Calibration
-) -> Location:
-    """The document names its model as seen from its own folder, so that both can be moved together."""
-    near = place.is_local and model.is_local
-    teacher = os.path.relpath(model.local(), place.local().parent) if near else str(model)
-    document = CalibratedTeacher(
-        kind="calibrated",
-        name=(manifest.name or manifest.model.arch.removeprefix("foreign ").removeprefix("ensemble "))[:80],
-        teacher=teacher,
-        calibration=calibration,
-    )
-    place.write_json(document.model_dump(mode="json"))
-    return place
 
 
 def _next_version(

@@ -7,7 +7,7 @@ says what is missing. Faces of different label kinds (real, apparent, teacher, g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -106,6 +106,11 @@ def split_named(name: str | None) -> Split | None:
     if name is not None and name not in set(Split):
         raise unknown_name("split", name, set(Split))
     return None if name is None else Split(name)
+
+
+def part_named(split: str, folds: Sequence[int] | None = None) -> Part:
+    """The faces of a split as it is written on the command line (``all``: of every one), or of its folds."""
+    return Part(None if split == "all" else split_named(split), tuple(folds) if folds else None)
 
 
 def _protocols(split: Split, k: float) -> Mapping[str, Protocol]:

@@ -1,15 +1,27 @@
 #!/bin/sh
-# From photographs to the published model 'portraits', with the product's verbs alone: run 'make champion'.
+# From photographs to the published model 'portraits' and to the best teacher, with the product's verbs alone: 'make champion'.
 #
-# PHOTOS holds portraits.csv and images/; face-api's weights lie where search_spaces/teachers/faceapi.yaml says. WORK keeps what
-# each step made, so that a second run goes on.
+# PHOTOS holds portraits.csv and images/, BACKBONES ImageNet's weights; face-api's and faceres' lie where their manifests in
+# search_spaces/teachers say. WORK keeps what each step made, so that a second run goes on.
 set -eu
-: "${PHOTOS:=../shared/photos}" "${WORK:=portraits-run/champion}" "${AGESEARCH:=agesearch}"
+: "${PHOTOS:=../shared/photos}" "${BACKBONES:=../shared/backbones}" "${WORK:=portraits-run/champion}" "${AGESEARCH:=agesearch}"
 mkdir -p "$WORK"
 
 [ -f "$WORK/faces/dataset.json" ] ||
     $AGESEARCH data ingest csv "$PHOTOS/portraits.csv" --images "$PHOTOS/images" --size 146 --val 0.7 --test 0 --out "$WORK/faces"
-# The last layer on all faces; nested cross-validation says how good it is, and gives it its intervals.
-$AGESEARCH refit search_spaces/teachers/faceapi.yaml --data "$WORK/faces" --split all --out "$WORK/refitted"
+
+refit() { # name, network, options: its last layer on all faces; held-out persons say how good it is, and give it its intervals
+    name=$1 network=$2
+    shift 2
+    $AGESEARCH refit "$network" "$@" --data "$WORK/faces" --split all --out "$WORK/$name"
+}
+
+refit refitted search_spaces/teachers/faceapi.yaml
 # The validation faces have taught the layer, too: they judge what int8 and bf16 change, nothing else.
 $AGESEARCH publish "$WORK/refitted" --name portraits --data "$WORK/faces" --registry "$WORK/models"
+
+# The teacher: stands wherever one does, as in search_spaces/portraits.yaml.
+refit mobilenetv2 mobilenetv2_100@146 --init "$BACKBONES/mobilenet_v2-b0353104.pth"
+refit efficientnet efficientnet_lite0@146 --init "$BACKBONES/efficientnet-lite0-57934424.pth"
+$AGESEARCH teacher stack "$WORK/refitted" "$WORK/mobilenetv2" "$WORK/efficientnet" search_spaces/teachers/faceres.yaml \
+    --data "$WORK/faces" --split all --out "$WORK/teacher.json"

@@ -1,22 +1,48 @@
 """Refitting a last layer: exact solutions, what a ridge leaves, and no face that teaches its own answer."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from agesearch.api.refit import _network
+from agesearch.data.dataset.records import Manifest, Part
 from agesearch.errors import InputError
+from agesearch.measure.intervals import Estimate
+from agesearch.measure.predictions import Labels
 from agesearch.models.backbones.xception import side_seeing
 from agesearch.models.foreign.start import ScalarHead
+from agesearch.models.manifest import ModelManifest
+from agesearch.models.trained_on import TrainedOn
 from agesearch.models.zoo import build
-from agesearch.specs import ModelSpec
+from agesearch.specs import CropSpec, ModelSpec
+from agesearch.storage import Location
+from agesearch.training.curve import write_answers
 from agesearch.training.refit.features import old_answers
+from agesearch.training.refit.record import HELD_OUT, RefitRecord
 from agesearch.training.refit.ridge import Sums, Values, choose, lines
+from agesearch.training.refit.stack import _answers, _held_out, combined, held_out_ages
 
 DRAW = np.random.default_rng(0)
 FEATURES = DRAW.normal(3.0, 2.0, (200, 6))
 FOLDS = np.arange(200) % 5
 SLOPE = np.array([1.0, -2.0, 0.5, 0.0, 3.0, 1.5])
+AGE = DRAW.uniform(20, 80, 200)
+RECORD = RefitRecord(
+    part=Part(),
+    faces=200,
+    persons=200,
+    features=6,
+    ridge=300,
+    tried=((300.0, 7.0),),
+    ridges=(300.0,) * 5,
+    mae_years=Estimate(5.0, 4.0, 6.0, 200, 200),
+    before_years=None,
+    change_years=None,
+    decades=(),
+    spread_years=7.0,
+)
 
 
 def _sums(features: Values, age: Values) -> list[Sums]:
@@ -103,3 +129,58 @@ def test_what_cannot_be_refitted_is_said() -> None:
         "file",
         "weights.pth",
     )
+
+
+def test_a_stack_is_a_mixture_by_shares_and_a_line() -> None:
+    good, other, noise = (AGE + DRAW.normal(0, spread, 200) for spread in (4.0, 6.0, 60.0))
+    members = np.stack([good / 2 + 3, other - 9, 50 + 0 * AGE - noise / 9])
+    shares, line = combined(members, AGE)
+    assert shares.sum() == pytest.approx(1.0)
+    assert shares[2] == 0.0, "it answers younger ages for older faces"
+    assert shares[0] > 0.6 > shares[1] > 0.1
+    found = line.ages(shares @ members)
+    assert found.mean() == pytest.approx(AGE.mean(), abs=0.1)
+    assert np.abs(found - AGE).mean() < np.abs(good - AGE).mean()
+    with pytest.raises(InputError, match="nothing to stack"):
+        combined(-members[:2], AGE)
+
+
+def test_no_fold_chooses_the_shares_of_its_own_answers() -> None:
+    members = np.stack([AGE + DRAW.normal(0, 5, 200), AGE + DRAW.normal(0, 5, 200)])
+    own = FOLDS == 3
+    before = held_out_ages(members, AGE, FOLDS)
+    after = held_out_ages(members, np.where(own, 100 - AGE, AGE), FOLDS)
+    assert after[own] == pytest.approx(before[own])
+    assert np.abs(after[~own] - before[~own]).max() > 0.1
+
+
+def test_a_member_that_has_seen_the_faces_is_refused_and_a_refitted_one_answers_by_its_folds(
+    tmp_path: Path,
+) -> None:
+    faces = Labels(
+        **{name: AGE.astype(np.float32) for name in ("age", "age_std", "age_low", "age_high")},
+        **dict.fromkeys(("sex", "ethnicity", "source", "label_kind"), np.array([None] * 200, dtype=object)),
+        sample_id=np.array([f"face-{at:03d}" for at in range(200)], dtype=object),
+        subject_id=np.array([f"person-{at:03d}" for at in range(200)], dtype=object),
+        split=np.array(["train"] * 200, dtype=object),
+        fold=np.zeros(200, dtype=np.int64),
+    )
+    member = Location.of(tmp_path)
+    ids = [str(name) for name in faces.sample_id]
+    write_answers(member, ids[:150], ids[:150], faces.age[:150], faces.age[:150] + 1, HELD_OUT)
+    manifest = ModelManifest(
+        kind="teacher",
+        model=ModelSpec(arch="lcnet_035", input_size=32),
+        crop=CropSpec(),
+        data_digest="d",
+        trained_on=(TrainedOn(data_digest="d"),),
+        provenance={"refit": RECORD.model_dump(mode="json")},
+    )
+    data = Manifest.model_construct(content_digest="d", annotation=None, parts=(), name="faces")
+    said = _held_out(member, manifest, data, faces)
+    assert said[:150] == pytest.approx(AGE[:150] + 1, abs=1e-3)
+    assert np.isnan(said[150:]).all()
+    with pytest.raises(InputError, match="was trained on 50 of the 50 faces.*agesearch refit"):
+        _answers(member, manifest, member, data, Part(), faces, lambda _: None)
+    other = data.model_copy(update={"content_digest": "e"})
+    assert np.isnan(_held_out(member, manifest, other, faces)).all()

@@ -14,76 +14,49 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agesearch.ages import AGES, FloatArray
 from agesearch.artefacts import begin_run, own_run, with_weights
 from agesearch.data.dataset.records import Manifest, Part, read_manifest
-from agesearch.documents import Spec
 from agesearch.errors import InputError, command
 from agesearch.machine import cores
-from agesearch.measure.accuracy import AgeBin, accuracy_by_decade
+from agesearch.measure.accuracy import accuracy_by_decade
 from agesearch.measure.calibration.conformal import least_faces
 from agesearch.measure.calibration.faces import AnsweredFaces
 from agesearch.measure.calibration.folds import FOLDS, person_folds
-from agesearch.measure.calibration.run import CalibrationSpec, learn_intervals
-from agesearch.measure.intervals import Estimate, Persons, estimate
+from agesearch.measure.intervals import Persons, estimate
 from agesearch.measure.predictions import Labels, read_labels
 from agesearch.metrics import CV_MAE_YEARS
 from agesearch.models.backbones.xception import CROP_SCALE, side_seeing
 from agesearch.models.calibration.files import write_into
-from agesearch.models.calibration.record import Calibration, CalibrationFaces
 from agesearch.models.folder import write_model
 from agesearch.models.foreign.document import is_teacher_file
 from agesearch.models.foreign.start import ScalarHead, foreign_start
-from agesearch.models.foreign.to_pmf import softmax
 from agesearch.models.heads.table import build_head
 from agesearch.models.identity import read_model_manifest
-from agesearch.models.manifest import MANIFEST, ModelManifest, folder_digest, library_versions
+from agesearch.models.manifest import MANIFEST, ModelManifest, folder_digest
 from agesearch.models.trained_on import trained_on
 from agesearch.models.weights import check_start, start_licences, weights_digest
 from agesearch.models.zoo import AgeNet, build
 from agesearch.progress import Listener, Progress, silent
-from agesearch.provenance import now
 from agesearch.specs import ModelSpec
 from agesearch.storage import Location, exclusive
 from agesearch.training.curve import write_answers
 from agesearch.training.loop import use_threads
 from agesearch.training.refit.features import old_answers, see
+from agesearch.training.refit.record import (
+    HELD_OUT,
+    LEVEL,
+    RECORD,
+    RefitRecord,
+    calibrated_by_folds,
+    gaussians,
+)
 from agesearch.training.refit.ridge import Chosen, Values, choose
 from agesearch.training.run import started_from, with_start
-
-#: What nested cross-validation said of each face, in the model's folder: columns as ``training.curve`` has.
-HELD_OUT = "held_out.parquet"
 
 #: More faces make a line of some hundred features no better; features of so many stay in memory.
 MOST_FACES = 20_000
 _LEAST_FACES, _LEAST_PERSONS = 30, 10
-_RECORD, _STAGE, _WHAT = "refit", "Refit", "a refitted model"
-_LEVEL = 0.8
-
-
-class RefitRecord(Spec):
-    """How a last layer was refitted: on how many faces, towards which ridge and why, and how good it is.
-
-    ``tried`` has the root mean square error in years of each ridge on held-out persons, who chose it; what
-    they say of that choice itself is ``mae_years``, by nested cross-validation: every face is answered by a
-    layer that its person neither taught nor helped to choose (``ridges`` are those of the folds).
-    ``before_years`` is the error of the network as it was (None: it had no trained head), ``change_years``
-    the paired difference. ``spread_years`` is the standard deviation that is assumed of an answer.
-    """
-
-    part: Part
-    faces: int
-    persons: int | None
-    features: int
-    ridge: float
-    tried: tuple[tuple[float, float], ...]
-    ridges: tuple[float, ...]
-    mae_years: Estimate
-    before_years: Estimate | None
-    change_years: Estimate | None
-    decades: tuple[AgeBin, ...]
-    spread_years: float
-    notes: tuple[str, ...] = ()
+_STAGE, _WHAT = "Refit", "a refitted model"
 
 
 @dataclass(frozen=True)
@@ -144,7 +117,7 @@ def refit(
             begin_run(target, identity)
             _write(model, folder, data, part, labels, left, target, on_progress)
     manifest = read_model_manifest(target)
-    return Refitted(target, manifest, RefitRecord.model_validate(manifest.provenance[_RECORD]))
+    return Refitted(target, manifest, RefitRecord.model_validate(manifest.provenance[RECORD]))
 
 
 def _write(
@@ -183,14 +156,14 @@ def _write(
         data_digest=data.content_digest,
         trained_on=with_start(trained_on(data, part, Part(folds=())), model),
         licences=start_licences(model),
-        provenance=started_from(net, model) | {_RECORD: record.model_dump(mode="json")},
+        provenance=started_from(net, model) | {RECORD: record.model_dump(mode="json")},
     )
-    ids, said = [str(name) for name in labels.sample_id], chosen.held_out.astype(np.float32)
-    write_answers(out, ids, list(labels.subject_id), labels.age, said, HELD_OUT)
+    ids, answers = [str(name) for name in labels.sample_id], chosen.held_out.astype(np.float32)
+    write_answers(out, ids, list(labels.subject_id), labels.age, answers, HELD_OUT)
     write_model(out, net.state_dict(), manifest)
     if _may_calibrate(labels):
-        pmf = _gaussians(chosen.held_out, record.spread_years)
-        write_into(out, _calibration(out, data, part, AnsweredFaces(pmf, age, labels.persons)))
+        said = AnsweredFaces(gaussians(chosen.held_out, record.spread_years), age, labels.persons)
+        write_into(out, calibrated_by_folds(folder_digest(out, corrected=False), data, part, said, said))
 
 
 def _labels(dataset: Location, part: Part) -> tuple[Labels, int]:
@@ -268,31 +241,5 @@ def _new_head(net: AgeNet, spec: ModelSpec, chosen: Chosen, spread: float) -> No
 
 def _may_calibrate(labels: Labels) -> bool:
     """Whether intervals can be learnt: enough faces, and none whose age a teacher gave."""
-    enough = len(labels) >= math.ceil(least_faces(_LEVEL) * FOLDS / (FOLDS - 1)) + 1
+    enough = len(labels) >= math.ceil(least_faces(LEVEL) * FOLDS / (FOLDS - 1)) + 1
     return enough and not (labels.label_kind == "teacher").any()
-
-
-def _gaussians(ages: Values, spread: float) -> FloatArray:
-    """What the new head says of faces whose line is ``ages`` ``[N]``: PMFs ``[N, 101]``."""
-    return softmax((AGES * ages[:, None] - AGES**2 / 2) / spread**2).astype(np.float32)
-
-
-def _calibration(out: Location, data: Manifest, part: Part, said: AnsweredFaces) -> Calibration:
-    folds = person_folds(said.persons)
-    learnt = learn_intervals(said, said, None, folds, CalibrationSpec(level=_LEVEL, correct="off"))
-    return Calibration(
-        model_digest=folder_digest(out, corrected=False),
-        intervals=learnt.intervals,
-        faces=CalibrationFaces(
-            data=data.name,
-            data_digest=data.content_digest,
-            part=part,
-            label_kind=data.label_kind,
-            faces=len(said.age),
-            persons=said.persons.count,
-            folds=int(folds.max()) + 1,
-        ),
-        evidence=learnt.evidence.model_dump(mode="json"),
-        created=now(),
-        versions=library_versions(),
-    )
