@@ -69,7 +69,7 @@ def _network(model: str, init: str | None, registry: str) -> ModelSpec:
     """What the refit starts from."""
     from agesearch.deploy.registry import model_folder
     from agesearch.models.architectures import Network
-    from agesearch.models.weights import start_named
+    from agesearch.models.foreign.document import start_named
     from agesearch.training.refit.run import starting_network
 
     network = Network.named(model)

@@ -81,7 +81,7 @@ def teach(
         InputError: a dataset without training or validation faces; ``out`` holds something else.
     """
     set_environment()
-    from agesearch.models.weights import start_named
+    from agesearch.models.foreign.document import start_named
 
     document: dict[str, Any] = {
         "model": {"arch": arch, "input_size": input_size, **start_named(os.fspath(init))},

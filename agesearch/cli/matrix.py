@@ -89,7 +89,7 @@ def _spec(arch: str, values: dict[str, Any]) -> TrainSpec:
 
 
 def _init(init: str) -> dict[str, str]:
-    from agesearch.models.weights import start_named
+    from agesearch.models.foreign.document import start_named
 
     return {f"model.{field}": value for field, value in start_named(init).items()}
 

@@ -50,16 +50,6 @@ class Loaded:
     head: bool = False
 
 
-def start_named(init: str) -> dict[str, str]:
-    """The fields ``init`` and ``weights`` of a ``ModelSpec`` for what a command's ``--init`` names: random,
-    pretrained, a weights file, a model folder or a foreign teacher's document.
-    """
-    if init in ("random", "pretrained"):
-        return {"init": init}
-    whole = is_teacher_file(init) or Path(init).expanduser().is_dir()
-    return {"init": "model" if whole else "file", "weights": init}
-
-
 def check_start(spec: ModelSpec) -> None:
     """An ``InputError`` where the weights that a network starts from are not there, and cannot be had now."""
     if spec.init == "pretrained":

@@ -322,12 +322,13 @@ class StudySpec(Spec):
     """A search: the student every trial starts from, and the fields of it that are searched.
 
     ``trials`` counts configurations; objectives are ``val_mae_years`` and ``latency_ms_p50``. ``weights``
-    maps an architecture to the file its trials start from; the other architectures start as ``student.model``
-    says. Trials are stopped early by what the study's own curves tell (``stopping``: ``on`` where neither it
-    nor ``rungs`` are given, ``off``, or as ``StoppingSpec`` has it), or at fixed ``rungs`` (``off``, ``on``,
-    or as ``RungSpec`` has it), not both. ``teachers`` are trained before the first trial. ``sampler`` is
-    ``ehvi`` (expected hypervolume improvement, with latencies known), ``tpe``, ``random``, or ``grid``: every
-    combination once, in the order of the file.
+    maps an architecture to what its trials start from (a weights file, a model folder, or the document of a
+    foreign teacher); the other architectures start as ``student.model`` says. Trials are stopped early by
+    what the study's own curves tell (``stopping``: ``on`` where neither it nor ``rungs`` are given, ``off``,
+    or as ``StoppingSpec`` has it), or at fixed ``rungs`` (``off``, ``on``, or as ``RungSpec`` has it), not
+    both. ``teachers`` are trained before the first trial. ``sampler`` is ``ehvi`` (expected hypervolume
+    improvement, with latencies known), ``tpe``, ``random``, or ``grid``: every combination once, in the order
+    of the file.
 
     Networks above ``max_latency_ms``, ``max_params``, ``max_bytes`` (of the network's file, in the precision
     of its latency) or ``max_memory_mb`` (10^6 bytes that a session takes at its peak, for one face on one

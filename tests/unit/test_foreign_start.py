@@ -14,11 +14,12 @@ from agesearch.ages import expected_age
 from agesearch.errors import InputError
 from agesearch.models.backbones.xception import TinyXception, seen_side
 from agesearch.models.calibration.correction import AgeCorrection
+from agesearch.models.foreign.document import start_named
 from agesearch.models.foreign.start import ScalarHead
 from agesearch.models.runtimes.engines import DEFAULT, FP32, OPENVINO, Engine, why_not
 from agesearch.models.runtimes.sessions import open_engine
 from agesearch.models.tracing import onnx_bytes
-from agesearch.models.weights import Loaded, check_start, start_licences, start_named, weights_digest
+from agesearch.models.weights import Loaded, check_start, start_licences, weights_digest
 from agesearch.models.zoo import build
 from agesearch.specs import ModelSpec
 from agesearch.training.refit.run import starting_network

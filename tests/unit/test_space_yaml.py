@@ -138,9 +138,12 @@ def test_too_many_networks_to_time_are_refused(tmp_path: Path) -> None:
 
 def test_weights_follow_the_architecture(tmp_path: Path) -> None:
     (tmp_path / "w.pth").write_bytes(b"")
-    text = GOOD.replace("space:", f"weights: {{resnet18: {tmp_path}/w.pth}}\nspace:")
-    study = load_space(write(tmp_path, text))
-    assert trial_spec(study, {"model.arch": "resnet18"}).model.init == "file"
+    (tmp_path / "teacher.yaml").write_bytes(b"")
+    starts = {"resnet18": tmp_path / "w.pth", "xception_tiny": tmp_path / "teacher.yaml", "vgg16": tmp_path}
+    named = ", ".join(f"{arch}: {place}" for arch, place in starts.items())
+    study = load_space(write(tmp_path, GOOD.replace("space:", f"weights: {{{named}}}\nspace:")))
+    kinds = {arch: trial_spec(study, {"model.arch": arch}).model.init for arch in starts}
+    assert kinds == {"resnet18": "file", "xception_tiny": "model", "vgg16": "model"}
     assert trial_spec(study, {"model.arch": "mobilenetv2_100"}).model.init == "random"
 
 

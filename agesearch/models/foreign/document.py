@@ -9,6 +9,7 @@ holds examples. This module reads it; ``agesearch.models.identity`` names what i
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -222,6 +223,16 @@ def is_teacher_file(where: str | Location) -> bool:
     """Whether a place is a teacher's document and no model folder: it ends in .yaml, .yml or .json."""
     place = Location.of(where)
     return place.name.endswith((".yaml", ".yml", ".json")) and not place.is_dir()
+
+
+def start_named(init: str) -> dict[str, str]:
+    """The fields ``init`` and ``weights`` of a ``ModelSpec`` for what a command's ``--init`` names: random,
+    pretrained, a weights file, a model folder or a foreign teacher's document.
+    """
+    if init in ("random", "pretrained"):
+        return {"init": init}
+    whole = is_teacher_file(init) or Path(init).expanduser().is_dir()
+    return {"init": "model" if whole else "file", "weights": init}
 
 
 def read_teacher_file(where: str | Location) -> TeacherFile:

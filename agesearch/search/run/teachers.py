@@ -11,6 +11,7 @@ from typing import Any
 
 from agesearch.errors import InputError, unknown_name
 from agesearch.machine import cores
+from agesearch.models.foreign.document import start_named
 from agesearch.models.identity import calibrated_teacher, model_digest, read_model_manifest
 from agesearch.progress import Listener, Progress
 from agesearch.search.space.conditions import possible, setting, walk
@@ -143,9 +144,9 @@ def _check_starts(spec: StudySpec, teachers: Sequence[TrainSpec | OrderTrainSpec
     starts = {teacher.model for teacher in teachers}
     for params in walk(spec, (ARCH, _INIT)):
         arch = str(setting(spec, params, ARCH))
-        if arch not in spec.weights:
-            chosen = {"arch": arch, "init": setting(spec, params, _INIT)}
-            starts.add(spec.student.model.model_copy(update=chosen))
+        given = spec.weights.get(arch)
+        chosen = start_named(given) if given else {"init": str(setting(spec, params, _INIT))}
+        starts.add(spec.student.model.model_copy(update={"arch": arch, **chosen}))
     for start in sorted(starts, key=lambda model: model.arch):
         if start.init != "random":
             from agesearch.models.weights import check_start

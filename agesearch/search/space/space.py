@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from agesearch.documents import Document
 from agesearch.errors import InputError
 from agesearch.models.architectures import NETWORK_FIELDS, Network
+from agesearch.models.foreign.document import start_named
 from agesearch.search.space.conditions import (
     Dimension,
     Params,
@@ -105,7 +106,7 @@ def trial_spec(study: StudySpec, params: Mapping[str, Value], parent: Location |
     if parent is not None:
         values |= {"model.init": "model", "model.weights": str(parent)}
     elif arch in study.weights:
-        values |= {"model.init": "file", "model.weights": study.weights[arch]}
+        values |= {f"model.{name}": value for name, value in start_named(study.weights[arch]).items()}
     return study.student.with_values(values)
 
 
