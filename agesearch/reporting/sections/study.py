@@ -152,15 +152,16 @@ def _speed(findings: Findings) -> Section:
     """The study's own run: every setting of the teacher and the student."""
     names = {TEACHER, findings.picked.name, *(record.name for record in findings.front)}
     rows = [row for row in findings.measured.speed if row.model in names]
+    engines = " and ".join(sorted({str(row.engine) for row in rows}))
     return Section(
         "speed",
         "Speed by threads and batch",
         "Speed",
         tables=[Table("Timed side by side", tables.speed_table(rows, TEACHER))],
         notes=[
-            f"Timed in turns in one run, warm, on {findings.measured.summary.hardware}. The search's front "
-            "goes by the first setting, under which every COMPLETE trial was timed; teacher and student "
-            "have all settings."
+            f"Timed in turns in one run, warm, on {engines}, {findings.measured.summary.hardware}. The "
+            "search's front goes by the first setting, under which every COMPLETE trial was timed; teacher "
+            "and student have all settings. What the models take on other engines stands in the front."
         ],
     )
 
