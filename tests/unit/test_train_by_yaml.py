@@ -74,8 +74,9 @@ def _train(spec: TrainSpec, out: Path) -> dict[str, float]:
     return rows[0]
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("head", sorted(HEADS))
+@pytest.mark.parametrize(
+    ("head", "precision"), [("softmax", "float32"), *((head, "bfloat16") for head in sorted(HEADS))]
+)
 def test_every_head_trains_from_yaml(head: str, precision: str, tmp_path: Path) -> None:
     loss = TOWARDS[head]
     row = _train(_yaml(tmp_path, head, precision, {"label_weight": 1.0, f"{loss}_weight": 0.5}), tmp_path)

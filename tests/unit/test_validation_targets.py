@@ -75,7 +75,7 @@ def _pool(count: int, seed: int) -> FacePool:
 def test_a_run_on_groups_keeps_the_epoch_with_the_most_right(tmp_path: Path) -> None:
     spec = TrainSpec(
         model=MODEL.model_copy(update={"head": "groups"}),
-        optim=OptimSpec(epochs=8, batch_size=8, learning_rate=1e-2, warmup_epochs=0.5),
+        optim=OptimSpec(epochs=5, batch_size=8, learning_rate=1e-2, warmup_epochs=0.5),
         augment=AugmentSpec(strength=0.0),
     )
     use_threads(1)
@@ -91,7 +91,7 @@ def test_a_run_on_groups_keeps_the_epoch_with_the_most_right(tmp_path: Path) -> 
         spec,
         Location.of(tmp_path),
     )
-    with followed(Location.of(tmp_path), 8, lambda update: notes.append(update.note)):
+    with followed(Location.of(tmp_path), 5, lambda update: notes.append(update.note)):
         fitted = trainer.fit(rows.append)
     shares = [row["val_top1"] for row in rows]
     assert fitted.metrics == {"val_top1": max(shares), "epoch": shares.index(max(shares)) + 1}
