@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 
 from agesearch.cli.main import app
 from agesearch.deploy.registry import CHAMPION, SHIPPED, Registry, verify
+from agesearch.serving.rollout.models import served_models
 from agesearch.serving.rollout.promotion import promote, rollback
 
 NAME = "portraits"
@@ -65,3 +66,9 @@ def test_an_alias_may_be_moved_at_once(registry: Registry) -> None:
     assert registry.find(f"{NAME}@phone").number == number
     with pytest.raises(Exception, match="no version before"):
         rollback(registry, NAME, "phone")
+
+
+def test_a_model_of_the_package_is_served_whole_and_follows_no_alias(registry: Registry) -> None:
+    (model,) = served_models([NAME], str(registry.root))
+    assert (model.name, model.version, model.alias) == (NAME, Registry(SHIPPED).find(NAME).number, None)
+    assert sum(file.size_bytes or 0 for file in model.folder.children()) < 10e6
