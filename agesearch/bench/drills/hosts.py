@@ -33,6 +33,11 @@ def need_namespaces() -> None:
         raise InputError("needs root and Linux's 'unshare': a host of its own is made of namespaces")
 
 
+def _mounted(folder: Path, options: str = "") -> str:
+    """What makes a folder empty, and the shell go on."""
+    return f"mount -t tmpfs {options}none {shlex.quote(str(folder))} && "
+
+
 @dataclass
 class _Host:
     """A host that runs: its first process, and its number in the network."""
@@ -44,7 +49,8 @@ class _Host:
 @dataclass
 class Hosts:
     """The hosts of a cluster: ``start`` the head first, then others; ``end`` takes all down. Each finds the
-    ``hidden`` folders empty and has ``environment`` set.
+    ``hidden`` folders empty and has ``environment`` set; each but the head has the folders ``apart`` for
+    itself, too.
 
     In a ``network`` the head is this machine, and each other host has a link of its own; without one all are
     on loopback.
@@ -52,6 +58,7 @@ class Hosts:
 
     logs: Path
     hidden: Sequence[Path] = ()
+    apart: Sequence[Path] = ()
     environment: dict[str, str] = field(default_factory=dict)
     network: Network | None = None
     started: dict[str, _Host] = field(default_factory=dict)
@@ -75,6 +82,7 @@ class Hosts:
         have a ``dashboard``. Its hidden folders have room for ``room_kb`` kB each, where that is given.
         """
         number, own = self._place(is_head=not self.address)
+        apart = self.apart if self.address else ()
         within = self.network.join(number) if self.network and self.address else []
         options = [
             *self._joining(own, dashboard=dashboard),
@@ -88,7 +96,10 @@ class Hosts:
         ray = shlex.join([sys.executable, "-c", _RAY, "start", *options])
         size = f"-o size={room_kb}k " if room_kb else ""
         mounts = "".join(
-            f"mount -t tmpfs {size}none {shlex.quote(str(folder))} && " for folder in (*self.hidden, *hidden)
+            [
+                *(_mounted(folder, size) for folder in (*self.hidden, *hidden)),
+                *(_mounted(folder) for folder in apart),
+            ]
         )
         script = f"hostname {shlex.quote(name)} && {mounts}exec {ray}"
         changed = {**os.environ, "RAY_AUTH_MODE": "token", **self.environment, **environment}

@@ -158,7 +158,8 @@ def _hosts(root: Path, wires: Network, drill: Drill, *, dashboard: bool = False)
     private.mkdir()
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     environment = temporary(private) | {"PATH": path}  # jobs run what 'python' is there
-    hosts = Hosts(root, hidden=(private,), environment=environment, network=wires)
+    rays = Path(environment["RAY_TMPDIR"], "ray")  # its logs, sockets, and what jobs unpack
+    hosts = Hosts(root, hidden=(private,), apart=(rays,), environment=environment, network=wires)
     try:
         hosts.start("head", 0, dashboard=dashboard)
         hosts.start("first", 1)
