@@ -1,29 +1,34 @@
 """Refitting a last layer: exact solutions, what a ridge leaves, and no face that teaches its own answer."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from agesearch.ages import FloatArray
 from agesearch.api.refit import _network
 from agesearch.data.dataset.records import Manifest, Part
 from agesearch.errors import InputError
 from agesearch.measure.intervals import Estimate
 from agesearch.measure.predictions import Labels
 from agesearch.models.backbones.xception import side_seeing
+from agesearch.models.foreign.document import CalibratedTeacher, EnsembleTeacher, read_teacher_file
 from agesearch.models.foreign.start import ScalarHead
+from agesearch.models.heads.table import build_head
+from agesearch.models.identity import calibrated_digest
 from agesearch.models.manifest import ModelManifest
 from agesearch.models.trained_on import TrainedOn
-from agesearch.models.zoo import build
 from agesearch.specs import CropSpec, ModelSpec
 from agesearch.storage import Location
 from agesearch.training.curve import write_answers
 from agesearch.training.refit.features import old_answers
-from agesearch.training.refit.record import HELD_OUT, RefitRecord
+from agesearch.training.refit.record import HELD_OUT, RefitRecord, gaussians
 from agesearch.training.refit.ridge import Sums, Values, choose, lines
-from agesearch.training.refit.stack import _answers, _held_out, combined, held_out_ages
+from agesearch.training.refit.stack import _answers, _held_out, combined, held_out_ages, stack
 
+TEACHERS = Path(__file__).resolve().parents[2] / "search_spaces" / "teachers"
 DRAW = np.random.default_rng(0)
 FEATURES = DRAW.normal(3.0, 2.0, (200, 6))
 FOLDS = np.arange(200) % 5
@@ -43,6 +48,17 @@ RECORD = RefitRecord(
     decades=(),
     spread_years=7.0,
 )
+
+
+def _faces() -> Labels:
+    return Labels(
+        **{name: AGE.astype(np.float32) for name in ("age", "age_std", "age_low", "age_high")},
+        **dict.fromkeys(("sex", "ethnicity", "source", "label_kind"), np.array([None] * 200, dtype=object)),
+        sample_id=np.array([f"face-{at:03d}" for at in range(200)], dtype=object),
+        subject_id=np.array([f"person-{at:03d}" for at in range(200)], dtype=object),
+        split=np.array(["train"] * 200, dtype=object),
+        fold=np.zeros(200, dtype=np.int64),
+    )
 
 
 def _sums(features: Values, age: Values) -> list[Sums]:
@@ -97,12 +113,12 @@ def test_the_ridge_is_the_one_that_held_out_persons_choose() -> None:
 
 
 def test_the_old_layer_of_a_head_that_is_a_line_is_that_line() -> None:
-    net = build(ModelSpec(arch="lcnet_035", input_size=32)).eval()
-    linear = net.head.get_submodule("linear")
-    width = int(linear.weight.shape[1])  # type: ignore[index]
+    width = 12
     head = ScalarHead(np.linspace(-0.2, 0.2, width, dtype=np.float32), 45.0, 6.0)
-    weight, bias = head.softmax()
-    linear.load_state_dict({"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias)})
+    layer = build_head(ModelSpec(arch="lcnet_035"), width)
+    tensors = zip(("linear.weight", "linear.bias"), map(torch.from_numpy, head.softmax()), strict=True)
+    layer.load_state_dict(dict(tensors))
+    net = SimpleNamespace(head=layer)
     features = DRAW.normal(0, 0.5, (20, width)).astype(np.float32)
     ages, direction = old_answers(net, features)
     assert direction == pytest.approx(head.weight, abs=2e-3)
@@ -115,13 +131,13 @@ def test_a_side_shows_a_foreign_network_its_own_square() -> None:
 
 def test_what_cannot_be_refitted_is_said() -> None:
     with pytest.raises(InputError, match="--init goes with ARCH@SIZE"):
-        _network("search_spaces/teachers/faceapi.yaml", "pretrained", "registry")
+        _network(str(TEACHERS / "faceapi.yaml"), "pretrained", "registry")
     with pytest.raises(InputError, match="'lcnet_035@32' has no weights"):
         _network("lcnet_035@32", None, "registry")
     with pytest.raises(InputError, match="takes 224 to 512"):
         _network("vgg16@64", "random", "registry")
     with pytest.raises(InputError, match="is an ensemble"):
-        _network("search_spaces/teachers/ensemble.yaml", None, "registry")
+        _network(str(TEACHERS / "ensemble.yaml"), None, "registry")
     found = _network("mobilenetv2_100@224", "weights.pth", "registry")
     assert (found.arch, found.input_size, found.init, found.weights) == (
         "mobilenetv2_100",
@@ -157,14 +173,7 @@ def test_no_fold_chooses_the_shares_of_its_own_answers() -> None:
 def test_a_member_that_has_seen_the_faces_is_refused_and_a_refitted_one_answers_by_its_folds(
     tmp_path: Path,
 ) -> None:
-    faces = Labels(
-        **{name: AGE.astype(np.float32) for name in ("age", "age_std", "age_low", "age_high")},
-        **dict.fromkeys(("sex", "ethnicity", "source", "label_kind"), np.array([None] * 200, dtype=object)),
-        sample_id=np.array([f"face-{at:03d}" for at in range(200)], dtype=object),
-        subject_id=np.array([f"person-{at:03d}" for at in range(200)], dtype=object),
-        split=np.array(["train"] * 200, dtype=object),
-        fold=np.zeros(200, dtype=np.int64),
-    )
+    faces = _faces()
     member = Location.of(tmp_path)
     ids = [str(name) for name in faces.sample_id]
     write_answers(member, ids[:150], ids[:150], faces.age[:150], faces.age[:150] + 1, HELD_OUT)
@@ -184,3 +193,36 @@ def test_a_member_that_has_seen_the_faces_is_refused_and_a_refitted_one_answers_
         _answers(member, manifest, member, data, Part(), faces, lambda _: None)
     other = data.model_copy(update={"content_digest": "e"})
     assert np.isnan(_held_out(member, manifest, other, faces)).all()
+
+
+def test_a_stack_is_written_as_an_ensemble_and_the_document_that_corrects_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faceapi, faceres = (Location.of(str(TEACHERS / f"{name}.yaml")) for name in ("faceapi", "faceres"))
+    said = {"faceapi.yaml": AGE - 6, "faceres.yaml": AGE / 2 + 20}
+    errors = {name: DRAW.normal(0, 4, 200) for name in said}
+
+    def answers(member: Location, *_: object) -> FloatArray:
+        return gaussians(np.clip(said[member.name] + errors[member.name], 0, 100), 7.0)
+
+    data = Manifest.model_construct(
+        content_digest="d", annotation=None, parts=(), name="faces", label_kind="real"
+    )
+    monkeypatch.setattr("agesearch.training.refit.stack.read_manifest", lambda _: data)
+    monkeypatch.setattr("agesearch.training.refit.stack._labels", lambda *_: _faces())
+    monkeypatch.setattr("agesearch.training.refit.stack._answers", answers)
+    out = tmp_path / "made" / "stacked.json"
+    found = stack([faceapi, faceres], "faces", str(out), part=Part())
+    ensemble, document = read_teacher_file(found.ensemble), read_teacher_file(found.place)
+    assert isinstance(ensemble, EnsembleTeacher)
+    assert isinstance(document, CalibratedTeacher)
+    assert ensemble.shares() == pytest.approx([member.share for member in found.record.members])
+    assert (tmp_path / "made" / ensemble.members[0].teacher).resolve() == Path(str(faceapi)).resolve()
+    assert document.teacher == "stacked.members.json"
+    correction = document.calibration.correction
+    assert correction is not None
+    assert correction.ages(AGE.mean() - 6 * ensemble.shares()[0]).item() == pytest.approx(AGE.mean(), abs=4)
+    assert calibrated_digest(found.place, document) == document.calibration.model_digest
+    assert found.record.change_years.high < 0.0
+    with pytest.raises(InputError, match="has two members or more"):
+        stack([faceapi], "faces", str(out), part=Part())

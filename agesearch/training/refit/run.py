@@ -32,7 +32,7 @@ from agesearch.models.foreign.document import is_teacher_file
 from agesearch.models.foreign.start import ScalarHead, foreign_start
 from agesearch.models.heads.table import build_head
 from agesearch.models.identity import read_model_manifest
-from agesearch.models.manifest import MANIFEST, ModelManifest, folder_digest
+from agesearch.models.manifest import ModelManifest, folder_digest
 from agesearch.models.trained_on import trained_on
 from agesearch.models.weights import check_start, start_licences, weights_digest
 from agesearch.models.zoo import AgeNet, build
@@ -108,7 +108,7 @@ def refit(
     data = read_manifest(folder)
     asked = {"refit": model.identity(), "data": data.content_digest, "part": str(part)}
     identity = with_weights(asked, weights_digest(model))
-    if MANIFEST not in own_run(target, _WHAT, identity):
+    if HELD_OUT not in own_run(target, _WHAT, identity):
         check_start(model)
         _check_crop(model, data, folder)
         labels, left = _labels(folder, part)
@@ -158,12 +158,12 @@ def _write(
         licences=start_licences(model),
         provenance=started_from(net, model) | {RECORD: record.model_dump(mode="json")},
     )
-    ids, answers = [str(name) for name in labels.sample_id], chosen.held_out.astype(np.float32)
-    write_answers(out, ids, list(labels.subject_id), labels.age, answers, HELD_OUT)
     write_model(out, net.state_dict(), manifest)
     if _may_calibrate(labels):
         said = AnsweredFaces(gaussians(chosen.held_out, record.spread_years), age, labels.persons)
         write_into(out, calibrated_by_folds(folder_digest(out, corrected=False), data, part, said, said))
+    ids, answers = [str(name) for name in labels.sample_id], chosen.held_out.astype(np.float32)
+    write_answers(out, ids, list(labels.subject_id), labels.age, answers, HELD_OUT)  # last: it is finished
 
 
 def _labels(dataset: Location, part: Part) -> tuple[Labels, int]:
