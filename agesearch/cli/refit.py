@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 
 _EXAMPLE = "Example: agesearch refit search_spaces/teachers/faceapi.yaml --data faces --out refitted"
 
+LearnSplitOption = Annotated[
+    str, typer.Option("--split", metavar="train|val|test|all", help="Faces to learn from.")
+]
+LearnFoldsOption = Annotated[
+    list[int] | None, typer.Option("--fold", help="Faces of this fold only; repeatable.")
+]
+
 
 def add_to(app: typer.Typer) -> None:
     """Register ``refit``."""
@@ -36,12 +43,8 @@ def refit(
         str | None,
         typer.Option("--init", help="Of ARCH@SIZE: pretrained (timm's hub), or a file or model."),
     ] = None,
-    split: Annotated[
-        str, typer.Option("--split", metavar="train|val|test|all", help="Faces to learn from.")
-    ] = "train",
-    folds: Annotated[
-        list[int] | None, typer.Option("--fold", help="Faces of this fold only; repeatable.")
-    ] = None,
+    split: LearnSplitOption = "train",
+    folds: LearnFoldsOption = None,
     registry: RegistryOption = "registry",
     as_json: JsonOption = False,
 ) -> None:

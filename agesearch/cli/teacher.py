@@ -8,6 +8,7 @@ import typer
 
 from agesearch.cli.common import PLAIN, JsonOption, err, out, print_json, shown_progress, table
 from agesearch.cli.publish import RegistryOption
+from agesearch.cli.refit import LearnFoldsOption, LearnSplitOption
 from agesearch.metrics import signed
 
 if TYPE_CHECKING:
@@ -91,12 +92,8 @@ def stack(
     ],
     data: Annotated[str, typer.Option("--data", help="Dataset whose labels choose the shares.")],
     out_file: Annotated[str, typer.Option("--out", metavar="FILE", help="The document to write: .json.")],
-    split: Annotated[
-        str, typer.Option("--split", metavar="train|val|test|all", help="Faces to learn from.")
-    ] = "train",
-    folds: Annotated[
-        list[int] | None, typer.Option("--fold", help="Faces of this fold only; repeatable.")
-    ] = None,
+    split: LearnSplitOption = "train",
+    folds: LearnFoldsOption = None,
     registry: RegistryOption = "registry",
     as_json: JsonOption = False,
 ) -> None:

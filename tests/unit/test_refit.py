@@ -209,7 +209,7 @@ def test_a_stack_is_written_as_an_ensemble_and_the_document_that_corrects_it(
         content_digest="d", annotation=None, parts=(), name="faces", label_kind="real"
     )
     monkeypatch.setattr("agesearch.training.refit.stack.read_manifest", lambda _: data)
-    monkeypatch.setattr("agesearch.training.refit.stack._labels", lambda *_: _faces())
+    monkeypatch.setattr("agesearch.training.refit.stack.teaching_faces", lambda *_, **__: _faces())
     monkeypatch.setattr("agesearch.training.refit.stack._answers", answers)
     out = tmp_path / "made" / "stacked.json"
     found = stack([faceapi, faceres], "faces", str(out), part=Part())

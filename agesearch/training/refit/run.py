@@ -23,7 +23,7 @@ from agesearch.measure.calibration.conformal import least_faces
 from agesearch.measure.calibration.faces import AnsweredFaces
 from agesearch.measure.calibration.folds import FOLDS, person_folds
 from agesearch.measure.intervals import Persons, estimate
-from agesearch.measure.predictions import Labels, read_labels
+from agesearch.measure.predictions import Labels
 from agesearch.metrics import CV_MAE_YEARS
 from agesearch.models.backbones.xception import CROP_SCALE, side_seeing
 from agesearch.models.calibration.files import write_into
@@ -41,6 +41,7 @@ from agesearch.specs import ModelSpec
 from agesearch.storage import Location, exclusive
 from agesearch.training.curve import write_answers
 from agesearch.training.loop import use_threads
+from agesearch.training.refit.faces import teaching_faces
 from agesearch.training.refit.features import old_answers, see
 from agesearch.training.refit.record import (
     HELD_OUT,
@@ -55,7 +56,6 @@ from agesearch.training.run import started_from, with_start
 
 #: More faces make a line of some hundred features no better; features of so many stay in memory.
 MOST_FACES = 20_000
-_LEAST_FACES, _LEAST_PERSONS = 30, 10
 _STAGE, _WHAT = "Refit", "a refitted model"
 
 
@@ -111,7 +111,7 @@ def refit(
     if HELD_OUT not in own_run(target, _WHAT, identity):
         check_start(model)
         _check_crop(model, data, folder)
-        labels, left = _labels(folder, part)
+        labels, left = _faces(folder, part)
         with exclusive(target, "The refit"):
             own_run(target, _WHAT, identity)
             begin_run(target, identity)
@@ -166,17 +166,9 @@ def _write(
     write_answers(out, ids, list(labels.subject_id), labels.age, answers, HELD_OUT)  # last: it is finished
 
 
-def _labels(dataset: Location, part: Part) -> tuple[Labels, int]:
-    """The faces of a part that have an exact age, and how many more there were."""
-    found = read_labels(dataset, part)
-    found = found.take(np.isfinite(found.age))
-    persons = len(found.persons.faces) if len(found) else 0
-    if len(found) < _LEAST_FACES or persons < _LEAST_PERSONS:
-        raise InputError(
-            f"'{dataset}' has {len(found)} faces of {persons} persons with an exact age in {part}, but a "
-            f"last layer is refitted on {_LEAST_FACES} of {_LEAST_PERSONS} at least: name others with "
-            "--split or --fold."
-        )
+def _faces(dataset: Location, part: Part) -> tuple[Labels, int]:
+    """The faces that teach, and how many more there were."""
+    found = teaching_faces(dataset, part, "the refit of a last layer", of_teachers=True)
     left = max(0, len(found) - MOST_FACES)
     if left:
         drawn = np.random.default_rng(0).permutation(len(found))[:MOST_FACES]

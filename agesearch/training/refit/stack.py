@@ -22,7 +22,7 @@ from agesearch.measure.calibration.faces import AnsweredFaces
 from agesearch.measure.calibration.folds import person_folds
 from agesearch.measure.intervals import Codes, Estimate, Values, estimate
 from agesearch.measure.leakage import calibration_notes, leaks
-from agesearch.measure.predictions import Labels, crop_batches, read_labels
+from agesearch.measure.predictions import Labels, crop_batches
 from agesearch.models.calibration.correction import AgeCorrection, moved_to
 from agesearch.models.calibration.files import document_place, seen_from, write_document
 from agesearch.models.foreign.document import EnsembleTeacher, Member
@@ -32,11 +32,11 @@ from agesearch.models.manifest import ModelManifest
 from agesearch.models.predict import open_predictor
 from agesearch.progress import Listener, Progress, silent
 from agesearch.storage import Location
+from agesearch.training.refit.faces import teaching_faces
 from agesearch.training.refit.record import HELD_OUT, calibrated_by_folds, gaussians, record_of
 
 #: A member of a smaller share is left out.
 _LEAST_SHARE = 0.01
-_LEAST_FACES, _LEAST_PERSONS = 30, 10
 _STAGE = "Stack"
 
 
@@ -87,7 +87,8 @@ def stack(
     if len(members) < 2:
         raise InputError("A stack has two members or more, but got one: name others too.")
     place, folder = document_place(out), Location.of(dataset)
-    data, labels = read_manifest(folder), _labels(folder, part)
+    data = read_manifest(folder)
+    labels = teaching_faces(folder, part, "a stack", of_teachers=False)
     notes: list[str] = []
     answers = []
     for number, member in enumerate(members):
@@ -157,19 +158,6 @@ def held_out_ages(ages: Values, age: Values, folds: Codes) -> Values:
         shares, line = combined(ages[:, ~own], age[~own])
         found[own] = line.ages(shares @ ages[:, own])
     return found
-
-
-def _labels(folder: Location, part: Part) -> Labels:
-    labels = read_labels(folder, part)
-    labels = labels.take(np.isfinite(labels.age) & (labels.label_kind != "teacher"))
-    persons = len(labels.persons.faces) if len(labels) else 0
-    if len(labels) < _LEAST_FACES or persons < _LEAST_PERSONS:
-        raise InputError(
-            f"'{folder}' has {len(labels)} faces of {persons} persons with an exact age in {part}, but "
-            f"shares are chosen on {_LEAST_FACES} of {_LEAST_PERSONS} at least: name others with --split or "
-            "--fold."
-        )
-    return labels
 
 
 def _answers(
