@@ -104,11 +104,11 @@ def stack(
     cross-validation said. What is told is of persons that chose nothing. FILE is a calibrated teacher, which
     stands wherever a teacher does; the ensemble that it names is written beside it.
     """
-    from agesearch.deploy.registry import model_folder
+    from agesearch.deploy.registry import model_folders
     from agesearch.measure.protocols import part_named
     from agesearch.training.refit.stack import stack as run_stack
 
-    places = [model_folder(member, registry) for member in members]
+    places = model_folders(members, registry)
     with shown_progress() as on_progress:
         found = run_stack(places, data, out_file, part=part_named(split, folds), on_progress=on_progress)
     if as_json:

@@ -190,7 +190,7 @@ def test_a_member_that_has_seen_the_faces_is_refused_and_a_refitted_one_answers_
     assert said[:150] == pytest.approx(AGE[:150] + 1, abs=1e-3)
     assert np.isnan(said[150:]).all()
     with pytest.raises(InputError, match="was trained on 50 of the 50 faces.*agesearch refit"):
-        _answers(member, manifest, member, data, Part(), faces, lambda _: None)
+        _answers("a", member, manifest, member, data, Part(), faces, lambda _: None)
     other = data.model_copy(update={"content_digest": "e"})
     assert np.isnan(_held_out(member, manifest, other, faces)).all()
 
@@ -202,7 +202,7 @@ def test_a_stack_is_written_as_an_ensemble_and_the_document_that_corrects_it(
     said = {"faceapi.yaml": AGE - 6, "faceres.yaml": AGE / 2 + 20}
     errors = {name: DRAW.normal(0, 4, 200) for name in said}
 
-    def answers(member: Location, *_: object) -> FloatArray:
+    def answers(_: str, member: Location, *__: object) -> FloatArray:
         return gaussians(np.clip(said[member.name] + errors[member.name], 0, 100), 7.0)
 
     data = Manifest.model_construct(
@@ -212,7 +212,7 @@ def test_a_stack_is_written_as_an_ensemble_and_the_document_that_corrects_it(
     monkeypatch.setattr("agesearch.training.refit.stack.teaching_faces", lambda *_, **__: _faces())
     monkeypatch.setattr("agesearch.training.refit.stack._answers", answers)
     out = tmp_path / "made" / "stacked.json"
-    found = stack([faceapi, faceres], "faces", str(out), part=Part())
+    found = stack({"a": faceapi, "b": faceres}, "faces", str(out), part=Part())
     ensemble, document = read_teacher_file(found.ensemble), read_teacher_file(found.place)
     assert isinstance(ensemble, EnsembleTeacher)
     assert isinstance(document, CalibratedTeacher)
@@ -225,4 +225,4 @@ def test_a_stack_is_written_as_an_ensemble_and_the_document_that_corrects_it(
     assert calibrated_digest(found.place, document) == document.calibration.model_digest
     assert found.record.change_years.high < 0.0
     with pytest.raises(InputError, match="has two members or more"):
-        stack([faceapi], "faces", str(out), part=Part())
+        stack({"a": faceapi}, "faces", str(out), part=Part())

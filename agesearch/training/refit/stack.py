@@ -8,7 +8,7 @@ them otherwise is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,7 @@ from agesearch.machine import cores
 from agesearch.measure.calibration.faces import AnsweredFaces
 from agesearch.measure.calibration.folds import person_folds
 from agesearch.measure.intervals import Codes, Estimate, Values, estimate
-from agesearch.measure.leakage import calibration_notes, leaks
+from agesearch.measure.leakage import calibration_notes, leaks, trained_on_namesake
 from agesearch.measure.predictions import Labels, crop_batches
 from agesearch.models.calibration.correction import AgeCorrection, moved_to
 from agesearch.models.calibration.files import document_place, seen_from, write_document
@@ -73,16 +73,16 @@ class Stacked:
 
 
 def stack(
-    members: Sequence[Location],
+    members: Mapping[str, Location],
     dataset: str | Location,
     out: str,
     *,
     part: Part,
     on_progress: Listener = silent,
 ) -> Stacked:
-    """Choose the shares of ``members`` on the labelled faces of a part, and write two documents: ``out``, a
-    calibrated teacher, and beside it the ensemble that it names. ``InputError``: fewer than two members help,
-    or one has seen the faces.
+    """Choose the shares of ``members``, by their names, on the labelled faces of a part, and write two
+    documents: ``out``, a calibrated teacher, and beside it the ensemble that it names. ``InputError``: fewer
+    than two members help, or one has seen the faces.
     """
     if len(members) < 2:
         raise InputError("A stack has two members or more, but got one: name others too.")
@@ -91,7 +91,7 @@ def stack(
     labels = teaching_faces(folder, part, "a stack", of_teachers=False)
     notes: list[str] = []
     answers = []
-    for number, member in enumerate(members):
+    for number, (name, member) in enumerate(members.items()):
 
         def heard(done: int, number: int = number) -> None:
             on_progress(
@@ -99,19 +99,24 @@ def stack(
             )
 
         manifest = read_model_manifest(member)
-        answers.append(_answers(member, manifest, folder, data, part, labels, heard))
+        answers.append(_answers(name, member, manifest, folder, data, part, labels, heard))
         corrected = [one for one in calibrations_in(member) if one.correction is not None]
-        notes += calibration_notes(corrected, data, labels, f"'{member.name}'")
+        notes += calibration_notes(corrected, data, labels, f"'{name}'")
+        if trained_on_namesake(manifest, data):
+            notes.append(
+                f"'{name}' was trained on another ingest of '{data.name}', which may hold these faces."
+            )
     pmf, age = np.stack(answers), labels.age.astype(np.float64)
     ages = np.stack([expected_age(one) for one in pmf]).astype(np.float64)
     folds = person_folds(labels.persons)
     (shares, line), held_out = combined(ages, age), held_out_ages(ages, age, folds)
     kept = [at for at, share in enumerate(shares) if share > 0.0]
-    record = _record(members, shares, ages, held_out, age, labels, part, tuple(notes))
+    names, places = list(members), list(members.values())
+    record = _record(names, shares, ages, held_out, age, labels, part, tuple(notes))
     if len(kept) < 2:
-        raise InputError(f"'{members[kept[0]].name}' is better alone: the others add nothing to it.")
+        raise InputError(f"'{names[kept[0]]}' is better alone: the others add nothing to it.")
     ensemble = place.parent / f"{place.name.rpartition('.')[0]}.members.json"
-    named = [Member(teacher=seen_from(ensemble, members[at]), weight=float(shares[at])) for at in kept]
+    named = [Member(teacher=seen_from(ensemble, places[at]), weight=float(shares[at])) for at in kept]
     spec = EnsembleTeacher(kind="ensemble", name=place.name.rpartition(".")[0][:80], members=tuple(named))
     ensemble.write_json(spec.model_dump(mode="json"))
     mixed = mixture([pmf[at] for at in kept], [float(shares[at]) for at in kept])
@@ -161,6 +166,7 @@ def held_out_ages(ages: Values, age: Values, folds: Codes) -> Values:
 
 
 def _answers(
+    name: str,
     member: Location,
     manifest: ModelManifest,
     folder: Location,
@@ -179,7 +185,7 @@ def _answers(
     rest = labels.take(unseen)
     known = leaks(manifest, data, rest) if len(rest) else []
     if known:
-        seen = known[0].message(len(rest), f"The member '{member.name}'").partition(":")[0]
+        seen = known[0].message(len(rest), f"The member '{name}'").partition(":")[0]
         raise InputError(
             f"{seen}: shares need answers to faces that it has not seen. Choose other faces, or a model of "
             "'agesearch refit', which keeps such answers."
@@ -212,7 +218,7 @@ def _held_out(member: Location, manifest: ModelManifest, data: Manifest, labels:
 
 
 def _record(
-    members: Sequence[Location],
+    names: Sequence[str],
     shares: Values,
     ages: Values,
     held_out: Values,
@@ -229,10 +235,10 @@ def _record(
         faces=len(age),
         persons=labels.persons.count,
         members=tuple(
-            StackedMember(name=member.name, share=float(share), mae_years=estimate(error, labels.persons))
-            for member, share, error in zip(members, shares, errors, strict=True)
+            StackedMember(name=name, share=float(share), mae_years=estimate(error, labels.persons))
+            for name, share, error in zip(names, shares, errors, strict=True)
         ),
-        best=members[best].name,
+        best=names[best],
         mae_years=estimate(np.abs(held_out - age), labels.persons),
         change_years=estimate(change, labels.persons),
         notes=notes,
