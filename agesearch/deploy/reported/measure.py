@@ -44,6 +44,8 @@ from agesearch.measure.robustness.strip import corrupted_strip
 from agesearch.measure.speed.hardware import hardware_name
 from agesearch.measure.speed.rows import Setting
 from agesearch.measure.speed.subjects import subject_at
+from agesearch.models.identity import read_model_manifest
+from agesearch.models.manifest import INT8_ONNX
 from agesearch.models.runtimes.engines import FP32, engines_here
 from agesearch.progress import Listener, silent
 from agesearch.provenance import now
@@ -55,7 +57,8 @@ _KEYS = "keys.json"
 
 class ReportSpec(Spec):
     """What a report measures: faces that are corrupted at most and under which set, the age limit of the
-    decisions, whether bf16 and int8 are judged on the validation faces (``judge``; else fp32 alone is timed),
+    decisions, whether bf16 and int8 are judged on the validation faces (``judge``; else fp32 is timed, and
+    what a version was published for on this kind of machine),
     how many persons are rendered and changed (``counterfactual_persons``; 0: none), and the sources whose
     faces may be shown. ``skip`` names records that are not measured.
     """
@@ -146,7 +149,7 @@ def _steps(job: _Job) -> Mapping[str, tuple[list[Any], Callable[[], SharedRecord
     examined = [[one.model.name, one.model.model_digest] for one in job.models if one.model.role != "front"]
     limits = [spec.legal_age, spec.challenge_age, spec.max_fpr, spec.min_faces]
     steps: dict[str, tuple[list[Any], Callable[[], SharedRecord]]] = {
-        SPEED: ([every, hardware_name(), spec.judge], lambda: _speed(job)),
+        SPEED: ([every, hardware_name(), spec.judge, *_served(job)], lambda: _speed(job)),
         VALIDATION: ([every, job.reference], lambda: _compared(job, Split.VAL)),
     }
     if job.split is Split.TEST:
@@ -166,10 +169,22 @@ def _steps(job: _Job) -> Mapping[str, tuple[list[Any], Callable[[], SharedRecord
     return steps
 
 
+def _served(job: _Job) -> list[Any]:
+    """What tells versions of one network apart: the engines that each may be served on, and its int8 file."""
+    manifests = {name: read_model_manifest(place) for name, place in job.places.items()}
+    return [
+        [name, sorted(map(str, manifest.allowed)), manifest.files.get(INT8_ONNX)]
+        for name, manifest in manifests.items()
+        if manifest.precisions
+    ]
+
+
 def _speed(job: _Job) -> SharedRecord:
+    subjects = [subject_at(name, place, job.data.crop) for name, place in job.places.items()]
+    known = {gate.engine for subject in subjects for gate in subject.gates if gate.holds}
     return speed_of_subjects(
-        [subject_at(name, place, job.data.crop) for name, place in job.places.items()],
-        engines_here((), () if job.spec.judge else (FP32,)),
+        subjects,
+        [one for one in engines_here() if job.spec.judge or one.precision == FP32 or one in known],
         [Setting()],
         gate_on=job.dataset if job.spec.judge else None,
         on_progress=job.on_progress,

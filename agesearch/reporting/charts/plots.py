@@ -192,12 +192,14 @@ def front_chart(
     *,
     x_title: str = "latency, ms a face (1 thread, log scale)",
     y_title: str = "validation MAE, years",
+    picked: str = "picked student",
     engines: Sequence[str] = (),
 ) -> Chart:
     """Error against latency: ``front`` as a staircase (points by rising latency), everything else as marks.
 
     Points whose error is far above the rest are drawn at the upper edge, so that one diverged trial does not
-    flatten all others; their details keep the true figure. ``engines`` are the names of the badges, from 0.
+    flatten all others; their details keep the true figure. ``picked`` is what the legend calls the report's
+    student, ``engines`` are the names of the badges, from 0.
     """
     x = axis(x_title, *padded_log([mark.x for mark in marks]), log=True)
     errors = [mark.y for mark in marks]
@@ -206,7 +208,7 @@ def front_chart(
     kinds = {mark.kind for mark in marks}
     names = [
         ("front", "student on the front"),
-        ("picked", "picked student"),
+        ("picked", picked),
         ("trial", "other trials"),
         ("pruned", "pruned"),
         ("teacher", "teacher"),

@@ -18,6 +18,7 @@ from agesearch.reporting.tables import Cell, TextTable
 from agesearch.search.front.measurements import MEDIAN
 from agesearch.search.store.records import TrialRecord
 
+_LINE = "The line is the front: for any time a face may take, the best error found within it."
 _KINDS: dict[str, Kind] = {"student": "picked", "front": "front", "teacher": "teacher", "foreign": "foreign"}
 
 
@@ -33,11 +34,12 @@ def front_section(told: Told) -> Section:
             fill=told.filled_by(left_out={SPEED}),
         )
     split = "validation" if told.compared(VALIDATION) or told.findings else "test"
+    is_drawn = any("front" in curve.kind for curve in chart.curves)
+    line = f" {_LINE}" if is_drawn else ""
     notes = [
-        "Lower and further left is better. The line is the front: for any time a face may take, the best "
-        f"error found within it. Whiskers are 95\u00a0% intervals over the persons of the {split} faces. A "
-        "time is that of the network alone, for one face on one thread; decoding and finding the face are "
-        "not in it."
+        f"Lower and further left is better.{line} Whiskers are 95\u00a0% intervals over the persons of the "
+        f"{split} faces. A time is that of the network alone, for one face on one thread; decoding and "
+        "finding the face are not in it."
     ]
     if told.speed is not None:
         notes.append(
@@ -76,6 +78,7 @@ def front_of(told: Told) -> Chart | None:
         return front_figure(told.findings)
     if not marks:
         return None
+    students = [(mark.x, mark.y) for mark in marks if mark.kind in ("front", "picked")]
     levels, behind = [], []
     if told.findings is not None:
         drawn = {model.trial for model in told.models}
@@ -89,9 +92,10 @@ def front_of(told: Told) -> Chart | None:
     title = "MAE, years" if told.findings is None else "validation MAE, years"
     return front_chart(
         [*behind, *sorted(marks, key=lambda mark: mark.kind == "picked")],
-        _staircase([(mark.x, mark.y) for mark in marks if mark.kind in ("front", "picked")]),
+        _staircase(students) if len(students) > 1 else [],
         levels,
         y_title=title,
+        picked="picked student" if told.findings else told.noun,
         engines=[str(engine) for engine in told.badges],
     )
 
@@ -197,10 +201,14 @@ def _row(told: Told, model: ReportedModel) -> list[Cell]:
     assert best is not None  # the caller looked
     others = [row for row in told.engines(model.name) if row.engine != best.engine]
     shown = ", ".join(f"{row.engine} {tables.milliseconds(row.latency_ms_p50)}" for row in others)
-    role = {"student": "picked", "front": "front", "teacher": "teacher", "foreign": "foreign"}[model.role]
+    role: str = model.role
+    if told.findings is not None:
+        role = "picked" if role == "student" else role
+    elif role in ("student", "front"):
+        role = told.noun if role == "student" else "student"
     return [
         Cell(model.name),
-        Cell(role if told.findings or role != "front" else "student"),
+        Cell(role),
         Cell(f"{model.arch} at {model.input_size} px"),
         Cell(tables.millions(model.parameters), model.parameters),
         Cell("–" if error is None else tables.interval(error), error.value if error else 0.0),
