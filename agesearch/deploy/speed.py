@@ -79,9 +79,12 @@ def speed_of_subjects(
     photo: bytes | None = None,
     gate_on: Location | None = None,
     max_drop: float = MAX_DROP_YEARS,
+    only_known: bool = False,
     on_progress: Listener = silent,
 ) -> SpeedComparison:
-    """The same of models that were found already, on these engines; ``photo`` is a file's content."""
+    """The same of models that were found already, on these engines; ``photo`` is a file's content. With
+    ``only_known`` each is timed where it is known to answer as well, and nowhere else.
+    """
     subjects = []
     for subject in models:
         judged = subject if gate_on is None else _judged(subject, gate_on, engines, max_drop, on_progress)
@@ -94,6 +97,7 @@ def speed_of_subjects(
         gates={subject.name: subject.gates for subject in subjects if subject.gates},
         steps=_steps(subjects, photo),
         weigh=weighed,
+        only_known=only_known,
         calls=calls,
         on_progress=on_progress,
     )

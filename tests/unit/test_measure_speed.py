@@ -105,6 +105,19 @@ def test_each_model_stands_on_its_fastest_engine_that_is_not_known_to_answer_wor
     assert refused.ratios[0].times == 10.0
 
 
+def test_models_may_be_timed_where_they_are_known_to_answer_as_well_alone(clock: Clock) -> None:
+    subjects = [pretended(clock, "small", 2.0, 3.0, 1.0), pretended(clock, "large", 80.0, 40.0, 20.0)]
+    held = closed(OV8, 0.1, "").with_values({"holds": True})
+    found = compare_speed(
+        subjects, [ORT, OV, OV8], [Setting()], gates={"small": [held]}, only_known=True, rounds=1
+    )
+    assert [(row.model, row.engine) for row in found.rows] == [
+        *(("small", engine) for engine in (ORT, OV, OV8)),
+        *(("large", engine) for engine in (ORT, OV)),
+    ]
+    assert [(best.model, best.answers) for best in found.best] == [("small", "as good"), ("large", "as good")]
+
+
 def test_a_row_says_how_many_layers_ran_as_asked(clock: Clock) -> None:
     found = compare_speed([pretended(clock, "a", 2.0, 2.0, 2.0)], [ORT, OV8], [Setting()])
     assert [(row.layers_as_asked, row.layers) for row in found.rows] == [(10, 10), (7, 10)]

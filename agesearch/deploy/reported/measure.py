@@ -46,7 +46,7 @@ from agesearch.measure.speed.rows import Setting
 from agesearch.measure.speed.subjects import subject_at
 from agesearch.models.identity import read_model_manifest
 from agesearch.models.manifest import INT8_ONNX
-from agesearch.models.runtimes.engines import FP32, engines_here
+from agesearch.models.runtimes.engines import engines_here
 from agesearch.progress import Listener, silent
 from agesearch.provenance import now
 from agesearch.specs import SharedRecord, Spec, digest_of
@@ -181,11 +181,11 @@ def _served(job: _Job) -> list[Any]:
 
 def _speed(job: _Job) -> SharedRecord:
     subjects = [subject_at(name, place, job.data.crop) for name, place in job.places.items()]
-    known = {gate.engine for subject in subjects for gate in subject.gates if gate.holds}
     return speed_of_subjects(
         subjects,
-        [one for one in engines_here() if job.spec.judge or one.precision == FP32 or one in known],
+        engines_here(),
         [Setting()],
+        only_known=not job.spec.judge,
         gate_on=job.dataset if job.spec.judge else None,
         on_progress=job.on_progress,
     )

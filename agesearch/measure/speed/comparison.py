@@ -102,6 +102,7 @@ def compare_speed(
     steps: Mapping[str, Sequence[StepRow]] | None = None,
     notes: Sequence[str] = (),
     weigh: Callable[[TimedModel], Footprint] | None = None,
+    only_known: bool = False,
     calls: int = MIN_CALLS,
     rounds: int = ROUNDS,
     on_progress: Listener = silent,
@@ -109,8 +110,9 @@ def compare_speed(
     """Time all models on all engines under all settings, in turns.
 
     ``gates`` are those of each model that are known, by its name; they, ``steps`` and ``notes`` go into the
-    record as they are. ``weigh`` measures the memory of each model on each engine. Raises ``InputError``
-    where nothing could be timed.
+    record as they are. ``weigh`` measures the memory of each model on each engine. ``only_known`` leaves out
+    the engines on which a model is not known to answer as well: those but fp32 without a gate that holds.
+    Raises ``InputError`` where nothing could be timed.
     """
     judged = {name: tuple(found) for name, found in (gates or {}).items()}
     known = {
@@ -118,7 +120,13 @@ def compare_speed(
         for name, found in judged.items()
         for gate in found
     }
-    timed, layers, left_out = _timed_models(subjects, engines, on_progress)
+    pairs = [
+        (subject, engine)
+        for subject in subjects
+        for engine in engines
+        if not only_known or engine.precision == FP32 or known.get((subject.name, engine)) == AS_GOOD
+    ]
+    timed, layers, left_out = _timed_models(pairs, on_progress)
     if not timed:
         raise InputError("; ".join(f"{out.model}: {out.reason}" for out in left_out))
     found = in_turns(timed, settings, calls=calls, rounds=rounds, on_progress=on_progress)
@@ -141,28 +149,29 @@ def compare_speed(
 
 
 def _timed_models(
-    subjects: Sequence[Subject], engines: Sequence[Engine], on_progress: Listener
+    pairs: Sequence[tuple[Subject, Engine]], on_progress: Listener
 ) -> tuple[list[TimedModel], dict[tuple[str, Engine], dict[str, int]], list[LeftOut]]:
     """Each model on each engine that runs it, how many layers ran as asked, and what does not run."""
     timed: list[TimedModel] = []
     layers: dict[tuple[str, Engine], dict[str, int]] = {}
     left_out: list[LeftOut] = []
-    total = len(subjects) * len(engines)
-    for place, subject in enumerate(subjects):
-        for done, engine in enumerate(engines, place * len(engines)):
-            on_progress(Progress("Opening", done, total, note=f"{subject.name} on {engine}"))
-            reason = None
-            if engine.precision == INT8:
-                subject, reason = _quantised(subject)
-            reason = reason or fault(subject.scorer, engine)
-            if reason is not None:
-                left_out.append(LeftOut(model=subject.name, **engine._asdict(), reason=reason))
-                continue
-            found = subject.scorer.layers(engine)
-            layers[subject.name, engine] = {"layers": found.count, "layers_as_asked": found.as_asked}
-            size = subject.scorer.input_size
-            timed.append(TimedModel(subject.name, subject.scorer, subject.arch, size, engine))
-    on_progress(Progress("Opening", total, total))
+    quantised: dict[str, tuple[Subject, str | None]] = {}
+    for done, (subject, engine) in enumerate(pairs):
+        on_progress(Progress("Opening", done, len(pairs), note=f"{subject.name} on {engine}"))
+        reason = None
+        if engine.precision == INT8:
+            if subject.name not in quantised:
+                quantised[subject.name] = _quantised(subject)
+            subject, reason = quantised[subject.name]
+        reason = reason or fault(subject.scorer, engine)
+        if reason is not None:
+            left_out.append(LeftOut(model=subject.name, **engine._asdict(), reason=reason))
+            continue
+        found = subject.scorer.layers(engine)
+        layers[subject.name, engine] = {"layers": found.count, "layers_as_asked": found.as_asked}
+        size = subject.scorer.input_size
+        timed.append(TimedModel(subject.name, subject.scorer, subject.arch, size, engine))
+    on_progress(Progress("Opening", len(pairs), len(pairs)))
     return timed, layers, left_out
 
 
