@@ -49,7 +49,8 @@ def refit(
     Args:
         model: a model folder, a name of ``registry``, the YAML of a foreign teacher whose network is one of
             ours, or ``ARCH@SIZE`` with an ``init``.
-        init: what ``ARCH@SIZE`` starts from: ``pretrained`` (timm's hub), a weights file or a model folder.
+        init: what ``ARCH@SIZE`` starts from: ``pretrained`` (timm's hub), a weights file, a model folder or a
+            teacher's YAML. The narrower forms of ``xception_tiny`` are pruned from the whole one.
         split: ``train``, ``val``, ``test`` or ``all``; ``folds``: of these folds alone.
 
     Raises:

@@ -41,7 +41,7 @@ def refit(
     out_folder: Annotated[str, typer.Option("--out", help="Folder to write the model to.")],
     init: Annotated[
         str | None,
-        typer.Option("--init", help="Of ARCH@SIZE: pretrained (timm's hub), or a file or model."),
+        typer.Option("--init", help="Of ARCH@SIZE: pretrained (timm's hub), a file, model or teacher."),
     ] = None,
     split: LearnSplitOption = "train",
     folds: LearnFoldsOption = None,
@@ -54,7 +54,8 @@ def refit(
     ridge regression shrinks the layer towards the one that was there. Held-out persons choose how far. What
     is told of the result is nested cross-validation by persons, which also gives it its intervals. A foreign
     teacher must be a network that an architecture of ours holds, as face-api's is (xception_tiny); of others,
-    'agesearch calibrate' corrects the ages.
+    'agesearch calibrate' corrects the ages. xception_tiny_075@146 and xception_tiny_050@146, with --init of
+    the whole one, are pruned to the channels that say most of the faces; their ages play no part in that.
     """
     from agesearch.api.refit import refit as run_refit
     from agesearch.cli.dataset_notes import tell_order

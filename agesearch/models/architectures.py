@@ -27,13 +27,15 @@ class Architecture:
 
     ``blocks`` (s, b) keeps its first s stages, of the last of these the first b blocks, and no layer behind
     them: late layers of an ImageNet network tell a thousand classes apart, hold most of its parameters, and
-    are little use for ages. Published weights of the whole network are loaded before it is cut.
+    are little use for ages. Published weights of the whole network are loaded before it is cut. ``kept`` of
+    our own is the share of the channels inside its blocks; 'agesearch refit' chooses which.
     """
 
     timm_name: str | None
     paper: str
     min_size: int = 32
     blocks: tuple[int, int] | None = None
+    kept: float = 1.0
 
 
 class Network(NamedTuple):
@@ -121,7 +123,12 @@ ARCHITECTURES: dict[str, Architecture] = {
     "tinynet_e": Architecture("tinynet_e", "Han 2020"),
     "vgg16": Architecture("vgg16", "Simonyan 2015", min_size=224),
     "xception_tiny": Architecture(None, "Chollet 2017, as in face-api.js"),
+    "xception_tiny_050": Architecture(None, "He 2017, half of the channels inside blocks", kept=0.5),
+    "xception_tiny_075": Architecture(None, "He 2017, three quarters of them", kept=0.75),
 }
+
+#: What the narrower ones of our own are pruned from.
+WIDE = "xception_tiny"
 
 
 def architecture(name: str) -> Architecture:

@@ -111,7 +111,7 @@ def _backbone(spec: ModelSpec, row: Architecture) -> nn.Module:
     arch, pretrained = spec.arch, spec.init == "pretrained"
     overlay = {"file": pretrained_file(arch)} if pretrained else {}
     if row.timm_name is None:
-        return TinyXception(spec.input_size)
+        return TinyXception(spec.input_size, row.kept)
     try:
         net: nn.Module = timm.create_model(
             row.timm_name,

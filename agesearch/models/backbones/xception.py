@@ -7,6 +7,8 @@ Its batch statistics are folded into the convolutions, so it suits gentle traini
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -43,15 +45,16 @@ class Separable(nn.Sequential):
 
 
 class Reduction(nn.Module):
-    """Two separable convolutions and a pooling to half the side, beside a pointwise skip of stride 2.
+    """Two separable convolutions with ``inner`` channels between them and a pooling to half the side, beside
+    a pointwise skip of stride 2.
 
     ``side`` is the input's. Padding is TensorFlow's SAME, the pooling's over an odd side included.
     """
 
-    def __init__(self, inputs: int, outputs: int, side: int, *, first: bool = False) -> None:
+    def __init__(self, inputs: int, inner: int, outputs: int, side: int, *, first: bool = False) -> None:
         super().__init__()
         self.first = first
-        self.a, self.b = Separable(inputs, outputs), Separable(outputs, outputs)
+        self.a, self.b = Separable(inputs, inner), Separable(inner, outputs)
         self.skip = nn.Conv2d(inputs, outputs, 1, stride=2)
         self.pool = nn.MaxPool2d(3, 2, padding=side % 2, ceil_mode=True)
 
@@ -63,11 +66,14 @@ class Reduction(nn.Module):
 
 
 class Residual(nn.Module):
-    """Three separable convolutions, each behind a ReLU, added to the input."""
+    """Three separable convolutions with ``inner`` channels between them, each behind a ReLU, added to the
+    input.
+    """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, inner: int) -> None:
         super().__init__()
-        self.convs = nn.Sequential(*(Separable(width, width) for _ in range(3)))
+        widths = (width, inner, inner, width)
+        self.convs = nn.Sequential(*(Separable(*each) for each in pairwise(widths)))
 
     def forward(self, maps: Tensor) -> Tensor:
         """``[B, width, S, S]`` -> the same shape."""
@@ -78,7 +84,8 @@ class Residual(nn.Module):
 
 
 class TinyXception(nn.Module):
-    """``float32 [B, 3, S, S]`` normalised RGB -> pooled features ``[B, 512]``; ``side`` is S in pixels.
+    """``float32 [B, 3, S, S]`` normalised RGB -> pooled features ``[B, 512]``; ``side`` is S in pixels,
+    ``kept`` the share of face-api's channels that there are inside blocks.
 
     The network is made for faces cut at 1.0 x their box and sees the centre of its input alone
     (``seen_side``), so that it takes crops of 1.3 x the box as every other network does.
@@ -86,7 +93,7 @@ class TinyXception(nn.Module):
 
     num_features = FEATURES
 
-    def __init__(self, side: int) -> None:
+    def __init__(self, side: int, kept: float = 1.0) -> None:
         super().__init__()
         seen = seen_side(side)
         sides = [-(-seen // 2**halved) for halved in range(5)]
@@ -94,9 +101,12 @@ class TinyXception(nn.Module):
         odd = seen % 2
         self.pad = nn.ZeroPad2d((odd, 1, odd, 1))
         self.stem = nn.Conv2d(3, 32, 3, stride=2)
-        self.entry = nn.Sequential(Reduction(32, 64, sides[1], first=True), Reduction(64, 128, sides[2]))
-        self.middle = nn.Sequential(Residual(128), Residual(128))
-        self.exit = Reduction(128, 256, sides[3])
+        inner = {width: round(width * kept / 8) * 8 for width in (64, 128, 256)}
+        self.entry = nn.Sequential(
+            Reduction(32, inner[64], 64, sides[1], first=True), Reduction(64, inner[128], 128, sides[2])
+        )
+        self.middle = nn.Sequential(Residual(128, inner[128]), Residual(128, inner[128]))
+        self.exit = Reduction(128, inner[256], 256, sides[3])
         self.last = Separable(256, FEATURES)
         self.pretrained_cfg: dict[str, Any] = {
             "mean": tuple(value / 255 for value in MEAN_RGB),
@@ -114,3 +124,11 @@ class TinyXception(nn.Module):
         face = images[:, :, self.margin : end, self.margin : end]
         maps = self.middle(self.entry(torch.relu(self.stem(self.pad(face)))))
         return torch.relu(self.last(self.exit(maps))).mean((2, 3))
+
+    def inside(self) -> Iterator[tuple[str, str, str]]:
+        """The names of the layers that make, carry and read the channels inside each block."""
+        for name in ("entry.0", "entry.1", "exit"):
+            yield f"{name}.a.1", f"{name}.b.0", f"{name}.b.1"
+        for name in (f"middle.{block}.convs" for block in range(len(self.middle))):
+            for conv in range(2):
+                yield f"{name}.{conv}.1", f"{name}.{conv + 1}.0", f"{name}.{conv + 1}.1"

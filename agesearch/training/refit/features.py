@@ -72,7 +72,7 @@ def see(
     kept: FloatArray | None = None
     sums: dict[int, Sums] = {}
     done = 0
-    for at, crops in _few_at_once(dataset, part, labels):
+    for at, crops in few_at_once(dataset, part, labels):
         age = labels.age[at].astype(np.float64)
         for number, view in enumerate(VIEWS):
             shown = [
@@ -93,7 +93,7 @@ def see(
     return SeenFaces(kept, tuple(sums[fold] for fold in sorted(sums)))
 
 
-def _few_at_once(dataset: Location, part: Part, labels: Labels) -> Iterator[tuple[Indices, Crops]]:
+def few_at_once(dataset: Location, part: Part, labels: Labels) -> Iterator[tuple[Indices, Crops]]:
     """The crops of the faces, and their indices, few enough that progress is told often."""
     for at, crops in crop_batches(dataset, labels, part=part, threads=cores()):
         for start in range(0, len(at), _AT_ONCE):

@@ -25,6 +25,7 @@ from agesearch.measure.calibration.folds import FOLDS, person_folds
 from agesearch.measure.intervals import Persons, estimate
 from agesearch.measure.predictions import Labels
 from agesearch.metrics import CV_MAE_YEARS
+from agesearch.models.architectures import ARCHITECTURES, WIDE
 from agesearch.models.backbones.xception import CROP_SCALE, side_seeing
 from agesearch.models.calibration.files import write_into
 from agesearch.models.folder import write_model
@@ -42,7 +43,8 @@ from agesearch.storage import Location, exclusive
 from agesearch.training.curve import write_answers
 from agesearch.training.loop import use_threads
 from agesearch.training.refit.faces import teaching_faces
-from agesearch.training.refit.features import old_answers, see
+from agesearch.training.refit.features import few_at_once, old_answers, see
+from agesearch.training.refit.pruning import narrowed
 from agesearch.training.refit.record import (
     HELD_OUT,
     LEVEL,
@@ -56,6 +58,9 @@ from agesearch.training.run import started_from, with_start
 
 #: More faces make a line of some hundred features no better; features of so many stay in memory.
 MOST_FACES = 20_000
+#: Faces that channels are chosen on: the places on them are thousands.
+_PRUNED_ON = 128
+_PIXELS_SEEN = "Its channels were chosen on faces that are held out here, too, without looking at ages."
 _STAGE, _WHAT = "Refit", "a refitted model"
 
 
@@ -131,7 +136,7 @@ def _write(
     on_progress: Listener,
 ) -> None:
     use_threads(cores())
-    net = build(model).eval()
+    net = _started(model, dataset, part, labels)
     folds, age = person_folds(labels.persons), labels.age.astype(np.float64)
 
     def heard(done: int) -> None:
@@ -144,6 +149,8 @@ def _write(
         direction = None
     chosen = choose(seen.features, age, folds, seen.sums, direction)
     record = _record(chosen, before, age, labels.persons, part, seen.features.shape[1], left)
+    if _wide(model) is not None:
+        record = record.model_copy(update={"notes": (*record.notes, _PIXELS_SEEN)})
     spec = model.model_copy(update={"head": "softmax"})
     _new_head(net, spec, chosen, record.spread_years)
     manifest = ModelManifest(
@@ -164,6 +171,28 @@ def _write(
         write_into(out, calibrated_by_folds(folder_digest(out, corrected=False), data, part, said, said))
     ids, answers = [str(name) for name in labels.sample_id], chosen.held_out.astype(np.float32)
     write_answers(out, ids, list(labels.subject_id), labels.age, answers, HELD_OUT)  # last: it is finished
+
+
+def _started(model: ModelSpec, dataset: Location, part: Part, labels: Labels) -> AgeNet:
+    """The network with the weights that it starts from; a narrower one is pruned to its channels on some
+    faces.
+    """
+    wide = _wide(model)
+    if wide is None:
+        return build(model).eval()
+    drawn = np.random.default_rng(0).permutation(len(labels))[:_PRUNED_ON]
+    seen = few_at_once(dataset, part, labels.take(np.sort(drawn)))
+    return narrowed(build(wide).eval(), model.arch, (crops for _, crops in seen))
+
+
+def _wide(model: ModelSpec) -> ModelSpec | None:
+    """The network that a narrower one is pruned from; None where it starts from one of its own width."""
+    if ARCHITECTURES[model.arch].kept == 1.0 or model.init != "model":
+        return None
+    place = str(model.weights)
+    if not is_teacher_file(place) and read_model_manifest(place).model.arch == model.arch:
+        return None
+    return model.model_copy(update={"arch": WIDE})
 
 
 def _faces(dataset: Location, part: Part) -> tuple[Labels, int]:
