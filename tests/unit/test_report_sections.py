@@ -56,6 +56,8 @@ def test_a_model_stands_on_its_best_engine_of_those_that_answer_as_well() -> Non
     assert chart is not None
     assert {mark.kind for mark in chart.marks} == {"picked", "teacher", "foreign"}
     assert {mark.badge for mark in chart.marks} == {0, 1}
+    engines = front_section(here).tables[0].table.rows[1][-1].text
+    assert engines.split(", ")[0] == "openvino int8 4*"
     details = "\n".join(next(mark for mark in chart.marks if mark.kind == "teacher").details)
     assert "4 ms on openvino int8 (its answers are not known to be as good)" in details
     assert "8 ms on onnxruntime fp32" in details

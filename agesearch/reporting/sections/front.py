@@ -45,7 +45,7 @@ def front_section(told: Told) -> Section:
         notes.append(
             f"Timed in turns on {told.speed.hardware}, each model on its fastest runtime and precision of "
             "those on which it is known to answer as well (fp32, or behind a gate); the others stand in the "
-            "details."
+            "details, those with * not known to answer as well."
             + (" Grey points are other trials, as an earlier run timed them." if told.findings else "")
         )
     left = _left_behind(told)
@@ -200,7 +200,10 @@ def _row(told: Told, model: ReportedModel) -> list[Cell]:
     best, error = told.best(model.name), told.mae(model.name, VALIDATION) or told.mae(model.name, TEST)
     assert best is not None  # the caller looked
     others = [row for row in told.engines(model.name) if row.engine != best.engine]
-    shown = ", ".join(f"{row.engine} {tables.milliseconds(row.latency_ms_p50)}" for row in others)
+    shown = ", ".join(
+        f"{row.engine} {tables.milliseconds(row.latency_ms_p50)}{'' if told.is_allowed(row) else '*'}"
+        for row in others
+    )
     role: str = model.role
     if told.findings is not None:
         role = "picked" if role == "student" else role
