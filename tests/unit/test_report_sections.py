@@ -11,10 +11,12 @@ from foreign_graphs import write_teacher
 from made_records import made_compared, made_model, made_records, made_robustness, made_strip
 
 from agesearch.deploy.reported.models import foreign_models
-from agesearch.deploy.reported.records import ROBUSTNESS, SPEED, STRIP, TEST, Records, read_given
+from agesearch.deploy.reported.records import DECISIONS, ROBUSTNESS, SPEED, STRIP, TEST, Records, read_given
 from agesearch.errors import InputError
 from agesearch.reporting.findings import read_findings
 from agesearch.reporting.report import build_models_report
+from agesearch.reporting.sections import origin
+from agesearch.reporting.sections.decisions import decisions_section
 from agesearch.reporting.sections.front import front_of, front_section, pick_section
 from agesearch.reporting.sections.headline import headline
 from agesearch.reporting.sections.practice import practice_section
@@ -133,6 +135,18 @@ def test_what_fills_a_section_is_the_same_report_without_what_left_it_out() -> N
     assert asked.filled_by("--legal-age", 18, left_out={"decisions"}) == (
         "agesearch report ages --data faces --with theirs.yaml --skip speed --judge --legal-age 18"
     )
+
+
+def test_an_age_limit_that_was_refused_is_not_suggested_again() -> None:
+    one_sided = "'faces' has no face with an exact age below 18 years in split 'test'"
+    for reason, age in (("it was left out", "18"), (one_sided, "YEARS")):
+        fill = decisions_section(told(made_records(MODELS, reasons={DECISIONS: reason}))).fill
+        assert fill.endswith(f"--legal-age {age}")
+
+
+def test_a_command_to_paste_names_network_and_manifest_without_their_folders() -> None:
+    assert origin.shown("/home/ada/nets/age.onnx:docs/age.yaml") == "age.onnx:docs/age.yaml"
+    assert origin.shown("/home/ada/nets/age.yaml") == "age.yaml"
 
 
 def test_page_markdown_and_json_tell_the_same(tmp_path: Path) -> None:

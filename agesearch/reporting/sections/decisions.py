@@ -21,12 +21,15 @@ def decisions_section(told: Told) -> Section:
     """Both rates against the challenge age, the buffer of a target rate, three answers; all models beside."""
     record = told.decisions
     if record is None or not record.models:
+        reason = told.records.reason(DECISIONS)
+        # An age that faces lie on one side of would be refused again.
+        age = "YEARS" if reason and "no face with" in reason else 18
         return Section(
             "decisions",
             "Decisions at an age limit",
             "Decisions",
-            missing=told.records.reason(DECISIONS) or "they were not measured",
-            fill=told.filled_by("--legal-age", 18, left_out={DECISIONS}),
+            missing=reason or "they were not measured",
+            fill=told.filled_by("--legal-age", age, left_out={DECISIONS}),
         )
     names = {one.name: told.name_of(one.model_digest, one.name) for one in record.models}
     student = next((one for one in record.models if names[one.name] == told.student), record.models[0])

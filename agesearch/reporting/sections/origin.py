@@ -123,7 +123,12 @@ def near(where: str | Location) -> str:
 
 
 def shown(given: str) -> str:
-    """What a person gave on the command line, as a report may show it: what is absolute loses its folders."""
+    """What a person gave on the command line, as a report may show it: what is absolute loses its folders,
+    in both parts of ``MODEL.onnx:MANIFEST``.
+    """
+    network, mark, manifest = given.partition(".onnx:")
+    if mark:
+        return f"{shown(f'{network}.onnx')}:{shown(manifest)}"
     return near(given) if given.startswith(("/", "~")) else str(without_places(given))
 
 
