@@ -23,7 +23,7 @@ def decisions_section(told: Told) -> Section:
     if record is None or not record.models:
         reason = told.records.reason(DECISIONS)
         # An age that faces lie on one side of would be refused again.
-        age = "YEARS" if reason and "no face with" in reason else 18
+        age = "YEARS" if reason and " 18 " in reason else 18
         return Section(
             "decisions",
             "Decisions at an age limit",
