@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; raise SystemExit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: demo test unit lint portraits champion clean
+.PHONY: demo test unit lint portraits champion speed clean
 
 demo: .venv/installed
 	$(BIN)/agesearch demo
@@ -52,6 +52,10 @@ portraits: .venv/installed-dev
 # The published model 'portraits', from photographs to the version: reports/champion/README.md.
 champion: .venv/installed-dev
 	AGESEARCH=$(abspath $(BIN))/agesearch reports/champion/remake.sh
+
+# The speed of a small student beside large networks, from its teacher on: reports/speed/README.md.
+speed: .venv/installed-dev
+	AGESEARCH=$(abspath $(BIN))/agesearch reports/speed/remake.sh
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache demo-run

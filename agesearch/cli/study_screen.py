@@ -19,6 +19,7 @@ from rich.text import Text
 from agesearch.cli.common import harmless
 from agesearch.cli.textplots import scatter, sparkline, thinned
 from agesearch.metrics import or_nan
+from agesearch.search.store.events import Confirming
 from agesearch.search.store.records import State, TrialRecord
 from agesearch.search.view.progress import RunningTrial, StudyProgress
 
@@ -120,6 +121,8 @@ def headline(progress: StudyProgress) -> str:
     line = f"{finished} of {progress.total} trials"
     if progress.pace.seconds:
         line += f", {clock(progress.pace.seconds)} so far"
+    if progress.confirming is not None:
+        return f"{line}; {_confirming(progress.confirming)}"
     if finished >= progress.total:
         return line
     left = progress.seconds_left
@@ -132,6 +135,14 @@ def headline(progress: StudyProgress) -> str:
     if progress.limit is not None and (left is None or progress.limit < left):
         line += f"; its time is up in {clock(max(0.0, progress.limit))}"
     return line
+
+
+def _confirming(stands: Confirming) -> str:
+    line = f"confirming: {stands.finished} of {_count(stands.trainings, 'training')} over"
+    line += f", {stands.epoch:,} of {stands.epochs:,} epochs"
+    if stands.seconds_left is None or stands.finished >= stands.trainings:
+        return line
+    return f"{line}, about {clock(stands.seconds_left)} left"
 
 
 def summary(progress: StudyProgress) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from agesearch.search.choice.knee import CONFIRMED_RULE
 from agesearch.search.front.latencies import study_latencies
 from agesearch.search.run.driver import ask_to_stop
 from agesearch.search.run.study import RunLimits, resume_study, run_study
-from agesearch.search.store.events import Note, Outcome, StudyEvent
+from agesearch.search.store.events import Confirming, Note, Outcome, StudyEvent
 from agesearch.search.store.records import State
 from agesearch.storage import Location
 
@@ -40,8 +41,11 @@ def test_candidates_are_trained_again_and_a_stop_in_between_loses_nothing(tmp_pa
     data, teacher = write_sources(tmp_path)
     out = Location.of(tmp_path / "study")
     told: list[str] = []
+    stands: list[Confirming] = []
 
     def listen(event: StudyEvent) -> None:
+        if isinstance(event, Confirming):
+            stands.append(event)
         if isinstance(event, Note):
             told.append(event.text)
             if event.text.startswith("Confirmed 1 of"):
@@ -61,6 +65,9 @@ def test_candidates_are_trained_again_and_a_stop_in_between_loses_nothing(tmp_pa
     complete = [record for record in rest.records if record.state is State.COMPLETE]
     kept = needed(complete, rest.front, behind=COMPARED * 2)
     assert _with_weights(out) == kept < {record.number for record in complete}
+    assert stands[0].epoch == 1
+    assert stands[-1] == Confirming(planned, planned, planned * EPOCHS, planned * EPOCHS, 0.0)
+    assert all(before.epoch <= after.epoch for before, after in pairwise(stands)), "nothing begins anew"
     found = candidates_of(rest.folder)
     assert [len(one.records) for one in found] == [3] * len(found)
     seeds = {record.params["seed"] for record in confirmation(rest.folder).trials()}

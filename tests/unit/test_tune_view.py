@@ -14,6 +14,7 @@ from agesearch.cli.study_screen import Screen, trial_line
 from agesearch.cli.tune_view import LiveView
 from agesearch.progress import Progress
 from agesearch.search.store.events import (
+    Confirming,
     Note,
     StudyEvent,
     StudyStarted,
@@ -203,6 +204,15 @@ def test_a_paused_trial_is_counted_with_its_epochs_until_it_goes_on_or_ends() ->
     assert progress.paused == ()
     assert progress.running[0].curve == (9.0, 8.0, 7.5, 7.0)
     assert (progress.counts.saved, progress.epochs) == (6, 8 + 4 + 2)
+
+
+def test_where_new_trainings_of_candidates_stand_is_said_once_the_search_is_over() -> None:
+    events = story(trials=30, running=0)
+    events.append(Confirming(1, 4, 20, 32, 90.0))
+    line = drawn(events, 120, 24)[0]
+    assert "confirming: 1 of 4 trainings over, 20 of 32 epochs, about 1:30 left" in line
+    events.append(Confirming(4, 4, 32, 32, 0.0))
+    assert drawn(events, 120, 24)[0].rstrip().endswith("confirming: 4 of 4 trainings over, 32 of 32 epochs")
 
 
 def test_a_study_that_is_stopping_says_what_it_waits_for_and_what_was_cut() -> None:

@@ -111,6 +111,19 @@ class StudyStopping:
 
 
 @dataclass(frozen=True)
+class Confirming:
+    """The search is over and its candidates train again: ``finished`` of ``trainings`` are over, ``epoch`` of
+    ``epochs`` epochs in all; ``seconds_left`` at the pace of this run, None before its first epoch.
+    """
+
+    finished: int
+    trainings: int
+    epoch: int
+    epochs: int
+    seconds_left: float | None = None
+
+
+@dataclass(frozen=True)
 class StudyEnded:
     """The run of the study is over; nothing comes after."""
 
@@ -135,6 +148,7 @@ StudyEvent = (
     | TrialParked
     | TrialPaused
     | StudyStopping
+    | Confirming
     | StudyEnded
     | Note
 )

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 
 from agesearch.search.store.events import (
+    Confirming,
     StudyEvent,
     StudyStarted,
     StudyStopping,
@@ -60,6 +61,7 @@ class LiveProgress:
         self._points: deque[tuple[float, float]] = deque(maxlen=_POINTS)
         self._last: tuple[TrialRecord, ...] = ()
         self._stopping = ""
+        self._confirming: Confirming | None = None
 
     def take(self, event: StudyEvent) -> None:
         """Remember what an event tells."""
@@ -86,6 +88,8 @@ class LiveProgress:
             self._end(event)
         elif isinstance(event, StudyStopping):
             self._stopping = stopping_words(event)
+        elif isinstance(event, Confirming):
+            self._confirming = event
 
     def progress(self) -> StudyProgress:
         """How the study stands now."""
@@ -108,6 +112,7 @@ class LiveProgress:
             dashboard=start.dashboard_url if start else None,
             stopping=self._stopping,
             loss_budget=loss_budget(start.header.spec, self._counts) if start else None,
+            confirming=self._confirming,
         )
 
     def _open(self, event: StudyStarted) -> None:

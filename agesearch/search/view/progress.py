@@ -16,6 +16,7 @@ from agesearch.metrics import VAL_MAE_YEARS, interval_of
 from agesearch.search.space.space import trial_spec
 from agesearch.search.stopping.budget import LossBudget
 from agesearch.search.stopping.rungs import OUT_OF_REACH
+from agesearch.search.store.events import Confirming
 from agesearch.search.store.records import State, TrialRecord
 from agesearch.specs import StudySpec
 from agesearch.training.standing import Standing, words_left
@@ -158,7 +159,7 @@ class StudyProgress:
     """A study at one moment. ``points`` are (latency ms, error years) of its COMPLETE trials; ``waiting`` are
     trials that were cut short after ``waiting_epochs`` epochs in all, to be taken up again, ``paused`` those
     that wait at a rung; ``limit`` is the seconds until its time is up; ``loss_budget`` is what early
-    stopping may cost.
+    stopping may cost; ``confirming`` is how its candidates' new trainings stand, once the search is over.
     """
 
     folder: str
@@ -176,6 +177,7 @@ class StudyProgress:
     dashboard: str | None = None
     stopping: str = ""
     loss_budget: LossBudget | None = None
+    confirming: Confirming | None = None
 
     @property
     def seconds_left(self) -> float | None:

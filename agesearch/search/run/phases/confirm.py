@@ -28,12 +28,14 @@ from agesearch.search.space.limits import Latencies
 from agesearch.search.space.space import trial_spec
 from agesearch.search.stopping.rungs import KEEP, Keep, LearningCurve
 from agesearch.search.store.events import (
+    Confirming,
     EventListener,
     Note,
     Outcome,
     StudyEvent,
     StudyStopping,
     TrialFinished,
+    TrialProgress,
     TrialRetried,
 )
 from agesearch.search.store.history import History
@@ -135,7 +137,7 @@ def confirm_candidates(
         history,
         spec,
         latencies=latencies,
-        on_event=_told(on_event, plan, records),
+        on_event=_told(on_event, plan, records, _Pace(header.spec, plan, records, history)),
         suggester=Planned(history, plan, records),
         parents=folder,
     )
@@ -185,10 +187,50 @@ def _cost(
     )
 
 
-def _told(on_event: EventListener, plan: ConfirmationPlan, records: dict[int, TrialRecord]) -> EventListener:
-    """Tells of new trainings in notes: whoever watches the study knows its own trials by their numbers."""
+class _Pace:
+    """Epochs of new trainings, done and to come, and how fast this run does them."""
+
+    def __init__(
+        self,
+        spec: StudySpec,
+        plan: ConfirmationPlan,
+        candidates: dict[int, TrialRecord],
+        history: History,
+    ) -> None:
+        self._budgets = [
+            trial_spec(spec, candidates[number].params).optim.epochs for number, _ in plan.runs
+        ]
+        self._done = {record.number: record.epochs for record in history.records}
+        self._over = {record.number for record in history.records if record.state.ended}
+        self._at_first, self._began = self._epoch, time.monotonic()
+
+    @property
+    def _epoch(self) -> int:
+        return sum(self._budgets[n] if n in self._over else done for n, done in self._done.items())
+
+    def take(self, event: TrialProgress | TrialFinished) -> Confirming:
+        """How the new trainings stand after an epoch or the end of one."""
+        if isinstance(event, TrialFinished):
+            self._done[event.record.number] = event.record.epochs
+            self._over.add(event.record.number)
+        else:
+            self._done[event.number] = event.epoch
+        epochs, done = sum(self._budgets), self._epoch
+        new = done - self._at_first
+        left = (time.monotonic() - self._began) / new * (epochs - done) if new > 0 else None
+        return Confirming(len(self._over), len(self._budgets), done, epochs, left)
+
+
+def _told(
+    on_event: EventListener, plan: ConfirmationPlan, records: dict[int, TrialRecord], pace: _Pace
+) -> EventListener:
+    """Tells of new trainings in notes, and how they stand in all: whoever watches the study knows its own
+    trials by their numbers.
+    """
 
     def listen(event: StudyEvent) -> None:
+        if isinstance(event, TrialProgress | TrialFinished):
+            on_event(pace.take(event))
         if isinstance(event, Note | StudyStopping):
             on_event(event)
         elif isinstance(event, TrialFinished):
