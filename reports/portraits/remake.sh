@@ -1,7 +1,7 @@
 #!/bin/sh
 # Remakes the report of a study on the portraits, from photographs to the page: run 'make portraits'.
 #
-# PHOTOS holds portraits.csv and images/; the networks that search_spaces/portraits.yaml starts from, and the teachers that
+# PHOTOS holds portraits.csv and images/; the networks that search_spaces/portraits-short.yaml starts from, and the teachers that
 # search_spaces/teachers names, lie where those files say. WORK keeps dataset, study and records, so that a second run goes on.
 set -eu
 : "${PHOTOS:=../shared/photos}" "${WORK:=portraits-run}" "${AGESEARCH:=agesearch}"
@@ -10,10 +10,12 @@ teachers=search_spaces/teachers
 
 [ -f "$WORK/faces/dataset.json" ] ||
     $AGESEARCH data ingest csv "$PHOTOS/portraits.csv" --images "$PHOTOS/images" --size 144 --out "$WORK/faces"
+[ -f "$WORK/teacher.json" ] ||
+    $AGESEARCH calibrate "$teachers/ensemble.yaml" --data "$WORK/faces" --out "$WORK/teacher.json"
 if [ -f "$WORK/portraits/study.yaml" ]; then
     $AGESEARCH resume "$WORK/portraits"
 else
-    $AGESEARCH tune search_spaces/portraits.yaml --data "$WORK/faces" --teacher "$teachers/ensemble.yaml" --out "$WORK/portraits"
+    $AGESEARCH tune search_spaces/portraits-short.yaml --data "$WORK/faces" --teacher "$WORK/teacher.json" --out "$WORK/portraits"
 fi
 # The pick is the knee once all were timed side by side. Its intervals are then learnt from the test faces, which chose nothing.
 $AGESEARCH report "$WORK/portraits" --out "$WORK/timed.html" \

@@ -197,9 +197,7 @@ class _Pace:
         candidates: dict[int, TrialRecord],
         history: History,
     ) -> None:
-        self._budgets = [
-            trial_spec(spec, candidates[number].params).optim.epochs for number, _ in plan.runs
-        ]
+        self._budgets = [trial_spec(spec, candidates[number].params).optim.epochs for number, _ in plan.runs]
         self._done = {record.number: record.epochs for record in history.records}
         self._over = {record.number for record in history.records if record.state.ended}
         self._at_first, self._began = self._epoch, time.monotonic()
