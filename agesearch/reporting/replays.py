@@ -17,15 +17,16 @@ from agesearch.storage import Location
 #: Lines that are drawn, each in a colour of its own; further strategies are in the table only.
 _KINDS = 8
 
+_UNITS: tuple[Unit, Unit] = ("epochs", "seconds")
+
 
 def write_replay_figures(found: Sequence[Comparison], file: Location) -> list[Location]:
     """Draw a comparison as an SVG file, or the one over all tables where there are several; where seconds are
-    known, a second file beside it is by seconds, ``NAME-seconds.svg``. Returns what was written.
+    known, a second file beside it is by seconds, over the tables that have them, ``NAME-seconds.svg``.
+    Returns what was written.
     """
     template = environment().get_template("figure.svg.j2")
-    files = {file: _chart(found, "epochs")}
-    if all(table.lines_s for table in found):
-        files[_beside(file)] = _chart(found, "seconds")
+    files = dict(zip([file, _beside(file)], _charts(found), strict=False))
     for place, chart in files.items():
         place.write_text(template.render(chart=chart))
     return list(files)
@@ -64,19 +65,18 @@ def overall_chart(found: Sequence[Comparison], unit: Unit) -> Chart:
     lines = [[*(table.lines if unit == "epochs" else table.lines_s)] for table in found]
     return _drawn(
         [_over_tables(same) for same in zip(*lines, strict=True)],
-        f"Hypervolume by {unit} spent, {len(found)} tables",
-        f"{unit} of training spent, % of what random search spends on the whole table",
+        f"Hypervolume by {unit} spent, tables: {', '.join(table.table for table in found)}",
+        f"{unit} of training spent, % of what random search spends on the whole table, {len(found)} tables",
         f"median of {len(found)} tables; band: the worst to the best of them",
     )
 
 
 def _charts(found: Sequence[Comparison]) -> list[Chart]:
-    timed = all(table.lines_s for table in found)
-    return [_chart(found, "epochs"), *([_chart(found, "seconds")] if timed else [])]
-
-
-def _chart(found: Sequence[Comparison], unit: Unit) -> Chart:
-    return replay_chart(found[0], unit) if len(found) == 1 else overall_chart(found, unit)
+    """By epochs, and by seconds over those that have them, if any."""
+    timed = [table for table in found if table.lines_s]
+    if len(found) == 1:
+        return [replay_chart(table, unit) for unit, table in zip(_UNITS, [*found, *timed], strict=False)]
+    return [overall_chart(some, unit) for unit, some in zip(_UNITS, (found, timed), strict=True) if some]
 
 
 def _over_tables(lines: Sequence[Line]) -> Line:

@@ -76,6 +76,11 @@ def test_costs_by_seconds_are_shares_of_random_and_tpe(tmp_path: Path) -> None:
     files = write_replay_figures(found, Location.of(tmp_path / "all.svg"))
     assert [file.name for file in files] == ["all.svg", "all-seconds.svg"]
     assert "% of what random search spends" in files[1].read_text()
+    untimed = replace(found[0], table="untimed", lines_s=())
+    files = write_replay_figures([untimed, found[1]], Location.of(tmp_path / "some.svg"))
+    drawn = [file.read_text() for file in files]
+    assert ["untimed" in one for one in drawn] == [True, False]
+    assert all("second" in one for one in drawn)
     write_replay_page(found, Location.of(tmp_path / "all.html"), leave_one_out(found, ["random"]))
     page = (tmp_path / "all.html").read_text(encoding="utf-8")
     assert page.count("<svg") >= 6
