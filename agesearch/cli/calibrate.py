@@ -124,7 +124,8 @@ def _tell(found: Calibrated) -> None:
         markup=False,
     )
     where = f"{found.version.label}, in {found.place}" if found.version else str(found.place)
-    aliases = f"; {' and '.join(found.moved)} now name it" if found.moved else ""
+    names = "names" if len(found.moved) == 1 else "name"
+    aliases = f"; {' and '.join(found.moved)} now {names} it" if found.moved else ""
     out.print(f"Calibrated: {where}{aliases}", highlight=False, markup=False, soft_wrap=True)
 
 
