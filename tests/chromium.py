@@ -115,9 +115,23 @@ class Page:
     def wait(self, condition: str) -> None:
         """Wait until an expression of the page holds."""
         end = time.monotonic() + _START_S
-        while not self.evaluate(condition):
+        while not self._holds(condition):
             assert time.monotonic() < end, f"the page never came to: {condition}"
             time.sleep(0.05)
+
+    def _holds(self, condition: str) -> bool:
+        try:
+            return bool(self.evaluate(condition))
+        except AssertionError as error:
+            if "navigated" in str(error) or "Cannot find context" in str(error):
+                return False  # the page loads itself anew
+            raise
+
+    def write(self, selector: str, text: str) -> None:
+        """Put a text into an input, in place of what it holds, as a person does."""
+        field = f"document.querySelector({json.dumps(selector)})"
+        self.evaluate(f"{field}.focus(), {field}.select()")
+        self.call("Input.insertText", text=text)
 
     def give_file(self, selector: str, file: Path) -> None:
         """Choose a file in an input, as a person does."""

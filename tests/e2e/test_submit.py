@@ -13,18 +13,22 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 import yaml
+from chromium import Page, chromium
 
+from agesearch.bench.overhead import untrained_teacher
 from agesearch.bench.serve.altered import NAME, altered_versions
 from agesearch.bench.serve.asking import Asking
 from agesearch.bench.serve.requests import write_faces
 from agesearch.data.reading.demo_pack import demo_pack
 from agesearch.machine import free_port
+from agesearch.storage import Location
 
 _CHECKOUT = Path(__file__).parents[2]
 _FACES = 100
@@ -51,6 +55,14 @@ class Cluster:
         self.folder = folder
         self.environment = os.environ | {"XDG_STATE_HOME": str(folder / "state")}
         self.environment.pop("RAY_API_SERVER_ADDRESS", None)
+        self._ports = [
+            *("--port", str(free_port("127.0.0.2"))),
+            *("--dashboard-port", str(free_port("127.0.0.1"))),
+        ]
+
+    def start(self) -> None:
+        """Start it, at the same addresses each time."""
+        self.run("cluster", "up", "--workers", "2", "--cpus", "2", *self._ports)
 
     def run(self, *words: str, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
         """A verb that ends with ``code``."""
@@ -68,6 +80,11 @@ class Cluster:
     def json(self, *words: str) -> Any:
         return json.loads(self.run(*words, "--json").stdout)
 
+    @cached_property
+    def dashboard(self) -> str:
+        """The dashboard's address."""
+        return str(self.json("cluster", "status")["dashboard"])
+
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
@@ -80,9 +97,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         lines.append(f"{index}.jpg,{row['age']:.2f}")
     (cluster.folder / "faces.csv").write_text("\n".join(lines) + "\n")
     (cluster.folder / "space.yaml").write_text(yaml.safe_dump(_SPACE))
-    ports = ["--port", str(free_port("127.0.0.2")), "--dashboard-port", str(free_port("127.0.0.1"))]
     try:
-        cluster.run("cluster", "up", "--workers", "2", "--cpus", "2", *ports)
+        cluster.start()
         yield cluster
     finally:
         cluster.run("cluster", "down")
@@ -135,19 +151,18 @@ def _check_closed(listening: dict[tuple[str, int], str], dashboard: str) -> None
 def test_nothing_is_open_but_what_is_named(cluster: Cluster) -> None:
     record = json.loads((cluster.folder / "state" / "agesearch" / "cluster.json").read_text())
     pids = [node["process"]["pid"] for node in record["nodes"]]
-    _check_closed(_listening(*pids), cluster.json("cluster", "status")["dashboard"])
+    _check_closed(_listening(*pids), cluster.dashboard)
     refused = cluster.run("jobs", code=2, RAY_AUTH_TOKEN="another-token-of-at-least-some-length")
     assert "wants another token" in refused.stderr
 
 
 @pytest.fixture(scope="module")
 def study(cluster: Cluster) -> list[str]:
-    """How a study is begun, on faces and a teacher that are made on the cluster."""
+    """How a study is begun, on faces that are made on the cluster."""
     ingest = ["ingest", "csv", "faces.csv", "--images", "photos", "--detector", "none", "--out", "faces"]
     told = cluster.run("submit", *ingest, "--follow").stdout
     assert f"{_FACES} faces" in told
-    teach = ["teach", "--data", "faces", "--arch", "lcnet_050", "--input-size", "48", "--epochs", "1"]
-    cluster.run("submit", "--code", str(_CHECKOUT), *teach, "--out", "teacher", "--follow")
+    untrained_teacher(Location.of(cluster.folder / "teacher"), Location.of(cluster.folder / "faces"))
     return ["tune", "space.yaml", "--data", "faces", "--teacher", "teacher", "--concurrency", "1"]
 
 
@@ -171,7 +186,11 @@ def test_a_study_that_is_submitted_has_the_records_of_one_run_here(
         ("SUCCEEDED", "evaluate"),
         ("SUCCEEDED", "resume"),
     ]
-    assert (Path.home() / ".ray" / "auth_token").read_text().strip() not in json.dumps(cluster.json("jobs"))
+    assert _token() not in json.dumps(cluster.json("jobs"))
+
+
+def _token() -> str:
+    return (Path.home() / ".ray" / "auth_token").read_text().strip()
 
 
 def _tune_here(cluster: Cluster, *words: str) -> None:
@@ -203,10 +222,53 @@ def _records(trials: Any) -> list[Any]:
     return sorted(([trial[key] for key in kept] for trial in trials), key=lambda row: row[0])
 
 
+def test_the_dashboard_asks_for_the_token_and_shows_jobs_trials_and_services(
+    cluster: Cluster, study: list[str], tmp_path: Path
+) -> None:
+    names = [trial["name"] for trial in cluster.json("front", "there", "--all")]
+    with chromium(tmp_path) as page:
+        page.open(cluster.dashboard, 1440)
+        _log_in(page, "another-token-of-at-least-some-length")
+        page.wait(_shows("Invalid authentication token"))
+        _log_in(page, _token())
+        page.wait(f"document.querySelector('{_LOGIN}') == null")
+        pages = {"jobs": "tune-there", "serve": "Serve not started", "metrics": "Prometheus"}
+        for place, words in pages.items():
+            page.call("Page.navigate", url=f"{cluster.dashboard}/#/{place}")
+            page.wait(_shows(words))
+        page.call("Page.navigate", url=f"{cluster.dashboard}/#/actors")
+        page.wait(_shows("agesearch trials"))
+        page.evaluate(f"{_having('tr', 'agesearch trials')}.querySelector('a').click()")
+        page.wait(f"{_having('h4', 'Tasks History')} != null")
+        page.evaluate(f"{_having('h4', 'Tasks History')}.click()")
+        page.wait(" || ".join(map(_shows, names)))
+
+
+_LOGIN = "[aria-labelledby=token-auth-dialog-title] input"
+
+
+def _log_in(page: Page, token: str) -> None:
+    page.wait(f"document.querySelector('{_LOGIN}') != null")
+    page.write(_LOGIN, token)
+    page.evaluate(
+        "[...document.querySelectorAll('button')].find((one) => one.textContent == 'Submit').click()"
+    )
+
+
+def _shows(words: str) -> str:
+    return f"(document.body?.innerText ?? '').includes({json.dumps(words)})"
+
+
+def _having(tag: str, words: str) -> str:
+    """The first element of a kind that has these words."""
+    found = f"[...document.querySelectorAll({json.dumps(tag)})]"
+    return f"{found}.find((one) => one.textContent.includes({json.dumps(words)}))"
+
+
 def test_stop_goes_through_the_study_and_loses_no_epoch(cluster: Cluster, study: list[str]) -> None:
     job = cluster.json("submit", *study, "--trials", "40", "--out", "long")
     _await(cluster.folder / "long" / "trials.parquet")  # a trial has begun
-    stopped = cluster.json("stop", "long", "--address", cluster.json("cluster", "status")["dashboard"])
+    stopped = cluster.json("stop", "long", "--address", cluster.dashboard)
     assert stopped == {"job": job["id"], "study": job["study"], "asked": True, "stopped": True}
     log = cluster.run("logs", job["id"]).stdout
     assert "Nothing finished is lost" in log
@@ -233,7 +295,7 @@ def _processes(cluster: Cluster, address: str = "") -> list[psutil.Process]:
 
 
 def _lose(cluster: Cluster, address: str) -> None:
-    """Kill all processes of a node."""
+    """Kill all processes of the node at an address, or of all."""
     processes = _processes(cluster, address)
     for process in processes:
         process.kill()
@@ -253,7 +315,7 @@ def _serving(cluster: Cluster) -> list[str]:
 def test_a_service_outlives_its_command_and_its_node(cluster: Cluster) -> None:
     altered_versions(str(cluster.folder / "registry"))
     crop, token = Path(write_faces(cluster.folder, 1)[0]).read_bytes(), "a-token-of-enough-length"
-    at = ["--address", cluster.json("cluster", "status")["dashboard"]]
+    at = ["--address", cluster.dashboard]
     deploy = ["deploy", NAME, "--port", str(free_port("127.0.0.1"))]
     cluster.environment["AGESEARCH_TOKEN"] = token
     service = cluster.json(*deploy, *at)
