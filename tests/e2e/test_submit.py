@@ -312,7 +312,7 @@ def _serving(cluster: Cluster) -> list[str]:
     return found
 
 
-def test_a_service_outlives_its_command_and_its_node(cluster: Cluster) -> None:
+def test_a_service_outlives_its_command_and_its_node_and_comes_back_after_the_head(cluster: Cluster) -> None:
     altered_versions(str(cluster.folder / "registry"))
     crop, token = Path(write_faces(cluster.folder, 1)[0]).read_bytes(), "a-token-of-enough-length"
     at = ["--address", cluster.dashboard]
@@ -333,6 +333,11 @@ def test_a_service_outlives_its_command_and_its_node(cluster: Cluster) -> None:
     (moved,) = cluster.json("deployments")
     assert moved["node"] != service["node"]
     assert (moved["since"], moved["replicas"]) == (service["since"], 1)
+    _lose(cluster, "")  # the head with them
+    assert asking.once() == "ConnectError"
+    cluster.start()
+    (restored,) = cluster.json("deployments", "--restore")
+    assert (restored["state"], restored["version"], asking.once()) == ("serving", "0002", "0002")
     cluster.run("undeploy", NAME)
     assert asking.once() == "ConnectError"
     _wait(lambda: _serving(cluster) == [])
