@@ -159,7 +159,7 @@ def measure_decisions(
         InputError: no such model; no face on one side of the limit.
     """
     set_environment()
-    from agesearch.deploy.measured_models import measured_models
+    from agesearch.deploy.places import measured_models
     from agesearch.measure.decisions.run import DecisionSpec
     from agesearch.measure.decisions.run import measure_decisions as measure
     from agesearch.measure.protocols import split_named
@@ -213,7 +213,7 @@ def measure_counterfactual(
         InputError: no such model or change; the package that renders is missing.
     """
     set_environment()
-    from agesearch.deploy.measured_models import measured_models
+    from agesearch.deploy.places import measured_models
     from agesearch.measure.counterfactual.faces import CounterfactualSpec
     from agesearch.measure.counterfactual.run import measure_counterfactual as measure
 

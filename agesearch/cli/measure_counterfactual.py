@@ -70,7 +70,7 @@ def measure_counterfactual(
     whose answer passes only with the change. The same seed gives the same pixels everywhere. Needs the
     package anny (the extra synth).
     """
-    from agesearch.deploy.measured_models import measured_models
+    from agesearch.deploy.places import measured_models
     from agesearch.measure.counterfactual.faces import CounterfactualSpec
     from agesearch.measure.counterfactual.run import measure_counterfactual as run
     from agesearch.storage import Location

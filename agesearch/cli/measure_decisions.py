@@ -59,7 +59,7 @@ def measure_decisions(
     that it costs; false adults of all ages; three answers (pass, refuse, unsure) by calibrated intervals;
     errors as NIST asks for them. A face passes if and only if its estimate is at least the challenge age.
     """
-    from agesearch.deploy.measured_models import measured_models
+    from agesearch.deploy.places import measured_models
     from agesearch.measure.decisions.run import DecisionSpec
     from agesearch.measure.decisions.run import measure_decisions as run_decisions
     from agesearch.measure.protocols import split_named

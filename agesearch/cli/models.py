@@ -90,7 +90,8 @@ def move(
     json_output: JsonOption = False,
 ) -> None:
     """Point an alias at a version, back to an old one or on to a new one. Services that follow it change."""
-    from agesearch.deploy.registry import Registry, verify
+    from agesearch.deploy.integrity import verify
+    from agesearch.deploy.registry import Registry
 
     store = Registry(registry)
     found = store.own(store.find(f"{name}:{version}"))
@@ -229,7 +230,7 @@ def _version_cells(version: Version, split: str) -> list[str]:
 
 
 def _version_json(version: Version) -> dict[str, Any]:
-    from agesearch.deploy.registry import SIGNATURE
+    from agesearch.deploy.integrity import SIGNATURE
 
     manifest = version.manifest() if version.fault is None else None
     return {

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agesearch.deploy.card import calibrated_card
-from agesearch.deploy.registry import CARD, DEFAULT_REGISTRY, SUMS, Registry, Version, file_digest
+from agesearch.deploy.integrity import SUMS, file_digest
+from agesearch.deploy.registry import CARD, DEFAULT_REGISTRY, Registry, Version
 from agesearch.errors import InputError, command
 from agesearch.measure.calibration.run import CalibrationSpec, calibrate
 from agesearch.models.calibration.files import (

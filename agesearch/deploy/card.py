@@ -15,7 +15,7 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from agesearch.deploy.evidence import TEACHER_LATENCY, Accuracy, Evidence
-from agesearch.deploy.registry import version_of
+from agesearch.deploy.integrity import version_of
 from agesearch.measure.calibration.run import evidence_of
 from agesearch.measure.intervals import Estimate, basis
 from agesearch.metrics import signed

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from agesearch.data.dataset.records import Split, read_manifest
-from agesearch.deploy.registry import Version, verify
+from agesearch.deploy.integrity import verify
+from agesearch.deploy.registry import Version
 from agesearch.errors import AgeSearchError, InputError, first_line
 from agesearch.measure.evaluate import Evaluation, evaluate
 from agesearch.measure.protocols import protocol_named

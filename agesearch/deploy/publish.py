@@ -11,16 +11,9 @@ from agesearch.deploy.card import render_card
 from agesearch.deploy.comparison import VersionComparison, compare_versions
 from agesearch.deploy.evidence import Evidence, folder_evidence, is_measured, study_evidence
 from agesearch.deploy.export import Parity, export_checked, parity_crops
+from agesearch.deploy.integrity import file_digest
 from agesearch.deploy.precisions import precisions
-from agesearch.deploy.registry import (
-    CARD,
-    CHAMPION,
-    Registry,
-    Version,
-    checked_alias,
-    checked_name,
-    file_digest,
-)
+from agesearch.deploy.registry import CARD, CHAMPION, Registry, Version, checked_alias, checked_name
 from agesearch.errors import AgeSearchError, InputError, first_line
 from agesearch.measure.speed.gate import MAX_DROP_YEARS
 from agesearch.models.calibration.record import CALIBRATION

@@ -4,13 +4,12 @@
     registry/NAME/aliases/champion.json         the version it points to, and every move so far
 
 A version is written beside its place and renamed into it, so it is there whole or not at all, and is never
-written again. ``SHA256SUMS`` is the usual file of that name: loading checks it, and so does ``sha256sum -c``.
+written again; ``agesearch.deploy.integrity`` tells whether it still is what it was.
 """
 
 from __future__ import annotations
 
 import getpass
-import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -18,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agesearch.deploy.aliases import Alias, Canary, Move, Step, read_aliases
+from agesearch.deploy.integrity import SIGNATURE, SUMS, VERSIONS, number_words, sums_of, verify
 from agesearch.errors import InputError, unknown_name
 from agesearch.models.foreign.document import is_teacher_file
 from agesearch.models.identity import read_model_manifest
@@ -31,17 +31,12 @@ DEFAULT_REGISTRY = "registry"
 SHIPPED = str(Path(__file__).parents[1] / "assets" / "models")
 CHAMPION = "champion"
 CARD = "card.md"
-SUMS = "SHA256SUMS"
-#: Lies beside a version's files where it was signed; made later than its sums.
-SIGNATURE = "model.sig"
 
-_VERSIONS = "versions"
 _ALIASES = "aliases"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _REFERENCE = re.compile(r"(?P<name>[^@:]+)(?:@(?P<alias>[^@:]+)|:(?P<version>[^@:]+))?")
 #: 1, 0001, v2, 1.0, version-3
 _NUMBER = re.compile(r"(?:v|ver|version)?[._-]?\d+(?:[._-]\d+)*")
-_BLOCK_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -82,11 +77,6 @@ class Version:
         return self.onnx.size_bytes
 
 
-def version_of(manifest: ModelManifest) -> str:
-    """The version number as it is written everywhere: four digits, ``0000`` for a model that has none."""
-    return _number(manifest.version or 0)
-
-
 class Registry:
     """Reads and writes one registry, on this machine or behind a URI."""
 
@@ -104,7 +94,7 @@ class Registry:
 
     def names(self) -> list[str]:
         """The names of all models, sorted; empty where there is no registry yet."""
-        return [place.name for place in self.root.children() if (place / _VERSIONS).is_dir()]
+        return [place.name for place in self.root.children() if (place / VERSIONS).is_dir()]
 
     def known_names(self) -> list[str]:
         """Those of its models and of the package's, which answer to their names here, too."""
@@ -207,21 +197,21 @@ class Registry:
 
     def add(self, name: str, number: int, files: Mapping[str, bytes]) -> Version:
         """Write a version at once and for ever; call it within ``locked``. Refuses a number that exists."""
-        folder = self._version_folder(name, _number(number))
+        folder = self._version_folder(name, number_words(number))
         if folder.exists():
             raise InputError(
-                f"The version '{name}:{_number(number)}' exists; versions are never overwritten."
+                f"The version '{name}:{number_words(number)}' exists; versions are never overwritten."
             )
-        for leftover in (self.root / name / _VERSIONS).children():
+        for leftover in (self.root / name / VERSIONS).children():
             if leftover.name.endswith(".tmp"):  # of a publish that was killed; nobody else holds the lock
                 leftover.delete()
         with folder.staged() as staging:
             staging.make_dir()
             # Where nothing can be renamed (object stores) the sums come last: a version without is
             # incomplete.
-            for file, content in {**files, SUMS: _sums(files)}.items():
+            for file, content in {**files, SUMS: sums_of(files)}.items():
                 (staging / file).write_bytes(content)
-        return Version(name, _number(number), folder)
+        return Version(name, number_words(number), folder)
 
     def alias(self, name: str, alias: str) -> Alias:
         """An alias with its history; a new one points nowhere."""
@@ -285,12 +275,12 @@ class Registry:
         return self.root / checked_name(name) / _ALIASES / f"{checked_name(alias, 'alias')}.json"
 
     def _numbers(self, name: str) -> list[str]:
-        places = (self.root / name / _VERSIONS).children()
+        places = (self.root / name / VERSIONS).children()
         complete = [place.name for place in places if place.name.isdecimal() and (place / SUMS).exists()]
         return sorted(complete, key=int)
 
     def _version_folder(self, name: str, number: str) -> Location:
-        return self.root / name / _VERSIONS / number
+        return self.root / name / VERSIONS / number
 
     def _unknown(self, name: str) -> InputError:
         names = self.names()
@@ -338,60 +328,6 @@ def model_folders(models: Sequence[str], registry: str | Location = DEFAULT_REGI
     return dict(zip(names, places, strict=True))
 
 
-def verify(folder: Location) -> None:
-    """Check a version: that its files are those of ``SHA256SUMS``, all of them and none else, unchanged and
-    no links; and that its manifest says the same of them, and the name and number of its folders. An
-    ``InputError`` names what differs.
-    """
-    _refuse_links(folder)
-    sums = dict(
-        line.split("  ", 1)[::-1] for line in (folder / SUMS).read_text().splitlines() if "  " in line
-    )
-    if MANIFEST not in sums or any("/" in name for name in sums):
-        raise InputError(f"'{folder / SUMS}' is damaged: it does not list the version's files.")
-    for name, digest in sums.items():
-        if not (folder / name).exists():
-            raise InputError(f"'{folder}' is damaged: its file '{name}' is missing.")
-        if _digest_of_file(folder / name) != digest:
-            raise InputError(
-                f"'{folder / name}' was changed after it was published (its SHA-256 is not the one in "
-                f"{SUMS}): use another version, or publish again."
-            )
-    unlisted = sorted({child.name for child in folder.children()} - sums.keys() - {SUMS, SIGNATURE})
-    if unlisted:
-        raise InputError(f"'{folder / unlisted[0]}' is none of the version's files: {SUMS} does not list it.")
-    _check_manifest(folder, sums)
-
-
-def _refuse_links(folder: Location) -> None:
-    if not folder.is_local:
-        return
-    for file in (folder.local(), *folder.local().iterdir()):
-        if file.is_symlink():
-            raise InputError(f"'{file}' is a symbolic link: what a version holds must lie in its own folder.")
-
-
-def _check_manifest(folder: Location, sums: Mapping[str, str]) -> None:
-    manifest = read_model_manifest(folder)
-    wrong = sorted(name for name, digest in manifest.files.items() if sums.get(name) != digest)
-    if wrong:
-        raise InputError(f"'{folder}' is damaged: its {MANIFEST} and {SUMS} differ on '{wrong[0]}'.")
-    check_place(folder, manifest, f"'{folder}'")
-
-
-def check_place(folder: Location, manifest: ModelManifest, what: str) -> None:
-    """Refuse (``InputError``) a version in another one's place: an old or a foreign model under a good name.
-
-    Outside a registry a folder says nothing of what must lie in it.
-    """
-    if manifest.name is None or folder.parent.name != _VERSIONS:
-        return
-    own = f"{manifest.name}:{version_of(manifest)}"
-    place = f"{folder.parent.parent.name}:{folder.name}"
-    if own != place:
-        raise InputError(f"{what} holds the version {own} in the place of {place}: it was moved there.")
-
-
 def checked_name(name: str, kind: str = "model name") -> str:
     """The name itself where it is one; an ``InputError`` states the rule. No name can leave the registry."""
     if _NAME.fullmatch(name) is None or ".." in name:
@@ -419,29 +355,7 @@ def _parsed(reference: str) -> tuple[str, str | None, str | None]:
         raise InputError(
             f"'{reference[:80]}' names no model: expected NAME, NAME@ALIAS or NAME:VERSION, such as ages:1."
         )
-    return match["name"], match["alias"], _number(int(number)) if number else None
-
-
-def _number(number: int) -> str:
-    return f"{number:04d}"
-
-
-def file_digest(content: bytes) -> str:
-    """The SHA-256 of a file's content, as manifests and ``SHA256SUMS`` keep it."""
-    return hashlib.sha256(content).hexdigest()
-
-
-def _sums(files: Mapping[str, bytes]) -> bytes:
-    lines = [f"{file_digest(content)}  {name}\n" for name, content in sorted(files.items())]
-    return "".join(lines).encode("ascii")
-
-
-def _digest_of_file(file: Location) -> str:
-    digest = hashlib.sha256()
-    with file.filesystem.open_input_stream(file.path) as stream:
-        while block := stream.read(_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
+    return match["name"], match["alias"], number_words(int(number)) if number else None
 
 
 def _user() -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from agesearch.deploy.measured_models import measured_models
+from agesearch.deploy.places import measured_models
 from agesearch.deploy.registry import DEFAULT_REGISTRY
 from agesearch.errors import InputError, unknown_name
 from agesearch.measure.robustness.protocol import set_named

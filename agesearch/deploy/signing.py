@@ -20,7 +20,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from agesearch.deploy.registry import SIGNATURE, Registry, check_place, verify
+from agesearch.deploy.integrity import SIGNATURE, check_place, verify
+from agesearch.deploy.registry import Registry
 from agesearch.errors import ConflictError, InputError, first_line
 from agesearch.models.identity import read_model_manifest
 from agesearch.models.manifest import MANIFEST

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from agesearch.data.dataset.records import read_manifest
 from agesearch.data.images.decode import MAX_IMAGE_BYTES, BadImage, decode_photograph
-from agesearch.deploy.measured_models import measured_models
+from agesearch.deploy.places import measured_models
 from agesearch.deploy.registry import DEFAULT_REGISTRY
 from agesearch.errors import InputError, first_line
 from agesearch.measure.speed.comparison import SpeedComparison, compare_speed

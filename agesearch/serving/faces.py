@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agesearch.deploy.registry import CARD, version_of
+from agesearch.deploy.integrity import version_of
+from agesearch.deploy.registry import CARD
 from agesearch.provenance import without_places
 from agesearch.serving.estimator import AgeEstimator, FoundFaces, ToldAges, face_ages, open_estimator
 from agesearch.serving.images import ImageLimits, decode

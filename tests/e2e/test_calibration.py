@@ -17,8 +17,9 @@ from agesearch.cli.main import app
 from agesearch.data.dataset.records import Split, read_manifest
 from agesearch.deploy.calibration import calibrate_model
 from agesearch.deploy.card import calibrated_card, calibration_section
+from agesearch.deploy.integrity import SUMS, file_digest, verify
 from agesearch.deploy.places import model_place
-from agesearch.deploy.registry import SUMS, Registry, Version, file_digest, verify
+from agesearch.deploy.registry import Registry, Version
 from agesearch.distill.targets import teacher_targets
 from agesearch.errors import AgeSearchError, InputError
 from agesearch.measure.calibration.run import CalibrationSpec, evidence_of

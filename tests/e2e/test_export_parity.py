@@ -15,8 +15,9 @@ from agesearch.data.dataset.records import MANIFEST, SCHEMA, SHARDS, Manifest
 from agesearch.data.images.crop import encode_crop
 from agesearch.deploy import export
 from agesearch.deploy.export import Parity, export_checked, parity_crops
+from agesearch.deploy.integrity import verify
 from agesearch.deploy.publish import publish
-from agesearch.deploy.registry import Registry, verify
+from agesearch.deploy.registry import Registry
 from agesearch.errors import AgeSearchError, InputError
 from agesearch.models.folder import write_model
 from agesearch.models.heads.table import HEADS

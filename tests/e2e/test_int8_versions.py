@@ -11,9 +11,9 @@ from onnx import TensorProto, helper, load_model_from_string, numpy_helper
 from test_export_parity import dataset, model
 
 from agesearch.deploy import publish as publishing
+from agesearch.deploy.integrity import verify
 from agesearch.deploy.precisions import Precisions
 from agesearch.deploy.publish import publish
-from agesearch.deploy.registry import verify
 from agesearch.errors import AgeSearchError, InputError
 from agesearch.measure.intervals import Persons
 from agesearch.measure.speed import judge as judging

@@ -15,7 +15,8 @@ import yaml
 from self_signed import self_signed
 
 from agesearch.data.reading.demo_pack import demo_pack
-from agesearch.deploy.registry import SUMS, Registry
+from agesearch.deploy.integrity import SUMS
+from agesearch.deploy.registry import Registry
 from agesearch.machine import free_port
 
 FACES = 120

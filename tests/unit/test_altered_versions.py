@@ -8,7 +8,8 @@ import pytest
 from agesearch.ages import expected_age
 from agesearch.bench.serve.altered import DRIFT_YEARS, NAME, altered_versions
 from agesearch.bench.serve.rolling import cases
-from agesearch.deploy.registry import Registry, verify
+from agesearch.deploy.integrity import verify
+from agesearch.deploy.registry import Registry
 from agesearch.models.onnx import open_session, run_pmf
 
 DARK, LIGHT = (np.full((1, 3, 146, 146), grey, np.float32) for grey in (90, 200))

@@ -14,7 +14,7 @@ import torch
 from fake_study import write_study
 from test_speed_rows import Clock, tiny_onnx
 
-from agesearch.deploy.measured_models import measured_models
+from agesearch.deploy.places import measured_models
 from agesearch.deploy.speed import speed_of
 from agesearch.errors import AgeSearchError, InputError
 from agesearch.measure.speed import timing

@@ -10,7 +10,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from agesearch.cli.main import app
-from agesearch.deploy.registry import CHAMPION, SHIPPED, Registry, verify
+from agesearch.deploy.integrity import verify
+from agesearch.deploy.registry import CHAMPION, SHIPPED, Registry
 from agesearch.serving.rollout.models import served_models
 from agesearch.serving.rollout.promotion import promote, rollback
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 from agesearch.cli.main import app
-from agesearch.deploy.registry import CHAMPION, SUMS, Registry, Version, checked_name, model_folder, resolve
+from agesearch.deploy.integrity import SUMS
+from agesearch.deploy.registry import CHAMPION, Registry, Version, checked_name, model_folder, resolve
 from agesearch.errors import ConflictError, InputError
 from agesearch.models.manifest import ModelManifest
 from agesearch.specs import CropSpec, ModelSpec

@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 from agesearch.cli.main import app
 from agesearch.deploy import signing
-from agesearch.deploy.registry import CHAMPION, SUMS, Registry, Version, file_digest, resolve
+from agesearch.deploy.integrity import SUMS, file_digest
+from agesearch.deploy.registry import CHAMPION, Registry, Version, resolve
 from agesearch.deploy.signing import PASSWORD, SIGNATURE, sign_version, verify_version
 from agesearch.errors import ConflictError, InputError
 from agesearch.models.manifest import ModelManifest

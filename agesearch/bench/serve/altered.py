@@ -11,7 +11,8 @@ import onnx
 from onnx import helper, numpy_helper
 
 from agesearch.ages import AGES
-from agesearch.deploy.registry import SHIPPED, Registry, Version, file_digest
+from agesearch.deploy.integrity import file_digest
+from agesearch.deploy.registry import SHIPPED, Registry, Version
 from agesearch.models.manifest import MANIFEST, ONNX
 from agesearch.models.onnx import AGE_NAME, INPUT_NAME, PMF_NAME
 

@@ -27,7 +27,7 @@ from agesearch.deploy.formats.packages import Package, files_of, is_kept
 from agesearch.deploy.formats.page import content_policy, part
 from agesearch.deploy.formats.reading import Reading
 from agesearch.deploy.formats.subject import ExportSubject
-from agesearch.deploy.registry import version_of
+from agesearch.deploy.integrity import version_of
 from agesearch.errors import AgeSearchError, InputError
 from agesearch.metrics import MAE_YEARS, on_split
 from agesearch.models.prepare import prepare

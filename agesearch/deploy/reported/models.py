@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agesearch.deploy.measured_models import measured_models
+from agesearch.deploy.places import measured_models
 from agesearch.deploy.registry import DEFAULT_REGISTRY
 from agesearch.deploy.reported.records import ReportedModel, Role
 from agesearch.errors import InputError

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agesearch.deploy.registry import CHAMPION, Registry, Version, verify, version_of
+from agesearch.deploy.integrity import verify, version_of
+from agesearch.deploy.registry import CHAMPION, Registry, Version
 from agesearch.errors import InputError, first_line
 from agesearch.models.identity import read_model_manifest
 from agesearch.storage import Location

@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from agesearch.deploy.aliases import Canary, Step
-from agesearch.deploy.registry import CHAMPION, Registry, Version, verify
+from agesearch.deploy.integrity import verify
+from agesearch.deploy.registry import CHAMPION, Registry, Version
 from agesearch.errors import AgeSearchError, ConflictError, InputError, command
 from agesearch.progress import Listener, Progress, silent
 from agesearch.provenance import now
