@@ -230,33 +230,15 @@ def _run(
     functions = functions or default_functions(header.spec)
     with ExitStack() as stack:
         # Networks are timed in a process that does nothing else: before it starts a Ray, or joins one.
-        latencies, fitting = time_networks(
-            folder,
-            header.spec,
-            functions.latency,
-            functions.parameters,
-            history.records,
-            on_event,
-            functions.file_bytes,
-        )
-        manager = TrialManager(
-            folder,
-            history,
-            fitting_trials(header.spec, fitting),
-            latencies=latencies,
-            fitting=fitting,
-            on_event=on_event,
-            weights=weights,
-        )
+        manager, latencies = _with_latencies(folder, header.spec, history, functions, weights, on_event)
         session = stack.enter_context(
             ray_session(limits.address, dashboard=limits.dashboard, on_progress=on_event)
         )
         stack.enter_context(figures.recorder.refreshed())
-        slots = _slots(session.cpus, session, limits, manager.total)
+        _slots(session.cpus, session, limits, manager.total)  # refuses before a teacher is asked
         inputs = functions.inputs(header, on_event)
         left_out = _left_out(folder, limits, inputs, on_event)
-        if left_out.reasons:
-            slots = _slots(session.cpus - left_out.cpus(), session, limits, manager.total)
+        slots = _slots(session.cpus - left_out.cpus(), session, limits, manager.total)
         inputs = inputs.on_workers(slots.workers, slots.gpus_per_worker)
         if folder.home is not None and not session.is_local:
             inputs = replace(inputs, writes=str(folder.home))
@@ -274,6 +256,36 @@ def _run(
         heartbeat.outcome = outcome.value
         on_event(StudyEnded(outcome))
     return StudyResult(StudyFolder(folder.place), outcome, manager.records, manager.front, manager.total)
+
+
+def _with_latencies(
+    folder: StudyFolder,
+    spec: StudySpec,
+    history: History,
+    functions: SetupFunctions,
+    weights: KeptWeights | None,
+    on_event: EventListener,
+) -> tuple[TrialManager, Latencies]:
+    """Time the networks that the study can use; what keeps its trials, of those that fit."""
+    latencies, fitting = time_networks(
+        folder,
+        spec,
+        functions.latency,
+        functions.parameters,
+        history.records,
+        on_event,
+        functions.file_bytes,
+    )
+    manager = TrialManager(
+        folder,
+        history,
+        fitting_trials(spec, fitting),
+        latencies=latencies,
+        fitting=fitting,
+        on_event=on_event,
+        weights=weights,
+    )
+    return manager, latencies
 
 
 def _kept_weights(folder: StudyFolder, header: StudyHeader, history: History) -> KeptWeights | None:
