@@ -36,7 +36,7 @@ _END_S = 20.0
 _STORE_SHARE, _SHARED_SHARE = 0.3, 0.8
 _LEAST_STORE = 80 * 1024**2
 _RECORD = "cluster.json"
-#: Where Ray keeps its files, besides a worker's number.
+#: Where Ray keeps its files.
 _RAY_FOLDER = "ray"
 
 
@@ -163,7 +163,7 @@ def _started(workers: int, cpus: int, port: int, dashboard_port: int) -> LocalCl
     cluster = LocalCluster(
         f"{NODE_ADDRESS}:{port}", f"http://{LOOPBACK}:{dashboard_port}", str(folder), now()
     )
-    head = ["--head", "--port", str(port)]
+    head = ["--head", "--port", str(port), "--temp-dir", str(folder / _RAY_FOLDER)]
     head += ["--ray-client-server-port", str(free_port(NODE_ADDRESS))]  # Ray refuses to start none
     head += ["--include-dashboard", "true", "--dashboard-host", LOOPBACK]
     head += ["--dashboard-port", str(dashboard_port)]
@@ -172,10 +172,7 @@ def _started(workers: int, cpus: int, port: int, dashboard_port: int) -> LocalCl
     try:
         for number, share in enumerate(shares):
             name = f"worker-{number}" if number else "head"
-            # Each its own, as on machines of their own: where nodes share one, the next one to take part in a
-            # job unpacks the job's code anew under those that run it.
-            temporary = ["--temp-dir", str(folder / f"{_RAY_FOLDER}{number or ''}")]
-            place = [*(["--address", cluster.address] if number else head), *temporary]
+            place = ["--address", cluster.address] if number else head
             place += ["--num-cpus", str(share), "--object-store-memory", str(store)]
             if number != min(workers, 1):  # one node has the GPUs, or each would offer all of them
                 place += ["--num-gpus", "0"]
@@ -256,7 +253,7 @@ def _own_folder(port: int) -> Path:
     this user's clusters that have ended go.
     """
     # Ray lets all users into its own
-    folder = Path(socket_folder(f"agesearch-{os.getuid()}/{port}/{_RAY_FOLDER}99")).parent
+    folder = Path(socket_folder(f"agesearch-{os.getuid()}/{port}/{_RAY_FOLDER}")).parent
     base = folder.parent
     if base.is_symlink():  # somebody else's doing, in a folder that all may write to
         raise InputError(f"'{base}' is a link: remove it, or set RAY_TMPDIR to a folder of your own.")

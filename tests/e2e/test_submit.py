@@ -22,13 +22,11 @@ import pytest
 import yaml
 from chromium import Page, chromium
 
-from agesearch.bench.overhead import untrained_teacher
 from agesearch.bench.serve.altered import NAME, altered_versions
 from agesearch.bench.serve.asking import Asking
 from agesearch.bench.serve.requests import write_faces
 from agesearch.data.reading.demo_pack import demo_pack
 from agesearch.machine import free_port
-from agesearch.storage import Location
 
 _CHECKOUT = Path(__file__).parents[2]
 _FACES = 100
@@ -158,11 +156,12 @@ def test_nothing_is_open_but_what_is_named(cluster: Cluster) -> None:
 
 @pytest.fixture(scope="module")
 def study(cluster: Cluster) -> list[str]:
-    """How a study is begun, on faces that are made on the cluster."""
+    """How a study is begun, on faces and a teacher that are made on the cluster."""
     ingest = ["ingest", "csv", "faces.csv", "--images", "photos", "--detector", "none", "--out", "faces"]
     told = cluster.run("submit", *ingest, "--follow").stdout
     assert f"{_FACES} faces" in told
-    untrained_teacher(Location.of(cluster.folder / "teacher"), Location.of(cluster.folder / "faces"))
+    teach = ["teach", "--data", "faces", "--arch", "lcnet_050", "--input-size", "48", "--epochs", "1"]
+    cluster.run("submit", "--code", str(_CHECKOUT), *teach, "--out", "teacher", "--follow")
     return ["tune", "space.yaml", "--data", "faces", "--teacher", "teacher", "--concurrency", "1"]
 
 
