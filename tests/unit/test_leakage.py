@@ -73,7 +73,7 @@ def test_what_the_start_had_seen_is_seen(tmp_path: Path) -> None:
     start = tiny_model(tmp_path / "start", data_digest=data.content_digest)
     spec = finetune_spec(recipe_for("lap2016"), Location.of(start), read_model_manifest(start), {})
     own = TrainedOn(data="other", data_digest="other")
-    seen = with_start([own], spec)
+    seen = with_start([own], spec.model)
     assert [(one.data_digest, one.inherited) for one in seen] == [
         ("other", False),
         (data.content_digest, True),
@@ -82,7 +82,8 @@ def test_what_the_start_had_seen_is_seen(tmp_path: Path) -> None:
     (note,) = leak_notes(model(*seen, digest="other"), data, labels)
     assert note.startswith("The model started from a model that was trained on 12 of the 12 faces tested")
     assert seen_count(leaks(model(*seen), data, labels), trained=True) == 12
-    assert with_start([own], spec.with_values({"model.init": "random", "model.weights": None})) == (own,)
+    fresh = spec.with_values({"model.init": "random", "model.weights": None})
+    assert with_start([own], fresh.model) == (own,)
 
 
 def test_datasets_made_of_others_name_them(tmp_path: Path) -> None:
