@@ -14,8 +14,10 @@ from agesearch.search.replay.summary import GOAL, Comparison, Line
 from agesearch.search.replay.tables import HeldOut, overall
 from agesearch.storage import Location
 
-#: Lines that are drawn, each in a colour of its own; further strategies are in the table only.
+#: Lines that are drawn, each in a colour of its own (``chart.css``); what is beyond is in the table only.
 _KINDS = 8
+#: The colours that stay: what ``tune`` does stands out, and what everybody beats stays behind.
+_OWN = {"default": 3, "random": 1}
 
 _UNITS: tuple[Unit, Unit] = ("epochs", "seconds")
 
@@ -90,8 +92,8 @@ def _over_tables(lines: Sequence[Line]) -> Line:
 
 
 def _drawn(lines: Sequence[Line], title: str, x_title: str, details: str) -> Chart:
-    drawn = lines[:_KINDS]
-    curves = [curve for place, line in enumerate(drawn) for curve in _curves(line, place, details)]
+    drawn = list(zip(lines[:_KINDS], _colours(lines[:_KINDS]), strict=True))
+    curves = [curve for line, colour in reversed(drawn) for curve in _curves(line, colour, details)]
     curves.sort(key=lambda curve: not curve.kind.startswith("band"))  # lines lie on top of all bands
     return share_chart(
         title,
@@ -99,20 +101,23 @@ def _drawn(lines: Sequence[Line], title: str, x_title: str, details: str) -> Cha
         "share of the record's hypervolume",
         curves,
         goal=(GOAL, "goal"),
-        legend=[(_kind(place), line.strategy) for place, line in enumerate(drawn)],
+        legend=[(f"curve-{colour}", line.strategy) for line, colour in drawn],
     )
 
 
-def _curves(line: Line, place: int, details: str) -> list[Polyline]:
+def _colours(lines: Sequence[Line]) -> list[int]:
+    names = [line.strategy for line in lines]
+    taken = {_OWN[name] for name in names if name in _OWN}
+    free = iter([colour for colour in (4, 2, 5, 6, 7, 8, 3, 1) if colour not in taken])
+    return [_OWN[name] if name in _OWN else next(free) for name in names]
+
+
+def _curves(line: Line, colour: int, details: str) -> list[Polyline]:
     lower = list(zip(line.spent, line.low, strict=True))
     upper = list(zip(line.spent, line.high, strict=True))
     middle = list(zip(line.spent, line.median, strict=True))
-    band = Polyline([*lower, *reversed(upper)], f"band-{place + 1}")
-    return [band, Polyline(middle, _kind(place), (line.strategy, details))]
-
-
-def _kind(place: int) -> str:
-    return f"curve-{place + 1}"
+    band = Polyline([*lower, *reversed(upper)], f"band-{colour}")
+    return [band, Polyline(middle, f"curve-{colour}", (line.strategy, details))]
 
 
 def _beside(file: Location) -> Location:

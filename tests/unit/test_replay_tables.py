@@ -76,6 +76,7 @@ def test_costs_by_seconds_are_shares_of_random_and_tpe(tmp_path: Path) -> None:
     files = write_replay_figures(found, Location.of(tmp_path / "all.svg"))
     assert [file.name for file in files] == ["all.svg", "all-seconds.svg"]
     assert "% of what random search spends" in files[1].read_text()
+    assert 'class="line line-curve-1"' in files[0].read_text(), "random search stays behind in grey"
     untimed = replace(found[0], table="untimed", lines_s=())
     files = write_replay_figures([untimed, found[1]], Location.of(tmp_path / "some.svg"))
     drawn = [file.read_text() for file in files]
