@@ -21,4 +21,6 @@ else
     $AGESEARCH tune search_spaces/annotated.yaml --data "$WORK/faces" --teacher "$WORK/teacher" --confirm 2 --out "$WORK/study"
 fi
 $AGESEARCH evaluate "$WORK/study/trials/0000" "$WORK/teacher" --data "$WORK/faces" --split test
-$AGESEARCH measure speed "$WORK/study/trials/0000" seresnet50@224 vgg16@224 --threads 1 --batch 1 --gate --data "$WORK/faces"
+$AGESEARCH measure speed "$WORK/study/trials/0000" seresnet50@224 vgg16@224 --threads 1 --batch 1
+# Does the student answer as well in bf16?
+$AGESEARCH measure speed "$WORK/study/trials/0000" --threads 1 --batch 1 --precision fp32 --precision bf16 --gate --data "$WORK/faces"
