@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +14,9 @@ from typer.testing import CliRunner
 
 from agesearch.cli.main import app
 from agesearch.errors import InputError
+from agesearch.progress import Progress
 from agesearch.reporting.replays import write_replay_figures, write_replay_page
+from agesearch.search.replay import summary
 from agesearch.search.replay.curve_table import as_table
 from agesearch.search.replay.strategies import STRATEGIES
 from agesearch.search.replay.summary import Comparison, Cost, Row, compare
@@ -86,6 +90,25 @@ def test_costs_by_seconds_are_shares_of_random_and_tpe(tmp_path: Path) -> None:
     page = (tmp_path / "all.html").read_text(encoding="utf-8")
     assert page.count("<svg") >= 6
     assert "Over all 2 tables" in page
+
+
+def test_a_replay_that_is_stopped_leaves_no_process_behind_and_waits_for_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(summary, "replay", _endless)
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        compare(FIRST, ["random"], seeds=2, processes=2, on_progress=_stopped)
+    assert multiprocessing.active_children() == []
+    assert time.monotonic() - began < 60
+
+
+def _endless(*_: object, **__: object) -> None:
+    time.sleep(600)
+
+
+def _stopped(_: Progress) -> None:
+    raise KeyboardInterrupt
 
 
 def test_the_command_takes_several_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

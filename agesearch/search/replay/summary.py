@@ -183,8 +183,18 @@ def _at_once(processes: int) -> Iterator[Callable[..., Callable[[], Replayed]]]:
     if processes == 1:
         yield partial
         return
+    before = set(multiprocessing.active_children())
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
-        yield lambda *call, **options: pool.submit(*call, **options).result
+        try:
+            yield lambda *call, **options: pool.submit(*call, **options).result
+        except BaseException:  # nobody waits for what runs, which may take minutes
+            pool.shutdown(wait=False, cancel_futures=True)
+            workers = set(multiprocessing.active_children()) - before
+            for worker in workers:
+                worker.terminate()
+            for worker in workers:
+                worker.join()
+            raise
 
 
 def _row(name: str, runs: Sequence[Replayed], record: CurveTable, volume: float) -> Row:
