@@ -20,7 +20,7 @@ from agesearch.reporting.charts.labels import Box, Label, Named, level_places, p
 WIDTH, HEIGHT = 760, 440
 NARROW, NARROW_HEIGHT = 362, 400
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 16, 40, 52
-_NARROW_LEFT, _NARROW_RIGHT = 52, 8
+_NARROW_LEFT, _NARROW_RIGHT = 52, 16  # a label of three digits is centred at the end of the axis
 
 #: The legend's first row, from a row to the next, and what an entry is wider than its letters, in pixels.
 _LEGEND_Y, _LEGEND_ROW, _ENTRY = 16.0, 20.0, 42.0
