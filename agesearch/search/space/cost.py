@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-#: Processor seconds of the driver a trial, measured with 50 slots and 200 trials on two cores.
-DRIVER_S = 0.083
+#: Processor seconds of the driver a trial, measured with 50 slots and 400 trials on two quiet cores.
+DRIVER_S = 0.094
 #: Write transactions of the database a trial, counted, and seconds of each: assumed, of a local SSD.
 COMMITS, COMMIT_S = 19, 0.004
 #: Bytes of a COMPLETE trial's folder, nearly all of them weights.
