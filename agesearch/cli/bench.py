@@ -10,7 +10,7 @@ import typer
 
 from agesearch.cli import bench_drills, bench_monitoring, bench_record, bench_roll, bench_serve
 from agesearch.cli.bench_scale import EPILOG, scale
-from agesearch.cli.common import JsonOption, out, print_json, shown_progress, table
+from agesearch.cli.common import JsonOption, out, print_json, separated, shown_progress, table
 
 if TYPE_CHECKING:
     from agesearch.bench.chaos.run import Chaos
@@ -112,7 +112,7 @@ def search(
     from agesearch.errors import InputError
     from agesearch.storage import Location
 
-    sizes = [size.strip() for size in trials.split(",") if size.strip()]
+    sizes = separated(trials)
     if not all(size.isdecimal() for size in sizes):
         raise InputError(f"--trials is '{trials}', but must be whole numbers with commas.")
     raced: Race | None = None

@@ -100,9 +100,14 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False), file=out.file, flush=True)
 
 
+def separated(written: str) -> tuple[str, ...]:
+    """The names of a list with commas."""
+    return tuple(name.strip() for name in written.split(",") if name.strip())
+
+
 def listed(option: str, written: str | None) -> tuple[str, ...]:
     """The names of a list with commas, none where it was not given; ``InputError`` for one without a name."""
-    names = tuple(name.strip() for name in (written or "").split(",") if name.strip())
+    names = separated(written or "")
     if written is not None and not names:
         raise InputError(f"{option} is '{written}', but must name at least one, with commas between several.")
     return names

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agesearch.cli.common import JsonOption, err, out, print_json, say, shown_progress, table
+from agesearch.cli.common import JsonOption, err, out, print_json, say, separated, shown_progress, table
 
 if TYPE_CHECKING:
     from agesearch.search.replay.summary import Comparison, Row
@@ -84,7 +84,7 @@ def replay(
     place = None if page is None else own_page(page)
     if save is not None:
         Location.of(save).write_table(as_table(known[0]))
-    names, candidates = _here(_listed(strategies)), _listed(choose)
+    names, candidates = _here(list(separated(strategies))), separated(choose)
     found = []
     with shown_progress() as listener:
         for title, one in zip(distinct_names([Location.of(r) for r in record]), known, strict=True):
@@ -125,10 +125,6 @@ def _here(names: list[str]) -> list[str]:
     for name in absent:
         say(f"{name} is left out: '{made(name).package}' is not installed (agesearch's extra 'bench').")
     return [name for name in names if name not in absent]
-
-
-def _listed(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _json(found: list[Comparison], over_all: list[Overall], held_out: list[HeldOut]) -> dict[str, Any]:
