@@ -11,7 +11,7 @@ from agesearch.ages import FloatArray
 from agesearch.api.refit import _network
 from agesearch.data.dataset.records import Manifest, Part
 from agesearch.errors import InputError
-from agesearch.measure.intervals import Estimate
+from agesearch.measure.intervals import Estimate, Values
 from agesearch.measure.predictions import Labels
 from agesearch.models.backbones.xception import side_seeing
 from agesearch.models.foreign.document import CalibratedTeacher, EnsembleTeacher, read_teacher_file
@@ -25,7 +25,7 @@ from agesearch.storage import Location
 from agesearch.training.curve import write_answers
 from agesearch.training.refit.features import old_answers
 from agesearch.training.refit.record import HELD_OUT, RefitRecord, gaussians
-from agesearch.training.refit.ridge import Sums, Values, choose, lines
+from agesearch.training.refit.ridge import Sums, choose, lines
 from agesearch.training.refit.stack import _answers, _held_out, combined, held_out_ages, stack
 
 TEACHERS = Path(__file__).resolve().parents[2] / "search_spaces" / "teachers"

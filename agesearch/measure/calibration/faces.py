@@ -19,6 +19,7 @@ from agesearch.measure.calibration.folds import FOLDS
 from agesearch.measure.intervals import Persons, Values
 from agesearch.measure.leakage import leaks, seen_by
 from agesearch.measure.predictions import Labels, crop_batches, read_labels
+from agesearch.models.calibration.record import CalibrationFaces
 from agesearch.models.manifest import ModelManifest
 from agesearch.models.predictors import Predictor
 from agesearch.progress import Listener, Progress
@@ -41,6 +42,18 @@ class AnsweredFaces:
     @property
     def predicted(self) -> Values:
         return expected_age(self.pmf).astype(np.float64)
+
+    def described(self, data: Manifest, part: Part, folds: int | None = None) -> CalibrationFaces:
+        """What a calibration keeps of these faces, which are a part of a dataset."""
+        return CalibrationFaces(
+            data=data.name,
+            data_digest=data.content_digest,
+            part=part,
+            label_kind=data.label_kind,
+            faces=len(self.age),
+            persons=self.persons.count,
+            folds=folds,
+        )
 
 
 def default_part(manifest: ModelManifest, data: Manifest) -> Part:

@@ -36,7 +36,6 @@ from agesearch.measure.leakage import seen_by, trained_on_namesake
 from agesearch.models.calibration.correction import AgeCorrection
 from agesearch.models.calibration.record import (
     Calibration,
-    CalibrationFaces,
     GroupBy,
     Groups,
     Intervals,
@@ -150,14 +149,7 @@ def calibrate(
         model_digest=folder_digest(where, corrected=False) if in_folder else model_digest(where),
         intervals=learnt.intervals,
         correction=learnt.correction,
-        faces=CalibrationFaces(
-            data=data.name,
-            data_digest=data.content_digest,
-            part=part,
-            label_kind=data.label_kind,
-            faces=len(labels),
-            persons=faces.persons.count,
-        ),
+        faces=faces.described(data, part),
         evidence=learnt.evidence.model_copy(update={"notes": notes}).model_dump(mode="json"),
         created=now(),
         versions=library_versions(),

@@ -13,12 +13,13 @@ import torch
 from agesearch.ages import AGES, FloatArray
 from agesearch.data.dataset.records import Part
 from agesearch.machine import cores
+from agesearch.measure.intervals import Codes, Values
 from agesearch.measure.predictions import Indices, Labels, crop_batches
 from agesearch.measure.robustness.corruptions import corrupt
 from agesearch.models.prepare import prepare
 from agesearch.models.zoo import AgeNet
 from agesearch.storage import Location
-from agesearch.training.refit.ridge import Codes, Sums, Values
+from agesearch.training.refit.ridge import Sums
 
 Crops = Sequence[npt.NDArray[np.uint8]]
 

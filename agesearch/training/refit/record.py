@@ -14,7 +14,7 @@ from agesearch.measure.calibration.faces import AnsweredFaces
 from agesearch.measure.calibration.folds import person_folds
 from agesearch.measure.calibration.run import CalibrationSpec, learn_intervals
 from agesearch.measure.intervals import Estimate, Values
-from agesearch.models.calibration.record import Calibration, CalibrationFaces
+from agesearch.models.calibration.record import Calibration
 from agesearch.models.foreign.to_pmf import softmax
 from agesearch.models.manifest import ModelManifest, library_versions
 from agesearch.provenance import now
@@ -74,15 +74,7 @@ def calibrated_by_folds(
     return Calibration(
         model_digest=digest,
         intervals=learnt.intervals,
-        faces=CalibrationFaces(
-            data=data.name,
-            data_digest=data.content_digest,
-            part=part,
-            label_kind=data.label_kind,
-            faces=len(said.age),
-            persons=said.persons.count,
-            folds=int(folds.max()) + 1,
-        ),
+        faces=said.described(data, part, folds=int(folds.max()) + 1),
         evidence=learnt.evidence.model_dump(mode="json"),
         created=now(),
         versions=library_versions(),

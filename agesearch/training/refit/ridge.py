@@ -1,4 +1,4 @@
-"""Ridge regression from sums over rows, and the ridge that held-out persons choose. NumPy and SciPy alone.
+"""Ridge regression from sums over rows, and the ridge that held-out persons choose.
 
 Least squares needs of its rows no more than their products, so that a fold is left out by taking its sums
 from those of all: cross-validation within cross-validation costs solutions, and no second look at the rows.
@@ -14,8 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import cho_factor, cho_solve
 
-Values = npt.NDArray[np.float64]
-Codes = npt.NDArray[np.int64]
+from agesearch.measure.intervals import Codes, Values
 
 #: What is tried: penalties of features of variance one in a loss summed over the faces.
 RIDGES = (10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0)

@@ -22,7 +22,7 @@ from agesearch.measure.accuracy import accuracy_by_decade
 from agesearch.measure.calibration.conformal import least_faces
 from agesearch.measure.calibration.faces import AnsweredFaces
 from agesearch.measure.calibration.folds import FOLDS, person_folds
-from agesearch.measure.intervals import Persons, estimate
+from agesearch.measure.intervals import Persons, Values, estimate
 from agesearch.measure.predictions import Labels
 from agesearch.metrics import CV_MAE_YEARS
 from agesearch.models.architectures import ARCHITECTURES, WIDE
@@ -53,7 +53,7 @@ from agesearch.training.refit.record import (
     calibrated_by_folds,
     gaussians,
 )
-from agesearch.training.refit.ridge import Chosen, Values, choose
+from agesearch.training.refit.ridge import Chosen, choose
 from agesearch.training.run import started_from, with_start
 
 #: More faces make a line of some hundred features no better; features of so many stay in memory.
