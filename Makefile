@@ -10,7 +10,7 @@ demo: .venv/installed
 	$(BIN)/agesearch demo
 
 test: unit
-	$(BIN)/pytest -n 2 --dist loadfile tests/e2e tests/ray
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder tests/e2e tests/ray
 
 unit: .venv/installed-dev
 	$(BIN)/pytest -n auto tests/unit

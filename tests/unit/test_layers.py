@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from longest_first import LONGEST_FIRST
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "agesearch"
@@ -194,6 +195,7 @@ def test_no_folder_is_too_full() -> None:
 def test_no_two_files_of_tests_have_the_same_name() -> None:
     names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
     assert not [name for name, files in names.items() if files > 1], "pytest takes them for one module"
+    assert names.keys() >= {f"{name}.py" for name in LONGEST_FIRST}, "the order of the suite names all it has"
 
 
 def test_importing_the_command_line_pulls_in_nothing_heavy() -> None:
