@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,8 +14,6 @@ from test_study_latencies import row
 from agesearch.deploy.card import render_card
 from agesearch.deploy.evidence import Evidence
 from agesearch.measure.intervals import Persons
-from agesearch.measure.labelled_faces import LabelledFaces
-from agesearch.measure.speed import gate as gating
 from agesearch.measure.speed import served_here
 from agesearch.measure.speed.gate import Gate, closed, gate_of, too_few, with_times
 from agesearch.measure.speed.hardware import hardware_name
@@ -73,33 +70,6 @@ def test_a_handful_of_persons_judges_nothing() -> None:
     assert too_few(Persons.each(10)) is None
     assert "9 persons" in str(too_few(Persons.each(9)))
     assert "2 persons" in str(too_few(Persons.of(["a", "b", "c"] * 5, ["x", "y", "y"] * 5)))
-
-
-def test_what_loses_more_once_its_weights_are_stored_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """NNCF judges a network whose weights are still in floats."""
-    allowed: list[float] = []
-    lost = iter((0.13, 0.09))
-
-    @dataclass(frozen=True)
-    class Network:
-        onnx: bytes = b""
-        int8: bytes | None = None
-
-        def open(self) -> None: ...
-
-    def made(onnx: bytes, feeds: Any, count: int, drop: Any, most: float) -> bytes:
-        allowed.append(most)
-        return b"made"
-
-    def errors(scorer: Network, *_: Any) -> Any:
-        return np.full(20, next(lost) if scorer.int8 else 0.0)
-
-    for name, stand_in in (("quantised_within", made), ("_errors", errors), ("_is_quantised", bool)):
-        monkeypatch.setattr(gating, name, stand_in)
-    names: list[str] = [str(place) for place in range(20)]
-    faces = LabelledFaces(names, [*names], names, np.zeros(20, np.float32), [b""] * 20, 8)
-    assert gating.int8_within(Network(), np.empty((0, 8, 8, 3), np.uint8), faces) == b"made"  # type: ignore[arg-type]
-    assert allowed == pytest.approx([0.1, 0.07])
 
 
 def test_the_last_layer_and_the_heads_arithmetic_stay_in_floats() -> None:

@@ -5,8 +5,9 @@ paired difference of their errors is at most ``max_drop`` years. The interval re
 faces make it wide: the gate then does not hold, and says so. It asks for the loss that remains possible, not
 for the likeliest one; the validation faces have chosen the student, but not between its precisions.
 
-``int8_within`` quantises by that gate (NNCF's quantisation with accuracy control): ranges come from training
-faces, and layers that hurt go back into floats, worst first, until the gate holds.
+``int8_within`` quantises by that gate: ranges come from training faces, and layers that hurt go back into
+floats, worst first, until the gate holds: ``agesearch.models.runtimes.accuracy_control`` says in how many
+trials.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ import numpy.typing as npt
 
 from agesearch.ages import expected_age
 from agesearch.data.dataset.arrays import Pixels
-from agesearch.errors import AgeSearchError
 from agesearch.machine import cores
 from agesearch.measure.intervals import Persons, estimate
 from agesearch.measure.labelled_faces import LabelledFaces
 from agesearch.measure.speed.hardware import hardware_name, runtime_versions
 from agesearch.measure.speed.rows import SpeedRow
+from agesearch.models.runtimes.accuracy_control import Restored
 from agesearch.models.runtimes.engines import DEFAULT, INT8, OPENVINO, Engine
 from agesearch.models.runtimes.int8 import quantised_within
 from agesearch.models.scorers import ForeignScorer, OnnxScorer, Scorer, fault
@@ -38,9 +39,6 @@ MAX_DROP_YEARS = 0.1
 MIN_PERSONS = 10
 #: Faces that an engine is judged by, and that ranges are taken from, at most.
 GATE_FACES, CALIBRATION_FACES = 500, 128
-
-#: How often a network is quantised that loses too much once its weights are stored in 8 bits.
-_ROUNDS = 3
 
 _STAGE = "Precision"
 
@@ -173,11 +171,12 @@ def int8_within(
     max_drop: float = MAX_DROP_YEARS,
     *,
     on_progress: Listener = silent,
-) -> bytes:
-    """The network in int8, as ONNX bytes, with as many layers in floats as the gate of OpenVINO asks for.
+) -> tuple[bytes, Restored]:
+    """The network in int8, as ONNX bytes, with as many layers in floats as the gate of OpenVINO asks for (no
+    more than a number of them: it may drop more then), and which those are.
 
     ``calibration`` are training crops ``uint8 [N, S, S, 3]``. Raises ``AgeSearchError`` where the network
-    cannot be quantised, and where every layer had to go back.
+    cannot be quantised.
     """
     engine, usual = Engine(OPENVINO, INT8), _errors(scorer, DEFAULT, faces)
     tried = 0
@@ -187,25 +186,14 @@ def int8_within(
         tried += 1
         on_progress(Progress(_STAGE, tried, None, note=f"int8, {len(where)} faces"))
         chosen = np.asarray(where)
-        errors = _errors(replace(scorer, int8=model), engine, faces, chosen)
-        lost = errors - usual[chosen]
+        lost = _errors(replace(scorer, int8=model), engine, faces, chosen) - usual[chosen]
         whole = len(chosen) == len(faces)
-        return (estimate(lost, faces.persons).high if whole else float(lost.mean())), errors.tolist()
+        return (estimate(lost, faces.persons).high if whole else float(lost.mean())), lost.tolist()
 
     on_progress(Progress(_STAGE, 0, None, note=f"int8, ranges of {len(calibration)} faces"))
     opened = scorer.open()
     feeds = [opened.feed(face[None]) for face in calibration]
-    allowed = max_drop
-    for _ in range(_ROUNDS):
-        made = quantised_within(scorer.onnx, feeds, len(faces), drop, allowed)
-        excess = drop(made, range(len(faces)))[0] - max_drop
-        if excess <= 0:
-            break
-        # What NNCF judged had its weights still in floats, which rounds elsewhere.
-        allowed = max(allowed - excess, max_drop / 10)
-    if not _is_quantised(made):
-        raise AgeSearchError("every layer had to go back into floats")
-    return made
+    return quantised_within(scorer.onnx, feeds, len(faces), drop, max_drop)
 
 
 def _errors(
@@ -216,10 +204,3 @@ def _errors(
     pmf = scorer.open(cores(), engine).pmf(faces.images[at])
     errors: Errors = np.abs(expected_age(pmf).astype(np.float64) - faces.age[at])
     return errors
-
-
-def _is_quantised(model: bytes) -> bool:
-    import onnx
-
-    nodes = onnx.load_model_from_string(model).graph.node
-    return any(node.op_type == "QuantizeLinear" for node in nodes)

@@ -17,7 +17,7 @@ from agesearch.measure.speed.gate import (
     too_few,
 )
 from agesearch.models.runtimes.engines import DEFAULT, INT8, Engine
-from agesearch.models.scorers import EnsembleScorer, Scorer, int8_of
+from agesearch.models.scorers import EnsembleScorer, ForeignScorer, OnnxScorer, Scorer, int8_of
 from agesearch.progress import Listener
 from agesearch.storage import Location
 
@@ -33,28 +33,41 @@ def judge(
     few = too_few(faces.persons)
     if few is not None:
         return scorer, [closed(engine, max_drop, few) for engine in others]
-    why = ""
+    why = tried = ""
     if any(engine.precision == INT8 for engine in others):
         try:
-            scorer = _with_int8(scorer, dataset, faces, max_drop, on_progress)
+            scorer, tried = _with_int8(scorer, dataset, faces, max_drop, on_progress)
         except AgeSearchError as error:
             why = first_line(error)
     judged = [engine for engine in others if not (why and engine.precision == INT8)]
-    found = gates(scorer, faces, judged, max_drop, on_progress=on_progress)
+    found = [
+        gate.with_values({"reason": f"{gate.reason}{tried}"})
+        if gate.reason and gate.precision == INT8
+        else gate
+        for gate in gates(scorer, faces, judged, max_drop, on_progress=on_progress)
+    ]
     return scorer, found + [closed(engine, max_drop, why) for engine in others if engine not in judged]
 
 
 def _with_int8(
     scorer: Scorer, dataset: Location, faces: LabelledFaces, max_drop: float, on_progress: Listener
-) -> Scorer:
-    """The scorer with an int8 network that the gate of OpenVINO lets pass, if there is one."""
+) -> tuple[Scorer, str]:
+    """The scorer with an int8 network that the gate of OpenVINO lets pass, if there is one, and in words what
+    was tried to make it.
+    """
     if isinstance(scorer, EnsembleScorer):
         raise AgeSearchError("an ensemble is judged by its members: give each by itself")
     if int8_of(scorer) is not None:
-        return scorer
+        return scorer, ""
+    tried = ""
+
+    def made(one: OnnxScorer | ForeignScorer) -> bytes:
+        nonlocal tried
+        content, found = int8_within(one, calibration, faces, max_drop, on_progress=on_progress)
+        tried = f"; {found}"
+        return content
+
     calibration = some_crops(dataset, Split.TRAIN, CALIBRATION_FACES)
     if not len(calibration):
         raise AgeSearchError("the dataset has no training faces to take ranges from")
-    return scorer.with_int8(
-        lambda one: int8_within(one, calibration, faces, max_drop, on_progress=on_progress)
-    )
+    return scorer.with_int8(made), tried

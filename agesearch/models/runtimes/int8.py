@@ -18,16 +18,17 @@ from typing import Any
 import numpy.typing as npt
 
 from agesearch.errors import AgeSearchError, first_line
+from agesearch.models.runtimes.accuracy_control import Restored, restored
 from agesearch.models.runtimes.equalisation import equalised
+from agesearch.models.runtimes.mixed_precision import layer_groups, with_floats
 
 Feed = dict[str, npt.NDArray[Any]]
 
 #: Raised where the same network becomes another in int8: it is then published as another version.
-RECIPE = 2
+RECIPE = 3
 
-#: Layers are ranked by what they cost on so many faces, and at most so many go back into floats: where more
-#: had to, little would be won.
-_RANKED_FACES, _MOST_LAYERS = 100, 15
+#: Layers are ranked by what they cost on so many faces, those that int8 hurts most.
+_RANKED_FACES = 100
 
 
 def quantised(content: bytes, calibration: Sequence[Feed]) -> bytes:
@@ -37,15 +38,7 @@ def quantised(content: bytes, calibration: Sequence[Feed]) -> bytes:
     Raises ``AgeSearchError`` where NNCF cannot quantise it.
     """
     with _nncf("quantised") as nncf:
-        content = equalised(content, calibration)
-        made = nncf.quantize(
-            _parsed(content),
-            nncf.Dataset(list(calibration)),
-            preset=nncf.QuantizationPreset.MIXED,
-            subset_size=len(calibration),
-            ignored_scope=_ignored(nncf, content),
-            advanced_parameters=_per_tensor(nncf, disable_bias_correction=True),
-        )
+        _, made = _in_int8(nncf, content, calibration, disable_bias_correction=True)
         return bytes(made.SerializeToString())
 
 
@@ -55,36 +48,47 @@ def quantised_within(
     faces: int,
     drop: Callable[[bytes, Sequence[int]], tuple[float, list[float]]],
     max_drop: float,
-) -> bytes:
-    """The same, with the layers that hurt put back into floats, worst first, until the drop is within
-    ``max_drop`` (NNCF's quantisation with accuracy control). Where it never is, what comes back drops more.
+) -> tuple[bytes, Restored]:
+    """The same with biases corrected, and with the layers that hurt put back into floats, worst first, until
+    the drop is within ``max_drop``; and which those are. Where it never is, what comes back drops more.
 
     ``drop`` scores an ONNX model on some of the ``faces`` (by index): how far it falls behind in the unit of
-    ``max_drop``, and each face's own error.
+    ``max_drop``, and by how much each face does.
     """
-
-    def validated(model: Any, items: Any) -> tuple[float, list[float]]:
-        lost, errors = drop(bytes(model.SerializeToString()), [int(item) for item in items])
-        # NNCF divides by what the network has lost before it is quantised: nothing. So nothing counts as one.
-        return -1.0 - lost, [-error for error in errors]
-
     with _nncf("quantised within its limit") as nncf:
-        content = equalised(content, calibration)
-        made = nncf.quantize_with_accuracy_control(
-            _parsed(content),
-            nncf.Dataset(list(calibration)),
-            nncf.Dataset(list(range(faces))),
-            validated,
-            max_drop=max_drop,
-            preset=nncf.QuantizationPreset.MIXED,
-            subset_size=len(calibration),
-            ignored_scope=_ignored(nncf, content),
-            advanced_quantization_parameters=_per_tensor(nncf),
-            advanced_accuracy_restorer_parameters=nncf.AdvancedAccuracyRestorerParameters(
-                ranking_subset_size=_RANKED_FACES, num_ranking_workers=1, max_num_iterations=_MOST_LAYERS
-            ),
-        )
-        return bytes(made.SerializeToString())
+        original, made = _in_int8(nncf, content, calibration)
+        groups = layer_groups(made)
+        if not groups:
+            raise AgeSearchError("No layer of the network can be computed in int8.")
+        hardest: list[int] = []
+
+        def mixed(chosen: Sequence[int]) -> bytes:
+            names = {name for place in chosen for name in groups[place]}
+            return bytes((with_floats(original, made, names) if names else made).SerializeToString())
+
+        def lost(chosen: Sequence[int]) -> float:
+            dropped, each = drop(mixed(chosen), range(faces))
+            if not chosen:
+                hardest[:] = sorted(sorted(range(faces), key=each.__getitem__)[-_RANKED_FACES:])
+            return dropped
+
+        found = restored(len(groups), lost, lambda chosen: drop(mixed(chosen), hardest)[0], max_drop)
+        return mixed(found.floats), found
+
+
+def _in_int8(nncf: Any, content: bytes, calibration: Sequence[Feed], **more: Any) -> tuple[Any, Any]:
+    """The model with its channels evened out and its nodes named, and the same in int8."""
+    content = equalised(content, calibration)
+    original = _parsed(content)
+    made = nncf.quantize(
+        original,
+        nncf.Dataset(list(calibration)),
+        preset=nncf.QuantizationPreset.MIXED,
+        subset_size=len(calibration),
+        ignored_scope=_ignored(nncf, content),
+        advanced_parameters=_per_tensor(nncf, **more),
+    )
+    return original, made
 
 
 def _per_tensor(nncf: Any, **more: Any) -> Any:
