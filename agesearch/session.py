@@ -301,10 +301,20 @@ def _init(
         logging.getLogger(name).setLevel(level)
     try:
         return ray.init(**options)
-    except (OSError, ValueError, RuntimeError) as error:
-        where = f"the Ray cluster at '{address}'" if address else "a local Ray"
-        kind = InputError if address else AgeSearchError
-        raise kind(f"Could not reach {where}: {first_line(error)}") from error
+    except Exception as error:  # one that does not start in time raises just that
+        with suppress(Exception):
+            ray.shutdown()  # what of it has started
+        raise _not_begun(address, error) from error
+
+
+def _not_begun(address: str | None, error: Exception) -> AgeSearchError:
+    said = first_line(error).rstrip(".")
+    if address:
+        return InputError(f"Could not reach the Ray cluster at '{address}': {said}")
+    return AgeSearchError(
+        f"Could not start a Ray on this machine: {said}. Where other work keeps it busy, try again once that "
+        "is done; 'agesearch doctor' tells what else is wrong."
+    )
 
 
 def _running(ray: Any) -> Any:

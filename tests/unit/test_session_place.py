@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from agesearch import session
-from agesearch.errors import InputError
+from agesearch.errors import AgeSearchError, InputError
 
 
 @pytest.fixture(autouse=True)
@@ -63,3 +66,40 @@ def test_sockets_lie_where_their_paths_are_short(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(InputError, match="set RAY_TMPDIR to a folder"):
         session.socket_folder()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Exception("The current node timed out during startup. This could happen because ...\nmore"),
+        TimeoutError("The current node timed out during startup."),
+        RuntimeError("The current node timed out during startup"),
+        type("RpcError", (Exception,), {})("The current node timed out during startup."),
+    ],
+)
+@pytest.mark.parametrize("address", [None, "auto"])
+def test_a_ray_that_does_not_start_in_time_is_one_clear_line(
+    error: Exception, address: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[bool] = []
+
+    def init(**_: Any) -> None:
+        raise error
+
+    def shutdown() -> None:
+        ended.append(True)
+        raise RuntimeError("nothing to end")
+
+    ray = SimpleNamespace(init=init, shutdown=shutdown, is_initialized=lambda: False)
+    monkeypatch.setitem(sys.modules, "ray", ray)  # type: ignore[arg-type]
+    for name in ("worker_setup", "read_environment_anew"):
+        monkeypatch.setattr(session, name, dict)
+    with (
+        pytest.raises(AgeSearchError, match="timed out during startup") as told,
+        session.ray_session(address),
+    ):
+        pass
+    assert ended
+    assert "\n" not in str(told.value)
+    assert isinstance(told.value, InputError) == (address is not None)
+    assert ("try again" in str(told.value)) == (address is None)
