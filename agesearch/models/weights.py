@@ -22,8 +22,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, load_file
 from torch import Tensor, nn
 
-from agesearch.errors import InputError, first_line
-from agesearch.models.architectures import architecture
+from agesearch.errors import InputError, command, first_line
+from agesearch.models.architectures import WIDE, architecture
 from agesearch.models.foreign.document import is_teacher_file
 from agesearch.models.foreign.start import ForeignWeights, foreign_start, read_foreign_weights
 from agesearch.models.identity import read_model_manifest
@@ -164,6 +164,7 @@ def load_model_tensors(net: nn.Module, folder: str, spec: ModelSpec) -> Loaded:
     if manifest.model.arch != spec.arch:
         raise InputError(
             f"The model '{folder}' is a {manifest.model.arch}, but the network to start is a {spec.arch}."
+            + _how_pruned(spec, folder, manifest.model.arch)
         )
     if manifest.model.pixels != spec.pixels:
         raise InputError(
@@ -197,7 +198,10 @@ def load_foreign_tensors(net: nn.Module, document: str, spec: ModelSpec) -> Load
     found = read_foreign_weights(document)
     backbone: Any = net.backbone
     tensors = {name: torch.from_numpy(tensor) for name, tensor in found.convolutions.items()}
-    matched = _by_order(backbone.state_dict(), tensors, f"'{document}' as {spec.arch}")
+    try:
+        matched = _by_order(backbone.state_dict(), tensors, f"'{document}' as {spec.arch}")
+    except InputError as error:
+        raise InputError(f"{error}{_how_pruned(spec, document)}") from error
     _check_pixels(net, found, document, spec.arch)
     backbone.load_state_dict(matched)
     with_head = found.head is not None and spec.head == "softmax"
@@ -212,6 +216,14 @@ def load_foreign_tensors(net: nn.Module, document: str, spec: ModelSpec) -> Load
             )
         linear.load_state_dict({"weight": weights, "bias": biases})
     return Loaded(len(matched) + 2 * with_head, with_head)
+
+
+def _how_pruned(spec: ModelSpec, start: str, arch: str = WIDE) -> str:
+    """What to do where a narrower network was to start from a wide one, whose channels it cannot all take."""
+    if arch != WIDE or architecture(spec.arch).kept == 1.0:
+        return ""
+    how = command("refit", f"{spec.arch}@{spec.input_size}", "--init", start, "--data", "FACES", "--out", "M")
+    return f" A narrower network is pruned from a wide one by: {how}"
 
 
 def _check_pixels(net: nn.Module, found: ForeignWeights, document: str, arch: str) -> None:

@@ -140,6 +140,11 @@ def test_a_foreign_file_that_does_not_fit_is_refused(document: Make, tmp_path: P
         InputError, match=r"net.yaml' as lcnet_035 does not fit: tensor 'w0' is \[32, 3, 3, 3\]"
     ):
         build(_spec(place, arch="lcnet_035"))
+    narrow = _spec(place, arch="xception_tiny_075")
+    with pytest.raises(
+        InputError, match=f"does not fit.*refit xception_tiny_075@{SIDE} --init {place} --data"
+    ):
+        build(narrow)
     with pytest.raises(InputError, match="pixels are normalised in another way"):
         build(_spec(place, pixels="vggface2"))
     with pytest.raises(InputError, match="does not fit xception_tiny: its age comes from 7 features"):

@@ -173,6 +173,23 @@ def test_another_head_starts_fresh_on_the_backbone_of_a_model_folder(tmp_path: P
     assert not build(start).loaded.head  # as many groups, but others
 
 
+@pytest.mark.parametrize(
+    ("arch", "wide", "is_pruned"),
+    [
+        ("xception_tiny_050", "xception_tiny", True),
+        ("xception_tiny_050", "lcnet_035", False),
+        ("lcnet_035", "xception_tiny", False),
+    ],
+)
+def test_a_narrower_network_is_told_how_it_is_pruned_from_a_wide_one(
+    arch: str, wide: str, is_pruned: bool, tmp_path: Path
+) -> None:
+    folder = _folder(tmp_path / "m", ModelSpec(arch=wide, input_size=48))
+    with pytest.raises(InputError, match=f"is a {wide}, but the network to start is a {arch}") as told:
+        build(ModelSpec(arch=arch, input_size=48, init="model", weights=folder))
+    assert (f"agesearch refit {arch}@48 --init {folder}" in str(told.value)) == is_pruned
+
+
 def test_a_model_folder_that_is_damaged_or_of_another_network_is_refused(tmp_path: Path) -> None:
     folder = _folder(tmp_path / "m")
     with pytest.raises(InputError, match="is a lcnet_035, but the network to start is a lcnet_100"):
