@@ -78,7 +78,8 @@ def report(
         skip: ``speed``, ``validation``, ``test``, ``robustness``, ``decisions``: what is left out.
 
     Raises:
-        InputError: no study and no model; a dataset or teacher that is gone; nothing to pick.
+        InputError: no study and no model; a dataset or teacher that is gone; nothing to pick; an age that is
+            none, or a challenge age below the legal age.
     """
     set_environment()
     from agesearch.artefacts import own_page
@@ -98,6 +99,7 @@ def report(
         faces_from=tuple(faces_from),
         skip=tuple(skip),
     )
+    spec.check()
     study = StudyFolder(Location.of(names[0]))
     asked = _Asked(
         target=own_page(os.fspath(out)),

@@ -93,6 +93,7 @@ def test_parts_draw_apart_or_from_one_generator() -> None:
         ({"legal_age": 1.0}, "--legal-age is 1, but must be 2 to 79"),
         ({"legal_age": float("nan")}, "--legal-age is nan"),
         ({"challenge_age": 0.0}, "--challenge is 0"),
+        ({"challenge_age": 17.9}, "--challenge is 17.9, below --legal-age 18"),
     ],
 )
 def test_what_cannot_be_asked_is_told_before_a_face_is_drawn(changes: dict[str, object], words: str) -> None:

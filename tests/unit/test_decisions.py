@@ -257,6 +257,7 @@ def test_eyes_are_measured_in_the_photograph(measured: tuple[Path, Path]) -> Non
     [
         ({"legal_age": 0.0}, "--legal-age is 0"),
         ({"challenge_age": 101.0}, "--challenge is 101"),
+        ({"legal_age": 21.0, "challenge_age": 20.0}, "--challenge is 20, below --legal-age 21"),
         ({"max_fpr": 1.0}, "--max-fpr is 1"),
         ({"legal_age": 5.0}, "no face with an exact age below 5 years in split 'test'"),
         ({"legal_age": 60.0}, "no face with an exact age of 60 or more years"),

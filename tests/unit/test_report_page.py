@@ -14,7 +14,7 @@ from fake_study import write_measured, write_study
 from typer import Typer
 from typer.testing import CliRunner
 
-from agesearch.api.report import _to_paste
+from agesearch.api.report import _to_paste, report
 from agesearch.artefacts import own_page
 from agesearch.cli import front as front_command
 from agesearch.cli import report as report_command
@@ -245,6 +245,11 @@ def test_reading_before_measuring_says_what_to_do(tmp_path: Path) -> None:
     study = write_study(Location.of(tmp_path / "study"), trials=4)
     with pytest.raises(InputError, match="agesearch report"):
         build_report(study, Location.of(tmp_path / "page.html"))
+
+
+def test_a_challenge_below_the_legal_age_is_told_before_the_work() -> None:
+    with pytest.raises(InputError, match="--challenge is 18, below --legal-age 21"):
+        report("nothing-yet", legal_age=21, challenge=18)
 
 
 def test_where_nothing_can_be_written_is_said_before_the_work(tmp_path: Path) -> None:

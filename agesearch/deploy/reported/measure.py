@@ -74,6 +74,10 @@ class ReportSpec(Spec):
     faces_from: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
 
+    def check(self) -> None:
+        """Refuse ages and rates that are none, before anything is measured."""
+        DecisionSpec(legal_age=self.legal_age, challenge_age=self.challenge_age, max_fpr=self.max_fpr).check()
+
 
 @dataclass(frozen=True)
 class _Job:

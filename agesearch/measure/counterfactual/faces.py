@@ -16,11 +16,12 @@ import numpy as np
 from pydantic import Field
 
 from agesearch.data.synthetic.actor import CROP_SCALE, DRAWN, Setting, Studio
-from agesearch.data.synthetic.person import MAX_AGE, MIN_AGE, Draws, Person, draw_person
+from agesearch.data.synthetic.person import MIN_AGE, Draws, Person, draw_person
 from agesearch.data.synthetic.photo import ByteImage
 from agesearch.data.synthetic.scene import render_person
 from agesearch.errors import InputError, unknown_name
 from agesearch.measure.counterfactual.changes import CHANGES, plain
+from agesearch.measure.decisions.rules import require_ages
 from agesearch.specs import CropSpec, Seed, Spec
 
 _YOUNGER, _OLDEST = 10.0, 80.0
@@ -68,10 +69,7 @@ class CounterfactualSpec(Spec):
                 f"--legal-age is {self.legal_age:g}, but must be 2 to {_OLDEST - 1:g} years: persons are "
                 "rendered on both sides of it."
             )
-        if not 0.0 < self.at <= MAX_AGE:
-            raise InputError(
-                f"--challenge is {self.at:g}, but must be above 0 and at most {MAX_AGE:g} years."
-            )
+        require_ages(self.legal_age, self.challenge_age)
 
 
 class RenderedPerson(NamedTuple):

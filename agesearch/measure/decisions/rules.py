@@ -13,6 +13,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from agesearch.ages import MAX_AGE
+from agesearch.errors import InputError
+
 Decision = Literal["pass", "refuse", "unsure"]
 
 #: The age of majority nearly everywhere: only those below it are called minors.
@@ -30,6 +33,18 @@ class Sides(NamedTuple):
 
     below: str
     reached: str
+
+
+def require_ages(legal_age: float, challenge_age: float | None) -> None:
+    """Refuse ages that are none, and a challenge age below the legal age, with an ``InputError``."""
+    for name, age in (("--legal-age", legal_age), ("--challenge", challenge_age)):
+        if age is not None and not 0.0 < age <= MAX_AGE:
+            raise InputError(f"{name} is {age:g}, but must be an age above 0 and at most {MAX_AGE} years.")
+    if challenge_age is not None and challenge_age < legal_age:
+        raise InputError(
+            f"--challenge is {challenge_age:g}, below --legal-age {legal_age:g}: people who look too young "
+            f"would pass. Give {legal_age:g} or more."
+        )
 
 
 def sides(legal_age: float) -> Sides:

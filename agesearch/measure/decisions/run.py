@@ -25,7 +25,7 @@ from agesearch.measure.decisions.records import (
     ModelDecisions,
     ThreeAnswers,
 )
-from agesearch.measure.decisions.rules import Mask, decisions, passes
+from agesearch.measure.decisions.rules import Mask, decisions, passes, require_ages
 from agesearch.measure.intervals import Values
 from agesearch.measure.leakage import calibration_notes, leak_notes
 from agesearch.measure.predictions import Labels, read_labels
@@ -69,6 +69,14 @@ class DecisionSpec(Spec):
         """The faces that are judged."""
         return Part(split=self.split, folds=self.folds)
 
+    def check(self) -> None:
+        """Refuse ages and rates that are none, with an ``InputError``."""
+        require_ages(self.legal_age, self.challenge_age)
+        if self.max_fpr is not None and not 0.0 <= self.max_fpr < 1.0:
+            raise InputError(
+                f"--max-fpr is {self.max_fpr:g}, but must be a share from 0 to below 1: 0.05 is 5 %."
+            )
+
 
 @dataclass(frozen=True)
 class _Asked:
@@ -88,7 +96,7 @@ def measure_decisions(
     Of each face stay some 60 bytes and 6 a model. Raises ``InputError`` for ages and rates that are none, and
     where there are no faces on one side of the limit.
     """
-    _check(spec)
+    spec.check()
     folder = Location.of(dataset)
     data = read_manifest(folder)
     labels = read_labels(folder, spec.part)
@@ -127,16 +135,6 @@ def measure_decisions(
         versions=library_versions(),
         created=now(),
     )
-
-
-def _check(spec: DecisionSpec) -> None:
-    for name, age in (("--legal-age", spec.legal_age), ("--challenge", spec.challenge_age)):
-        if age is not None and not 0.0 < age <= MAX_AGE:
-            raise InputError(f"{name} is {age:g}, but must be an age above 0 and at most {MAX_AGE} years.")
-    if spec.max_fpr is not None and not 0.0 <= spec.max_fpr < 1.0:
-        raise InputError(
-            f"--max-fpr is {spec.max_fpr:g}, but must be a share from 0 to below 1: 0.05 is 5 %."
-        )
 
 
 def _check_sides(labels: Labels, folder: Location, spec: DecisionSpec) -> None:
