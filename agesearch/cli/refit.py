@@ -51,11 +51,12 @@ def refit(
     """Refit a network's last layer on few faces, in closed form; the rest stays as it is.
 
     A linear probe: features of each face, as it is, mirrored, with noise and blur, are computed once, and
-    ridge regression shrinks the layer towards the one that was there. Held-out persons choose how far. What
-    is told of the result is nested cross-validation by persons, which also gives it its intervals. A foreign
-    teacher must be a network that an architecture of ours holds, as face-api's is (xception_tiny); of others,
-    'agesearch calibrate' corrects the ages. xception_tiny_075@146 and xception_tiny_050@146, with --init of
-    the whole one, are pruned to the channels that say most of the faces; their ages play no part in that.
+    ridge regression shrinks the layer towards the one that was there. Held-out persons choose how far, and of
+    xception_tiny whether the middle of its last map counts more (xception_tiny_centred). What is told of the
+    result is nested cross-validation by persons, which also gives it its intervals. A foreign teacher must be
+    a network that an architecture of ours holds, as face-api's is (xception_tiny); of others, 'agesearch
+    calibrate' corrects the ages. xception_tiny_088@146, _075 and _050, with --init of the whole one, are
+    pruned to the channels that say most of the faces; their ages play no part in that.
     """
     from agesearch.api.refit import refit as run_refit
     from agesearch.cli.dataset_notes import tell_order
@@ -95,9 +96,12 @@ def _tell(found: RefittedModel) -> None:
     out.print(table(title, ["", "MAE, years (95 %)"], rows, sections=[len(rows) - len(record.decades) - 1]))
     tried = ", ".join(f"{ridge:g}: {error:.2f}" for ridge, error in record.tried)
     err.print(
-        f"Ridge {record.ridge:g} of {record.features} features (root mean square error by ridge: {tried}).",
+        f"Ridge {record.ridge:g} of {record.features} features (held-out MAE by ridge: {tried}).",
         **PLAIN,
     )
+    if len(record.poolings) > 1:
+        errors = ", ".join(f"{arch}: {error:.2f}" for arch, error in record.poolings)
+        err.print(f"Architecture {found.manifest.model.arch} ({errors}).", **PLAIN)
     for note in record.notes:
         err.print(f"Note: {note}", style="yellow", highlight=False, markup=False)
     err.print(f"Written to {found.path}.", **PLAIN)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
 
 from agesearch.errors import InputError, unknown_name
@@ -28,7 +28,9 @@ class Architecture:
     ``blocks`` (s, b) keeps its first s stages, of the last of these the first b blocks, and no layer behind
     them: late layers of an ImageNet network tell a thousand classes apart, hold most of its parameters, and
     are little use for ages. Published weights of the whole network are loaded before it is cut. ``kept`` of
-    our own is the share of the channels inside its blocks; 'agesearch refit' chooses which.
+    our own is the share of the channels inside its blocks; 'agesearch refit' chooses which. ``centred`` ones
+    weigh the columns of their last map by how near the middle they are; their tensors are those of the same
+    name without ``_centred``, and 'agesearch refit' chooses between the two.
     """
 
     timm_name: str | None
@@ -36,6 +38,7 @@ class Architecture:
     min_size: int = 32
     blocks: tuple[int, int] | None = None
     kept: float = 1.0
+    centred: bool = False
 
 
 class Network(NamedTuple):
@@ -125,10 +128,29 @@ ARCHITECTURES: dict[str, Architecture] = {
     "xception_tiny": Architecture(None, "Chollet 2017, as in face-api.js"),
     "xception_tiny_050": Architecture(None, "He 2017, half of the channels inside blocks", kept=0.5),
     "xception_tiny_075": Architecture(None, "He 2017, three quarters of them", kept=0.75),
+    "xception_tiny_088": Architecture(None, "He 2017, seven eighths of them", kept=0.875),
+}
+
+_CENTRED = "_centred"
+ARCHITECTURES |= {
+    name + _CENTRED: replace(row, paper=f"{row.paper}, centred", centred=True)
+    for name, row in ARCHITECTURES.items()
+    if row.timm_name is None
 }
 
 #: What the narrower ones of our own are pruned from.
 WIDE = "xception_tiny"
+
+
+def evenly_pooled(name: str) -> str:
+    """The architecture of the same tensors that pools its last map evenly."""
+    return name.removesuffix(_CENTRED)
+
+
+def poolings_of(name: str) -> tuple[str, ...]:
+    """An architecture, and the centred one of the same tensors, where there is one."""
+    centred = name + _CENTRED
+    return (name, centred) if centred in ARCHITECTURES else (name,)
 
 
 def architecture(name: str) -> Architecture:

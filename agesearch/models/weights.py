@@ -23,7 +23,7 @@ from safetensors.torch import load, load_file
 from torch import Tensor, nn
 
 from agesearch.errors import InputError, command, first_line
-from agesearch.models.architectures import WIDE, architecture
+from agesearch.models.architectures import WIDE, architecture, evenly_pooled
 from agesearch.models.foreign.document import is_teacher_file
 from agesearch.models.foreign.start import ForeignWeights, foreign_start, read_foreign_weights
 from agesearch.models.identity import read_model_manifest
@@ -161,7 +161,7 @@ def load_model_tensors(net: nn.Module, folder: str, spec: ModelSpec) -> Loaded:
     another architecture, or tensors that do not fit, are an ``InputError``.
     """
     manifest = read_model_manifest(folder)
-    if manifest.model.arch != spec.arch:
+    if evenly_pooled(manifest.model.arch) != evenly_pooled(spec.arch):
         raise InputError(
             f"The model '{folder}' is a {manifest.model.arch}, but the network to start is a {spec.arch}."
             + _how_pruned(spec, folder, manifest.model.arch)
@@ -220,7 +220,7 @@ def load_foreign_tensors(net: nn.Module, document: str, spec: ModelSpec) -> Load
 
 def _how_pruned(spec: ModelSpec, start: str, arch: str = WIDE) -> str:
     """What to do where a narrower network was to start from a wide one, whose channels it cannot all take."""
-    if arch != WIDE or architecture(spec.arch).kept == 1.0:
+    if evenly_pooled(arch) != WIDE or architecture(spec.arch).kept == 1.0:
         return ""
     how = command("refit", f"{spec.arch}@{spec.input_size}", "--init", start, "--data", "FACES", "--out", "M")
     return f" A narrower network is pruned from a wide one by: {how}"

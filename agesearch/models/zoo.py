@@ -55,6 +55,14 @@ class AgeNet(nn.Module):
         features: Tensor = self.backbone(images * self.scale + self.shift)
         return features
 
+    def poolings(self, images: Tensor) -> Tensor:
+        """Features ``[B, P, F]`` by each architecture that ``poolings_of`` names for this network's."""
+        pooled = getattr(self.backbone, "poolings", None)
+        if pooled is None:
+            return self.features(images)[:, None]
+        found: Tensor = pooled(images * self.scale + self.shift)
+        return found
+
     def forward(self, images: Tensor) -> Tensor:
         """Images -> logits ``[B, 101]``; the head works in float32, also under autocast."""
         features = self.features(images)
@@ -111,7 +119,7 @@ def _backbone(spec: ModelSpec, row: Architecture) -> nn.Module:
     arch, pretrained = spec.arch, spec.init == "pretrained"
     overlay = {"file": pretrained_file(arch)} if pretrained else {}
     if row.timm_name is None:
-        return TinyXception(spec.input_size, row.kept)
+        return TinyXception(spec.input_size, row.kept, centred=row.centred)
     try:
         net: nn.Module = timm.create_model(
             row.timm_name,

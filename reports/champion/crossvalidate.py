@@ -1,10 +1,11 @@
 """Cross-validates the published recipe beside calibrated foreign teachers, by person.
 
-    python reports/champion/crossvalidate.py PHOTOS WORK
+    python reports/champion/crossvalidate.py PHOTOS WORK [ARCH@SIZE]
 
-PHOTOS holds portraits.csv and images/. For each of five folds the teachers are calibrated and a last layer
-is refitted (`agesearch refit`) on the other four; the fold's faces choose nothing. A second run goes on where
-the first one stopped. WORK/result.json has the figures. Run from the repository's folder.
+PHOTOS holds portraits.csv and images/; ARCH@SIZE is a network to prune from face-api's, in each fold anew
+(none: the whole one). For each of five folds the teachers are calibrated and a last layer is refitted
+(`agesearch refit`) on the other four; the fold's faces choose nothing. A second run goes on where the first
+one stopped. WORK/result.json has the figures. Run from the repository's folder.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ STUDENT = "search_spaces/teachers/faceapi.yaml"
 TEACHERS = "search_spaces/teachers/ensemble.yaml"
 
 
-def main(photos: Path, work: Path) -> None:
+def main(photos: Path, work: Path, network: str | None = None) -> None:
     """Refit what is missing, and print what all folds say."""
     faces = work / "faces"
     if not (faces / "dataset.json").exists():
         _ingest(photos, work, faces)
-    found = [row for fold in range(FOLDS) for row in _fold(faces, work, fold)]
+    found = [row for fold in range(FOLDS) for row in _fold(faces, work, fold, network)]
     names = ["all", *sorted({str(row["source"]) for row in found})]
     result = {name: _figures([row for row in found if name in (row["source"], "all")]) for name in names}
     (work / "result.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
@@ -64,13 +65,19 @@ def _ingest(photos: Path, work: Path, faces: Path) -> None:
     agesearch.ingest("csv", work / "folds.csv", images=photos / "images", size=146, out=faces)
 
 
-def _fold(faces: Path, work: Path, fold: int) -> list[Mapping[str, object]]:
+def _fold(faces: Path, work: Path, fold: int, network: str | None) -> list[Mapping[str, object]]:
     """Each face of a fold: its source, its age, and what student and teachers say that have not seen it."""
     others = tuple(other for other in range(FOLDS) if other != fold)
     teacher = work / f"teachers-{fold}.json"
     if not teacher.exists():
         agesearch.calibrate(TEACHERS, data=faces, split="train", folds=others, out=teacher)
-    model = agesearch.refit(STUDENT, data=faces, folds=others, out=work / f"fold-{fold}" / "model")
+    model = agesearch.refit(
+        network or STUDENT,
+        init=STUDENT if network else None,
+        data=faces,
+        folds=others,
+        out=work / f"fold-{fold}" / "model",
+    )
     tested, crop = faces_of(faces, fold), read_manifest(str(faces)).crop
     student, teachers = (
         expected_age(open_predictor(str(place), crop=crop).pmf(tested.images))
@@ -96,4 +103,4 @@ def _figures(rows: list[Mapping[str, object]]) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else None)

@@ -16,7 +16,7 @@ refit() { # name, network, options: its last layer on all faces; held-out person
     $AGESEARCH refit "$network" "$@" --data "$WORK/faces" --split all --out "$WORK/$name"
 }
 
-refit refitted search_spaces/teachers/faceapi.yaml
+refit refitted xception_tiny_088@146 --init search_spaces/teachers/faceapi.yaml
 # The validation faces have taught the layer, too: they judge what int8 and bf16 change, nothing else.
 $AGESEARCH publish "$WORK/refitted" --name portraits --data "$WORK/faces" --registry "$WORK/models"
 

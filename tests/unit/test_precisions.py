@@ -86,6 +86,8 @@ def test_the_last_layer_and_the_heads_arithmetic_stay_in_floats() -> None:
     assert floats(*network) == ["Gemm e", "MatMul g"]
     assert floats(*network, "Gemm d h", "Softmax h i") == ["Gemm e", "MatMul g", "Gemm h"]
     assert floats("Conv in a", "Conv a b", "Softmax b c", "MatMul c d") == ["MatMul d"]
+    pooled = ("Conv in a", "Mul a b", "ReduceSum b c", "Conv c d", "Mul d e", "ReduceSum e f", "Gemm f g")
+    assert floats(*pooled) == ["Mul e", "ReduceSum f", "Gemm g"], "a weighted pooling stays out, too"
     assert floats("MatMul in a", "Softmax a b") == [], "no layer is known: none stays out"
 
 

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from agesearch.models.architectures import poolings_of
 from agesearch.models.zoo import AgeNet, build
 from agesearch.specs import ModelSpec
 from agesearch.training.refit import run as refitting
 from agesearch.training.refit.pruning import kept_channels, narrowed
 
+DRAWN = np.random.default_rng(1)
 DRAW = torch.Generator().manual_seed(0)
 CROPS = list(np.random.default_rng(0).integers(0, 256, (4, 48, 48, 3), dtype=np.uint8))
 
@@ -67,12 +69,35 @@ def test_a_redundant_network_is_narrowed_to_one_that_answers_alike() -> None:
     same.load_state_dict(narrow.state_dict())
 
 
+def test_the_centred_of_the_last_map_is_told_beside_the_whole_of_it_by_the_same_tensors() -> None:
+    torch.manual_seed(0)
+    whole = build(ModelSpec(arch="xception_tiny", input_size=146)).eval()
+    centred = build(ModelSpec(arch="xception_tiny_centred", input_size=146)).eval()
+    centred.load_state_dict(whole.state_dict())
+    images = torch.from_numpy(DRAWN.integers(0, 256, (2, 3, 146, 146))).float()
+    with torch.inference_mode():
+        both = whole.poolings(images)
+        torch.testing.assert_close(both[:, 0], whole.features(images))
+        torch.testing.assert_close(both[:, 1], centred.features(images))
+        assert not torch.allclose(both[:, 0], both[:, 1], rtol=0.01)
+        torch.testing.assert_close(centred.poolings(images), both[:, 1:])
+        other = build(ModelSpec(arch="lcnet_035", input_size=48)).eval()
+        assert other.poolings(images[..., :48, :48]).shape == (2, 1, 1280)
+        maps = torch.ones(1, 512, 7, 7)
+        maps[..., 3], maps[..., 0] = 7.0, 1e-3
+        told = float(centred.backbone._about_middle(maps)[0, 0])  # type: ignore[operator]
+        assert float(maps.mean()) < 1.8 < 2.2 < told
+    assert poolings_of("xception_tiny_075") == ("xception_tiny_075", "xception_tiny_075_centred")
+    assert poolings_of("xception_tiny_centred") == ("xception_tiny_centred",)
+
+
 @pytest.mark.parametrize(
     ("arch", "start", "of", "wide"),
     [
         ("xception_tiny_050", "teacher.yaml", "", "xception_tiny"),
         ("xception_tiny_050", "folder", "xception_tiny", "xception_tiny"),
         ("xception_tiny_050", "folder", "xception_tiny_050", None),
+        ("xception_tiny_050_centred", "folder", "xception_tiny_050", None),
         ("xception_tiny", "teacher.yaml", "", None),
     ],
 )

@@ -25,7 +25,7 @@ from agesearch.storage import Location
 from agesearch.training.curve import write_answers
 from agesearch.training.refit.features import old_answers
 from agesearch.training.refit.record import HELD_OUT, RefitRecord, gaussians
-from agesearch.training.refit.ridge import Sums, choose, lines
+from agesearch.training.refit.ridge import Candidate, Sums, choose, lines
 from agesearch.training.refit.stack import _answers, _held_out, combined, held_out_ages, stack
 
 TEACHERS = Path(__file__).resolve().parents[2] / "search_spaces" / "teachers"
@@ -90,26 +90,33 @@ def test_a_large_ridge_leaves_the_old_layer_with_its_slope_and_offset_corrected(
 @pytest.mark.parametrize("old", [None, SLOPE])
 def test_no_fold_teaches_or_chooses_its_own_answers(old: Values | None) -> None:
     age = np.clip(FEATURES @ SLOPE + 30 + DRAW.normal(0, 8, 200), 1, 99)
-    before = choose(FEATURES, age, FOLDS, _sums(FEATURES, age), old)
     other = np.where(FOLDS == 2, 99 - age, age)
-    after = choose(FEATURES, other, FOLDS, _sums(FEATURES, other), old)
+    halves = FEATURES, FEATURES + np.random.default_rng(1).normal(0, 1, FEATURES.shape)
+    before, after = (
+        choose([Candidate(half, _sums(half, said), old) for half in halves], said, FOLDS)
+        for said in (age, other)
+    )
     own = FOLDS == 2
     assert after.held_out[own] == pytest.approx(before.held_out[own], abs=1e-6)
     assert after.of_folds[2] == before.of_folds[2]
     assert np.abs(after.held_out[~own] - before.held_out[~own]).max() > 1.0
-    alone = Sums.of(np.column_stack([FEATURES, age])[~own])
-    expected = lines(alone, [before.of_folds[2]], old)[0].ages(FEATURES[own])
+    at, ridge = before.of_folds[2]
+    alone = Sums.of(np.column_stack([halves[at], age])[~own])
+    expected = lines(alone, [ridge], old)[0].ages(halves[at][own])
     assert before.held_out[own] == pytest.approx(expected, abs=1e-6)
 
 
-def test_the_ridge_is_the_one_that_held_out_persons_choose() -> None:
+def test_ridge_and_features_are_those_that_held_out_persons_choose() -> None:
     noise = DRAW.normal(size=(200, 6))
     age = 40 + DRAW.normal(0, 10, 200)
-    assert choose(noise, age, FOLDS, _sums(noise, age), ridges=(1.0, 1e6)).ridge == 1e6
+    assert choose([Candidate(noise, _sums(noise, age))], age, FOLDS, ridges=(1.0, 1e6)).ridge == 1e6
     clear = FEATURES @ SLOPE + 30
-    found = choose(FEATURES, clear, FOLDS, _sums(FEATURES, clear), ridges=(1.0, 1e6))
-    assert found.ridge == 1.0
-    assert dict(found.tried)[1.0] < dict(found.tried)[1e6]
+    both = [Candidate(each, _sums(each, clear)) for each in (noise, FEATURES)]
+    found = choose(both, clear, FOLDS, ridges=(1.0, 1e6))
+    assert (found.candidate, found.ridge) == (1, 1.0)
+    assert set(found.of_folds) == {(1, 1.0)}
+    assert found.candidates[1] == dict(found.tried)[1.0] < dict(found.tried)[1e6]
+    assert found.candidates[1] < found.candidates[0]
 
 
 def test_the_old_layer_of_a_head_that_is_a_line_is_that_line() -> None:

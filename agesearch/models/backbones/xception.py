@@ -22,6 +22,9 @@ MEAN_RGB = (122.782, 117.001, 104.298)
 
 FEATURES = 512
 
+#: Standard deviation, as a share of the last map's width (2 of 7 columns at 112 px).
+CENTRED_WIDTH = 2 / 7
+
 
 def seen_side(side: int) -> int:
     """The side in pixels of the central square that the network sees of an input of ``side``: its 1 / 1.3, an
@@ -85,15 +88,18 @@ class Residual(nn.Module):
 
 class TinyXception(nn.Module):
     """``float32 [B, 3, S, S]`` normalised RGB -> pooled features ``[B, 512]``; ``side`` is S in pixels,
-    ``kept`` the share of face-api's channels that there are inside blocks.
+    ``kept`` the share of face-api's channels that there are inside blocks. With ``centred`` the mean
+    over the last map weighs its columns by a Gaussian about the middle one, ``CENTRED_WIDTH`` of the map
+    wide: at the sides there is what is beside a face.
 
     The network is made for faces cut at 1.0 x their box and sees the centre of its input alone
     (``seen_side``), so that it takes crops of 1.3 x the box as every other network does.
     """
 
     num_features = FEATURES
+    columns: Tensor
 
-    def __init__(self, side: int, kept: float = 1.0) -> None:
+    def __init__(self, side: int, kept: float = 1.0, *, centred: bool = False) -> None:
         super().__init__()
         seen = seen_side(side)
         sides = [-(-seen // 2**halved) for halved in range(5)]
@@ -108,6 +114,10 @@ class TinyXception(nn.Module):
         self.middle = nn.Sequential(Residual(128, inner[128]), Residual(128, inner[128]))
         self.exit = Reduction(128, inner[256], 256, sides[3])
         self.last = Separable(256, FEATURES)
+        self.centred = centred
+        columns = torch.linspace(-0.5, 0.5, 2 * sides[4] + 1)[1::2]
+        near = torch.exp(-0.5 * (columns / CENTRED_WIDTH) ** 2)
+        self.register_buffer("columns", near / near.sum(), persistent=False)
         self.pretrained_cfg: dict[str, Any] = {
             "mean": tuple(value / 255 for value in MEAN_RGB),
             "std": (1.0, 1.0, 1.0),
@@ -120,10 +130,25 @@ class TinyXception(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images -> features."""
+        maps = self._last_map(images)
+        return self._about_middle(maps) if self.centred else maps.mean((2, 3))
+
+    def poolings(self, images: Tensor) -> Tensor:
+        """Images -> features ``[B, P, 512]``: of this network, and of the centred one of the same tensors (P
+        is 1 where it is that one).
+        """
+        maps = self._last_map(images)
+        centred = self._about_middle(maps)
+        return torch.stack([centred] if self.centred else [maps.mean((2, 3)), centred], dim=1)
+
+    def _about_middle(self, maps: Tensor) -> Tensor:
+        return (maps.mean(2) * self.columns).sum(2)  # as a matrix product NNCF cannot quantise it
+
+    def _last_map(self, images: Tensor) -> Tensor:
         end = self.margin + self.seen
         face = images[:, :, self.margin : end, self.margin : end]
         maps = self.middle(self.entry(torch.relu(self.stem(self.pad(face)))))
-        return torch.relu(self.last(self.exit(maps))).mean((2, 3))
+        return torch.relu(self.last(self.exit(maps)))
 
     def inside(self) -> Iterator[tuple[str, str, str]]:
         """The names of the layers that make, carry and read the channels inside each block."""

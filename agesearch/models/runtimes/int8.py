@@ -122,15 +122,24 @@ def _ignored(nncf: Any, content: bytes) -> Any:
 
 def in_floats(nodes: Sequence[Any]) -> list[str]:
     """The names of those nodes of an ONNX graph that stay in floats: matrix products that no layer (``Conv``
-    or ``Gemm``) follows, which are the last layer of each head and the head's arithmetic.
+    or ``Gemm``) follows, which are the last layer of each head and the head's arithmetic; and sums of
+    products that only such a last layer follows, which are poolings.
     """
     leading = set[str]()  # tensors that a layer is computed from
+    inner = set[str]()  # those that a layer in int8 is computed from
+    summed = set[str]()
     found = []
     for node in reversed(nodes):
-        is_last = leading.isdisjoint(node.output)
-        if is_last and node.op_type in ("Gemm", "MatMul"):
+        is_last, is_inner = leading.isdisjoint(node.output), not inner.isdisjoint(node.output)
+        is_layer = node.op_type in ("Conv", "Gemm")
+        if node.op_type == "ReduceSum":
+            summed.add(node.input[0])
+        pools = node.op_type == "ReduceSum" or (node.op_type == "Mul" and not summed.isdisjoint(node.output))
+        if (is_last and node.op_type in ("Gemm", "MatMul")) or (pools and not is_inner):
             found.append(node.name)
-        if not is_last or node.op_type in ("Conv", "Gemm"):
+        if is_inner or node.op_type == "Conv" or (is_layer and not is_last):
+            inner.update(node.input)
+        if is_layer or not is_last:
             leading.update(node.input)
     return found[::-1] if leading else []
 

@@ -50,12 +50,12 @@ VIEWS = (
 
 @dataclass(frozen=True)
 class SeenFaces:
-    """N faces as a network sees them: features of the faces as they are ``[N, F]``, and the sums over all
-    views of each fold, with their age.
+    """N faces as a network sees them in each of P poolings: features of the faces as they are ``[N, P, F]``,
+    and for each pooling the sums over all views of each fold, with their age.
     """
 
     features: FloatArray
-    sums: tuple[Sums, ...]
+    sums: tuple[tuple[Sums, ...], ...]
 
 
 def see(
@@ -71,7 +71,7 @@ def see(
     Crops are read batch by batch; features of the first view alone are kept for each face.
     """
     kept: FloatArray | None = None
-    sums: dict[int, Sums] = {}
+    sums: dict[tuple[int, int], Sums] = {}
     done = 0
     for at, crops in few_at_once(dataset, part, labels):
         age = labels.age[at].astype(np.float64)
@@ -82,16 +82,20 @@ def see(
             found = features_of(net, shown)
             if number == 0:
                 if kept is None:
-                    kept = np.empty((len(labels), found.shape[1]), dtype=np.float32)
+                    kept = np.empty((len(labels), *found.shape[1:]), dtype=np.float32)
                 kept[at] = found
-            rows = np.column_stack([found.astype(np.float64), age])
-            for fold in np.unique(folds[at]).tolist():
-                own = Sums.of(rows[folds[at] == fold], view.weight)
-                sums[fold] = sums[fold] + own if fold in sums else own
+            for pooling in range(found.shape[1]):
+                rows = np.column_stack([found[:, pooling].astype(np.float64), age])
+                for fold in np.unique(folds[at]).tolist():
+                    own, key = Sums.of(rows[folds[at] == fold], view.weight), (pooling, fold)
+                    sums[key] = sums[key] + own if key in sums else own
         done += len(at)
         on_batch(done)
     assert kept is not None
-    return SeenFaces(kept, tuple(sums[fold] for fold in sorted(sums)))
+    of_poolings = [
+        tuple(sums[key] for key in sorted(sums) if key[0] == pooling) for pooling in range(kept.shape[1])
+    ]
+    return SeenFaces(kept, tuple(of_poolings))
 
 
 def few_at_once(dataset: Location, part: Part, labels: Labels) -> Iterator[tuple[Indices, Crops]]:
@@ -102,9 +106,9 @@ def few_at_once(dataset: Location, part: Part, labels: Labels) -> Iterator[tuple
 
 
 def features_of(net: AgeNet, crops: Crops) -> FloatArray:
-    """RGB crops of any size -> features ``float32 [N, F]``."""
+    """RGB crops of any size -> features ``float32 [N, P, F]`` by each of P poolings."""
     with torch.inference_mode():
-        found: FloatArray = net.features(torch.from_numpy(prepare(crops, net.input_size))).float().numpy()
+        found: FloatArray = net.poolings(torch.from_numpy(prepare(crops, net.input_size))).float().numpy()
     return found
 
 

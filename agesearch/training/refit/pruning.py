@@ -29,7 +29,8 @@ def narrowed(net: AgeNet, arch: str, batches: Iterable[Crops]) -> AgeNet:
     crops of any size.
     """
     narrow = copy.deepcopy(net)
-    narrow.backbone = TinyXception(net.input_size, architecture(arch).kept)
+    row = architecture(arch)
+    narrow.backbone = TinyXception(net.input_size, row.kept, centred=row.centred)
     wanted = narrow.backbone.state_dict()
     tensors = dict(net.backbone.state_dict())
     for (made, between, read), (mean, covariance) in _seen(net, batches).items():

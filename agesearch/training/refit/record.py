@@ -30,9 +30,11 @@ LEVEL = 0.8
 class RefitRecord(Spec):
     """How a last layer was refitted: on how many faces, towards which ridge and why, and how good it is.
 
-    ``tried`` has the root mean square error in years of each ridge on held-out persons, who chose it; what
-    they say of that choice itself is ``mae_years``, by nested cross-validation: every face is answered by a
-    layer that its person neither taught nor helped to choose (``ridges`` are those of the folds).
+    ``tried`` has the mean absolute error in years of each ridge on held-out persons, who chose it (records
+    without ``poolings``: the root mean square error); what they say of that choice itself is ``mae_years``,
+    by nested cross-validation: every face is answered by a layer that its person neither taught nor helped to
+    choose (``ridges`` are those of the folds). ``poolings`` has the least such error of each architecture
+    that pools the same last map, where there are several, and ``pooled`` those that the folds chose.
     ``before_years`` is the error of the network as it was (None: it had no trained head), ``change_years``
     the paired difference. ``spread_years`` is the standard deviation that is assumed of an answer.
     """
@@ -44,6 +46,8 @@ class RefitRecord(Spec):
     ridge: float
     tried: tuple[tuple[float, float], ...]
     ridges: tuple[float, ...]
+    poolings: tuple[tuple[str, float], ...] = ()
+    pooled: tuple[str, ...] = ()
     mae_years: Estimate
     before_years: Estimate | None
     change_years: Estimate | None

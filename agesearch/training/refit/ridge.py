@@ -1,4 +1,4 @@
-"""Ridge regression from sums over rows, and the ridge that held-out persons choose.
+"""Ridge regression from sums over rows; held-out persons choose the ridge, and the features.
 
 Least squares needs of its rows no more than their products, so that a fold is left out by taking its sums
 from those of all: cross-validation within cross-validation costs solutions, and no second look at the rows.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -59,18 +60,32 @@ class Line:
         return found
 
 
+class Candidate(NamedTuple):
+    """Features that a line may be of: those of the faces as they are ``[N, F]``, one row each; for each fold
+    the sums over its rows, which may be several views of each face; and the weights ``[F]`` of a layer that
+    was there before (None: none).
+    """
+
+    features: npt.ArrayLike
+    sums: Sequence[Sums]
+    old: Values | None = None
+
+
 @dataclass(frozen=True)
 class Chosen:
-    """The layer of all rows and its ``ridge``, the root mean square error in years of each that was tried on
-    held-out persons (``tried``), and what nested cross-validation says: ages ``[N]`` of faces whose persons
-    neither taught the layer nor chose its ridge, and the ridge that each fold's others chose.
+    """The layer of all rows, the number of its ``candidate`` and its ``ridge``; the mean absolute error in
+    years on held-out persons of each ridge with that candidate (``tried``), and of each candidate at its best
+    ridge (``candidates``); and what nested cross-validation says: ages ``[N]`` of faces whose persons neither
+    taught the layer nor chose anything of it, and what each fold's others chose (candidate, ridge).
     """
 
     line: Line
+    candidate: int
     ridge: float
     tried: tuple[tuple[float, float], ...]
+    candidates: tuple[float, ...]
     held_out: Values
-    of_folds: tuple[float, ...]
+    of_folds: tuple[tuple[int, float], ...]
 
 
 def lines(sums: Sums, ridges: Sequence[float], old: Values | None = None) -> list[Line]:
@@ -101,39 +116,48 @@ def lines(sums: Sums, ridges: Sequence[float], old: Values | None = None) -> lis
 
 
 def choose(
-    features: npt.ArrayLike,
-    age: Values,
-    folds: Codes,
-    sums: Sequence[Sums],
-    old: Values | None = None,
-    ridges: Sequence[float] = RIDGES,
+    candidates: Sequence[Candidate], age: Values, folds: Codes, ridges: Sequence[float] = RIDGES
 ) -> Chosen:
-    """The line of all faces, its ridge chosen by folds of persons; ``sums`` has those of each fold's rows.
+    """The line of all faces, its features and its ridge chosen by folds of persons; ages are ``[N]``.
 
-    ``features`` ``[N, F]`` and ``age`` ``[N]`` are of the faces as they are, one row each; the rows may be
-    several views of each. In turn each fold is left out; of the rest, each fold judges the lines of the
-    others, and the ridge of the least squared error answers for the fold left out.
+    In turn each fold is left out; of the rest, each fold judges the lines of the others, and the candidate
+    and ridge of the least absolute error answer for the fold left out. (By squares, few faces that are far
+    off would choose.)
     """
-    seen = np.asarray(features)
-    count, total = len(sums), sum(sums[1:], sums[0])
-    error = np.zeros((count, count, len(ridges)))  # of fold b by lines that saw neither a nor b
-    for a, b in combinations(range(count), 2):
-        for at, line in enumerate(lines(total - sums[a] - sums[b], ridges, old)):
-            for out, judge in ((a, b), (b, a)):
-                own = folds == judge
-                error[out, judge, at] = ((line.ages(seen[own]) - age[own]) ** 2).sum()
-    held_out, outer, best = np.empty(len(age)), np.zeros(len(ridges)), []
-    for fold in range(count):
-        own, found = folds == fold, lines(total - sums[fold], ridges, old)
-        said = np.stack([line.ages(seen[own]) for line in found])
-        outer += ((said - age[own]) ** 2).sum(axis=1)
-        best.append(int(error[fold].sum(axis=0).argmin()))
-        held_out[own] = said[best[-1]]
-    ridge = ridges[int(outer.argmin())]
+    seen = [np.asarray(candidate.features) for candidate in candidates]
+    count = len(candidates[0].sums)
+    # by fold a, candidate and ridge: absolute error on each other fold by lines that saw neither it nor a
+    inner = np.zeros((count, len(candidates), len(ridges)))
+    said = np.empty((*inner[0].shape, len(age)))
+    for at, (features, (_, sums, old)) in enumerate(zip(seen, candidates, strict=True)):
+        total = sum(sums[1:], sums[0])
+        for a, b in combinations(range(count), 2):
+            for number, line in enumerate(lines(total - sums[a] - sums[b], ridges, old)):
+                for out, judge in ((a, b), (b, a)):
+                    own = folds == judge
+                    inner[out, at, number] += np.abs(line.ages(features[own]) - age[own]).sum()
+        for fold in range(count):
+            own = folds == fold
+            for number, line in enumerate(lines(total - sums[fold], ridges, old)):
+                said[at, number, own] = line.ages(features[own])
+    outer = np.abs(said - age).mean(axis=-1)
+    best = [_least(error) for error in inner]
+    held_out = np.empty(len(age))
+    for fold, choice in enumerate(best):
+        held_out[folds == fold] = said[choice][folds == fold]
+    candidate, ridge = _least(outer)
+    _, sums, old = candidates[candidate]
     return Chosen(
-        line=lines(total, [ridge], old)[0],
-        ridge=ridge,
-        tried=tuple(zip(ridges, np.sqrt(outer / len(age)).tolist(), strict=True)),
+        line=lines(sum(sums[1:], sums[0]), [ridges[ridge]], old)[0],
+        candidate=candidate,
+        ridge=ridges[ridge],
+        tried=tuple(zip(ridges, outer[candidate].tolist(), strict=True)),
+        candidates=tuple(outer.min(axis=1).tolist()),
         held_out=held_out,
-        of_folds=tuple(ridges[at] for at in best),
+        of_folds=tuple((at, ridges[number]) for at, number in best),
     )
+
+
+def _least(error: Values) -> tuple[int, int]:
+    at, number = np.unravel_index(int(error.argmin()), error.shape)
+    return int(at), int(number)

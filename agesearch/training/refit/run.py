@@ -3,17 +3,19 @@
 A linear probe (Kumar et al. 2022): features of several views of each face are computed once, and one line on
 them is found by ridge regression. It is shrunk towards the layer that was there, whose slope and offset are
 free, so that with few faces the answer is that of the old layer, calibrated. Held-out persons choose the
-ridge; nested cross-validation says how good the result is, and gives it its intervals, though it has seen all
-of the faces.
+ridge, and whether the last map is pooled evenly; nested cross-validation says how good
+the result is, and gives it its intervals, though it has seen all of the faces.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from agesearch.ages import FloatArray
 from agesearch.artefacts import begin_run, own_run, with_weights
 from agesearch.data.dataset.records import Manifest, Part, read_manifest
 from agesearch.errors import InputError, command
@@ -25,7 +27,7 @@ from agesearch.measure.calibration.folds import FOLDS, person_folds
 from agesearch.measure.intervals import Persons, Values, estimate
 from agesearch.measure.predictions import Labels
 from agesearch.metrics import CV_MAE_YEARS
-from agesearch.models.architectures import ARCHITECTURES, WIDE
+from agesearch.models.architectures import ARCHITECTURES, WIDE, evenly_pooled, poolings_of
 from agesearch.models.backbones.xception import CROP_SCALE, side_seeing
 from agesearch.models.calibration.files import write_into
 from agesearch.models.folder import write_model
@@ -53,7 +55,7 @@ from agesearch.training.refit.record import (
     calibrated_by_folds,
     gaussians,
 )
-from agesearch.training.refit.ridge import Chosen, choose
+from agesearch.training.refit.ridge import Candidate, Chosen, choose
 from agesearch.training.run import started_from, with_start
 
 #: More faces make a line of some hundred features no better; features of so many stay in memory.
@@ -143,15 +145,16 @@ def _write(
         on_progress(Progress(_STAGE, done, len(labels), note="faces"))
 
     seen = see(net, dataset, part, labels, folds, heard)
-    had_head = net.loaded.head
-    before, direction = old_answers(net, seen.features) if had_head else (None, None)
-    if direction is not None and not np.abs(direction).max() > 0.0:
-        direction = None
-    chosen = choose(seen.features, age, folds, seen.sums, direction)
-    record = _record(chosen, before, age, labels.persons, part, seen.features.shape[1], left)
+    candidates = [
+        Candidate(features, sums, _direction(net, features) if net.loaded.head else None)
+        for features, sums in zip(seen.features.swapaxes(0, 1), seen.sums, strict=True)
+    ]
+    before = old_answers(net, seen.features[:, 0])[0] if net.loaded.head else None
+    chosen, archs = choose(candidates, age, folds), poolings_of(model.arch)
+    record = _record(chosen, archs, before, age, labels.persons, part, left)
     if _wide(model) is not None:
         record = record.model_copy(update={"notes": (*record.notes, _PIXELS_SEEN)})
-    spec = model.model_copy(update={"head": "softmax"})
+    spec = model.model_copy(update={"arch": archs[chosen.candidate], "head": "softmax"})
     _new_head(net, spec, chosen, record.spread_years)
     manifest = ModelManifest(
         kind="teacher",
@@ -190,8 +193,10 @@ def _wide(model: ModelSpec) -> ModelSpec | None:
     if ARCHITECTURES[model.arch].kept == 1.0 or model.init != "model":
         return None
     place = str(model.weights)
-    if not is_teacher_file(place) and read_model_manifest(place).model.arch == model.arch:
-        return None
+    if not is_teacher_file(place):
+        arch = read_model_manifest(place).model.arch
+        if evenly_pooled(arch) == evenly_pooled(model.arch):
+            return None
     return model.model_copy(update={"arch": WIDE})
 
 
@@ -217,13 +222,19 @@ def _check_crop(model: ModelSpec, data: Manifest, dataset: Location) -> None:
         )
 
 
+def _direction(net: AgeNet, features: FloatArray) -> Values | None:
+    """How the network's own answers move with features ``[N, F]``; None where they do not."""
+    _, direction = old_answers(net, features)
+    return direction if np.abs(direction).max() > 0.0 else None
+
+
 def _record(
     chosen: Chosen,
+    archs: Sequence[str],
     before: Values | None,
     age: Values,
     persons: Persons,
     part: Part,
-    features: int,
     left: int,
 ) -> RefitRecord:
     error = np.abs(chosen.held_out - age)
@@ -238,10 +249,12 @@ def _record(
         part=part,
         faces=len(age),
         persons=persons.count,
-        features=features,
+        features=len(chosen.line.weight),
         ridge=chosen.ridge,
         tried=chosen.tried,
-        ridges=chosen.of_folds,
+        ridges=tuple(ridge for _, ridge in chosen.of_folds),
+        poolings=tuple(zip(archs, chosen.candidates, strict=True)),
+        pooled=tuple(archs[at] for at, _ in chosen.of_folds),
         mae_years=estimate(error, persons),
         before_years=None if was is None else estimate(was, persons),
         change_years=change,
