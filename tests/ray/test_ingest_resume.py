@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -81,11 +82,20 @@ def resumed_records(source: Source, out: Path) -> int:
     return began.done
 
 
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Source, Path]:
+    """Faces, and what a killed run of them left behind."""
+    root = tmp_path_factory.mktemp("killed")
+    source = many_faces(root)
+    cut_by(signal.SIGKILL, root, root / "ds")
+    assert not (root / "ds" / MANIFEST).exists()
+    return source, root / "ds"
+
+
 @pytest.mark.usefixtures("ray_local")
-def test_a_killed_run_goes_on(tmp_path: Path) -> None:
-    source = many_faces(tmp_path)
-    cut_by(signal.SIGKILL, tmp_path, tmp_path / "ds")
-    assert not (tmp_path / "ds" / MANIFEST).exists()
+def test_a_killed_run_goes_on(killed: tuple[Source, Path], tmp_path: Path) -> None:
+    source, left = killed
+    shutil.copytree(left, tmp_path / "ds")
     assert resumed_records(source, tmp_path / "ds") >= 32
 
 
@@ -100,9 +110,9 @@ def test_ctrl_c_says_what_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("ray_local")
-def test_another_recipe_discards_what_was_staged(tmp_path: Path) -> None:
-    source = many_faces(tmp_path, 48)
-    cut_by(signal.SIGKILL, tmp_path, tmp_path / "ds")
+def test_another_recipe_discards_what_was_staged(killed: tuple[Source, Path], tmp_path: Path) -> None:
+    source, left = killed
+    shutil.copytree(left, tmp_path / "ds")
     seen: list[Progress] = []
     other = source.spec(crop=CropSpec(detector="none", size=40))
     ingest(other, tmp_path / "ds", on_progress=seen.append)

@@ -15,10 +15,12 @@ import search_helpers as helpers
 from search_helpers import functions, tiny_spec, write_sources
 
 from agesearch.errors import InputError
+from agesearch.search.run.driver import read_driver
 from agesearch.search.run.study import RunLimits, resume_study, run_study
 from agesearch.search.store.events import Outcome, StudyEvent, StudyStarted, TrialStarted
 from agesearch.search.store.records import State, TrialRecord, open_study
 from agesearch.specs import RungSpec
+from agesearch.storage import Location
 
 DRIVER = """
 import sys
@@ -49,19 +51,23 @@ def _helpers_reach_the_workers(ray_local: None) -> None:
 
 
 def cut_by(signum: int, root: Path) -> str:
-    """Run a study in a process of its own and cut it in the second trial's first epochs; its last line."""
+    """Run a study in a process group of its own, which is cut in the second trial's first epochs; the last
+    line of it.
+    """
     data, teacher = write_sources(root)
     code = DRIVER.format(
         tests=str(Path(__file__).parent), data=data, teacher=teacher, out=str(root / "study")
     )
-    driver = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    driver = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
     assert driver.stdout is not None
     finished, lines = 0, []
     for line in driver.stdout:
         lines.append(line.strip())
         finished += line.startswith("TrialFinished")
         if finished == 1 and line.startswith("TrialProgress 1"):
-            os.kill(driver.pid, signum)
+            os.killpg(driver.pid, signum)
             break
     lines += [line.strip() for line in driver.stdout]
     driver.wait(timeout=60)
@@ -132,6 +138,9 @@ def test_ctrl_c_stops_cleanly_and_the_study_goes_on(tmp_path: Path) -> None:
         State.COMPLETE,
         State.RUNNING,
     ]
+    driver = read_driver(Location.of(tmp_path / "study"))
+    assert driver is not None
+    assert (driver.outcome, driver.stopping) == ("interrupted", "Ctrl-C")
     check_resumed(tmp_path)
 
 
