@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from agesearch.deploy.aliases import Canary
 from agesearch.deploy.registry import CHAMPION, Registry
 from agesearch.errors import AgeSearchError
@@ -119,3 +121,15 @@ def fine(requests: int) -> Seen:
     seconds = Histogram((0.01, 0.1), (requests, 0, 0))
     ages = Histogram(tuple(map(float, range(5, 101, 5))), (0, 0, 0, requests, *([0] * 17)))
     return Seen(requests, 0, seconds, ages)
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    """With ``ages``."""
+    return ages_registry(tmp_path / "registry")
+
+
+@pytest.fixture
+def service(registry: Registry, tmp_path: Path) -> Service:
+    """It follows the champion of ``ages``."""
+    return Service(registry, tmp_path / "service")

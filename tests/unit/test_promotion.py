@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from followed_service import URL, Service, ages_registry
+from followed_service import URL, Service, registry, service
 from typer.testing import CliRunner
 
 from agesearch.cli.main import app
@@ -22,15 +21,7 @@ from agesearch.serving.rollout import promotion
 from agesearch.serving.rollout.models import require_opens
 from agesearch.serving.rollout.promotion import Trial, promote, rollback
 
-
-@pytest.fixture
-def registry(tmp_path: Path) -> Registry:
-    return ages_registry(tmp_path / "registry")
-
-
-@pytest.fixture
-def service(registry: Registry, tmp_path: Path) -> Service:
-    return Service(registry, tmp_path / "service")
+__all__ = ["registry", "service"]
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from followed_service import URL, Service, ages_registry, canary, fine
+from followed_service import URL, Service, canary, fine, registry, service
 
 from agesearch.deploy.registry import CHAMPION, Registry
 from agesearch.serving.rollout import follower
@@ -17,15 +17,7 @@ from agesearch.serving.rollout.judge import Seen
 from agesearch.serving.rollout.records import ServiceRecord, followers, write_record
 from agesearch.serving.rollout.scaling import WAITING, replicas_wanted, wanted_for
 
-
-@pytest.fixture
-def registry(tmp_path: Path) -> Registry:
-    return ages_registry(tmp_path / "registry")
-
-
-@pytest.fixture
-def service(registry: Registry, tmp_path: Path) -> Service:
-    return Service(registry, tmp_path / "service")
+__all__ = ["registry", "service"]
 
 
 def test_a_service_takes_the_version_that_its_alias_comes_to_point_to(
@@ -160,8 +152,8 @@ def test_a_service_is_known_while_a_version_takes_long_to_start(
 
 
 def test_the_record_of_a_service_that_was_killed_goes_with_the_next_look(registry: Registry) -> None:
-    for service in ("lives", "killed"):
-        record = ServiceRecord(id=service, url=URL, alias="candidate", version="0001")
+    for name in ("lives", "killed"):
+        record = ServiceRecord(id=name, url=URL, alias="candidate", version="0001")
         write_record(registry, "ages", record)
     services = registry.folder("ages") / "services"
     killed = services / "killed.json"
