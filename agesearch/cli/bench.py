@@ -8,12 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agesearch.cli import bench_drills, bench_monitoring, bench_record, bench_roll, bench_serve
+from agesearch.cli import (
+    bench_chaos,
+    bench_cluster,
+    bench_drills,
+    bench_monitoring,
+    bench_record,
+    bench_roll,
+    bench_serve,
+)
 from agesearch.cli.bench_scale import EPILOG, scale
 from agesearch.cli.common import JsonOption, out, print_json, separated, shown_progress, table
 
 if TYPE_CHECKING:
-    from agesearch.bench.chaos.run import Chaos
     from agesearch.bench.distill import Epochs, Peak
     from agesearch.bench.ingest import Footprint, Throughput
     from agesearch.bench.race import Race
@@ -27,10 +34,10 @@ def add_to(app: typer.Typer) -> None:
     group.command("overhead", epilog="Example: agesearch bench overhead --trials 20")(overhead)
     group.command("search", epilog="Example: agesearch bench search --trials 1000,10000 --turns 3")(search)
     group.command("ingest", epilog="Example: agesearch bench ingest --records 1200")(ingest)
-    group.command("cluster", epilog="Example: agesearch bench cluster --slots 1000 --trials 10000")(cluster)
+    group.command("cluster", epilog=bench_cluster.EPILOG)(bench_cluster.cluster)
     group.command("drills", epilog=bench_drills.EPILOG)(bench_drills.drills)
     group.command("monitoring", epilog=bench_monitoring.EPILOG)(bench_monitoring.monitoring)
-    group.command("chaos", epilog="Example: agesearch bench chaos --kills 20 --trials 30")(chaos)
+    group.command("chaos", epilog=bench_chaos.EPILOG)(bench_chaos.chaos)
     group.command("robustness", epilog="Example: agesearch bench robustness --models 8")(robustness)
     group.command("serve", epilog=bench_serve.EPILOG)(bench_serve.serve)
     group.command("roll", epilog=bench_roll.EPILOG)(bench_roll.roll)
@@ -159,100 +166,6 @@ def _tell_race(found: Race) -> None:
     ]
     title = f"{found.configurations} configurations of {found.epochs} epochs, {found.threads} cores"
     out.print(table(title, ["", "median (spread)"], rows))
-
-
-def cluster(
-    slots: Annotated[int, typer.Option("--slots", min=1, help="Trials at once.")] = 1000,
-    trials: Annotated[int, typer.Option("--trials", min=1, help="Trials of the study.")] = 10_000,
-    trial_s: Annotated[
-        float, typer.Option("--trial-s", help="Seconds of a whole trial, at the median.")
-    ] = 600.0,
-    cpu_time: Annotated[
-        bool, typer.Option("--cpu-time", help="Charge processor time: for a machine that is not quiet.")
-    ] = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Whether one driver keeps a cluster's slots busy: a simulated study, driven by the real search."""
-    from agesearch.bench.cluster.run import measure_cluster
-
-    with shown_progress() as listener:
-        found = measure_cluster(slots, trials, trial_s=trial_s, cpu_time=cpu_time, on_progress=listener)
-    if as_json:
-        print_json(asdict(found))
-        return
-    steady = "never full" if found.steady_share is None else f"{found.steady_share:.1%}"
-    total = sum(found.driver_s.values())
-    rows = [
-        ["slots busy, from the start until the last trial was handed out", f"{found.busy_share:.1%}"],
-        ["slots busy, from when all were first in use", steady],
-        ["driver busy", f"{found.driver_share:.1%}"],
-        ["trials a second that the driver could see through", f"{found.trials_per_s:.1f}"],
-        ["the study's simulated time, s", f"{found.study_s:.0f}"],
-        *(
-            [f"driver: {name}", f"{spent:.1f} s ({spent / total:.0%})"]
-            for name, spent in found.driver_s.items()
-        ),
-    ]
-    title = f"{found.trials:,} trials on {found.slots:,} simulated slots ({found.clock} time)"
-    out.print(table(title, ["", "measured"], rows))
-
-
-def chaos(
-    kills: Annotated[int, typer.Option("--kills", min=1, help="Workers, nodes and drivers to kill.")] = 20,
-    trials: Annotated[int, typer.Option("--trials", min=2, help="Short trials to run.")] = 30,
-    epochs: Annotated[int, typer.Option("--epochs", min=2, help="Epochs of a trial.")] = 6,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the study and of the moments.")] = 0,
-    nodes: Annotated[bool, typer.Option(help="Run on a cluster of three nodes and kill nodes too.")] = True,
-    pretend: Annotated[bool, typer.Option("--pretend", help="Let trials sleep instead of train.")] = False,
-    rungs: Annotated[bool, typer.Option("--rungs", help="Stop and pause trials at rungs.")] = False,
-    reference: Annotated[bool, typer.Option(help="Compare with an undisturbed study of the seed.")] = True,
-    keep: Annotated[str | None, typer.Option("--keep", help="Leave the study in this new folder.")] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Kill a study's workers, nodes and driver again and again, and check that nothing is lost."""
-    from pathlib import Path
-
-    from agesearch.bench.chaos.run import run_chaos
-    from agesearch.errors import AgeSearchError
-
-    with shown_progress() as listener:
-        found = run_chaos(
-            kills=kills,
-            trials=trials,
-            epochs=epochs,
-            seed=seed,
-            nodes=nodes,
-            pretend=pretend,
-            rungs=rungs,
-            reference=reference,
-            folder=None if keep is None else Path(keep),
-            on_progress=listener,
-        )
-    if as_json:
-        print_json(asdict(found))
-    else:
-        _tell_chaos(found)
-    if found.faults:
-        raise AgeSearchError(f"{len(found.faults)} things were lost or differ: {found.faults[0]}.")
-
-
-def _tell_chaos(found: Chaos) -> None:
-    shown = {True: "yes", False: "no", None: "not compared"}
-    rows = [
-        ["kills", ", ".join(f"{count} {kind}" for kind, count in found.kills.items())],
-        ["trials", ", ".join(f"{count} {state}" for state, count in found.states.items() if count)],
-        ["trials paused", str(found.pauses)],
-        ["trials taken up again after a death", str(found.retries)],
-        ["epochs begun", str(found.epochs)],
-        ["epochs begun more than once", str(found.lost)],
-        ["most epochs that one kill cost", str(found.worst)],
-        ["processes left behind", str(found.left)],
-        ["the same as undisturbed", shown[found.matches]],
-        ["seconds", f"{found.seconds:.0f}"],
-    ]
-    out.print(table("A study that was killed again and again", ["", "measured"], rows))
-    for fault in found.faults:
-        out.print(fault, highlight=False, markup=False)
 
 
 def ingest(
