@@ -17,8 +17,11 @@ from agesearch.progress import Progress
 from agesearch.serving.auth import DEFAULT_KEYS_FILE
 
 if TYPE_CHECKING:
-    from agesearch.serving.app import RunningService
+    from collections.abc import Sequence
+
+    from agesearch.serving.app import RunningService, ServiceOptions
     from agesearch.serving.auth import Token
+    from agesearch.serving.rollout.models import ServedModel
     from agesearch.storage import Location
 
 _EXAMPLE = "Example: agesearch serve ages --port 8080"
@@ -107,9 +110,8 @@ def serve(
         _warn_of_other_detector(model.folder)
         require_opens(model.first)
 
-    from agesearch.serving.app import ServiceOptions, serving
+    from agesearch.serving.app import ServiceOptions
     from agesearch.serving.orphans import ray_lives
-    from agesearch.session import ray_session
 
     options = ServiceOptions(
         host=host,
@@ -122,18 +124,32 @@ def serve(
         access_log=access_log,
     )
     with until_stopped() as wait, ExitStack() as stack:
-        with shown_progress() as on_progress:
-            cpus = options.cpus(len(served))
-            stack.enter_context(ray_session(on_progress=on_progress, background=False, cpus=cpus))
-            labels = ", ".join(f"{model.name}:{model.version}" for model in served)
-            on_progress(Progress(f"Starting {labels}", 0, 1))
-            service = stack.enter_context(serving(served, token.value, options, say))
-            on_progress(Progress(f"Starting {labels}", 1, 1))
-        _announce(labels, service, token, tls_cert)
+        service = _started(stack, served, token, options)
+        _announce(_labels(served), service, token, tls_cert)
         is_asked = wait(ray_lives())
         err.print("Stopping ...")
         if not is_asked:
             raise AgeSearchError("Ray has ended under the service, which ends, too: start it again.")
+
+
+def _labels(served: Sequence[ServedModel]) -> str:
+    return ", ".join(f"{model.name}:{model.version}" for model in served)
+
+
+def _started(
+    stack: ExitStack, served: Sequence[ServedModel], token: Token, options: ServiceOptions
+) -> RunningService:
+    """A service that answers, on a Ray of its own, until the stack is closed."""
+    from agesearch.serving.app import serving
+    from agesearch.session import ray_session
+
+    with shown_progress() as on_progress:
+        cpus, stage = options.cpus(len(served)), f"Starting {_labels(served)}"
+        stack.enter_context(ray_session(on_progress=on_progress, background=False, cpus=cpus))
+        on_progress(Progress(stage, 0, 1))
+        service = stack.enter_context(serving(served, token.value, options, say))
+        on_progress(Progress(stage, 1, 1))
+    return service
 
 
 def replica_range(text: str) -> tuple[int, int]:
