@@ -12,6 +12,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -99,26 +100,8 @@ def _trained(
 ) -> dict[str, Any]:
     """Train and report each epoch; what the trial ends with."""
     out = working.folder
-    before, epoch = trained_seconds(out), 0
-    started = time.perf_counter() - before
-    stopped = over = False
-
-    def report(metrics: dict[str, float]) -> None:
-        nonlocal epoch, stopped
-        if over:  # by a thread that outlives its training: the process belongs to another trial now
-            return
-        epoch = int(metrics.get(EPOCH, epoch))
-        noted = {NOTE: "; ".join(notes)} if notes else {}
-        notes.clear()
-        if epoch:
-            working.publish()
-        try:
-            tune.report({**metrics, **noted, SECONDS: time.perf_counter() - started, NODE: node_name()})
-            _call_process(name)
-        except SystemExit:  # how Tune ends a function that is not to go on
-            stopped = True
-            raise
-
+    before = trained_seconds(out)
+    told = _Reports(working, notes, name, time.perf_counter() - before)
     try:
         (out / "spec.json").write_json(spec.model_dump(mode="json"))
         working.publish()
@@ -126,24 +109,58 @@ def _trained(
             final = train_ddp(spec, inputs, out, before)
         else:
             final = inputs.trainer(
-                spec, inputs.train, inputs.val, out, inputs.crop, report=report, resume=True
+                spec, inputs.train, inputs.val, out, inputs.crop, report=told.report, resume=True
             )
         # The best epoch's metrics, but the epochs trained: those were the trial's budget.
-        measured = inputs.measures.of(out)
-        last: dict[str, Any] = {
-            **final, **measured, EPOCH: epoch or spec.optim.epochs, OUTCOME: COMPLETED
-        }  # fmt: skip
+        epochs = told.epoch or spec.optim.epochs
+        last = {**final, **inputs.measures.of(out), EPOCH: epochs, OUTCOME: COMPLETED}
     except SystemExit as error:
-        if stopped:
+        if told.stopped:
             raise
-        last = {EPOCH: epoch, OUTCOME: FAILED, REASON: f"the training called sys.exit({error.code!r})"}
+        last = {EPOCH: told.epoch, OUTCOME: FAILED, REASON: f"the training called sys.exit({error.code!r})"}
     except TrainingStopped:
-        last = {EPOCH: epoch, OUTCOME: STOPPED}
+        last = {EPOCH: told.epoch, OUTCOME: STOPPED}
     except Exception as error:
-        last = {EPOCH: epoch, **_ended_by(error, is_shared=working.is_shared)}
+        last = {EPOCH: told.epoch, **_ended_by(error, is_shared=working.is_shared)}
     finally:
-        over = True
-    return {**last, SECONDS: time.perf_counter() - started}
+        told.over = True
+    return {**last, SECONDS: told.seconds}
+
+
+@dataclass
+class _Reports:
+    """A training's epochs, told to Tune with its ``notes``: the last ``epoch``, whether Tune has ``stopped``
+    the trial, and whether it is ``over``. ``started`` is on the clock of its first attempt.
+    """
+
+    working: WorkingTrial
+    notes: list[str]
+    name: str
+    started: float
+    epoch: int = 0
+    stopped: bool = False
+    over: bool = False
+
+    @property
+    def seconds(self) -> float:
+        """For how long the trial has trained, earlier attempts included."""
+        return time.perf_counter() - self.started
+
+    def report(self, metrics: dict[str, float]) -> None:
+        """Tell of an epoch."""
+        if self.over:  # by a thread that outlives its training: the process belongs to another trial now
+            return
+        self.epoch = int(metrics.get(EPOCH, self.epoch))
+        noted = {NOTE: "; ".join(self.notes)} if self.notes else {}
+        self.notes.clear()
+        if self.epoch:
+            self.working.publish()
+        try:
+            tune.report({**metrics, **noted, SECONDS: self.seconds, NODE: node_name()})
+            _call_process(self.name)
+        except SystemExit:  # how Tune ends a function that is not to go on
+            self.stopped = True
+            raise
 
 
 @contextlib.contextmanager
