@@ -89,6 +89,33 @@ def stack(
     place, folder = document_place(out), Location.of(dataset)
     data = read_manifest(folder)
     labels = teaching_faces(folder, part, "a stack", of_teachers=False)
+    pmf, notes = _all_answers(members, folder, data, part, labels, on_progress)
+    age = labels.age.astype(np.float64)
+    ages = np.stack([expected_age(one) for one in pmf]).astype(np.float64)
+    folds = person_folds(labels.persons)
+    (shares, line), held_out = combined(ages, age), held_out_ages(ages, age, folds)
+    record = _record(list(members), shares, ages, held_out, age, labels, part, notes)
+    ensemble = _write_ensemble(place, members, shares)
+    kept = shares > 0.0
+    mixed = mixture(list(pmf[kept]), shares[kept].tolist())
+    said = AnsweredFaces(moved_to(mixed, held_out), age, labels.persons)
+    before = AnsweredFaces(mixed, age, labels.persons)
+    calibration = calibrated_by_folds(model_digest(ensemble), data, part, said, before).model_copy(
+        update={"correction": line}
+    )
+    write_document(place, ensemble, read_model_manifest(ensemble), calibration)
+    return Stacked(place, ensemble, record)
+
+
+def _all_answers(
+    members: Mapping[str, Location],
+    folder: Location,
+    data: Manifest,
+    part: Part,
+    labels: Labels,
+    on_progress: Listener,
+) -> tuple[FloatArray, tuple[str, ...]]:
+    """What each member says of the faces, PMFs ``[M, N, 101]``, and what is to be known of them."""
     notes: list[str] = []
     answers = []
     for number, (name, member) in enumerate(members.items()):
@@ -106,27 +133,23 @@ def stack(
             notes.append(
                 f"'{name}' was trained on another ingest of '{data.name}', which may hold these faces."
             )
-    pmf, age = np.stack(answers), labels.age.astype(np.float64)
-    ages = np.stack([expected_age(one) for one in pmf]).astype(np.float64)
-    folds = person_folds(labels.persons)
-    (shares, line), held_out = combined(ages, age), held_out_ages(ages, age, folds)
-    kept = [at for at, share in enumerate(shares) if share > 0.0]
-    names, places = list(members), list(members.values())
-    record = _record(names, shares, ages, held_out, age, labels, part, tuple(notes))
-    if len(kept) < 2:
-        raise InputError(f"'{names[kept[0]]}' is better alone: the others add nothing to it.")
-    ensemble = place.parent / f"{place.name.rpartition('.')[0]}.members.json"
-    named = [Member(teacher=seen_from(ensemble, places[at]), weight=float(shares[at])) for at in kept]
-    spec = EnsembleTeacher(kind="ensemble", name=place.name.rpartition(".")[0][:80], members=tuple(named))
-    ensemble.write_json(spec.model_dump(mode="json"))
-    mixed = mixture([pmf[at] for at in kept], [float(shares[at]) for at in kept])
-    said = AnsweredFaces(moved_to(mixed, held_out), age, labels.persons)
-    before = AnsweredFaces(mixed, age, labels.persons)
-    calibration = calibrated_by_folds(model_digest(ensemble), data, part, said, before).model_copy(
-        update={"correction": line}
-    )
-    write_document(place, ensemble, read_model_manifest(ensemble), calibration)
-    return Stacked(place, ensemble, record)
+    return np.stack(answers), tuple(notes)
+
+
+def _write_ensemble(place: Location, members: Mapping[str, Location], shares: Values) -> Location:
+    """The document of the members that have a share, beside that of the stack."""
+    stem = place.name.rpartition(".")[0]
+    ensemble = place.parent / f"{stem}.members.json"
+    named = [
+        (name, Member(teacher=seen_from(ensemble, where), weight=float(share)))
+        for (name, where), share in zip(members.items(), shares, strict=True)
+        if share > 0.0
+    ]
+    if len(named) < 2:
+        raise InputError(f"'{named[0][0]}' is better alone: the others add nothing to it.")
+    found = EnsembleTeacher(kind="ensemble", name=stem[:80], members=tuple(one for _, one in named))
+    ensemble.write_json(found.model_dump(mode="json"))
+    return ensemble
 
 
 def combined(ages: Values, age: Values) -> tuple[Values, AgeCorrection]:
