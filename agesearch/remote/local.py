@@ -229,10 +229,11 @@ def _end(cluster: LocalCluster) -> None:
 
 
 def _end_processes(holders: Sequence[psutil.Process], others: Iterable[psutil.Process]) -> None:
-    for holder in holders:
-        with suppress(psutil.Error):
-            holder.terminate()
-            holder.wait(_END_S)
+    for together in (holders[:-1], holders[-1:]):
+        for holder in together:
+            with suppress(psutil.Error):
+                holder.terminate()
+        psutil.wait_procs(list(together), timeout=_END_S)
     left = {process for process in (*holders, *others) if process.is_running()}
     for process in left:
         with suppress(psutil.Error):

@@ -165,16 +165,18 @@ class Hosts:
         self._leave(host)
 
     def end(self, *names: str) -> None:
-        """Take hosts down, by default all, the head last."""
-        for name in names or reversed(list(self.started)):
-            host = self.started.pop(name)
-            host.process.terminate()
-            try:
-                host.process.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                host.process.kill()
-                host.process.wait()
-            self._leave(host)
+        """Take hosts down, by default all: the head last, the others together."""
+        hosts = [self.started.pop(name) for name in names or reversed(list(self.started))]
+        for together in (hosts[:-1], hosts[-1:]):
+            for host in together:
+                host.process.terminate()
+            for host in together:
+                try:
+                    host.process.wait(timeout=20)
+                except subprocess.TimeoutExpired:
+                    host.process.kill()
+                    host.process.wait()
+                self._leave(host)
 
     def _leave(self, host: _Host) -> None:
         if self.network and host.number > 1:
