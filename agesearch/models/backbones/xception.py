@@ -88,9 +88,9 @@ class Residual(nn.Module):
 
 class TinyXception(nn.Module):
     """``float32 [B, 3, S, S]`` normalised RGB -> pooled features ``[B, 512]``; ``side`` is S in pixels,
-    ``kept`` the share of face-api's channels that there are inside blocks. With ``centred`` the mean
-    over the last map weighs its columns by a Gaussian about the middle one, ``CENTRED_WIDTH`` of the map
-    wide: at the sides there is what is beside a face.
+    ``kept`` the share of face-api's channels that there are inside blocks, in sixteens, which runtimes work
+    on at once. With ``centred`` the mean over the last map weighs its columns by a Gaussian about the middle
+    one, ``CENTRED_WIDTH`` of the map wide: at the sides there is what is beside a face.
 
     The network is made for faces cut at 1.0 x their box and sees the centre of its input alone
     (``seen_side``), so that it takes crops of 1.3 x the box as every other network does.
@@ -107,7 +107,7 @@ class TinyXception(nn.Module):
         odd = seen % 2
         self.pad = nn.ZeroPad2d((odd, 1, odd, 1))
         self.stem = nn.Conv2d(3, 32, 3, stride=2)
-        inner = {width: round(width * kept / 8) * 8 for width in (64, 128, 256)}
+        inner = {width: round(width * kept / 16) * 16 for width in (64, 128, 256)}
         self.entry = nn.Sequential(
             Reduction(32, inner[64], 64, sides[1], first=True), Reduction(64, inner[128], 128, sides[2])
         )
