@@ -55,7 +55,8 @@ def hosts(source: Source, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         hosts.start("lacking", 1, hidden=[source.root / "images"], environment=bare)
         yield hosts
     finally:
-        hosts.end()
+        for name in reversed(list(hosts.started)):
+            hosts.kill(name)
 
 
 @pytest.fixture(scope="module")
