@@ -55,8 +55,7 @@ def hosts(source: Source, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         hosts.start("lacking", 1, hidden=[source.root / "images"], environment=bare)
         yield hosts
     finally:
-        for name in reversed(list(hosts.started)):
-            hosts.kill(name)
+        hosts.kill_all()
 
 
 @pytest.fixture(scope="module")

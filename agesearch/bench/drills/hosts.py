@@ -48,9 +48,9 @@ class _Host:
 
 @dataclass
 class Hosts:
-    """The hosts of a cluster: ``start`` the head first, then others; ``end`` takes all down. Each finds the
-    ``hidden`` folders empty and has ``environment`` set; each but the head has the folders ``apart`` for
-    itself, too.
+    """The hosts of a cluster: ``start`` the head first, then others; ``kill_all`` takes all down. Each finds
+    the ``hidden`` folders empty and has ``environment`` set; each but the head has the folders ``apart``
+    for itself, too.
 
     In a ``network`` the head is this machine, and each other host has a link of its own; without one all are
     on loopback.
@@ -164,19 +164,21 @@ class Hosts:
         host.process.wait()
         self._leave(host)
 
-    def end(self, *names: str) -> None:
-        """Take hosts down, by default all: the head last, the others together."""
-        hosts = [self.started.pop(name) for name in names or reversed(list(self.started))]
-        for together in (hosts[:-1], hosts[-1:]):
-            for host in together:
-                host.process.terminate()
-            for host in together:
-                try:
-                    host.process.wait(timeout=20)
-                except subprocess.TimeoutExpired:
-                    host.process.kill()
-                    host.process.wait()
-                self._leave(host)
+    def kill_all(self) -> None:
+        """Lose all hosts, the head last: nobody waits for what is over."""
+        for name in reversed(list(self.started)):
+            self.kill(name)
+
+    def end(self, name: str) -> None:
+        """Take a host down."""
+        host = self.started.pop(name)
+        host.process.terminate()
+        try:
+            host.process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            host.process.kill()
+            host.process.wait()
+        self._leave(host)
 
     def _leave(self, host: _Host) -> None:
         if self.network and host.number > 1:

@@ -166,4 +166,4 @@ def _hosts(root: Path, wires: Network, drill: Drill, *, dashboard: bool = False)
         hosts.start(SECOND, 1, **drill.second)
         yield hosts
     finally:
-        hosts.end()
+        hosts.kill_all()
