@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from agesearch.models.architectures import poolings_of
+from agesearch.models.backbones.xception import TinyXception
 from agesearch.models.zoo import AgeNet, build
 from agesearch.specs import ModelSpec
 from agesearch.training.refit import run as refitting
@@ -89,6 +90,12 @@ def test_the_centred_of_the_last_map_is_told_beside_the_whole_of_it_by_the_same_
         assert float(maps.mean()) < 1.8 < 2.2 < told
     assert poolings_of("xception_tiny_075") == ("xception_tiny_075", "xception_tiny_075_centred")
     assert poolings_of("xception_tiny_centred") == ("xception_tiny_centred",)
+
+
+def test_a_share_of_the_channels_is_kept_in_sixteens() -> None:
+    net = TinyXception(48, 0.875)
+    made = [net.get_submodule(layers[0]) for layers in net.inside()]
+    assert [layer.out_channels for layer in made] == [64, 112, 224, 112, 112, 112, 112]
 
 
 @pytest.mark.parametrize(
