@@ -10,12 +10,12 @@ from replay_rows import NETWORKS, SIZES, study
 
 from agesearch.metrics import VAL_MAE_YEARS
 from agesearch.models.architectures import Network
+from agesearch.search.model.acquisition import expected_improvement, staircase
+from agesearch.search.model.encoding import Encoding
+from agesearch.search.model.gaussian_process import GaussianProcess, Lengths
+from agesearch.search.model.trial_model import Fit, TrialModel
 from agesearch.search.run.suggester import Suggester
-from agesearch.search.sampler.acquisition import expected_improvement, staircase
 from agesearch.search.sampler.ehvi import EhviSampler
-from agesearch.search.sampler.encoding import Encoding
-from agesearch.search.sampler.gaussian_process import GaussianProcess, Lengths
-from agesearch.search.sampler.trial_model import Fit, TrialModel
 from agesearch.search.space.limits import Fitting
 from agesearch.search.space.space import Params, network_of
 from agesearch.search.store.history import History, TrialCost

@@ -24,10 +24,10 @@ from agesearch.metrics import SHIFT_YEARS, VAL_MAE_C_YEARS, VAL_MAE_YEARS
 from agesearch.models.architectures import Network
 from agesearch.reporting.fronts import front_table
 from agesearch.reporting.report import build_report
+from agesearch.search.model.trial_model import TrialModel
 from agesearch.search.run.setup import check_end_measures
 from agesearch.search.run.suggester import Suggester
 from agesearch.search.run.trial_inputs import EndMeasures
-from agesearch.search.sampler.trial_model import TrialModel
 from agesearch.search.space.limits import Fitting
 from agesearch.search.store.front_limits import FrontLimits
 from agesearch.search.store.history import STUDY_NAME, History, TrialCost

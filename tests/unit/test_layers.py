@@ -96,6 +96,7 @@ INNER = {
         "choice",
         "stopping",
         "tracking",
+        "model",
         "sampler",
         "run",
         "front",

@@ -7,11 +7,11 @@ import math
 import numpy as np
 import pytest
 
-from agesearch.search.sampler.acquisition import expected_improvement, reference_beyond
+from agesearch.search.model.acquisition import expected_improvement, reference_beyond
+from agesearch.search.model.gaussian_process import GaussianProcess, Lengths, _distances, _loss
+from agesearch.search.model.length_priors import LengthPriors
+from agesearch.search.model.trial_model import Seen, drawn_in, final_errors, scheduled
 from agesearch.search.sampler.ehvi import _mean_epochs
-from agesearch.search.sampler.gaussian_process import GaussianProcess, Lengths, _distances, _loss
-from agesearch.search.sampler.length_priors import LengthPriors
-from agesearch.search.sampler.trial_model import Seen, drawn_in, final_errors, scheduled
 from agesearch.search.stopping.rungs import LearningCurve
 from agesearch.search.store.records import State
 

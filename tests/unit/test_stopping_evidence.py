@@ -11,8 +11,8 @@ from replay_rows import NETWORKS, SIZES, study
 
 from agesearch.errors import InputError
 from agesearch.models.architectures import Network
+from agesearch.search.model.trial_model import TrialModel
 from agesearch.search.sampler.judge import Judge, Standing, Verdict, is_control, is_judged
-from agesearch.search.sampler.trial_model import TrialModel
 from agesearch.search.space.limits import Fitting
 from agesearch.search.stopping.budget import LossBudget
 from agesearch.search.stopping.forecast import CurveForecaster

@@ -30,9 +30,9 @@ from agesearch.measure.speed.latency_table import LatencyTable, machine_cache
 from agesearch.metrics import or_nan
 from agesearch.models.architectures import Network
 from agesearch.progress import Listener, Progress, silent
+from agesearch.search.model.acquisition import reference_beyond
 from agesearch.search.replay.summary import GOAL
 from agesearch.search.run.study import RunLimits, run_study
-from agesearch.search.sampler.acquisition import reference_beyond
 from agesearch.search.space.space import networks
 from agesearch.search.store.events import StudyEvent, TrialFinished
 from agesearch.search.store.records import State

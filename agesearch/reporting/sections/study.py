@@ -17,7 +17,7 @@ from agesearch.reporting.sections.section import Section, Table
 from agesearch.reporting.sections.told import Told
 from agesearch.reporting.tables import Cell, TextTable
 from agesearch.search.front.measurements import TEACHER, FaceRow
-from agesearch.search.sampler.acquisition import reference_beyond
+from agesearch.search.model.acquisition import reference_beyond
 from agesearch.search.store.pareto import hypervolume
 from agesearch.search.store.records import State, TrialRecord
 

@@ -28,9 +28,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from agesearch.search.model.acquisition import reference_beyond
 from agesearch.search.replay.curve_table import CurveRow, CurveTable
 from agesearch.search.replay.strategies import made
-from agesearch.search.sampler.acquisition import reference_beyond
 from agesearch.search.space.conditions import Dimension, steps
 from agesearch.search.space.space import network_of
 from agesearch.search.store.pareto import front, hypervolume

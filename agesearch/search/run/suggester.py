@@ -12,10 +12,10 @@ import math
 from collections.abc import Hashable, Sequence
 from typing import Any, Protocol
 
+from agesearch.search.model.trial_model import Fit
 from agesearch.search.sampler.ehvi import Proposal
 from agesearch.search.sampler.judge import Standing, Verdict
 from agesearch.search.sampler.sampler import StudySampler
-from agesearch.search.sampler.trial_model import Fit
 from agesearch.search.sampler.window import TrialWindow
 from agesearch.search.space.conditions import has_all, setting
 from agesearch.search.space.limits import Fitting

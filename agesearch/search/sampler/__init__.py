@@ -1,1 +1,1 @@
-"""What to try next: the samplers, and the model of errors behind ``ehvi``."""
+"""What to try next, and which trials go on."""

@@ -1,9 +1,9 @@
 """Proposals by expected hypervolume improvement, with latency known and the error modelled.
 
 A student's latency is known before it trains, so that two objectives become one question: what will the error
-be? A Gaussian process answers it from the trials that ended (``agesearch.search.sampler.trial_model``), and
+be? A Gaussian process answers it from the trials that ended (``agesearch.search.model.trial_model``), and
 of a few hundred configurations the one with the largest expected gain in hypervolume is proposed (Emmerich
-2006; exact, see ``agesearch.search.sampler.acquisition``). Running trials are believed to end where the model
+2006; exact, see ``agesearch.search.model.acquisition``). Running trials are believed to end where the model
 expects them to: they stand on the front there, and what is near them is surer, so that others look elsewhere.
 What counts is the gain of a configuration's expected error: that one more training of much the same may be
 luckier is no reason to run it.
@@ -26,11 +26,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from agesearch.search.sampler.acquisition import Point, reference_beyond
-from agesearch.search.sampler.feasibility import chance_within
-from agesearch.search.sampler.gaussian_process import GaussianProcess, single_threaded
-from agesearch.search.sampler.prior import Priors
-from agesearch.search.sampler.trial_model import (
+from agesearch.search.model.acquisition import Point, reference_beyond
+from agesearch.search.model.feasibility import chance_within
+from agesearch.search.model.gaussian_process import GaussianProcess, single_threaded
+from agesearch.search.model.trial_model import (
     LEAST,
     Chances,
     Fit,
@@ -39,6 +38,7 @@ from agesearch.search.sampler.trial_model import (
     chances,
     points_of,
 )
+from agesearch.search.sampler.prior import Priors
 from agesearch.search.space.space import Params, Value
 from agesearch.search.store.pareto import front
 from agesearch.search.store.records import State, TrialRecord

@@ -30,9 +30,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agesearch.search.sampler.acquisition import Point, reference_beyond
-from agesearch.search.sampler.gaussian_process import single_threaded
-from agesearch.search.sampler.trial_model import Chances, Seen, TrialModel, chances, points_of
+from agesearch.search.model.acquisition import Point, reference_beyond
+from agesearch.search.model.gaussian_process import single_threaded
+from agesearch.search.model.trial_model import Chances, Seen, TrialModel, chances, points_of
 from agesearch.search.stopping.forecast import Forecast
 from agesearch.search.stopping.rungs import (
     KEEP,

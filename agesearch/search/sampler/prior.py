@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from agesearch.search.sampler.encoding import number_along, value_along
+from agesearch.search.model.encoding import number_along, value_along
 from agesearch.search.space.conditions import Dimension, steps
 from agesearch.search.space.space import Params, Value
 from agesearch.specs import Prior, Range, StudySpec

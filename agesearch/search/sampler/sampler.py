@@ -25,11 +25,11 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from agesearch.metrics import or_nan
+from agesearch.search.model.trial_model import Fit, TrialModel
 from agesearch.search.sampler.ehvi import EhviSampler, Proposal
 from agesearch.search.sampler.judge import Judge
 from agesearch.search.sampler.prior import Priors
 from agesearch.search.sampler.startup import StartupNetworks
-from agesearch.search.sampler.trial_model import Fit, TrialModel
 from agesearch.search.space.conditions import endless, holds, stages
 from agesearch.search.space.limits import Fitting, Latencies
 from agesearch.search.space.space import Params, grid, optuna_distributions

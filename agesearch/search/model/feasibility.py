@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from agesearch.search.sampler.gaussian_process import GaussianProcess, Lengths
+from agesearch.search.model.gaussian_process import GaussianProcess, Lengths
 from agesearch.search.store.front_limits import LIMITED, FrontLimits
 from agesearch.search.store.records import State, TrialRecord
 

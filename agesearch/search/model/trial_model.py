@@ -1,7 +1,7 @@
 """What a study's trials tell of others: of configurations that were never trained, and of trials that are not
 over.
 
-A Gaussian process of the logarithm of the error (``agesearch.search.sampler.gaussian_process``) is told of
+A Gaussian process of the logarithm of the error (``agesearch.search.model.gaussian_process``) is told of
 
 - COMPLETE trials, by the logarithm of their best error;
 - trials that were stopped or are paused, by the end that is forecast for them from their curve
@@ -23,9 +23,9 @@ import numpy as np
 import numpy.typing as npt
 
 from agesearch.metrics import or_nan
-from agesearch.search.sampler.acquisition import Point, expected_improvement
-from agesearch.search.sampler.encoding import Encoding
-from agesearch.search.sampler.gaussian_process import GaussianProcess, Lengths
+from agesearch.search.model.acquisition import Point, expected_improvement
+from agesearch.search.model.encoding import Encoding
+from agesearch.search.model.gaussian_process import GaussianProcess, Lengths
 from agesearch.search.space.conditions import setting
 from agesearch.search.space.limits import Fitting, Latencies
 from agesearch.search.stopping.falls import FarthestFalls

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agesearch.models.architectures import Network
-from agesearch.search.sampler.length_priors import LATENCY, LengthPriors
+from agesearch.search.model.length_priors import LATENCY, LengthPriors
 from agesearch.search.space.conditions import holds, stages, steps
 from agesearch.search.space.limits import Fitting
 from agesearch.search.space.space import Dimension, Params, Value, network_choices, network_of

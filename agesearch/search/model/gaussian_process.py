@@ -14,7 +14,7 @@ With ``K = k(X, X) + diag(s + v)``, a new ``x`` has the mean ``k(x, X) K^-1 y`` 
 ``s`` that of its expectation.
 
 ``l`` and ``s`` are those of largest posterior density, by log-normal priors
-(``agesearch.search.sampler.length_priors``).
+(``agesearch.search.model.length_priors``).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from agesearch.search.sampler.length_priors import LengthPriors
+from agesearch.search.model.length_priors import LengthPriors
 
 Array = npt.NDArray[np.float64]
 
