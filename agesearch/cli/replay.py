@@ -50,6 +50,14 @@ def replay(
             "on that one, for each table.",
         ),
     ] = "",
+    left_out: Annotated[
+        bool,
+        typer.Option(
+            "--left-out",
+            help="What our sampler expects of each table's errors beforehand is learnt from the other tables "
+            "given (default: as it comes, learnt from those of reports/search).",
+        ),
+    ] = False,
     processes: Annotated[int, typer.Option("--processes", help="Replays that run at once.")] = 1,
     svg: Annotated[
         str | None,
@@ -75,12 +83,14 @@ def replay(
     from agesearch.errors import InputError
     from agesearch.search.replay.curve_table import as_table, read_record
     from agesearch.search.replay.summary import compare
-    from agesearch.search.replay.tables import leave_one_out, overall
+    from agesearch.search.replay.tables import leave_one_out, left_out_priors, overall
     from agesearch.storage import Location, distinct_names
 
     if save is not None and len(record) > 1:
         raise InputError(f"--save keeps one record, but {len(record)} are given.")
     known = [read_record(where) for where in record]
+    if left_out:
+        known = left_out_priors(known)
     place = None if page is None else own_page(page)
     if save is not None:
         Location.of(save).write_table(as_table(known[0]))

@@ -12,6 +12,7 @@ from agesearch.metrics import VAL_MAE_YEARS
 from agesearch.models.architectures import Network
 from agesearch.search.model.acquisition import expected_improvement, staircase
 from agesearch.search.model.encoding import Encoding
+from agesearch.search.model.error_prior import TERMS, ErrorPrior
 from agesearch.search.model.gaussian_process import GaussianProcess, Lengths
 from agesearch.search.model.trial_model import Fit, TrialModel
 from agesearch.search.run.suggester import Suggester
@@ -153,7 +154,7 @@ def test_a_place_leads_back_to_its_parameters_and_conditions_leave_gaps() -> Non
         assert again == {name: pytest.approx(value) for name, value in params.items()}
     features = encoding.features(places, latencies)
     assert np.isfinite(features).all()
-    assert features.shape == (60, encoding.groups[-1].stop)
+    assert features.shape == (60, encoding.groups[-1].stop + 1)  # and what is expected of the error
 
 
 def _ran(number: int, state: State, curve: tuple[float, ...]) -> TrialRecord:
@@ -186,12 +187,17 @@ FLAT = [_ran(number, State.COMPLETE, (12.0, *[8.0 + number % 3] * 15)) for numbe
 
 def test_nothing_is_modelled_before_the_startup_trials_or_of_two_that_finished() -> None:
     spec = study()
-    sampler = _sampler(spec)
+    sampler = EhviSampler(
+        spec, TrialModel(spec, Fitting(), LATENCIES, error_prior=ErrorPrior((0.0,) * len(TERMS)))
+    )
     assert sampler.propose(spec.startup_trials - 1, FLAT, 0) is None
     assert sampler.propose(spec.startup_trials, FLAT, 0) is not None
     assert sampler.propose(spec.startup_trials + 3, FLAT, 0) is not None
     assert sampler.propose(40, FLAT[:2], 0) is None
     assert sampler.propose(40, FLAT[:3], 0) is not None
+    expecting = _sampler(spec)  # what earlier studies let expect is a model of its own
+    assert expecting.propose(spec.startup_trials // 2 - 1, FLAT, 0) is None
+    assert expecting.propose(spec.startup_trials // 2, [], 0) is not None
 
 
 def test_what_was_tried_is_passed_over_for_the_next_best() -> None:

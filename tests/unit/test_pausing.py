@@ -300,6 +300,7 @@ def test_a_replay_pauses_and_uses_every_row_once() -> None:
 
 EVIDENCE = SPEC.model_copy(
     update={
+        "seed": 1,
         "trials": 22,
         "startup_trials": 6,
         "rungs": None,

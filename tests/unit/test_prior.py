@@ -11,6 +11,7 @@ import pytest
 from replay_rows import made_record, study
 
 from agesearch.errors import InputError
+from agesearch.search.model.error_prior import TERMS, ErrorPrior
 from agesearch.search.replay.engine import full_volume, replay
 from agesearch.search.sampler.prior import Priors
 from agesearch.search.sampler.sampler import StudySampler
@@ -19,6 +20,7 @@ from agesearch.search.space.scaling import scaled_study
 from agesearch.search.space.space import load_space
 from agesearch.specs import Prior, StudySpec, parse_spec
 
+NOTHING_EXPECTED = ErrorPrior((0.0,) * len(TERMS))
 RATE, STRENGTH, WEIGHT = "optim.learning_rate", "augment.strength", "distill.kd_weight"
 
 
@@ -104,7 +106,7 @@ def test_a_belief_shrinks_with_the_epochs() -> None:
 
 
 def test_a_good_belief_finds_the_front_earlier_and_a_wrong_one_costs_little() -> None:
-    record = made_record(count=60, epochs=4)
+    record = replace(made_record(count=60, epochs=4), error_prior=NOTHING_EXPECTED)
     goal, spec = 0.95 * full_volume(record.rows), record.spec
 
     def epochs(beliefs: dict[str, dict[str, Any]]) -> float:

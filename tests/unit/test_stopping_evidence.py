@@ -106,7 +106,7 @@ def test_who_left_the_plateau_for_little_is_stopped_and_who_is_still_on_it_may_f
     still = _trial(44, (10.14,) * 8, State.RUNNING)
     verdict = _verdict(still, LATE, free)
     assert isinstance(verdict, Pause)  # others fell to the front's error within an epoch
-    assert "10.11 expected" in verdict.reason
+    assert "10.12 expected" in verdict.reason
 
 
 def test_without_evidence_nothing_is_stopped_and_it_says_so() -> None:

@@ -4,7 +4,8 @@ A trial's place has one number a dimension: 0..1 along a range (by logarithm whe
 index of a choice, NaN where its condition does not hold. Its features are what the model measures distances
 in: numbers as they are, with choices that are numbers among them, a column a choice for names (two different
 ones are 1 apart), a column that says whether a conditional dimension is there, and the logarithm of the
-latency, which is known.
+latency, which is known. A last column is what earlier studies let expect of the error, where they tell
+anything of the space (``agesearch.search.model.error_prior``): no distance is measured in it.
 """
 
 from __future__ import annotations
@@ -17,19 +18,35 @@ import numpy as np
 import numpy.typing as npt
 
 from agesearch.models.architectures import Network
+from agesearch.search.model.error_prior import RATE, STRENGTH, TABLES, ErrorPrior, terms_of
 from agesearch.search.model.length_priors import LATENCY, LengthPriors
-from agesearch.search.space.conditions import holds, stages, steps
+from agesearch.search.space.conditions import holds, own_value, setting, stages, steps
 from agesearch.search.space.limits import Fitting
-from agesearch.search.space.space import Dimension, Params, Value, network_choices, network_of
-from agesearch.specs import Choices, Range, StudySpec
+from agesearch.search.space.space import ARCH, Dimension, Params, Value, network_choices, network_of
+from agesearch.specs import Choices, Range, StudySpec, Variants
 
 Array = npt.NDArray[np.float64]
+
+_INIT = "model.init"
+
+#: Random configurations over which what is expected is centred and scaled, and the least deviation that it
+#: is scaled by: where a space leaves hardly anything to expect, little stays little.
+_DRAWN, _LEAST_DEVIATION = 512, 0.5
+
+#: The deviation over a space from which on what is expected is worth going by.
+_TELLS = 0.25
 
 
 class Encoding:
     """Places, features and draws of one study's space, over the networks that fit and have a latency."""
 
-    def __init__(self, study: StudySpec, fitting: Fitting, latencies: Mapping[Network, float]) -> None:
+    def __init__(
+        self,
+        study: StudySpec,
+        fitting: Fitting,
+        latencies: Mapping[Network, float],
+        error_prior: ErrorPrior = TABLES,
+    ) -> None:
         self._study = study
         self.names = sorted(study.space)
         self._column = {name: column for column, name in enumerate(self.names)}
@@ -50,8 +67,17 @@ class Encoding:
         self.moves_network = any(name not in self._choices for params, _ in self._networks for name in params)
         logs = [math.log(latencies[network]) for _, network in self._networks] or [0.0]
         self._fastest, self._extent = min(logs), max(max(logs) - min(logs), 1e-9)
+        self._median = float(np.median(logs))
         self.groups = self._grouped()
         self.length_priors = LengthPriors.of([LATENCY, *self.names])
+        self._error_prior = error_prior
+        self._middle, self._scale = 0.0, 1.0
+        #: Whether earlier studies let expect more of some configurations than of others.
+        self.expects = False
+        if self._networks:
+            said = self._expected(*self.drawn(_DRAWN, np.random.default_rng(0)))
+            self._middle, self._scale = float(said.mean()), max(float(said.std()), _LEAST_DEVIATION)
+            self.expects = bool(said.std() > _TELLS)
 
     @property
     def of_networks(self) -> list[str]:
@@ -84,7 +110,7 @@ class Encoding:
         return self._latencies.get(network_of(self._study, params), math.nan)
 
     def features(self, places: Array, latencies: Array) -> Array:
-        """``[n, f]``: what distances are measured in."""
+        """``[n, f]``: what distances are measured in, and last what is expected of the error, if anything."""
         blocks = [(np.log(latencies)[:, None] - self._fastest) / self._extent]
         for name, column in self._column.items():
             values = places[:, column]
@@ -98,7 +124,61 @@ class Encoding:
             else:
                 marks = np.arange(len(self._choices[name]))
                 blocks.append(math.sqrt(0.5) * (values[:, None] == marks))
+        if self.expects:
+            blocks.append(self._expected(places, latencies)[:, None])
         return np.hstack(blocks)
+
+    def _expected(self, places: Array, latencies: Array) -> Array:
+        """What earlier studies let expect of the error at places ``[n, d]``: in deviations over the space."""
+        expected = self._error_prior.expected(self.terms(places, latencies))
+        found: Array = (expected - self._middle) / self._scale
+        return found
+
+    def terms(self, places: Array, latencies: Array) -> Array:
+        """``[n, t]``: what that is worked out from (``error_prior.TERMS``)."""
+        return terms_of(
+            self._numbers(RATE, places),
+            self._numbers(STRENGTH, places),
+            np.log(latencies) - self._median,
+            self._started(places),
+        )
+
+    def _numbers(self, field: str, places: Array) -> Array:
+        """``[n]``: the value that places have for a field of the student that is a number."""
+        own, column = float(own_value(self._study.student, field)), self._column.get(field)
+        if column is not None:
+            given = places[:, column]
+            found = self._values(field, np.where(np.isnan(given), 0.0, given))
+            return np.where(np.isnan(given), own, found)
+        if not any(isinstance(dimension, Variants) for dimension in self._study.space.values()):
+            return np.full(len(places), own)
+        values = (setting(self._study, self.params(place), field) for place in places)
+        return np.array([own if value is None else float(value) for value in values])
+
+    def _values(self, name: str, numbers: Array) -> Array:
+        """The values of a dimension at ``numbers [n]``, steps aside."""
+        dimension = self._study.space[name]
+        if not isinstance(dimension, Range):
+            choices: Array = np.array([float(value) for value in self._choices[name]])
+            return choices[numbers.astype(int)]  # type: ignore[no-any-return]
+        low, high, _ = _scaled(dimension, dimension.low, dimension.high, dimension.low)
+        along: Array = low + numbers * (high - low)
+        found: Array = np.exp(along) if dimension.log else along
+        return found
+
+    def _started(self, places: Array) -> Array:
+        """``[n]``: 1 where a place's network starts from trained weights, else 0."""
+        decides = [name for name, dimension in self._study.space.items()
+                   if name in (ARCH, _INIT) or isinstance(dimension, Variants)]  # fmt: skip
+        columns = np.nan_to_num(places[:, [self._column[name] for name in decides]], nan=-1.0)
+        columns = np.column_stack([np.zeros(len(places)), columns])
+        _, first, back = np.unique(columns, axis=0, return_index=True, return_inverse=True)
+        marks = list[float]()
+        for row in first:
+            params = self.params(places[row])
+            arch, init = (setting(self._study, params, field) for field in (ARCH, _INIT))
+            marks.append(float(arch in self._study.weights or init != "random"))
+        return np.array(marks)[back.ravel()]
 
     def drawn(self, count: int, rng: np.random.Generator) -> tuple[Array, Array]:
         """``count`` random places ``[n, d]``, their networks drawn evenly, and their latencies in ms."""

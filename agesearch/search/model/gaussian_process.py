@@ -6,12 +6,18 @@ Notation:
 - ``y [n]``: their targets (logarithms of errors), standardised inside to mean 0 and deviation 1;
 - ``v [n]``: how uncertain each target is by itself, as a variance; that of a cut learning curve is large;
 - ``l_g``: the length of group ``g``, over which the function changes; ``s``: the noise's share of variance;
+- ``m [n]``: what is expected of each target beforehand, centred and of deviation 1 over the space, or 0;
 - ``r^2(x, x') = sum_j ((x_j - x'_j) / l_g(j))^2``, and the kernel
   ``k(r) = (1 + sqrt(5) r + 5 r^2 / 3) exp(-sqrt(5) r)``: Matern 5/2 (Rasmussen & Williams 2006, eq. 4.17).
 
 With ``K = k(X, X) + diag(s + v)``, a new ``x`` has the mean ``k(x, X) K^-1 y`` and the variance
 ``1 + s - k(x, X) K^-1 k(X, x)`` (eqs. 2.25, 2.26), the noise of one more training included, and without
 ``s`` that of its expectation.
+
+Where something is expected, ``y = b m + f``: the slope ``b`` is normal about ``_SLOPE`` with the deviation
+``_SLOPE_DEVIATION`` (a basis function with a vague prior, section 2.7), and ``f`` is as above but has only
+``_REST`` of the variance. The deviation that targets are divided by is then drawn towards ``_DEVIATION``, as
+if so many more targets had it: two or three tell little of it.
 
 ``l`` and ``s`` are those of largest posterior density, by log-normal priors
 (``agesearch.search.model.length_priors``).
@@ -34,10 +40,20 @@ from agesearch.search.model.length_priors import LengthPriors
 
 Array = npt.NDArray[np.float64]
 
+#: What is known of a slope of what is expected; the variance that it leaves.
+_SLOPE, _SLOPE_DEVIATION, _REST = 0.6, 0.3, 0.64
+
+#: The deviation of logarithms of errors over a space (0.06 to 0.14 in the tables of ``reports/search``), and
+#: how many targets that counts as.
+_DEVIATION, _AS_MANY = 0.12, 4
+
 #: Steps of the search for lengths and noise; more change proposals little.
 _STEPS = 15
 
 _JITTER = 1e-6
+
+#: Targets without which lengths are the likeliest of the priors.
+_LEAST = 3
 
 
 @dataclass(frozen=True)
@@ -50,8 +66,9 @@ class Lengths:
 
 class GaussianProcess:
     """Conditioned on ``features [n, f]``, ``targets [n]`` and their own ``variance [n]`` in squared units of
-    the targets; ``groups`` are the columns that share a length. ``lengths`` are fitted where they are not
-    given, after the ``priors``: those of dimensions that nothing is known of where these are not given.
+    the targets; ``groups`` are the columns that share a length, and a column behind them holds what is
+    expected. ``lengths`` are fitted where they are not given, after the ``priors``: those of dimensions that
+    nothing is known of where these are not given. Without targets it says what is expected.
     """
 
     def __init__(
@@ -64,12 +81,21 @@ class GaussianProcess:
         priors: LengthPriors | None = None,
     ) -> None:
         self._features, self._groups = features, groups
-        self._mean, self._scale = float(targets.mean()), max(float(targets.std()), 1e-6)
-        self._known = (targets - self._mean) / self._scale
+        self._columns = groups[-1].stop
+        expects = features.shape[1] > self._columns
+        self._slope, self._slope_variance = (_SLOPE, _SLOPE_DEVIATION**2) if expects else (0.0, 0.0)
+        self._rest = _REST if expects else 1.0
+        self._scale = _deviation(targets, _AS_MANY if expects else 0)
+        away = targets / self._scale - self._beforehand(features)
+        self._mean = float(away.mean()) if len(away) else 0.0
+        self._known = away - self._mean
         self._extra = variance / self._scale**2
         priors = priors or LengthPriors.of([""] * len(groups))
         self.lengths = lengths or _fitted(
-            _distances(features, features, groups), self._known, self._extra, priors
+            _distances(features, features, groups),
+            self._known / math.sqrt(self._rest),
+            self._extra / self._rest,
+            priors,
         )
         self._condition()
 
@@ -91,29 +117,51 @@ class GaussianProcess:
         from scipy.linalg import solve_triangular
 
         kernel = self._kernel(features, self._features)
-        mean = kernel @ self._weights
-        spread = solve_triangular(self._lower, kernel.T, lower=True, check_finite=False)
-        noise = self.lengths.noise if noisy else 0.0
-        variance = 1.0 + noise - (spread * spread).sum(axis=0)
-        deviation = np.sqrt(np.maximum(variance, max(noise, _JITTER)))
-        return self._mean + self._scale * mean, self._scale * deviation
+        mean = self._mean + self._beforehand(features) + kernel @ self._weights
+        variance = np.full(len(features), self._rest)
+        if self._slope_variance:
+            variance += self._slope_variance * features[:, -1] ** 2
+        if len(self._known):
+            spread = solve_triangular(self._lower, kernel.T, lower=True, check_finite=False)
+            variance -= (spread * spread).sum(axis=0)
+        noise = self._rest * self.lengths.noise if noisy else 0.0
+        deviation = np.sqrt(np.maximum(variance + noise, max(noise, _JITTER)))
+        return self._scale * mean, self._scale * deviation
 
     def left_out(self) -> Array:
         """``[n]``: what the other targets let expect of each (Rasmussen & Williams 2006, eq. 5.12)."""
         inverse = _solved(self._lower, np.eye(len(self._known)))
-        return self._mean + self._scale * (self._known - self._weights / np.diag(inverse))
+        away = self._known - self._weights / np.diag(inverse)
+        found: Array = self._scale * (self._mean + self._beforehand(self._features) + away)
+        return found
 
     def _condition(self) -> None:
+        if not len(self._known):
+            self._weights = self._known
+            return
         kernel = self._kernel(self._features, self._features)
-        kernel[np.diag_indices_from(kernel)] += self.lengths.noise + self._extra + _JITTER
+        kernel[np.diag_indices_from(kernel)] += self._rest * self.lengths.noise + self._extra + _JITTER
         self._lower = _cholesky(kernel)
         self._weights = _solved(self._lower, self._known)
 
     def _kernel(self, rows: Array, columns: Array) -> Array:
-        widths = np.empty(rows.shape[1])
+        widths = np.zeros(rows.shape[1])
         for group, length in zip(self._groups, self.lengths.lengths, strict=True):
             widths[group] = 1.0 / length
-        return _matern(_squared(rows * widths, columns * widths))[0]
+        kernel = self._rest * _matern(_squared(rows * widths, columns * widths))[0]
+        if self._slope_variance:
+            kernel += self._slope_variance * np.outer(rows[:, -1], columns[:, -1])
+        return kernel
+
+    def _beforehand(self, features: Array) -> Array:
+        """What is expected before anything is known, in deviations and but for the level."""
+        return self._slope * features[:, -1] if self._slope else np.zeros(len(features))
+
+
+def _deviation(targets: Array, drawn: int) -> float:
+    """The deviation of targets, drawn towards ``_DEVIATION`` as if ``drawn`` more had it."""
+    squares = float(((targets - targets.mean()) ** 2).sum()) if len(targets) else 0.0
+    return max(math.sqrt((squares + drawn * _DEVIATION**2) / max(len(targets) + drawn, 1)), 1e-6)
 
 
 def single_threaded() -> AbstractContextManager[Any]:
@@ -136,6 +184,9 @@ def _fitted(distances: Array, targets: Array, variance: Array, priors: LengthPri
     """Lengths and noise of largest posterior density, from the prior's mode by L-BFGS."""
     from scipy.optimize import minimize
 
+    if len(targets) < _LEAST:
+        middles = np.exp(priors.middles).tolist()
+        return Lengths(tuple(middles[:-1]), middles[-1])
     groups = len(distances)
     flat = distances.reshape(groups, -1)
     found = minimize(

@@ -1,7 +1,8 @@
 """What a study's trials tell of others: of configurations that were never trained, and of trials that are not
 over.
 
-A Gaussian process of the logarithm of the error (``agesearch.search.model.gaussian_process``) is told of
+A Gaussian process of the logarithm of the error (``agesearch.search.model.gaussian_process``), about what
+earlier studies let expect (``agesearch.search.model.error_prior``), is told of
 
 - COMPLETE trials, by the logarithm of their best error;
 - trials that were stopped or are paused, by the end that is forecast for them from their curve
@@ -25,6 +26,7 @@ import numpy.typing as npt
 from agesearch.metrics import or_nan
 from agesearch.search.model.acquisition import Point, expected_improvement
 from agesearch.search.model.encoding import Encoding
+from agesearch.search.model.error_prior import TABLES, ErrorPrior
 from agesearch.search.model.gaussian_process import GaussianProcess, Lengths
 from agesearch.search.space.conditions import setting
 from agesearch.search.space.limits import Fitting, Latencies
@@ -124,12 +126,17 @@ class TrialModel:
     """Besides its ``fit``, what it keeps between calls is for speed only."""
 
     def __init__(
-        self, study: StudySpec, fitting: Fitting, latencies: Latencies, fit: Fit | None = None
+        self,
+        study: StudySpec,
+        fitting: Fitting,
+        latencies: Latencies,
+        fit: Fit | None = None,
+        error_prior: ErrorPrior = TABLES,
     ) -> None:
         known = {network: ms for network, ms in latencies.items() if not isinstance(ms, str)}
         self._study = study
         self.limits = FrontLimits.of(study).besides_the_error
-        self.encoding = Encoding(study, fitting, known)
+        self.encoding = Encoding(study, fitting, known, error_prior)
         self.fit = fit if fit and len(fit.lengths.lengths) == len(self.encoding.groups) else None
         self._seen: dict[int, tuple[TrialRecord, Seen]] = {}
         self._ends: tuple[tuple[object, ...], Ends] | None = None
@@ -300,6 +307,8 @@ def final_errors(trials: Sequence[Seen]) -> Array:
 def drawn_in(targets: Array) -> Array:
     """The targets, those far above the median and those that are NaN among the highest that remain."""
     known = targets[np.isfinite(targets)]
+    if not len(known):
+        return np.zeros(len(targets))
     middle = float(np.median(known))
     highest = middle + _DRAWN_IN * (middle - float(known.min())) + 0.05
     return np.fmin(targets, highest)
@@ -316,7 +325,7 @@ def scheduled(count: int) -> int:
 def _process(
     encoding: Encoding, trials: Sequence[Seen], targets: Array, variance: Array, lengths: Lengths | None
 ) -> GaussianProcess:
-    places = np.stack([seen.place for seen in trials])
+    places = np.array([seen.place for seen in trials]).reshape(len(trials), len(encoding.names))
     latencies = np.array([seen.curve.latency_ms for seen in trials])
     features = encoding.features(places, latencies)
     return GaussianProcess(features, targets, variance, encoding.groups, lengths, encoding.length_priors)

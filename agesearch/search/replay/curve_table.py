@@ -20,6 +20,7 @@ from agesearch.metrics import EPOCH_SECONDS, LATENCY_MS_P50, VAL_MAE_YEARS, or_n
 from agesearch.models.identity import read_model_manifest
 from agesearch.models.manifest import MANIFEST
 from agesearch.provenance import name_of, without_places
+from agesearch.search.model.error_prior import TABLES, ErrorPrior
 from agesearch.search.space.conditions import active, has_all
 from agesearch.search.space.space import Params
 from agesearch.search.stopping.curves import errors_of
@@ -72,11 +73,14 @@ class CurveRow:
 
 @dataclass(frozen=True)
 class CurveTable:
-    """Rows to replay, the study they come from, and how many of its trials have no whole curve."""
+    """Rows to replay, the study they come from, how many of its trials have no whole curve, and what earlier
+    studies are taken to let expect of it.
+    """
 
     spec: StudySpec
     rows: tuple[CurveRow, ...]
     left_out: int = 0
+    error_prior: ErrorPrior = TABLES
 
     @property
     def has_seconds(self) -> bool:

@@ -77,7 +77,7 @@ class Own:
         }
         self._spec = record.spec.model_copy(update=changes)
         self._history = History.in_memory(self._spec)
-        self._suggester = Suggester(self._history, self._spec)
+        self._suggester = Suggester(self._history, self._spec, error_prior=record.error_prior)
         self._history.latencies = {network_of(record.spec, row.params): row.latency_ms for row in record.rows}
         self._curves: dict[int, LearningCurve] = {}
         self._rows: dict[int, CurveRow] = {}

@@ -10,12 +10,19 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from agesearch.errors import InputError
+from agesearch.search.model.encoding import Encoding
+from agesearch.search.model.error_prior import Array, ErrorPrior
+from agesearch.search.replay.curve_table import CurveTable
 from agesearch.search.replay.strategies import made
 from agesearch.search.replay.summary import Comparison, Row
+from agesearch.search.space.limits import Fitting
+from agesearch.search.space.space import network_of
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,26 @@ class HeldOut:
     def as_json(self) -> dict[str, Any]:
         """The choice as a JSON object."""
         return {"table": self.table, "chosen": self.chosen, "there": self.row.as_json()}
+
+
+def left_out_priors(tables: Sequence[CurveTable]) -> list[CurveTable]:
+    """The tables, each with what the others let expect of it."""
+    if len(tables) < 2:
+        raise InputError("What other tables let expect takes two tables at least.")
+    known = [terms_and_errors(table) for table in tables]
+    return [
+        replace(table, error_prior=ErrorPrior.learnt([*known[:at], *known[at + 1 :]]))
+        for at, table in enumerate(tables)
+    ]
+
+
+def terms_and_errors(table: CurveTable) -> tuple[Array, Array]:
+    """What an ``ErrorPrior`` is learnt from: terms ``[n, t]`` and logarithms of best errors ``[n]``."""
+    networks = {network_of(table.spec, row.params): row.latency_ms for row in table.rows}
+    encoding = Encoding(table.spec, Fitting(), networks)
+    places = np.stack([encoding.place(row.params) for row in table.rows])
+    errors, latencies = np.array([row.point for row in table.rows]).T
+    return encoding.terms(places, latencies), np.log(errors)
 
 
 def overall(found: Sequence[Comparison]) -> list[Overall]:

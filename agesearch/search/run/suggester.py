@@ -12,6 +12,7 @@ import math
 from collections.abc import Hashable, Sequence
 from typing import Any, Protocol
 
+from agesearch.search.model.error_prior import TABLES, ErrorPrior
 from agesearch.search.model.trial_model import Fit
 from agesearch.search.sampler.ehvi import Proposal
 from agesearch.search.sampler.judge import Standing, Verdict
@@ -44,11 +45,17 @@ class Suggests(Protocol):
 class Suggester:
     """Suggests the trials of one study, only networks of ``fitting``."""
 
-    def __init__(self, history: History, spec: StudySpec, fitting: Fitting | None = None) -> None:
+    def __init__(
+        self,
+        history: History,
+        spec: StudySpec,
+        fitting: Fitting | None = None,
+        error_prior: ErrorPrior = TABLES,
+    ) -> None:
         self._history = history
         self._spec = spec
         self._fit = Fit.of(history.attribute(FIT))
-        self._sampler = StudySampler(spec, fitting or Fitting(), self._fit)
+        self._sampler = StudySampler(spec, fitting or Fitting(), self._fit, error_prior)
         self._window = TrialWindow()
         self._tried: set[tuple[Hashable, ...]] = set()
         self._losses: dict[int, float] = {}

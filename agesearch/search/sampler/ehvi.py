@@ -14,8 +14,10 @@ epoch that a trial of the study takes on average, stopped ones included. The lar
 and thawing of Swersky 2014).
 
 The reference point is a tenth beyond the nadir of the front that the model expects, or ``max_mae_years``
-where that is lower; other limits of the front count as chances (``feasibility``). Until ``startup_trials``
-trials have begun and three are COMPLETE, draws are random, their networks in turn (``startup``).
+where that is lower; other limits of the front count as chances (``feasibility``). Half of the
+``startup_trials`` are drawn at random, their networks in turn (``startup``); from then on the model counts,
+which knows what earlier studies let expect (``agesearch.search.model.error_prior``). Where these tell nothing
+of the space, all of them are drawn, and more until three trials are COMPLETE.
 """
 
 from __future__ import annotations
@@ -91,8 +93,7 @@ class EhviSampler:
         """
         known = [record for record in records if record.params and record.latency_ms_p50 is not None]
         ended = [self._model.view(record) for record in known if record.state is not State.RUNNING]
-        early = number < self._study.startup_trials or len(points_of(ended)) < LEAST
-        if early or not self._encoding.usable:
+        if self._draws(number, ended) or not self._encoding.usable:
             return None
         waiting = [self._model.view(record) for record in paused]
         self._model.forget([*ended, *waiting])
@@ -115,6 +116,15 @@ class EhviSampler:
         if chosen is not None:
             return Proposal(paused[chosen].params, paused=paused[chosen].number)
         return self._best_new(places, worth, is_tried)
+
+    def _draws(self, number: int, ended: Sequence[Seen]) -> bool:
+        """Whether trial ``number`` is drawn, so that a study where nothing is as earlier ones were is not
+        misled: half of the first trials, or all of them where earlier studies tell nothing of this space.
+        """
+        startup = self._study.startup_trials
+        if self._encoding.expects:
+            return number < startup // 2
+        return number < startup or len(points_of(ended)) < LEAST
 
     def _chance_within(self, records: Sequence[TrialRecord], places: Array, latencies: Array) -> Array:
         """The chance that each new place ``[n]`` keeps what is limited besides its error."""
@@ -211,4 +221,4 @@ def _mean_epochs(ended: Iterable[Seen]) -> float:
         for seen in ended
         if seen.curve.state in (State.COMPLETE, State.PRUNED)
     ]
-    return sum(spent) / len(spent)
+    return sum(spent) / len(spent) if spent else 1.0

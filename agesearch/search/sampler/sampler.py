@@ -25,6 +25,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from agesearch.metrics import or_nan
+from agesearch.search.model.error_prior import TABLES, ErrorPrior
 from agesearch.search.model.trial_model import Fit, TrialModel
 from agesearch.search.sampler.ehvi import EhviSampler, Proposal
 from agesearch.search.sampler.judge import Judge
@@ -54,7 +55,9 @@ def _never(_: Params) -> bool:
 class StudySampler:
     """Proposes parameters; besides its ``fit``, what it keeps between calls is for speed only."""
 
-    def __init__(self, spec: StudySpec, fitting: Fitting, fit: Fit | None = None) -> None:
+    def __init__(
+        self, spec: StudySpec, fitting: Fitting, fit: Fit | None = None, error_prior: ErrorPrior = TABLES
+    ) -> None:
         self._spec = spec
         self._fitting = fitting
         self._space = optuna_distributions(spec.space)
@@ -63,7 +66,7 @@ class StudySampler:
         self._priors = Priors(spec)
         self._startup = StartupNetworks(spec) if spec.sampler == "ehvi" else None
         self._modelled: tuple[Latencies, EhviSampler, Judge] | None = None
-        self._fit = fit
+        self._fit, self._error_prior = fit, error_prior
         self._grid = [point for point in grid(spec) if fitting.fits(point)] if spec.sampler == "grid" else []
 
     def propose(
@@ -168,7 +171,7 @@ class StudySampler:
 
     def _modelled_on(self, latencies: Latencies) -> tuple[Latencies, EhviSampler, Judge]:
         if self._modelled is None or self._modelled[0] is not latencies:
-            model = TrialModel(self._spec, self._fitting, latencies, self.fit)
+            model = TrialModel(self._spec, self._fitting, latencies, self.fit, self._error_prior)
             self._modelled = latencies, EhviSampler(self._spec, model), Judge(self._spec, model)
         return self._modelled
 
