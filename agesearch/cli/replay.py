@@ -33,11 +33,12 @@ def replay(
         str,
         typer.Option(
             "--strategies",
-            help="With commas: default (what tune does), ehvi-nearest (the same, nothing stopped); "
-            "random, tpe, ehvi, each also with '-rungs'; random-stops; ehvi-pausing; ehvi-pausing-nearest, "
-            "which chooses as its rivals do; optuna-tpe, optuna-gp, each "
-            "also with '-latency' and '-pruned'; optuna-nsga2, optuna-nsga2-16; moasha, moasha-ours, "
-            "moasha-ranked, moasha-ranked-ours, mo-rea, mo-rea-16, mo-rea-16-latency (extra 'bench').",
+            help="With commas: default (what tune does), default-seconds (with 'charge: seconds'), "
+            "ehvi-nearest (default, nothing stopped); random, tpe, ehvi, each also with '-rungs'; "
+            "random-stops; ehvi-pausing; ehvi-pausing-nearest, which chooses as its rivals do; optuna-tpe, "
+            "optuna-gp, each also with '-latency' and '-pruned'; optuna-nsga2, optuna-nsga2-16; moasha, "
+            "moasha-ours, moasha-ranked, moasha-ranked-ours, mo-rea, mo-rea-16, mo-rea-16-latency (extra "
+            "'bench').",
         ),
     ] = "default,random,optuna-tpe,ehvi-pausing-nearest",
     seeds: Annotated[int, typer.Option("--seeds", help="Runs of each strategy.")] = 20,

@@ -339,7 +339,8 @@ class StudySpec(Spec):
     ``latency`` says on which runtimes
     and in which precisions; what is faster than fp32 only by answering worse is put back when the front is
     measured. ``confirm`` trains the front's candidates again with other seeds, and picks by their means.
-    ``keep: front`` removes the weights of trials that are clearly behind it.
+    ``keep: front`` removes the weights of trials that are clearly behind it. ``charge`` says what a trial's
+    gain is weighed against: its ``epochs``, or the ``seconds`` that they are learnt to take.
 
     ``first`` are configurations that the first trials have; what one does not say is drawn. ``grid`` tries
     all of the space, in its own order.
@@ -366,6 +367,7 @@ class StudySpec(Spec):
     counterfactual: ShiftsSpec = newer(ShiftsSpec())
     confirm: Annotated[ConfirmSpec | None, BeforeValidator(_as_seeds)] = newer(None)
     keep: Literal["all", "front"] = newer("all")
+    charge: Literal["epochs", "seconds"] = newer("epochs")
     teachers: TeachersSpec = TeachersSpec()
     student: TrainSpec
     weights: dict[str, str] = Field(default_factory=dict)

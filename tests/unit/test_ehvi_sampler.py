@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -233,3 +234,37 @@ def test_a_fit_of_another_space_is_not_taken() -> None:
     for lengths in (fit.lengths.lengths[:-1], (*fit.lengths.lengths, 1.0)):
         other = Fit(fit.moment, Lengths(lengths, 0.1))
         assert _sampler(study(), other).fit is None
+
+
+def test_what_an_epoch_costs_is_learnt_where_a_study_is_charged_by_the_second() -> None:
+    def ran(number: int, arch: str, seconds: float) -> TrialRecord:
+        record = _ran(number, State.COMPLETE, (12.0, *[8.0] * 15))
+        params = record.params | {"model.arch": arch, "model.input_size": SIZES[number % 2]}
+        latency = LATENCIES[network_of(study(), params)]
+        return replace(record, params=params, latency_ms_p50=latency, seconds=seconds)
+
+    known = [ran(number, "lcnet_050", 16.0) for number in range(4)]
+    known += [ran(number, "efficientnet_lite0", 160.0) for number in range(4, 8)]
+    asked = [ran(10, "lcnet_050", 0.0), ran(11, "efficientnet_lite0", 0.0)]
+
+    def prices(spec: StudySpec, known: list[TrialRecord]) -> list[float]:
+        model = TrialModel(spec, Fitting(), LATENCIES)
+        features = model.features([model.view(record) for record in asked])
+        return model.prices([model.view(record) for record in known], features).tolist()
+
+    by_second = study().model_copy(update={"charge": "seconds"})
+    cheap, dear = prices(by_second, known)
+    assert (cheap, dear) == (pytest.approx(2 / 11, rel=0.3), pytest.approx(20 / 11, rel=0.3))
+    assert prices(by_second, known[:2]) == prices(study(), known) == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(("rising", "goes_on"), [(1.0, 20), (-1.0, 21)])
+def test_of_two_paused_trials_that_promise_the_same_the_cheaper_one_goes_on(
+    rising: float, goes_on: int
+) -> None:
+    timed = [replace(record, seconds=16.0 * 2.0 ** (rising * record.number)) for record in FLAT]
+    waiting = [_ran(number, State.PAUSED, (12.0, *[5.0] * 4)) for number in (20, 21)]
+    spec = study().model_copy(update={"charge": "seconds"})
+    proposal = _sampler(spec).propose(22, timed, 0, offered=(), paused=waiting)
+    assert proposal is not None
+    assert proposal.paused == goes_on

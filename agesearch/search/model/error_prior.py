@@ -69,7 +69,7 @@ class ErrorPrior:
 
 
 #: Learnt from all tables of ``reports/search``, as ``reports/search/prior.py`` prints it.
-TABLES = ErrorPrior((-0.272, 0.196, 0.541, 0.653, 0.288, -0.713, 0.196, -0.97, 0.77))
+TABLES = ErrorPrior((-0.305, 0.169, 0.545, 0.572, 0.26, -0.67, 0.21, -1.024, 0.787))
 
 
 def terms_of(rate: Array, strength: Array, latency: Array, started: Array) -> Array:

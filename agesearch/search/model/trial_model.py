@@ -26,6 +26,7 @@ import numpy.typing as npt
 from agesearch.metrics import or_nan
 from agesearch.search.model.acquisition import Point, expected_improvement
 from agesearch.search.model.encoding import Encoding
+from agesearch.search.model.epoch_prices import EpochPrices
 from agesearch.search.model.error_prior import TABLES, ErrorPrior
 from agesearch.search.model.gaussian_process import GaussianProcess, Lengths
 from agesearch.search.space.conditions import setting
@@ -74,6 +75,7 @@ class Seen:
     place: Array
     curve: LearningCurve
     error: float | None  # in years, of a COMPLETE trial
+    epoch_s: float = 0.0  # seconds of an epoch; 0: not known
 
     @property
     def share(self) -> float:
@@ -161,7 +163,8 @@ class TrialModel:
             )
             error = record.val_mae_years if record.state is State.COMPLETE else None
             place = kept[1].place if kept else self.encoding.place(record.params)
-            kept = record, Seen(record.number, place, curve, error)
+            epoch_s = record.seconds / record.epochs if record.epochs else 0.0
+            kept = record, Seen(record.number, place, curve, error, epoch_s)
             self._seen[record.number] = kept
         return kept[1]
 
@@ -186,6 +189,21 @@ class TrialModel:
             self.fit = Fit(moment, first.lengths)
         targets, variance = self._evidence(ended)
         return _process(self.encoding, ended, targets, variance, self.fit.lengths)
+
+    def prices(self, known: Sequence[Seen], features: Array) -> Array:
+        """``[n]``: what an epoch of trials with ``features [n, f]`` costs beside others, by the ``known``
+        ones; 1 where the study is charged by the epoch.
+        """
+        if self._study.charge == "epochs":
+            return np.ones(len(features))
+        timed = [seen for seen in known if seen.epoch_s > 0.0]
+        decides = [name in self.encoding.of_networks for name in self.encoding.names]
+        seconds = np.array([seen.epoch_s for seen in timed])
+        return EpochPrices(self.features(timed), seconds, self.encoding.groups, decides).of(features)
+
+    def features(self, trials: Sequence[Seen]) -> Array:
+        """``[n, f]`` of trials."""
+        return _features(self.encoding, trials)
 
     def ends(self, ended: Sequence[Seen]) -> Ends:
         """What COMPLETE and FAILed trials tell of the ends of those that are not over."""
@@ -325,10 +343,13 @@ def scheduled(count: int) -> int:
 def _process(
     encoding: Encoding, trials: Sequence[Seen], targets: Array, variance: Array, lengths: Lengths | None
 ) -> GaussianProcess:
-    places = np.array([seen.place for seen in trials]).reshape(len(trials), len(encoding.names))
-    latencies = np.array([seen.curve.latency_ms for seen in trials])
-    features = encoding.features(places, latencies)
+    features = _features(encoding, trials)
     return GaussianProcess(features, targets, variance, encoding.groups, lengths, encoding.length_priors)
+
+
+def _features(encoding: Encoding, trials: Sequence[Seen]) -> Array:
+    places = np.array([seen.place for seen in trials]).reshape(len(trials), len(encoding.names))
+    return encoding.features(places, np.array([seen.curve.latency_ms for seen in trials]))
 
 
 def _log(error: float) -> float:

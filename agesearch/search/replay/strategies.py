@@ -61,6 +61,7 @@ class Own:
         pauses: bool = False,
         learns: bool = False,
         chooses: bool = False,
+        charge: Literal["epochs", "seconds"] = "epochs",
     ) -> None:
         rungs = (record.spec.rungs or RungSpec()) if stops else None
         if rungs is not None and not pauses:
@@ -74,6 +75,7 @@ class Own:
             "rungs": rungs,
             "sampler": sampler,
             "startup_trials": startup,
+            "charge": charge,
         }
         self._spec = record.spec.model_copy(update=changes)
         self._history = History.in_memory(self._spec)
@@ -188,8 +190,11 @@ def _own(
     pauses: bool = False,
     learns: bool = False,
     chooses: bool = False,
+    charge: Literal["epochs", "seconds"] = "epochs",
 ) -> _Maker:
-    return partial(Own, sampler=sampler, stops=stops, pauses=pauses, learns=learns, chooses=chooses)
+    return partial(
+        Own, sampler=sampler, stops=stops, pauses=pauses, learns=learns, chooses=chooses, charge=charge
+    )
 
 
 def _optuna(sampler: str, *, knows_latency: bool = False, prunes: bool = False) -> _Maker:
@@ -224,6 +229,10 @@ STRATEGIES: Mapping[str, Made] = {
         "what 'agesearch tune' does: expected hypervolume improvement over the whole space, then the nearest "
         "row; stops and pauses by what COMPLETE curves tell",
         _own("ehvi", learns=True),
+    ),
+    "default-seconds": Made(
+        "the same with 'charge: seconds': gains are weighed by the second",
+        _own("ehvi", learns=True, charge="seconds"),
     ),
     "ehvi-nearest": Made(
         "expected hypervolume improvement over the whole space, then the nearest row, every trial to its end",

@@ -11,7 +11,8 @@ luckier is no reason to run it.
 A paused trial is weighed against the new ones: the gain in hypervolume that is expected of it, by its own
 curve and those of COMPLETE trials, for each epoch it has left, against that of the best new one for each
 epoch that a trial of the study takes on average, stopped ones included. The larger runs (after the freezing
-and thawing of Swersky 2014).
+and thawing of Swersky 2014). Where a study is charged by the second, an epoch counts as what it is learnt to
+cost (``agesearch.search.model.epoch_prices``), of new trials and of paused ones.
 
 The reference point is a tenth beyond the nadir of the front that the model expects, or ``max_mae_years``
 where that is lower; other limits of the front count as chances (``feasibility``). Half of the
@@ -105,17 +106,29 @@ class EhviSampler:
             places, new = self._new(believing, ended, seed, offered)
             kept = self._chance_within(known, places, new.latencies)
             old = self._gone_on(waiting, ended)
+            price, price_waiting = self._prices(ended, waiting, places, new.latencies)
         reference = self._reference(points, (new, old))
-        worth = new.worth(points, reference) * kept
+        worth = new.worth(points, reference) * kept / price
         if self._priors and len(worth):
             worth = worth * self._priors.weights(places, number)
         left = np.array([seen.curve.epochs - len(seen.curve.best) for seen in waiting])
-        rates = old.worth(points, reference) / np.maximum(left, 1)
+        rates = old.worth(points, reference) / (np.maximum(left, 1) * price_waiting)
         best_new = float(worth.max()) / _mean_epochs(ended) if len(worth) else -1.0
         chosen = int(rates.argmax()) if len(rates) and rates.max() >= best_new else None
         if chosen is not None:
             return Proposal(paused[chosen].params, paused=paused[chosen].number)
         return self._best_new(places, worth, is_tried)
+
+    def _prices(
+        self, ended: Sequence[Seen], waiting: Sequence[Seen], places: Array, latencies: Array
+    ) -> tuple[Array, Array]:
+        """What an epoch of each new place ``[n]`` and of each waiting trial costs beside others."""
+        new, known = len(places), [*ended, *waiting]
+        rows = self._features(waiting)
+        if new:
+            rows = np.vstack([self._encoding.features(places, latencies), rows])
+        prices = self._model.prices(known, rows)
+        return prices[:new], prices[new:]
 
     def _draws(self, number: int, ended: Sequence[Seen]) -> bool:
         """Whether trial ``number`` is drawn, so that a study where nothing is as earlier ones were is not
@@ -184,8 +197,7 @@ class EhviSampler:
         ]
 
     def _features(self, trials: Sequence[Seen]) -> Array:
-        latencies = np.array([seen.curve.latency_ms for seen in trials])
-        return self._encoding.features(np.stack([seen.place for seen in trials]), latencies)
+        return self._model.features(trials)
 
     def _candidates(self, ended: Sequence[Seen], rng: np.random.Generator) -> tuple[Array, Array]:
         """Random configurations, and variations of the COMPLETE trials of the front."""

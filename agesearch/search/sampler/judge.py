@@ -14,6 +14,9 @@ in hypervolume that is expected of it.
   costs nothing: it goes on once it is worth more than a new trial, at the latest when no new ones are left,
   and is judged again before it does.
 
+Where the study is charged by the second, an even part grows with what an epoch of the trial costs: what may
+be lost is spent where it saves most.
+
 Nothing is stopped or paused
 
 - before ``evidence`` trials are COMPLETE;
@@ -102,7 +105,8 @@ class Judge:
             return KEEP
         # No more of them decides: the others add nothing to a hypervolume, nor to where it is counted from.
         ahead = [within[index] for index in front(within)]
-        return self._weighed(trial, forecast, ends.best_end(trial), ahead, rule, standing)
+        price = float(self._model.prices(ended, self._model.features([trial]))[0])
+        return self._weighed(trial, forecast, ends.best_end(trial), ahead, rule, standing, price)
 
     def _weighed(
         self,
@@ -112,6 +116,7 @@ class Judge:
         points: Sequence[Point],
         rule: StoppingSpec,
         standing: Standing,
+        price: float,
     ) -> Verdict:
         end = chances(forecast, [trial])
         alone = Chances(forecast.prior, forecast.unaided, end.latencies)
@@ -123,8 +128,8 @@ class Judge:
         expected = (1.0 - misled) * end.worth(points, reference) + misled * alone.worth(points, reference)
         loss = float(expected[0]) / max(hypervolume(points, reference), 1e-12)
         staked = f"{likely}, {loss:.2g} of the hypervolume at stake"
-        even = rule.max_loss / standing.trials
-        left = (rule.max_loss - standing.spent) / max(1, standing.trials - standing.finished)
+        even = price * rule.max_loss / standing.trials
+        left = price * (rule.max_loss - standing.spent) / max(1, standing.trials - standing.finished)
         if loss <= min(even, left) and self._gained(points, (at_best, trial.curve.latency_ms)) <= even:
             return Stop(f"{OUT_OF_REACH}: {staked}, {at_best:.2f} years at best", epoch, loss)
         pauses = self._study.sampler == "ehvi" and standing.begun < standing.trials
