@@ -132,11 +132,12 @@ class EhviSampler:
 
     def _draws(self, number: int, ended: Sequence[Seen]) -> bool:
         """Whether trial ``number`` is drawn, so that a study where nothing is as earlier ones were is not
-        misled: half of the first trials, or all of them where earlier studies tell nothing of this space.
+        misled: of the first trials half, besides those that are given, or all of them where earlier studies
+        tell nothing of this space.
         """
         startup = self._study.startup_trials
         if self._encoding.expects:
-            return number < startup // 2
+            return number < min(startup, len(self._study.first) + startup // 2)
         return number < startup or len(points_of(ended)) < LEAST
 
     def _chance_within(self, records: Sequence[TrialRecord], places: Array, latencies: Array) -> Array:
