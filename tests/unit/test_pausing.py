@@ -290,12 +290,12 @@ def test_a_paused_trial_goes_on_where_it_promises_more_than_a_new_one() -> None:
 
 def test_a_replay_pauses_and_uses_every_row_once() -> None:
     record = made_record(count=24, epochs=EPOCHS)
-    stopping, pausing = replay(record, "ehvi-rungs", 0), replay(record, "ehvi-pausing", 0)
+    stopping, pausing = replay(record, "ehvi-rungs", 1), replay(record, "ehvi-pausing", 1)
     assert pausing.complete + pausing.stopped == 24
     assert pausing.complete >= 1
     assert pausing.spent <= 24 * EPOCHS
     assert (pausing.epochs, pausing.volumes) != (stopping.epochs, stopping.volumes)
-    assert pausing == replay(record, "ehvi-pausing", 0)
+    assert pausing == replay(record, "ehvi-pausing", 1)
 
 
 EVIDENCE = SPEC.model_copy(
