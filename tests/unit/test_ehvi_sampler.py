@@ -268,3 +268,13 @@ def test_of_two_paused_trials_that_promise_the_same_the_cheaper_one_goes_on(
     proposal = _sampler(spec).propose(22, timed, 0, offered=(), paused=waiting)
     assert proposal is not None
     assert proposal.paused == goes_on
+
+
+def test_a_study_of_failed_and_paused_trials_alone_goes_on() -> None:
+    waiting = [_ran(number, State.PAUSED, (12.0, 9.0)) for number in (10, 11)]
+    failed = [_ran(number, State.FAIL, ()) for number in (0, 1)]
+    for known in (waiting, failed, [*failed, *waiting], [_ran(0, State.RUNNING, ())]):
+        assert (
+            _sampler(study()).propose(12, known, 0, paused=[r for r in known if r.state is State.PAUSED])
+            is not None
+        )

@@ -82,9 +82,11 @@ def test_a_model_without_targets_says_what_is_expected_and_with_them_what_they_t
     rng = np.random.default_rng(0)
     rows = np.column_stack([rng.random((30, 2)), np.linspace(-2, 2, 30)])
     groups, lengths = [slice(0, 1), slice(1, 2)], Lengths((1.0, 1.0), 0.1)
-    mean, deviation = GaussianProcess(rows[:0], np.empty(0), np.empty(0), groups).predict(rows)
+    untold = GaussianProcess(rows[:0], np.empty(0), np.empty(0), groups)
+    mean, deviation = untold.predict(rows)
     assert (np.diff(mean) > 0.0).all()
     assert (deviation > 0.05).all()
+    assert untold.left_out().shape == (0,)
     contrary = GaussianProcess(rows, -0.1 * rows[:, 2], np.zeros(30), groups, lengths)
     assert np.corrcoef(contrary.predict(rows)[0], rows[:, 2])[0, 1] < -0.9
     left_out = contrary.left_out()

@@ -130,6 +130,8 @@ class GaussianProcess:
 
     def left_out(self) -> Array:
         """``[n]``: what the other targets let expect of each (Rasmussen & Williams 2006, eq. 5.12)."""
+        if not len(self._known):
+            return self._known
         inverse = _solved(self._lower, np.eye(len(self._known)))
         away = self._known - self._weights / np.diag(inverse)
         found: Array = self._scale * (self._mean + self._beforehand(self._features) + away)
