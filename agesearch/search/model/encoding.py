@@ -71,6 +71,10 @@ class Encoding:
         self.groups = self._grouped()
         self.length_priors = LengthPriors.of([LATENCY, *self.names])
         self._error_prior = error_prior
+        #: The dimensions that decide whether a network starts from trained weights, and whether each does.
+        self._starts = [name for name, dimension in study.space.items()
+                        if name in (ARCH, _INIT) or isinstance(dimension, Variants)]  # fmt: skip
+        self._marks: Array | None = None
         self._middle, self._scale = 0.0, 1.0
         #: Whether earlier studies let expect more of some configurations than of others.
         self.expects = False
@@ -168,17 +172,19 @@ class Encoding:
 
     def _started(self, places: Array) -> Array:
         """``[n]``: 1 where a place's network starts from trained weights, else 0."""
-        decides = [name for name, dimension in self._study.space.items()
-                   if name in (ARCH, _INIT) or isinstance(dimension, Variants)]  # fmt: skip
-        columns = np.nan_to_num(places[:, [self._column[name] for name in decides]], nan=-1.0)
-        columns = np.column_stack([np.zeros(len(places)), columns])
-        _, first, back = np.unique(columns, axis=0, return_index=True, return_inverse=True)
-        marks = list[float]()
-        for row in first:
-            params = self.params(places[row])
-            arch, init = (setting(self._study, params, field) for field in (ARCH, _INIT))
-            marks.append(float(arch in self._study.weights or init != "random"))
-        return np.array(marks)[back.ravel()]
+        if not self._starts:
+            return np.full(len(places), self._is_started({}))
+        if self._starts == [ARCH]:
+            if self._marks is None:
+                marks = [self._is_started({ARCH: choice}) for choice in self._choices[ARCH]]
+                self._marks = np.array(marks)
+            found: Array = self._marks[places[:, self._column[ARCH]].astype(int)]
+            return found
+        return np.array([self._is_started(self.params(place)) for place in places])
+
+    def _is_started(self, params: Mapping[str, Any]) -> float:
+        arch, init = (setting(self._study, params, field) for field in (ARCH, _INIT))
+        return float(arch in self._study.weights or init != "random")
 
     def drawn(self, count: int, rng: np.random.Generator) -> tuple[Array, Array]:
         """``count`` random places ``[n, d]``, their networks drawn evenly, and their latencies in ms."""

@@ -150,9 +150,10 @@ class GaussianProcess:
         widths = np.zeros(rows.shape[1])
         for group, length in zip(self._groups, self.lengths.lengths, strict=True):
             widths[group] = 1.0 / length
-        kernel = self._rest * _matern(_squared(rows * widths, columns * widths))[0]
+        kernel = _matern(_squared(rows * widths, columns * widths))[0]
         if self._slope_variance:
-            kernel += self._slope_variance * np.outer(rows[:, -1], columns[:, -1])
+            kernel *= self._rest
+            kernel += (self._slope_variance * rows[:, -1:]) * columns[:, -1]
         return kernel
 
     def _beforehand(self, features: Array) -> Array:

@@ -123,6 +123,8 @@ class EhviSampler:
         self, ended: Sequence[Seen], waiting: Sequence[Seen], places: Array, latencies: Array
     ) -> tuple[Array, Array]:
         """What an epoch of each new place ``[n]`` and of each waiting trial costs beside others."""
+        if self._study.charge == "epochs":
+            return np.ones(len(places)), np.ones(len(waiting))
         new, known = len(places), [*ended, *waiting]
         rows = self._features(waiting)
         if new:

@@ -105,7 +105,9 @@ class Judge:
             return KEEP
         # No more of them decides: the others add nothing to a hypervolume, nor to where it is counted from.
         ahead = [within[index] for index in front(within)]
-        price = float(self._model.prices(ended, self._model.features([trial]))[0])
+        price = 1.0
+        if self._study.charge == "seconds":
+            price = float(self._model.prices(ended, self._model.features([trial]))[0])
         return self._weighed(trial, forecast, ends.best_end(trial), ahead, rule, standing, price)
 
     def _weighed(
