@@ -174,7 +174,7 @@ class Encoding:
         """``[n]``: 1 where a place's network starts from trained weights, else 0."""
         if not self._starts:
             return np.full(len(places), self._is_started({}))
-        if self._starts == [ARCH]:
+        if self._starts == [ARCH] and ARCH not in self._conditional:
             if self._marks is None:
                 marks = [self._is_started({ARCH: choice}) for choice in self._choices[ARCH]]
                 self._marks = np.array(marks)
