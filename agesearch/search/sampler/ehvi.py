@@ -102,11 +102,11 @@ class EhviSampler:
             model = self._model.errors(ended, number)
             running = [self._model.view(record) for record in known if record.state is State.RUNNING]
             points = self._model.points_within(ended, known) + self._expected(model, running)
-            believing = model.believing(self._features(running)) if running else model
-            places, new = self._new(believing, ended, seed, offered)
-            kept = self._chance_within(known, places, new.latencies)
+            believing = model.believing(self._model.features(running)) if running else model
+            places, features, new = self._new(believing, ended, seed, offered)
+            kept = self._chance_within(known, features)
             old = self._gone_on(waiting, ended)
-            price, price_waiting = self._prices(ended, waiting, places, new.latencies)
+            price, price_waiting = self._prices(ended, waiting, features)
         reference = self._reference(points, (new, old))
         worth = new.worth(points, reference) * kept / price
         if self._priors and len(worth):
@@ -119,18 +119,11 @@ class EhviSampler:
             return Proposal(paused[chosen].params, paused=paused[chosen].number)
         return self._best_new(places, worth, is_tried)
 
-    def _prices(
-        self, ended: Sequence[Seen], waiting: Sequence[Seen], places: Array, latencies: Array
-    ) -> tuple[Array, Array]:
-        """What an epoch of each new place ``[n]`` and of each waiting trial costs beside others."""
-        if self._study.charge == "epochs":
-            return np.ones(len(places)), np.ones(len(waiting))
-        new, known = len(places), [*ended, *waiting]
-        rows = self._features(waiting)
-        if new:
-            rows = np.vstack([self._encoding.features(places, latencies), rows])
-        prices = self._model.prices(known, rows)
-        return prices[:new], prices[new:]
+    def _prices(self, ended: Sequence[Seen], waiting: Sequence[Seen], features: Array) -> tuple[Array, Array]:
+        """What an epoch of new places of ``features [n, f]`` and of waiting trials costs beside others."""
+        rows = np.vstack([features, self._model.features(waiting)])
+        prices = self._model.prices([*ended, *waiting], rows)
+        return prices[: len(features)], prices[len(features) :]
 
     def _draws(self, number: int, ended: Sequence[Seen]) -> bool:
         """Whether trial ``number`` is drawn, so that a study where nothing is as earlier ones were is not
@@ -142,14 +135,14 @@ class EhviSampler:
             return number < min(startup, len(self._study.first) + startup // 2)
         return number < startup or len(points_of(ended)) < LEAST
 
-    def _chance_within(self, records: Sequence[TrialRecord], places: Array, latencies: Array) -> Array:
-        """The chance that each new place ``[n]`` keeps what is limited besides its error."""
-        if not self._model.limits.highest or not len(places) or self.fit is None:
-            return np.ones(len(places))
+    def _chance_within(self, records: Sequence[TrialRecord], features: Array) -> Array:
+        """The chance that each new place of ``features [n, f]`` keeps what is limited besides its error."""
+        if not self._model.limits.highest or not len(features) or self.fit is None:
+            return np.ones(len(features))
         complete = [record for record in records if record.state is State.COMPLETE]
-        known = self._features([self._model.view(record) for record in complete])
-        asked, groups = self._encoding.features(places, latencies), self._encoding.groups
-        return chance_within(self._model.limits, complete, known, asked, groups, self.fit.lengths)
+        known = self._model.features([self._model.view(record) for record in complete])
+        groups = self._encoding.groups
+        return chance_within(self._model.limits, complete, known, features, groups, self.fit.lengths)
 
     def _best_new(
         self, places: Array, worth: Array, is_tried: Callable[[Params], bool] | None
@@ -163,16 +156,16 @@ class EhviSampler:
 
     def _new(
         self, model: GaussianProcess, ended: Sequence[Seen], seed: int, offered: Sequence[Params] | None
-    ) -> tuple[Array, Chances]:
-        """Places of the configurations that may begin, and what is believed of them."""
+    ) -> tuple[Array, Array, Chances]:
+        """Places and features of the configurations that may begin, and what is believed of them."""
         if offered is None:
             places, latencies = self._candidates(ended, np.random.default_rng(seed))
         elif offered:
             places, latencies = self._placed(offered)
         else:
-            return np.empty((0, 0)), Chances(np.empty(0), np.empty(0), np.empty(0))
+            places, latencies = np.empty((0, len(self._encoding.names))), np.empty(0)
         features = self._encoding.features(places, latencies)
-        return places, Chances(*model.predict(features, noisy=False), latencies)
+        return places, features, Chances(*model.predict(features, noisy=False), latencies)
 
     def _placed(self, offered: Sequence[Params]) -> tuple[Array, Array]:
         """Places and latencies of configurations; worked out once each, since a replay offers them again."""
@@ -193,14 +186,11 @@ class EhviSampler:
         """Where running trials are expected to end."""
         if not running:
             return []
-        mean, _ = model.predict(self._features(running))
+        mean, _ = model.predict(self._model.features(running))
         return [
             (float(np.exp(error)), seen.curve.latency_ms)
             for error, seen in zip(mean.tolist(), running, strict=True)
         ]
-
-    def _features(self, trials: Sequence[Seen]) -> Array:
-        return self._model.features(trials)
 
     def _candidates(self, ended: Sequence[Seen], rng: np.random.Generator) -> tuple[Array, Array]:
         """Random configurations, and variations of the COMPLETE trials of the front."""
