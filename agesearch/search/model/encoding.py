@@ -71,10 +71,11 @@ class Encoding:
         self.groups = self._grouped()
         self.length_priors = LengthPriors.of([LATENCY, *self.names])
         self._error_prior = error_prior
-        #: The dimensions that decide whether a network starts from trained weights, and whether each does.
+        #: The dimensions that decide whether a network starts from trained weights.
         self._starts = [name for name, dimension in study.space.items()
                         if name in (ARCH, _INIT) or isinstance(dimension, Variants)]  # fmt: skip
-        self._marks: Array | None = None
+        #: Whether each choice of the architecture does, where nothing else decides.
+        self._marks = np.array([self._is_started({ARCH: arch}) for arch in self._choices.get(ARCH, ())])
         self._middle, self._scale = 0.0, 1.0
         #: Whether earlier studies let expect more of some configurations than of others.
         self.expects = False
@@ -175,9 +176,6 @@ class Encoding:
         if not self._starts:
             return np.full(len(places), self._is_started({}))
         if self._starts == [ARCH] and ARCH not in self._conditional:
-            if self._marks is None:
-                marks = [self._is_started({ARCH: choice}) for choice in self._choices[ARCH]]
-                self._marks = np.array(marks)
             found: Array = self._marks[places[:, self._column[ARCH]].astype(int)]
             return found
         return np.array([self._is_started(self.params(place)) for place in places])
