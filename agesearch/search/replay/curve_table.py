@@ -17,12 +17,13 @@ import pyarrow as pa
 
 from agesearch.errors import InputError, command
 from agesearch.metrics import EPOCH_SECONDS, LATENCY_MS_P50, VAL_MAE_YEARS, or_nan
+from agesearch.models.architectures import Network
 from agesearch.models.identity import read_model_manifest
 from agesearch.models.manifest import MANIFEST
 from agesearch.provenance import name_of, without_places
 from agesearch.search.model.error_prior import TABLES, ErrorPrior
 from agesearch.search.space.conditions import active, has_all
-from agesearch.search.space.space import Params
+from agesearch.search.space.space import Params, network_of
 from agesearch.search.stopping.curves import errors_of
 from agesearch.search.store.records import State, StudyFolder, TrialRecord
 from agesearch.specs import StudySpec, TeachersSpec, parse_spec
@@ -81,6 +82,11 @@ class CurveTable:
     rows: tuple[CurveRow, ...]
     left_out: int = 0
     error_prior: ErrorPrior = TABLES
+
+    @property
+    def latencies(self) -> dict[Network, float]:
+        """Latency in ms of each network that the rows have."""
+        return {network_of(self.spec, row.params): row.latency_ms for row in self.rows}
 
     @property
     def has_seconds(self) -> bool:

@@ -18,7 +18,6 @@ from agesearch.metrics import VAL_MAE_YEARS
 from agesearch.search.replay.curve_table import CurveRow, CurveTable
 from agesearch.search.run.suggester import Suggester
 from agesearch.search.space.conditions import setting
-from agesearch.search.space.space import network_of
 from agesearch.search.stopping.curves import EPOCH_FACES
 from agesearch.search.stopping.rungs import KEEP, Keep, LearningCurve, Pause, Stop, decide
 from agesearch.search.store.history import History, TrialCost
@@ -80,7 +79,7 @@ class Own:
         self._spec = record.spec.model_copy(update=changes)
         self._history = History.in_memory(self._spec)
         self._suggester = Suggester(self._history, self._spec, error_prior=record.error_prior)
-        self._history.latencies = {network_of(record.spec, row.params): row.latency_ms for row in record.rows}
+        self._history.latencies = record.latencies
         self._curves: dict[int, LearningCurve] = {}
         self._rows: dict[int, CurveRow] = {}
         self._chooses = chooses

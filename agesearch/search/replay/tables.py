@@ -22,7 +22,6 @@ from agesearch.search.replay.curve_table import CurveTable
 from agesearch.search.replay.strategies import made
 from agesearch.search.replay.summary import Comparison, Row
 from agesearch.search.space.limits import Fitting
-from agesearch.search.space.space import network_of
 
 
 @dataclass(frozen=True)
@@ -82,8 +81,7 @@ def left_out_priors(tables: Sequence[CurveTable]) -> list[CurveTable]:
 
 def terms_and_errors(table: CurveTable) -> tuple[Array, Array]:
     """What an ``ErrorPrior`` is learnt from: terms ``[n, t]`` and logarithms of best errors ``[n]``."""
-    networks = {network_of(table.spec, row.params): row.latency_ms for row in table.rows}
-    encoding = Encoding(table.spec, Fitting(), networks)
+    encoding = Encoding(table.spec, Fitting(), table.latencies)
     places = np.stack([encoding.place(row.params) for row in table.rows])
     errors, latencies = np.array([row.point for row in table.rows]).T
     return encoding.terms(places, latencies), np.log(errors)
