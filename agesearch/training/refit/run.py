@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agesearch.ages import FloatArray
 from agesearch.artefacts import begin_run, own_run, with_weights
 from agesearch.data.dataset.records import Manifest, Part, read_manifest
 from agesearch.errors import InputError, command
@@ -145,11 +144,13 @@ def _write(
         on_progress(Progress(_STAGE, done, len(labels), note="faces"))
 
     seen = see(net, dataset, part, labels, folds, heard)
+    pooled = seen.features.swapaxes(0, 1)
+    told = [old_answers(net, features) if net.loaded.head else (None, None) for features in pooled]
     candidates = [
-        Candidate(features, sums, _direction(net, features) if net.loaded.head else None)
-        for features, sums in zip(seen.features.swapaxes(0, 1), seen.sums, strict=True)
+        Candidate(features, sums, _moving(direction))
+        for features, sums, (_, direction) in zip(pooled, seen.sums, told, strict=True)
     ]
-    before = old_answers(net, seen.features[:, 0])[0] if net.loaded.head else None
+    before = told[0][0]
     chosen, archs = choose(candidates, age, folds), poolings_of(model.arch)
     record = _record(chosen, archs, before, age, labels.persons, part, left)
     if _wide(model) is not None:
@@ -222,10 +223,9 @@ def _check_crop(model: ModelSpec, data: Manifest, dataset: Location) -> None:
         )
 
 
-def _direction(net: AgeNet, features: FloatArray) -> Values | None:
-    """How the network's own answers move with features ``[N, F]``; None where they do not."""
-    _, direction = old_answers(net, features)
-    return direction if np.abs(direction).max() > 0.0 else None
+def _moving(direction: Values | None) -> Values | None:
+    """How a network's own answers move with its features ``[F]``; None where they do not, or it has none."""
+    return direction if direction is not None and np.abs(direction).max() > 0.0 else None
 
 
 def _record(
