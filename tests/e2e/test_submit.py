@@ -289,8 +289,10 @@ def _processes(cluster: Cluster, address: str = "") -> list[psutil.Process]:
     record = json.loads((cluster.folder / "state" / "agesearch" / "cluster.json").read_text())
     found: list[psutil.Process] = []
     for node in record["nodes"]:
-        if address in ("", node["address"]) and psutil.pid_exists(pid := node["process"]["pid"]):
-            found += [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+        if address in ("", node["address"]):
+            with suppress(psutil.NoSuchProcess):
+                agent = psutil.Process(node["process"]["pid"])
+                found += [agent, *agent.children(recursive=True)]
     return found
 
 
@@ -298,7 +300,8 @@ def _lose(cluster: Cluster, address: str) -> None:
     """Kill all processes of the node at an address, or of all."""
     processes = _processes(cluster, address)
     for process in processes:
-        process.kill()
+        with suppress(psutil.NoSuchProcess):  # it ended by itself, its parent having been killed
+            process.kill()
     psutil.wait_procs(processes, timeout=30)
 
 

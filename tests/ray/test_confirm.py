@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from agesearch.search.choice.confirmed import candidates_of, confirmation
 from agesearch.search.choice.kept import COMPARED, needed
 from agesearch.search.choice.knee import CONFIRMED_RULE
 from agesearch.search.front.latencies import study_latencies
-from agesearch.search.run.driver import ask_to_stop
+from agesearch.search.run.driver import ask_to_stop, read_driver
 from agesearch.search.run.study import RunLimits, resume_study, run_study
 from agesearch.search.store.events import Confirming, Note, Outcome, StudyEvent
 from agesearch.search.store.records import State
@@ -37,6 +38,14 @@ def _with_weights(study: Location) -> set[int]:
     return {int(file.parent.name) for file in study.local().glob(f"trials/*/{WEIGHTS}")}
 
 
+def _wait_until_seen(study: Location) -> None:
+    """The driver looks for a request twice a second: on a fast machine the other trainings end before."""
+    end = time.monotonic() + 60
+    while not ((driver := read_driver(study)) and driver.stopping):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 def test_candidates_are_trained_again_and_a_stop_in_between_loses_nothing(tmp_path: Path) -> None:
     data, teacher = write_sources(tmp_path)
     out = Location.of(tmp_path / "study")
@@ -50,6 +59,7 @@ def test_candidates_are_trained_again_and_a_stop_in_between_loses_nothing(tmp_pa
             told.append(event.text)
             if event.text.startswith("Confirmed 1 of"):
                 ask_to_stop(out)
+                _wait_until_seen(out)
 
     spec = tiny_spec(trials=9).with_values({"confirm": {"seeds": 3, "candidates": 2}, "keep": "front"})
     first = run_study(spec, data, teacher, out, limits=ALONE, on_event=listen, functions=functions(lucky))
