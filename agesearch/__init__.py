@@ -5,8 +5,8 @@
 >>> [face.age for face in model.predict("photo.jpg", faces="whole").faces]  # years
 [50.0]
 
-Every step of the command line is a function: ``ingest``, ``teach``, ``refit``, ``tune``, ``resume``,
-``open_study``, ``evaluate``, ``measure_speed``, ``measure_robustness``, ``measure_decisions``,
+Every step of the command line is a function: ``ingest``, ``augment``, ``teach``, ``refit``, ``tune``,
+``resume``, ``open_study``, ``evaluate``, ``measure_speed``, ``measure_robustness``, ``measure_decisions``,
 ``measure_counterfactual``, ``report``, ``calibrate``, ``publish``, ``export``, ``load_model``, ``Client`` and
 ``AsyncClient``, with keyword arguments named as the options of the verb. Paths are ``str`` or path-like, or
 what an earlier step returned. A wrong input raises ``InputError``, a run that could not finish
@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING
 from agesearch.provenance import VERSION
 
 if TYPE_CHECKING:
+    from agesearch.api.augment import AugmentedFaces as AugmentedFaces
+    from agesearch.api.augment import augment as augment
     from agesearch.api.calibrate import calibrate as calibrate
     from agesearch.api.evaluate import EvaluationResult as EvaluationResult
     from agesearch.api.evaluate import evaluate as evaluate
@@ -62,6 +64,7 @@ __version__ = VERSION
 __all__ = [
     "AgeSearchError",
     "AsyncClient",
+    "AugmentedFaces",
     "Client",
     "Dataset",
     "EvaluationResult",
@@ -76,6 +79,7 @@ __all__ = [
     "Study",
     "Teacher",
     "WrittenReport",
+    "augment",
     "calibrate",
     "evaluate",
     "export",
@@ -95,6 +99,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "api.augment": ("AugmentedFaces", "augment"),
     "api.calibrate": ("calibrate",),
     "api.evaluate": ("EvaluationResult", "evaluate"),
     "api.export": ("Export", "export"),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agesearch.cli import check, mix, reshard, synth
+from agesearch.cli import augment, check, mix, reshard, synth
 from agesearch.cli.common import PLAIN, AddressOption, JsonOption, err, out, print_json, shown_progress, table
 from agesearch.cli.dataset_notes import tell_empty_splits, tell_next, tell_notes, tell_order
 from agesearch.errors import InputError
@@ -37,6 +37,7 @@ def add_to(app: typer.Typer) -> None:
     data_app.command("ingest", epilog=_INGEST_EXAMPLE)(ingest)
     synth.add_to(data_app)
     mix.add_to(data_app)
+    augment.add_to(data_app)
     check.add_to(data_app)
     reshard.add_to(data_app)
     data_app.command("inspect", epilog=_INSPECT_EXAMPLE)(inspect)

@@ -19,7 +19,6 @@ from agesearch.data.dataset.counts import short_hash
 from agesearch.data.dataset.disk_set import DiskMap
 from agesearch.data.dataset.records import (
     MANIFEST,
-    OLDER_PHOTOGRAPHS,
     SCHEMA,
     SCHEMA_VERSION,
     LabelKind,
@@ -185,7 +184,7 @@ def _writer(spec: MixtureSpec, parts: list[_Part], target: Location, *, replace:
     kinds = {part.kind for part in parts}
     licences = dict.fromkeys(f"{part.name}: {part.manifest.licence}" for part in parts)
     detectors = sorted({part.manifest.detector for part in parts})
-    notes = [f"{part.name}: {note}" for part in parts for note in _notes(part.manifest)]
+    notes = [f"{part.name}: {note}" for part in parts for note in part.manifest.passed_on_notes]
     crop = parts[0].manifest.crop
     # Their crops differ by a grey level at most: what learns from them is served by the newest, the fastest.
     crop = crop.model_copy(update={"recipe": max(part.manifest.crop.recipe for part in parts)})
@@ -208,18 +207,12 @@ def _writer(spec: MixtureSpec, parts: list[_Part], target: Location, *, replace:
                 label_kind=part.kind,
                 weight=round(part.weight, 6),
                 splits=tuple(split.value for split in part.spec.splits),
+                augmentation=part.manifest.augmentation,
             )
             for part in parts
         ),
         replace=replace,
     )
-
-
-def _notes(manifest: Manifest) -> tuple[str, ...]:
-    """A part's notes; one of an older version knows photographs only as far as its sample ids do."""
-    if manifest.knows_photographs:
-        return manifest.notes
-    return (*manifest.notes, OLDER_PHOTOGRAPHS)
 
 
 def _fill(writer: DatasetWriter, parts: list[_Part], spec: MixtureSpec, on_progress: Listener) -> None:

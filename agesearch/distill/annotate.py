@@ -241,6 +241,7 @@ class _Copy:
             ),
             parts=source.parts,
             annotation=facts,
+            augmentation=source.augmentation,
             replace=replace,
         )
         self._answers = Partition(out / STAGING)

@@ -34,7 +34,7 @@ def trained_on(data: Manifest, train: Part | None = None, val: Part | None = Non
     that it was made of.
 
     Splits, folds and persons of an annotated dataset are those of the one it came from; a mixture keeps the
-    splits of its parts.
+    splits of its parts. Made faces (``agesearch.data.augmentation``) show the part that they were made of.
     """
     own = TrainedOn(
         data=data.name,
@@ -49,4 +49,8 @@ def trained_on(data: Manifest, train: Part | None = None, val: Part | None = Non
     for part in data.parts:
         named = {"data": part.name, "data_digest": part.content_digest}
         found.append(own.model_copy(update=named))
+    for made in (data.augmentation, *(part.augmentation for part in data.parts)):
+        if made is not None:
+            shown = {"train": made.part, "val": Part(folds=())}
+            found.append(TrainedOn(data=made.data, data_digest=made.data_digest, **shown))
     return tuple(found)

@@ -32,7 +32,7 @@ def test_every_function_has_an_example() -> None:
 def _verb(name: str) -> Any:
     commands: Any = get_command(app)
     group, _, verb = name.rpartition("_")
-    within = {"ingest": "data"}.get(name, group)
+    within = {"ingest": "data", "augment": "data"}.get(name, group)
     return (commands.commands[within].commands if within else commands.commands)[verb]
 
 

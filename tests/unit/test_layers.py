@@ -89,7 +89,18 @@ RAY_FILES = {
 
 #: The order of what lies inside a layer, from the first that may be imported to the last.
 INNER = {
-    "data": ["images", "dataset", "sources", "reading", "audit", "mixture", "reshard", "ingest", "synthetic"],
+    "data": [
+        "images",
+        "dataset",
+        "sources",
+        "reading",
+        "audit",
+        "mixture",
+        "augmentation",
+        "reshard",
+        "ingest",
+        "synthetic",
+    ],
     "search": [
         "space",
         "store",

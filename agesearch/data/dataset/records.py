@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from pydantic import Field, ValidationInfo, field_serializer, field_validator, model_validator
 
 from agesearch.artefacts import DATASET, DATASET_MARK, not_one
+from agesearch.documents import newer
 from agesearch.specs import CropSpec, SharedRecord, Spec, parse_spec
 from agesearch.storage import Location
 
@@ -191,6 +192,18 @@ class Turn(Spec):
         return {split: part.folds or () if part else () for split, part in sides.items()}
 
 
+class Augmentation(Spec):
+    """What the faces of a dataset were made of (``agesearch data augment``): ``made_of`` faces of a part of
+    another dataset, whose content is ``data_digest``, and with which options.
+    """
+
+    data: str
+    data_digest: str
+    part: Part
+    options: dict[str, str | int | float | None] = Field(default_factory=dict)
+    made_of: int
+
+
 class MixturePart(Spec):
     """One dataset of a mixture, as it went in; ``weight`` is that of each of its training faces."""
 
@@ -199,6 +212,7 @@ class MixturePart(Spec):
     label_kind: LabelKind
     weight: float
     splits: tuple[str, ...]
+    augmentation: Augmentation | None = newer(None)
 
 
 class Annotation(Spec):
@@ -231,6 +245,7 @@ class Manifest(SharedRecord):
     notes: tuple[str, ...] = Field((), description="what users of the source must know")
     parts: tuple[MixturePart, ...] = Field((), description="the datasets that a mixture was made of")
     annotation: Annotation | None = Field(None, description="where a teacher gave faces their ages")
+    augmentation: Augmentation | None = newer(None, description="where faces were made of others")
     hash_shards: int | None = Field(
         None, description="shards by ranges of the rows' hash (layout.py); None: rows in the source's order"
     )
@@ -258,6 +273,13 @@ class Manifest(SharedRecord):
     def is_mixed(self) -> bool:
         """Whether any run of rows is a fair sample; else they lie in the order of the source."""
         return self.hash_shards is not None
+
+    @property
+    def passed_on_notes(self) -> tuple[str, ...]:
+        """The notes for a dataset that is made of this one: an older one knows photographs only as far as its
+        sample ids do.
+        """
+        return self.notes if self.knows_photographs else (*self.notes, OLDER_PHOTOGRAPHS)
 
     @property
     def knows_photographs(self) -> bool:

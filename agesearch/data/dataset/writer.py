@@ -33,6 +33,7 @@ from agesearch.data.dataset.records import (
     SCHEMA,
     SHARDS,
     Annotation,
+    Augmentation,
     LabelKind,
     Manifest,
     MixturePart,
@@ -68,6 +69,7 @@ class DatasetWriter:
         notes: tuple[str, ...] = (),
         parts: tuple[MixturePart, ...] = (),
         annotation: Annotation | None = None,
+        augmentation: Augmentation | None = None,
         replace: bool = False,
         rows_per_shard: int | None = None,
     ) -> None:
@@ -84,6 +86,7 @@ class DatasetWriter:
             "notes": notes,
             "parts": parts,
             "annotation": annotation,
+            "augmentation": augmentation,
         }
         self._rows_per_shard = rows_per_shard
         self._row_counts = RowCounts()

@@ -19,7 +19,7 @@ from agesearch.data.images.transforms import Affine, Changes, Pixels, changed
 from agesearch.specs import AugmentSpec, digest_of
 
 #: Raise it whenever a policy or the way seeds are drawn changes what a view looks like.
-_VIEWS_RECIPE = 2
+VIEWS_RECIPE = 2
 
 #: The random words of a face; a policy that needs more must raise their number, and with it the recipe.
 _WORDS = struct.Struct("<32I")
@@ -99,7 +99,7 @@ def views_key(spec: AugmentSpec) -> str:
     versions = {"cv2": cv2.__version__}
     if spec.policy == "default":
         versions["numpy"] = np.__version__
-    return digest_of([_VIEWS_RECIPE, spec.policy, spec.strength, spec.view_seed, versions])
+    return digest_of([VIEWS_RECIPE, spec.policy, spec.strength, spec.view_seed, versions])
 
 
 def default_policy(strength: float, size: int, draws: Draws) -> Changes:
