@@ -41,6 +41,8 @@ Mask = npt.NDArray[np.bool_]
 
 DEFAULT = "standard"
 DEFAULT_K = 5.0
+#: The column of folds has a byte each.
+_LAST_FOLD = 127
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,9 @@ def split_named(name: str | None) -> Split | None:
 
 def part_named(split: str, folds: Sequence[int] | None = None) -> Part:
     """The faces of a split as it is written on the command line (``all``: of every one), or of its folds."""
+    for fold in folds or ():
+        if not 0 <= fold <= _LAST_FOLD:
+            raise InputError(f"The fold is {fold}, but folds are numbered from 0 to {_LAST_FOLD}.")
     return Part(None if split == "all" else split_named(split), tuple(folds) if folds else None)
 
 
