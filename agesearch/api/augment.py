@@ -48,7 +48,7 @@ def augment(
 
     >>> made = agesearch.augment("faces", out="faces-augmented", views=2, mixup=1, cutmix=1)
     >>> made.faces, made.manifest.label_kind
-    (160, 'none')
+    (92, 'none')
 
     A teacher gives them ages (``agesearch annotate``), a mixture joins them with the faces they were made of
     (``agesearch data mix``). Called again with the same arguments it does nothing.
