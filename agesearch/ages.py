@@ -80,6 +80,28 @@ def age_quantile(pmf: npt.ArrayLike, level: float) -> FloatArray:
     return age
 
 
+#: The first years of the decades of age, 0-9, 10-19...; the last one, 90-100, takes 100 in.
+DECADES = tuple(range(0, MAX_AGE, 10))
+
+
+def decade_of(age: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """The first year of the decade of each age in years: ``[...]`` -> ``[...]``, NaN where it is NaN."""
+    years = np.asarray(age, dtype=np.float64)
+    first: npt.NDArray[np.float64] = np.clip(np.floor(years / 10) * 10, 0, DECADES[-1])
+    return first
+
+
+def decade_end(first: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """The last year of the decades that begin with ``first``: ``[...]`` -> ``[...]``."""
+    start = np.asarray(first, dtype=np.float64)
+    return np.where(start >= DECADES[-1], MAX_AGE, start + 9)
+
+
+def decade_name(first: float) -> str:
+    """``30-39`` for 30; ``90-100`` for 90."""
+    return f"{first:g}-{MAX_AGE if first >= DECADES[-1] else first + 9:g}"
+
+
 #: The eight age groups of Adience (Eidinger 2014); its labels (8, 12) and (8, 13) are one group.
 ADIENCE_GROUPS = ((0, 2), (4, 6), (8, 13), (15, 20), (25, 32), (38, 43), (48, 53), (60, 100))
 

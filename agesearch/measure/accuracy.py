@@ -7,12 +7,18 @@ come from ``agesearch.measure.intervals``: over persons, so every one asks whom 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from agesearch.ages import decade_end, decade_of
 from agesearch.errors import InputError
 from agesearch.measure.intervals import Estimate, Persons, Values, estimate
+
+#: The faces of a decade whose MAE is compared with others': of so many its standard error is about a quarter of
+#: it (normal errors), and of fewer the largest of several MAEs is mostly chance.
+DECADE_FACES = 10
 
 
 @dataclass(frozen=True)
@@ -104,20 +110,43 @@ def paired_difference(
     return estimate(difference, _of_labelled(persons, true))
 
 
-def accuracy_by_decade(
-    predicted: npt.ArrayLike, true: npt.ArrayLike, persons: Persons, *, width: int = 10
-) -> list[AgeBin]:
-    """Accuracy by true age in bins of ``width`` years from 0 on; bins without a face are left out."""
-    signed, shown = errors(predicted, true), _of_labelled(persons, true)
-    truth = np.asarray(true, dtype=np.float64)
-    bins = (truth[~np.isnan(truth)] // width).astype(np.int64)
+def accuracy_by_decade(predicted: npt.ArrayLike, true: npt.ArrayLike, persons: Persons) -> list[AgeBin]:
+    """Accuracy by decade of true age, youngest first; those without a face are left out."""
+    signed, shown, bins = errors(predicted, true), _of_labelled(persons, true), _decades(true)
     rows = []
-    for index in np.unique(bins):
-        inside = bins == index
+    for first in np.unique(bins):
+        inside = bins == first
         error = estimate(np.abs(signed[inside]), shown.take(inside))
-        first = int(index) * width
-        rows.append(AgeBin(first, first + width - 1, error, float(signed[inside].mean())))
+        rows.append(AgeBin(int(first), int(decade_end(first)), error, float(signed[inside].mean())))
     return rows
+
+
+class WorstDecade(NamedTuple):
+    """The decade of true age, by its ``first`` year, whose MAE in years is the largest."""
+
+    first: int
+    mae_years: float
+
+
+def worst_decade(predicted: npt.ArrayLike, true: npt.ArrayLike) -> WorstDecade | None:
+    """The worst of the decades of true age that have ``DECADE_FACES`` faces, the youngest of equals; None
+    where no decade has so many.
+    """
+    off, bins = np.abs(errors(predicted, true)), _decades(true)
+    found = [WorstDecade(int(first), float(off[bins == first].mean())) for first in judged_decades(true)]
+    return max(found, key=lambda decade: decade.mae_years, default=None)
+
+
+def judged_decades(true: npt.ArrayLike) -> list[int]:
+    """The first years of the decades of true age that have ``DECADE_FACES`` faces."""
+    firsts, faces = np.unique(_decades(true), return_counts=True)
+    return [int(first) for first in firsts[faces >= DECADE_FACES]]
+
+
+def _decades(true: npt.ArrayLike) -> Values:
+    """The decade of each face that has a true age."""
+    decades = decade_of(true)
+    return decades[~np.isnan(decades)]
 
 
 def _of_labelled(persons: Persons, true: npt.ArrayLike) -> Persons:

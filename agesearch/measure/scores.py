@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from agesearch.ages import ADIENCE_GROUPS, adience_label
+from agesearch.ages import ADIENCE_GROUPS, adience_label, decade_end, decade_of
 from agesearch.data.dataset.texts import Texts
 from agesearch.measure.intervals import Estimate, Persons, Values, bootstrap_interval, estimate
 from agesearch.measure.predictions import Predictions
@@ -192,9 +192,9 @@ def _age_names(predictions: Predictions) -> Texts:
     low, high = predictions.age_low, predictions.age_high
     if (groups >= 0).all():
         low, high = np.array(ADIENCE_GROUPS, dtype=np.float32)[groups].T
-    decade = 10 * np.floor(predictions.age / 10)
+    decade = decade_of(predictions.age)
     first = np.where(np.isnan(decade), low, decade)
-    last = np.where(np.isnan(decade), high, decade + 9)
+    last = np.where(np.isnan(decade), high, decade_end(decade))
     ends, numbers = np.unique(first + 1j * last, return_inverse=True)
     names = np.array([f"{end.real:g}-{end.imag:g}".encode() for end in ends], dtype=np.bytes_)
     rising = np.argsort(names)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from agesearch.ages import decade_end, decade_name, decade_of
 from agesearch.errors import InputError
 from agesearch.measure import accuracy
 from agesearch.measure.intervals import Persons
 
-TRUE = [20.0, 30.0, float("nan"), 41.0]
+NAN = float("nan")
+TRUE = [20.0, 30.0, NAN, 41.0]
 PREDICTED = [25.0, 29.0, 99.0, 31.0]  # errors +5, -1, (unlabelled), -10
 
 
@@ -31,6 +33,27 @@ def test_decades_hold_each_labelled_face_once_under_its_true_age() -> None:
     ]
     assert [row.mae_years.value for row in bins] == pytest.approx([5, 1, 10])
     assert [row.bias_years for row in bins] == pytest.approx([5, -1, -10])
+
+
+def test_the_last_decade_takes_100_in() -> None:
+    true = [0.0, 9.5, 10.0, 89.9, 90.0, 100.0]
+    bins = accuracy.accuracy_by_decade(true, true, Persons.each(6))
+    faces = {(row.first, row.last): row.mae_years.faces for row in bins}
+    assert faces == {(0, 9): 2, (10, 19): 1, (80, 89): 1, (90, 100): 2}
+    names = [decade_name(first) for first in decade_of([9.9, 35.0, 100.0]).tolist()]
+    assert names == ["0-9", "30-39", "90-100"]
+    assert decade_end(decade_of([9.9, 35.0, 100.0])).tolist() == [9.0, 39.0, 100.0]
+
+
+def test_the_worst_decade_is_one_of_those_with_enough_faces() -> None:
+    true = [5.0] * 10 + [25.0] * 12 + [42.0] * 10 + [71.0] * 9 + [NAN] * 30
+    off = [4.0] * 10 + [3.0, -9.0] * 6 + [-5.0] * 10 + [40.0] * 9 + [90.0] * 30
+    predicted = np.nan_to_num(true) + np.array(off)
+    assert accuracy.worst_decade(predicted, true) == (20, pytest.approx(6.0))
+    assert accuracy.judged_decades(true) == [0, 20, 40]
+    assert accuracy.worst_decade(predicted[:10], true[:10]) == (0, pytest.approx(4.0))
+    assert accuracy.worst_decade(predicted[32:41], true[32:41]) is None  # nine faces
+    assert accuracy.worst_decade([10.0] * 20, [8.0] * 10 + [12.0] * 10) == (0, 2.0)  # equals: the younger
 
 
 @pytest.mark.parametrize(

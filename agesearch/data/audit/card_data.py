@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
-from agesearch.ages import BINS, MAX_AGE
+from agesearch.ages import BINS, DECADES, decade_name
 from agesearch.data.dataset.records import QUARANTINE, Manifest, Split, read_manifest
 from agesearch.data.dataset.shards import open_shards, row_batches
 from agesearch.errors import InputError
@@ -21,7 +21,6 @@ from agesearch.progress import Listener, Progress, silent
 from agesearch.provenance import name_of, without_places
 from agesearch.storage import Location
 
-DECADES = tuple(range(0, MAX_AGE, 10))
 UNLABELLED = "no age"
 UNKNOWN = "unknown"
 _EXAMPLES = 5
@@ -141,13 +140,8 @@ def faces_by_decade(
     }
 
 
-def decade_name(first: int) -> str:
-    """``30-39``; the last one takes 100 in."""
-    return f"{first}-{first + 9 if first + 10 < MAX_AGE else MAX_AGE}"
-
-
 def _decade_of(age: float | None) -> str:
-    return UNLABELLED if age is None else decade_name(min(int(age // 10) * 10, DECADES[-1]))
+    return UNLABELLED if age is None else decade_name(min(age // 10 * 10, DECADES[-1]))
 
 
 def _ages(batch: pa.RecordBatch) -> pa.Array:

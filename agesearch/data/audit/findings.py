@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import model_validator
 
-from agesearch.ages import MAX_AGE
+from agesearch.ages import DECADES, decade_name, decade_of
 from agesearch.data.audit.label_outliers import Values, differing_copies, far_out, wide_subjects
 from agesearch.data.audit.near_duplicates import Match
 from agesearch.data.dataset.records import Split, Turn
@@ -281,12 +281,12 @@ def _or(age: Any, unknown: float) -> float:
 
 def age_bins(faces: Faces) -> AgeBins:
     """The decades of each split, and what they lack."""
-    counts = {_decade(first): dict.fromkeys(_SPLITS, 0) for first in range(0, MAX_AGE, 10)}
-    first = np.minimum(faces.age_or_middle // 10 * 10, MAX_AGE - 10)
+    counts = {decade_name(first): dict.fromkeys(_SPLITS, 0) for first in DECADES}
+    first = decade_of(faces.age_or_middle)
     for split in faces.split.counts():
         found, number = np.unique(first[(faces.split == split) & ~np.isnan(first)], return_counts=True)
         for decade, count in zip(found.tolist(), number.tolist(), strict=True):
-            counts[_decade(int(decade))][str(split)] += count
+            counts[decade_name(decade)][str(split)] += count
     present = Counter(faces.split.counts())
     has = {split: {decade for decade, row in counts.items() if row[split]} for split in _SPLITS}
     evaluated = has["val"] | has["test"]
@@ -319,7 +319,3 @@ def age_warnings(bins: AgeBins) -> list[str]:
     if bins.largest_share > _DOMINANT_SHARE:
         warnings.append(f"{bins.largest_share:.0%} of the faces are {bins.largest} years old.")
     return warnings
-
-
-def _decade(first: int) -> str:
-    return f"{first}-{first + 9 if first + 10 < MAX_AGE else MAX_AGE}"

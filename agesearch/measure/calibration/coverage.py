@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from agesearch.ages import decade_end, decade_of
 from agesearch.measure.intervals import Estimate, Persons, Values, rate_estimate
 from agesearch.specs import Spec
 
@@ -46,12 +47,12 @@ def inside(low: Values, high: Values, age: Values) -> Values:
 
 
 def _decades(held: Values, width: Values, age: Values, persons: Persons) -> Iterator[CoverageRow]:
-    decade = (age // 10).astype(np.int64)
-    for index in np.unique(decade):
-        own = decade == index
+    decade = decade_of(age)
+    for first in np.unique(decade):
+        own = decade == first
         yield CoverageRow(
-            first=int(index) * 10,
-            last=int(index) * 10 + 9,
+            first=int(first),
+            last=int(decade_end(first)),
             coverage=rate_estimate(held[own], persons.take(own)),
             width_years=float(width[own].mean()),
         )
