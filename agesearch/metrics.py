@@ -11,8 +11,12 @@ CV_MAE_YEARS = "cv_mae_years"
 #: The MAE of a trial on a few corrupted validation faces; the largest mean move of its answers by a change.
 VAL_MAE_C_YEARS = "val_mae_c_years"
 SHIFT_YEARS = "counterfactual_shift_years"
-#: What a trial is measured by at its end, where its study limits it.
-AT_END = (VAL_MAE_C_YEARS, SHIFT_YEARS)
+#: The largest of the validation MAEs by decade of true age, and the first year of that decade.
+VAL_WORST_DECADE_MAE_YEARS = "val_worst_decade_mae_years"
+VAL_WORST_DECADE_FIRST_YEARS = "val_worst_decade_first_years"
+#: What is known of a trial at its end besides its error: the first two where its study limits them, the worst
+#: decade always, where any has enough faces.
+AT_END = (VAL_MAE_C_YEARS, SHIFT_YEARS, VAL_WORST_DECADE_MAE_YEARS, VAL_WORST_DECADE_FIRST_YEARS)
 #: The validation MAE of always answering the training faces' median age.
 VAL_MAE_MEDIAN_YEARS = "val_mae_median_years"
 #: The standard deviation of the ages that a model answers for the validation faces.

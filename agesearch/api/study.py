@@ -40,9 +40,11 @@ class Study(Kept):
 
         Columns: ``number``, ``name``, ``state`` (COMPLETE, PRUNED, PAUSED, RUNNING or FAIL), ``reason``,
         ``val_mae_years``, ``val_cs5``, ``latency_ms_p50``, ``epochs``, ``started``, ``seconds``, ``retries``,
-        ``folder``, ``inherited``, ``curve`` (the error in years after each epoch), and a column for each
-        parameter, such as ``params_model.arch``. Latencies are the search's until the study was reported or
-        published, and then those of the run beside the teacher.
+        ``folder``, ``inherited``, ``curve`` (the error in years after each epoch),
+        ``val_worst_decade_mae_years`` (the error in the decade of age where it is largest, which begins with
+        ``val_worst_decade_first_years``), and a column for each parameter, such as ``params_model.arch``.
+        Latencies are the search's until the study was reported or published, and then those of the run beside
+        the teacher.
         """
         return _table(self._latencies().trials)
 
@@ -135,6 +137,7 @@ def tune(
     max_mae_years: float | None = None,
     max_mae_c_years: float | None = None,
     max_shift_years: float | None = None,
+    max_worst_decade_mae_years: float | None = None,
     epoch_faces: int | None = None,
     val_faces: int | None = None,
     rungs: bool | None = None,
@@ -167,7 +170,8 @@ def tune(
             more parameters; ``max_bytes``: none whose file has more; ``max_memory_mb``: none whose session
             takes more (10^6 bytes); ``max_mae_years``: keep students of a larger error off the front;
             ``max_mae_c_years``: of a larger one on corrupted faces; ``max_shift_years``: whose answers
-            glasses, light or skin tone move further.
+            glasses, light or skin tone move further; ``max_worst_decade_mae_years``: of a larger error in the
+            decade of age where it is largest, of those with ten validation faces.
         epoch_faces: faces of an epoch, in place of all; ``val_faces``: of so many validation faces, the same
             ones, each epoch is judged.
         rungs: True: stop trials at fixed rungs; False: stop none early; None: as ``space`` says.
@@ -198,6 +202,7 @@ def tune(
         max_mae_years=max_mae_years,
         max_mae_c_years=max_mae_c_years,
         max_shift_years=max_shift_years,
+        max_worst_decade_mae_years=max_worst_decade_mae_years,
         epoch_faces=epoch_faces,
         val_faces=val_faces,
     )

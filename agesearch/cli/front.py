@@ -17,12 +17,14 @@ _LEGEND = (
     "the teacher, once 'agesearch report' has timed both."
 )
 #: What may be left out on a narrow terminal, the most important first.
-_OPTIONAL = ("role", "run", "as", "speed-up", "params", "file MB", "memory MB")
+_OPTIONAL = ("role", "run", "as", "speed-up", "params", "worst decade", "file MB", "memory MB")
 
-_LIMITED = (
-    "MAE-C: on a few corrupted validation faces. shift: years that the worst change of rendered persons "
-    "moves an answer, on the mean."
-)
+#: What each figure that is known at a trial's end is.
+_AT_END = {
+    "MAE-C": "on a few corrupted validation faces.",
+    "shift": "years that the worst change of rendered persons moves an answer, on the mean.",
+    "worst decade": "MAE at the true ages where it is largest, of decades with ten validation faces.",
+}
 _ALIKE = "as: neighbours whose error is not told apart from this one's."
 _RUNS = "run: a trial that was not timed side by side with the teacher has the search's timing."
 _EXAMPLE = "Example: agesearch front studies/first --json"
@@ -44,7 +46,6 @@ def front(
 
     The speed-up over the teacher is known once 'agesearch report' has timed both side by side.
     """
-    from agesearch.reporting import tables
     from agesearch.reporting.fronts import front_table
 
     found = front_table(study, every=every)
@@ -65,13 +66,14 @@ def front(
         extra.insert(0, "on")
         names = [str(row.latency.engine) for row in rows]
         cells = [[*line[:4], name, *line[4:]] for line, name in zip(cells, names, strict=True)]
-    limited = list(dict.fromkeys(word for row in rows for word in row.trial.at_end))
-    for at, word in enumerate(limited):
+    measured = list(dict.fromkeys(word for row in rows for word in row.trial.at_end))
+    for at, word in enumerate(measured):
         extra.insert(at, word)
-        values = [tables.years(row.trial.at_end.get(word)) for row in rows]
+        values = [row.trial.at_end_text(word) for row in rows]
         cells = [[*line[: 4 + at], value, *line[4 + at :]] for line, value in zip(cells, values, strict=True)]
     out.print(table(title, ["trial", "network", "MAE", "ms", *extra], cells, optional=_OPTIONAL))
-    legend = [_LEGEND, *([_LIMITED] if limited else []), *([_RUNS] if is_mixed else [])]
+    told = " ".join(f"{word}: {_AT_END[word]}" for word in measured)
+    legend = [_LEGEND, *([told] if told else []), *([_RUNS] if is_mixed else [])]
     for line in [*legend, *([_ALIKE] if is_alike else []), *found.notes]:
         err.print(line, highlight=False, markup=False)
 

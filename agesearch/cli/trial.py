@@ -97,7 +97,7 @@ def _print(known: TrialDetails) -> None:
     facts = [
         ["validation MAE", f"{cell(error)} years{_interval(known)}"],
         ["validation CS@5", cs5],
-        *([name, f"{value:.2f} years"] for name, value in record.at_end.items()),
+        *([word, record.at_end_text(word, " years")] for word in record.at_end),
         ["latency", f"{cell(record.latency_ms_p50)} ms, timed {_run_words(known)}"],
         ["epochs", f"{record.epochs or len(known.curve)} of {spec.optim.epochs}"],
         ["training", f"{record.seconds:.1f} s"],

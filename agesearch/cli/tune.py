@@ -101,6 +101,12 @@ def tune(
         float | None,
         typer.Option("--max-shift-years", help="The same for what changes of rendered persons move."),
     ] = None,
+    max_worst_decade_mae_years: Annotated[
+        float | None,
+        typer.Option(
+            "--max-worst-decade-mae-years", help="The same for the error in the worst decade of age."
+        ),
+    ] = None,
     epoch_faces: EpochFacesOption = None,
     val_faces: ValFacesOption = None,
     rungs: Annotated[
@@ -159,6 +165,7 @@ def tune(
         max_mae_years=max_mae_years,
         max_mae_c_years=max_mae_c_years,
         max_shift_years=max_shift_years,
+        max_worst_decade_mae_years=max_worst_decade_mae_years,
         epoch_faces=epoch_faces,
         val_faces=val_faces,
     )

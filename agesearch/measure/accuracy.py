@@ -16,8 +16,8 @@ from agesearch.ages import decade_end, decade_of
 from agesearch.errors import InputError
 from agesearch.measure.intervals import Estimate, Persons, Values, estimate
 
-#: The faces of a decade whose MAE is compared with others': of so many its standard error is about a quarter of
-#: it (normal errors), and of fewer the largest of several MAEs is mostly chance.
+#: The faces that a decade needs for its MAE to be compared with others': its standard error is then about a
+#: quarter of it (normal errors), and of fewer faces the largest of several MAEs is mostly chance.
 DECADE_FACES = 10
 
 

@@ -92,7 +92,7 @@ def _trial_mark(findings: Findings, record: TrialRecord) -> Mark:
         *_latency_words(findings, record),
         f"{tables.millions(findings.parameters(record))} parameters, {record.epochs} epochs",
     ]
-    details += [f"{word} {tables.years(value)} years" for word, value in record.at_end.items()]
+    details += [f"{word} {record.at_end_text(word, ' years')}" for word in record.at_end]
     broken = findings.latencies.broken_limits.get(record.number)
     details += [f"not on the front: above {broken}"] if broken else []
     if record.state is State.PRUNED:

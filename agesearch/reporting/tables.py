@@ -150,15 +150,15 @@ class TrialTold:
 
 def trials_table(records: Sequence[TrialRecord], told: Mapping[int, TrialTold]) -> TextTable:
     """Every trial with its outcome and its searched values; latencies that the search alone has timed have a
-    star. Figures that the study limits have columns of their own.
+    star. What any trial was measured by at its end has columns of its own.
     """
     searched = sorted(
         {name for record in records for name in record.params} - {"model.arch", "model.input_size"}
     )
-    limited = list(dict.fromkeys(word for record in records for word in record.at_end))
+    measured = list(dict.fromkeys(word for record in records for word in record.at_end))
     broken = ["above its limit"] if any(told[record.number].broken for record in records) else []
     columns = ["trial", "state", "role", "architecture", "input, px", "parameters", "val MAE, years"]
-    columns += [f"{word}, years" for word in limited] + broken
+    columns += [f"{word}, years" for word in measured] + broken
     columns += ["latency, ms", "file, MB", "memory, MB", "epochs", "time"]
     rows = []
     for record in records:
@@ -170,7 +170,8 @@ def trials_table(records: Sequence[TrialRecord], told: Mapping[int, TrialTold]) 
             Cell(record.arch),
             Cell(str(record.input_size), record.input_size),
             Cell(millions(of.parameters), of.parameters or -1),
-            *(Cell(years(value), last(value)) for value in (record.val_mae_years, *_at_end(record, limited))),
+            Cell(years(record.val_mae_years), last(record.val_mae_years)),
+            *(Cell(record.at_end_text(word), last(record.at_end.get(word))) for word in measured),
             *(Cell(of.broken or "–") for _ in broken),
             Cell(starred(record.latency_ms_p50, of.timed_alone), last(record.latency_ms_p50)),
             *(Cell(megabytes(size), last(size)) for size in (of.file_bytes, of.session_bytes)),
@@ -179,10 +180,6 @@ def trials_table(records: Sequence[TrialRecord], told: Mapping[int, TrialTold]) 
         ]
         rows.append(row + [_parameter(record.params.get(name)) for name in searched])
     return TextTable([*columns, *(words(name.split(".")[-1]) for name in searched)], rows)
-
-
-def _at_end(record: TrialRecord, limited: Sequence[str]) -> list[float | None]:
-    return [record.at_end.get(word) for word in limited]
 
 
 def failures(records: Sequence[TrialRecord]) -> list[Failure]:

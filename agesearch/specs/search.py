@@ -335,12 +335,15 @@ class StudySpec(Spec):
     thread) are known before they train, and never do. Above ``max_mae_years`` a trial is not on the front,
     and the sampler is told; so above ``max_mae_c_years``, its error on a few corrupted validation faces
     (``robustness``), and above ``max_shift_years``, the largest of the mean moves of its answers by changes
-    of rendered persons (``counterfactual``): a trial that has trained to its end is measured on them.
-    ``latency`` says on which runtimes
-    and in which precisions; what is faster than fp32 only by answering worse is put back when the front is
-    measured. ``confirm`` trains the front's candidates again with other seeds, and picks by their means.
-    ``keep: front`` removes the weights of trials that are clearly behind it. ``charge`` says what a trial's
-    gain is weighed against: its ``epochs``, or the ``seconds`` that they are learnt to take.
+    of rendered persons (``counterfactual``): a trial that has trained to its end is measured on them. And so
+    above ``max_worst_decade_mae_years``, its error on the validation faces of the decade of age where it is
+    largest, of those with ten faces (``agesearch.measure.accuracy``), which is known of every trial.
+
+    ``latency`` says on which runtimes and in which precisions; what is faster than fp32 only by answering
+    worse is put back when the front is measured. ``confirm`` trains the front's candidates again with other
+    seeds, and picks by their means. ``keep: front`` removes the weights of trials that are clearly behind it.
+    ``charge`` says what a trial's gain is weighed against: its ``epochs``, or the ``seconds`` that they are
+    learnt to take.
 
     ``first`` are configurations that the first trials have; what one does not say is drawn. ``grid`` tries
     all of the space, in its own order.
@@ -365,6 +368,7 @@ class StudySpec(Spec):
     robustness: RobustnessSpec = newer(RobustnessSpec())
     max_shift_years: float | None = newer(None, gt=0.0, allow_inf_nan=False)
     counterfactual: ShiftsSpec = newer(ShiftsSpec())
+    max_worst_decade_mae_years: float | None = newer(None, gt=0.0, allow_inf_nan=False)
     confirm: Annotated[ConfirmSpec | None, BeforeValidator(_as_seeds)] = newer(None)
     keep: Literal["all", "front"] = newer("all")
     charge: Literal["epochs", "seconds"] = newer("epochs")

@@ -7,6 +7,7 @@ object store are not decoded again; more are read from their shards.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,9 @@ from agesearch.data.reading.loading import SplitFaces, resident
 from agesearch.distill.task import DistillTask
 from agesearch.errors import AgeSearchError
 from agesearch.machine import cores
+from agesearch.measure.accuracy import worst_decade
 from agesearch.measure.leakage import seen_by
+from agesearch.metrics import VAL_WORST_DECADE_FIRST_YEARS, VAL_WORST_DECADE_MAE_YEARS
 from agesearch.models.folder import write_model
 from agesearch.models.identity import read_model_manifest
 from agesearch.models.manifest import MANIFEST, ModelKind, ModelManifest
@@ -79,7 +82,7 @@ def train_student(
         return done.metrics
     use_threads(threads)
     trainer = make_trainer(spec, train, val, out, resume=resume, place=place)
-    fitted = trainer.fit(report)
+    fitted = _with_worst_decade(trainer.fit(report), trainer)
     if is_first_worker():
         _keep_answers(trainer, fitted, val, out)
     facts: dict[str, Any] = {"data_digest": data_digest, "teacher_digest": teacher_digest}
@@ -192,6 +195,19 @@ def _epochs(source: BatchSource, spec: TrainSpec) -> BatchSource:
     faces = spec.optim.epoch_faces
     epochs = source if faces is None else FaceEpochs(source, faces)
     return MixedFaces(epochs, spec) if spec.augment.mixup else epochs
+
+
+def _with_worst_decade(fitted: Fitted, trainer: Trainer) -> Fitted:
+    """Its metrics with the error of its best epoch in the worst decade of age, where ages are known and any
+    decade has enough of the validation faces.
+    """
+    if fitted.answers is None or not isinstance(trainer.target, AgeTarget):
+        return fitted
+    worst = worst_decade(fitted.answers, trainer.target.true)
+    if worst is None:
+        return fitted
+    known = {VAL_WORST_DECADE_MAE_YEARS: worst.mae_years, VAL_WORST_DECADE_FIRST_YEARS: float(worst.first)}
+    return replace(fitted, metrics=fitted.metrics | known)
 
 
 def _keep_answers(trainer: Trainer, fitted: Fitted, val: SplitFaces, out: Location) -> None:

@@ -20,7 +20,7 @@ from agesearch.measure.counterfactual.shifts import largest_move
 from agesearch.measure.labelled_faces import LabelledFaces
 from agesearch.measure.robustness.protocol import corrupted
 from agesearch.measure.robustness.subset import levels_of, mae_c_years
-from agesearch.metrics import SHIFT_YEARS, VAL_MAE_C_YEARS, VAL_MAE_YEARS
+from agesearch.metrics import SHIFT_YEARS, VAL_MAE_C_YEARS, VAL_MAE_YEARS, VAL_WORST_DECADE_MAE_YEARS
 from agesearch.models.architectures import Network
 from agesearch.reporting.fronts import front_table
 from agesearch.reporting.report import build_report
@@ -119,7 +119,9 @@ def test_status_front_and_report_say_which_trials_break_a_limit_and_by_how_much(
 
 
 def _filled(spec: StudySpec, count: int = 24) -> tuple[History, list[str]]:
-    """A search whose fragile network is the best but for corruption; the networks of its trials."""
+    """A search whose fragile network is the best but for corruption and one decade of age; the networks of
+    its trials.
+    """
     history = History.in_memory(spec)
     history.latencies = LATENCIES
     suggester = Suggester(history, spec, Fitting())
@@ -129,14 +131,19 @@ def _filled(spec: StudySpec, count: int = 24) -> tuple[History, list[str]]:
         number, arch = record.number, record.arch
         error = NETWORKS[arch][1]
         history.knows_latency(number, LATENCIES[Network(arch, record.input_size)])
-        figures = {VAL_MAE_YEARS: error, VAL_MAE_C_YEARS: error + (8.0 if arch == FRAGILE else 1.0)}
+        others = dict.fromkeys((VAL_MAE_C_YEARS, VAL_WORST_DECADE_MAE_YEARS), error + 1.0)
+        figures = {VAL_MAE_YEARS: error, **others}
+        if arch == FRAGILE:
+            figures |= dict.fromkeys(others, error + 8.0)
         history.complete(number, figures, TrialCost(16, 4.0, (error,) * 16))
     return history, [record.arch for record in history.records]
 
 
+@pytest.mark.parametrize("limit", ["max_mae_c_years", "max_worst_decade_mae_years"])
 @pytest.mark.parametrize("sampler", ["ehvi", "tpe"])
-def test_samplers_turn_away_from_what_breaks_a_limit(sampler: str) -> None:
-    free, limited = study().model_copy(update={"sampler": sampler}), _limited(sampler=sampler)
+def test_samplers_turn_away_from_what_breaks_a_limit(sampler: str, limit: str) -> None:
+    free = study().model_copy(update={"sampler": sampler})
+    limited = free.model_copy(update={limit: 9.0})
     (_, before), (history, after) = _filled(free, 34), _filled(limited, 34)
     assert after[10:].count(FRAGILE) < before[10:].count(FRAGILE)
     assert FRAGILE not in {record.arch for record in history.front()}
@@ -157,11 +164,14 @@ def test_older_specs_keep_their_digests_and_wrong_names_are_refused() -> None:
     assert spec.digest() == spec.model_copy(update={"robustness": RobustnessSpec()}).digest()
     assert spec.digest() != _limited().digest()
     wrong = RobustnessSpec(corruptions=("motion_blurr",))
-    check_end_measures(spec.model_copy(update={"robustness": wrong}))  # nothing is limited by it
+    nowhere = Location.of("nowhere")
+    check_end_measures(spec.model_copy(update={"robustness": wrong}), nowhere)  # nothing is limited by it
     with pytest.raises(InputError, match="motion_blurr"):
-        check_end_measures(_limited(robustness=wrong))
+        check_end_measures(_limited(robustness=wrong), nowhere)
     with pytest.raises(InputError, match="Unknown change 'hat'"):
-        check_end_measures(_limited(max_shift_years=1.0, counterfactual=ShiftsSpec(changes=("hat",))))
+        check_end_measures(
+            _limited(max_shift_years=1.0, counterfactual=ShiftsSpec(changes=("hat",))), nowhere
+        )
 
 
 def test_the_error_under_corruption_is_that_of_the_same_pixels_for_every_trial() -> None:

@@ -1,10 +1,11 @@
 """How likely a configuration keeps the limits that are known only once it has trained.
 
-What is expected of a trial is multiplied by the chance that it keeps ``max_mae_c_years`` and
-``max_shift_years``: expected improvement under constraints (Schonlau 1998; Gardner 2014). The logarithm of a
-limited figure is modelled as that of the error is, with the error's lengths, from the COMPLETE trials; with
-``y`` its prediction of mean ``m`` and deviation ``s`` and a limit ``L``, the chance is
-``Phi((log L - m) / s)``. ``max_mae_years`` is not among them: it bounds the reference point of the front.
+What is expected of a trial is multiplied by the chance that it keeps ``max_mae_c_years``,
+``max_shift_years`` and ``max_worst_decade_mae_years``: expected improvement under constraints (Schonlau 1998;
+Gardner 2014). The logarithm of a limited figure is modelled as that of the error is, with the error's
+lengths, from the COMPLETE trials; with ``y`` its prediction of mean ``m`` and deviation ``s`` and a limit
+``L``, the chance is ``Phi((log L - m) / s)``. ``max_mae_years`` is not among them: it bounds the reference
+point of the front.
 """
 
 from __future__ import annotations

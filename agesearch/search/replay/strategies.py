@@ -20,6 +20,7 @@ from agesearch.search.run.suggester import Suggester
 from agesearch.search.space.conditions import setting
 from agesearch.search.stopping.curves import EPOCH_FACES
 from agesearch.search.stopping.rungs import KEEP, Keep, LearningCurve, Pause, Stop, decide
+from agesearch.search.store.front_limits import LIMITED_AT_END
 from agesearch.search.store.history import History, TrialCost
 from agesearch.search.store.records import State
 from agesearch.specs import RungSpec, StoppingSpec
@@ -75,6 +76,7 @@ class Own:
             "sampler": sampler,
             "startup_trials": startup,
             "charge": charge,
+            **dict.fromkeys(LIMITED_AT_END),  # a record has no such figures, and none would keep the limit
         }
         self._spec = record.spec.model_copy(update=changes)
         self._history = History.in_memory(self._spec)

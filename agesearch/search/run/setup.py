@@ -10,12 +10,19 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from agesearch.ages import FloatArray
+from agesearch.data.dataset.arrays import numbers
 from agesearch.data.dataset.records import MANIFEST, SHARDS, Manifest, Split, read_manifest
-from agesearch.data.dataset.shards import labelled
+from agesearch.data.dataset.shards import labelled, read_rows
 from agesearch.data.synthetic.mesh import find_data
 from agesearch.errors import ConflictError, InputError, command
+from agesearch.measure.accuracy import DECADE_FACES, judged_decades
 from agesearch.measure.counterfactual.faces import CounterfactualSpec
-from agesearch.measure.labelled_faces import labelled_faces
+from agesearch.measure.labelled_faces import first_labelled, labelled_faces
 from agesearch.measure.robustness.subset import levels_of
 from agesearch.measure.speed.hardware import hardware_name
 from agesearch.measure.speed.latency_table import LatencyTable, machine_cache
@@ -107,15 +114,40 @@ def _default_inputs(header: StudyHeader, on_progress: Listener) -> TrialInputs:
     )
 
 
-def check_end_measures(spec: StudySpec) -> None:
+def check_end_measures(spec: StudySpec, dataset: Location) -> None:
     """Refuse limits that no trial could be measured by at its end, with an ``InputError``: corruptions and
-    changes that are none, and a missing renderer.
+    changes that are none, a missing renderer, and too few validation faces in every decade of age.
     """
     if spec.max_mae_c_years is not None:
         levels_of(spec.robustness)
     if spec.max_shift_years is not None:
         _changes(spec).check()
         find_data()
+    if spec.max_worst_decade_mae_years is not None and (dataset / SHARDS).exists():
+        _refuse_small_decades(spec, dataset)
+
+
+def _refuse_small_decades(spec: StudySpec, dataset: Location) -> None:
+    most = spec.student.val_faces
+    ages = _judged_ages(dataset, most)
+    if judged_decades(ages):
+        return
+    subset = "" if most is None else f" (val_faces: {most})"
+    raise InputError(
+        f"max_worst_decade_mae_years is {spec.max_worst_decade_mae_years:g}, but no decade of age has "
+        f"{DECADE_FACES} of the {len(ages)} val faces of '{dataset}' that trials are judged by{subset}, and "
+        "with fewer its error is mostly chance: give more val faces, or leave the limit out."
+    )
+
+
+def _judged_ages(dataset: Location, most: int | None) -> FloatArray:
+    """The true ages in years of the val faces that have one: of at most so many, as trainings choose them."""
+    rows = read_rows(dataset, Split.VAL, ["sample_id", "age"])
+    if most is not None:
+        ids = first_labelled(dataset, Split.VAL, most)
+        rows = rows.filter(pc.is_in(rows["sample_id"], pa.array(ids, pa.string())))
+    ages = numbers(rows["age"])
+    return ages[~np.isnan(ages)]
 
 
 def end_measures(spec: StudySpec, dataset: Location) -> EndMeasures:

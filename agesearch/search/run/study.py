@@ -141,7 +141,7 @@ def run_study(
     manifest, spec = read_manifest(dataset), paced(spec, limits.checkpoint_minutes)
     place, began = Location.of(dataset), time.monotonic()
     refuse_empty(place, manifest)
-    check_end_measures(spec)
+    check_end_measures(spec, place)
     earlier = None
     if like is not None:
         beginning = begin_like(like, check_space(spec), manifest.content_digest)

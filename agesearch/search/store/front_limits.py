@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from agesearch.metrics import SHIFT_YEARS, VAL_MAE_C_YEARS, VAL_MAE_YEARS
+from agesearch.metrics import SHIFT_YEARS, VAL_MAE_C_YEARS, VAL_MAE_YEARS, VAL_WORST_DECADE_MAE_YEARS
 from agesearch.specs import StudySpec
 
 #: The field of a study's spec, and the figure of a trial that it limits.
@@ -17,7 +17,11 @@ LIMITED = {
     "max_mae_years": VAL_MAE_YEARS,
     "max_mae_c_years": VAL_MAE_C_YEARS,
     "max_shift_years": SHIFT_YEARS,
+    "max_worst_decade_mae_years": VAL_WORST_DECADE_MAE_YEARS,
 }
+
+#: Those of them that neither an epoch nor a learning curve tells, but only the end of a trial.
+LIMITED_AT_END = tuple(name for name in LIMITED if name != "max_mae_years")
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class FrontLimits:
     @property
     def besides_the_error(self) -> FrontLimits:
         """All but that of the error on the faces as they are."""
-        return FrontLimits({name: limit for name, limit in self.highest.items() if name != "max_mae_years"})
+        return FrontLimits({name: limit for name, limit in self.highest.items() if name in LIMITED_AT_END})
 
     def excess(self, record: object) -> dict[str, float]:
         """How far a trial is above each limit, in years: not positive where it keeps it, infinite where its

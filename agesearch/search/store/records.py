@@ -22,10 +22,20 @@ import pyarrow as pa
 import yaml
 from pydantic import Field
 
+from agesearch.ages import decade_name
 from agesearch.artefacts import STUDY, STUDY_MARK, not_one
 from agesearch.documents import newer
 from agesearch.errors import InputError, command, first_line
-from agesearch.metrics import AT_END, LATENCY_MS_P50, VAL_CS5, VAL_MAE_YEARS, or_nan
+from agesearch.metrics import (
+    AT_END,
+    LATENCY_MS_P50,
+    SHIFT_YEARS,
+    VAL_CS5,
+    VAL_MAE_C_YEARS,
+    VAL_MAE_YEARS,
+    VAL_WORST_DECADE_MAE_YEARS,
+    or_nan,
+)
 from agesearch.search.space.space import configuration_key
 from agesearch.search.store.front_limits import NO_LIMITS, FrontLimits
 from agesearch.search.store.pareto import front as pareto_front
@@ -47,6 +57,9 @@ NODE = "node"
 PAUSED = "paused"
 #: Columns that studies of earlier versions lack.
 _NEWER = (CURVE, INHERITED, EXPECTED_LOSS, NODE, *AT_END)
+#: How the errors that are known at a trial's end are called for a person.
+WORST_DECADE = "worst decade"
+_AT_END = {VAL_MAE_C_YEARS: "MAE-C", SHIFT_YEARS: "shift", VAL_WORST_DECADE_MAE_YEARS: WORST_DECADE}
 
 
 class State(StrEnum):
@@ -99,6 +112,8 @@ class TrialRecord:
     expected_loss: float | None = None
     val_mae_c_years: float | None = None
     counterfactual_shift_years: float | None = None
+    val_worst_decade_mae_years: float | None = None
+    val_worst_decade_first_years: float | None = None
     node: str = ""
 
     @property
@@ -114,10 +129,19 @@ class TrialRecord:
 
     @property
     def at_end(self) -> dict[str, float]:
-        """What it was measured by at its end besides its error, in words; empty where nothing is limited."""
-        words = dict(zip(AT_END, ("MAE-C", "shift"), strict=True))
-        values = {word: getattr(self, name) for name, word in words.items()}
+        """What it was measured by at its end besides its error, in years by the word for it."""
+        values = {word: getattr(self, name) for name, word in _AT_END.items()}
         return {word: value for word, value in values.items() if value is not None}
+
+    def at_end_text(self, word: str, unit: str = "") -> str:
+        """One of these for a person: ``9.41``, and of the worst decade which it is, ``9.41 at 60-69``; a dash
+        where it was not measured.
+        """
+        value, first = self.at_end.get(word), self.val_worst_decade_first_years
+        if value is None:
+            return "–"
+        at = f" at {decade_name(first)}" if word == WORST_DECADE and first is not None else ""
+        return f"{value:.2f}{unit}{at}"
 
     @property
     def arch(self) -> str:

@@ -38,6 +38,7 @@ from agesearch.search.store.events import (
     TrialProgress,
     TrialRetried,
 )
+from agesearch.search.store.front_limits import LIMITED
 from agesearch.search.store.history import History
 from agesearch.search.store.records import INHERITED, State, StudyFolder, StudyHeader, TrialRecord
 from agesearch.search.store.repair import keep_header, open_history
@@ -161,9 +162,7 @@ def new_trainings(spec: StudySpec, trials: int) -> StudySpec:
         "max_params": None,
         "max_bytes": None,
         "max_memory_mb": None,
-        "max_mae_years": None,
-        "max_mae_c_years": None,
-        "max_shift_years": None,
+        **dict.fromkeys(LIMITED),
     }
     return spec.model_copy(update=changes)
 
