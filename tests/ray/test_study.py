@@ -21,6 +21,7 @@ from agesearch.bench.chaos.run import run_chaos
 from agesearch.errors import AgeSearchError, ConflictError, InputError
 from agesearch.search.run.study import RunLimits, StudyResult, resume_study, run_study
 from agesearch.search.store.events import Note, Outcome, StudyEvent, TrialProgress, TrialRetried, TrialStarted
+from agesearch.search.store.front_limits import LIMITED
 from agesearch.search.store.history import STUDY_NAME
 from agesearch.search.store.records import State, open_study
 from agesearch.specs import RungSpec
@@ -57,15 +58,20 @@ def run(
     )
 
 
-def test_a_limit_of_the_error_under_corruption_is_measured_at_the_end_of_each_trial(tmp_path: Path) -> None:
-    result = run(tmp_path, max_mae_c_years=15.0, trials=5, sampler="random")
+@pytest.mark.parametrize("limit", ["max_mae_c_years", "max_worst_decade_mae_years"])
+def test_a_limited_figure_is_measured_at_the_end_of_each_trial(tmp_path: Path, limit: str) -> None:
+    result = run(tmp_path, **{limit: 15.0}, trials=5, sampler="random")
     assert result.outcome is Outcome.COMPLETE
-    measured = {record.arch: record.val_mae_c_years for record in result.records}
-    assert all(value is not None for value in measured.values())
+    assert all(getattr(record, LIMITED[limit]) is not None for record in result.records)
+    assert all(record.val_worst_decade_first_years == 60.0 for record in result.records)
     assert {record.arch for record in result.front} == {ARCHS[0]}
     again = open_study(tmp_path / "study")
     assert again.trials() == result.records
     assert [record.number for record in again.front()] == [record.number for record in result.front]
+    more = resume_study(str(tmp_path / "study"), trials=6, functions=functions())
+    assert getattr(more.folder.header().spec, limit) == 15.0
+    assert more.records[:5] == result.records
+    assert {record.arch for record in more.front} == {ARCHS[0]}
 
 
 def test_a_study_leaves_all_its_records(tmp_path: Path) -> None:
