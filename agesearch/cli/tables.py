@@ -36,7 +36,7 @@ _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) i
 
 #: What a figure is made of: numbers, the signs between them, and units.
 _NUMBER = r"[+\-−±~<>≤≥]?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?"
-_UNIT = r"(?:%|×|(?:x|ms|s|min|h|px|MB|MiB|GB|kB|M|k|years?|of|to)\b)"
+_UNIT = r"(?:%|×|(?:x|ms|s|min|h|px|MB|MiB|GB|kB|M|k|years?|of|to|at)\b)"
 _FIGURE = re.compile(rf"[(\[]?{_NUMBER}(?:[\s:/(\[,;×±x–\-]*(?:{_NUMBER}|{_UNIT}|[)\]]))*[)\]]?")
 _NOTHING = re.compile(r"[\s\-–]*")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +14,11 @@ import pytest
 from fake_study import write_measured, write_study
 from held_faces import faces, held_split
 from replay_rows import made_record, study
+from rich.console import Console
 from typer.testing import CliRunner
 
 from agesearch.api.study import asked_study
+from agesearch.cli import front
 from agesearch.cli.main import app
 from agesearch.data.dataset.records import MANIFEST, SCHEMA, SHARDS, Manifest
 from agesearch.errors import InputError
@@ -183,18 +186,19 @@ def test_front_trial_and_report_say_which_decade_it_is(
     folder.write_trials(trials)
     number, place = str(folder.front()[0].number), str(folder.root)
     runner = CliRunner()
-    monkeypatch.setenv("COLUMNS", "140")
-    shown = runner.invoke(app, ["front", place])
-    assert "9.41 at 90-100" in shown.stdout
-    assert "worst decade: MAE at the true ages where it is largest" in shown.stderr
-    assert "MAE-C" not in shown.output
+    shown = {width: io.StringIO() for width in (60, 140)}
+    for width, text in shown.items():
+        monkeypatch.setattr(front, "out", Console(file=text, width=width))
+        told = runner.invoke(app, ["front", place])
+        assert "worst decade: MAE at the true ages where it is largest" in told.stderr
+        assert "MAE-C" not in told.output + text.getvalue()
+        assert max(map(len, text.getvalue().splitlines())) <= width
+    assert shown[140].getvalue().count("9.41 at 90-100") == len(folder.front())
+    assert "worst decade" in shown[60].getvalue().split(")")[0]  # among what there was no room for
     lines = runner.invoke(app, ["trial", place, number]).stdout.splitlines()
     assert [line.split() for line in lines if "worst decade" in line] == [
         ["worst", "decade", "9.41", "years", "at", "90-100"]
     ]
-    monkeypatch.setenv("COLUMNS", "60")
-    narrow = runner.invoke(app, ["front", place]).stdout
-    assert max(map(len, narrow.splitlines())) <= 60
     write_measured(folder)
     report = build_report(folder, Location.of(tmp_path / "report.html"))
     (section,) = [one for one in report.sections if one.id == "trials"]
