@@ -75,7 +75,7 @@ def _pool(count: int, seed: int) -> FacePool:
 def test_a_run_on_groups_keeps_the_epoch_with_the_most_right(tmp_path: Path) -> None:
     spec = TrainSpec(
         model=MODEL.model_copy(update={"head": "groups"}),
-        optim=OptimSpec(epochs=5, batch_size=8, learning_rate=1e-2, warmup_epochs=0.5),
+        optim=OptimSpec(epochs=8, batch_size=8, learning_rate=1e-2, warmup_epochs=0.5),
         augment=AugmentSpec(strength=0.0),
     )
     use_threads(1)
@@ -86,14 +86,15 @@ def test_a_run_on_groups_keeps_the_epoch_with_the_most_right(tmp_path: Path) -> 
     trainer = Trainer(
         net,
         DistillTask(net, spec.distill),
-        PoolSource(_pool(96, 0), spec),
+        PoolSource(_pool(192, 0), spec),
         _pool(32, 1),
         spec,
         Location.of(tmp_path),
     )
-    with followed(Location.of(tmp_path), 5, lambda update: notes.append(update.note)):
+    with followed(Location.of(tmp_path), 8, lambda update: notes.append(update.note)):
         fitted = trainer.fit(rows.append)
     shares = [row["val_top1"] for row in rows]
     assert fitted.metrics == {"val_top1": max(shares), "epoch": shares.index(max(shares)) + 1}
-    assert max(shares) > 0.4 > 1 / 8  # chance is one in eight
+    # Chance is one in eight. Processors round differently: six seeds reached from 0.56 to 0.94 on one of them.
+    assert max(shares) > 0.4 > 1 / 8
     assert "right, best" in notes[-1]
