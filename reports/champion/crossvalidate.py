@@ -49,19 +49,28 @@ def faces_of(faces: Path, fold: int) -> FaceArrays:
     return read_arrays(str(faces), Part(folds=(fold,)))
 
 
-def _ingest(photos: Path, work: Path, faces: Path) -> None:
-    """The faces with the number of a fold each, drawn by a seed; one photograph a person."""
+def rows_with_folds(photos: Path) -> list[dict[str, str]]:
+    """The labels of the portraits with a number of a fold each, drawn by a seed."""
     with open(photos / "portraits.csv", encoding="utf-8", newline="") as handle:
         rows = list(csv.DictReader(handle))
     order = np.random.default_rng(0).permutation(len(rows))
     folds = np.empty(len(rows), dtype=int)
     folds[order] = np.arange(len(rows)) % FOLDS
-    work.mkdir(parents=True, exist_ok=True)
-    with open(work / "folds.csv", "w", encoding="utf-8", newline="") as handle:
-        writer = csv.DictWriter(handle, [*rows[0], "fold", "split"])
+    return [row | {"fold": str(fold)} for row, fold in zip(rows, folds, strict=True)]
+
+
+def write_rows(file: Path, rows: list[dict[str, str]]) -> None:
+    """Labels as a CSV that 'agesearch data ingest csv' reads."""
+    with open(file, "w", encoding="utf-8", newline="") as handle:
+        writer = csv.DictWriter(handle, list(rows[0]))
         writer.writeheader()
-        for row, fold in zip(rows, folds, strict=True):
-            writer.writerow(row | {"fold": fold, "split": "train"})
+        writer.writerows(rows)
+
+
+def _ingest(photos: Path, work: Path, faces: Path) -> None:
+    """The faces with the number of a fold each; one photograph a person."""
+    work.mkdir(parents=True, exist_ok=True)
+    write_rows(work / "folds.csv", [row | {"split": "train"} for row in rows_with_folds(photos)])
     agesearch.ingest("csv", work / "folds.csv", images=photos / "images", size=146, out=faces)
 
 
