@@ -95,6 +95,6 @@ def test_a_run_on_groups_keeps_the_epoch_with_the_most_right(tmp_path: Path) -> 
         fitted = trainer.fit(rows.append)
     shares = [row["val_top1"] for row in rows]
     assert fitted.metrics == {"val_top1": max(shares), "epoch": shares.index(max(shares)) + 1}
-    # Chance is one in eight. Processors round differently: six seeds reached from 0.56 to 0.94 on one of them.
+    # Chance is one in eight. Processors round differently: six seeds reached 0.56 to 0.94 on one of them.
     assert max(shares) > 0.4 > 1 / 8
     assert "right, best" in notes[-1]
