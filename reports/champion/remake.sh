@@ -1,5 +1,6 @@
 #!/bin/sh
-# From photographs to the published models 'portraits' and 'portraits-fast', with the product's verbs alone: 'make champion'.
+# From photographs to the published model 'portraits', the best teacher, and a search of small students, with the product's verbs
+# alone: 'make champion'.
 #
 # PHOTOS holds portraits.csv and images/, BACKBONES ImageNet's weights; face-api's and faceres' lie where their manifests in
 # search_spaces/teachers say. WORK keeps what each step made, so that a second run goes on.
@@ -28,5 +29,5 @@ $AGESEARCH teacher stack "$WORK/refitted" "$WORK/mobilenetv2" "$WORK/efficientne
     --data "$WORK/faces" --split all --out "$WORK/teacher.json"
 
 # The small students: searched on three quarters of the faces, taught by a stack that has seen no others, judged by the rest.
-"$(dirname "$0")/students.sh" "$WORK/search" "$PHOTOS/portraits.csv" --val 0.25 --test 0 --
-$AGESEARCH publish "$WORK/search/study" --pick fastest --name portraits-fast --registry "$WORK/models"
+"$(dirname "$0")/students.sh" "$WORK/search" "$PHOTOS/portraits.csv" search_spaces/portraits.yaml \
+    --val 0.25 --test 0 --

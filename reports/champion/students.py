@@ -1,11 +1,11 @@
-"""Cross-validates the small students of `search_spaces/portraits.yaml`, by person.
+"""Cross-validates students that a search of `search_spaces/portraits.yaml` found, by person.
 
-    python reports/champion/students.py PHOTOS WORK [TRIALS]
+    python reports/champion/students.py PHOTOS WORK STUDY TRIAL...
 
-PHOTOS holds portraits.csv and images/. In each of five folds (those of `crossvalidate.py`) the other four
-make the teacher and the mixed faces (`students.sh`), on which the first TRIALS configurations of the space
-are trained (2); the last epoch's weights answer the fold's faces, which choose nothing. A second run goes on
-where the first one stopped. WORK/students.json has the figures. Run from the repository's folder.
+PHOTOS holds portraits.csv and images/, STUDY the search. In each of five folds (those of `crossvalidate.py`)
+the other four make the teacher and the mixed faces (`students.sh`), on which the configurations of these
+trials are trained anew; the last epoch's weights answer the fold's faces, which choose nothing. A second run
+goes on where the first one stopped. WORK/students.json has the figures. Run from the repository's folder.
 """
 
 from __future__ import annotations
@@ -20,14 +20,19 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import yaml
 from crossvalidate import FOLDS, rows_with_folds, write_rows
 
 import agesearch
 from agesearch.measure.intervals import Persons, estimate
 
+SPACE = Path("search_spaces/portraits.yaml")
 
-def main(photos: Path, work: Path, trials: int = 2) -> None:
+
+def main(photos: Path, work: Path, study: Path, trials: list[int]) -> None:
     """Train what is missing, and print what all folds say of each configuration."""
+    work.mkdir(parents=True, exist_ok=True)
+    _write_space(work / "space.yaml", study, trials)
     rows = rows_with_folds(photos)
     source = {row["subject_id"]: row["source"] for row in rows}
     found: dict[str, list[pa.Table]] = {}
@@ -36,23 +41,29 @@ def main(photos: Path, work: Path, trials: int = 2) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         split = [row | {"split": "val" if row["fold"] == str(fold) else "train"} for row in rows]
         write_rows(folder / "faces.csv", split)
-        _train(folder, photos, trials)
-        study = folder / "study"
-        for trial in agesearch.open_study(study).records.to_pylist():
-            answers = pq.read_table(study / trial["folder"] / "validation.parquet")
+        _train(folder, photos, work / "space.yaml", len(trials))
+        for trial in agesearch.open_study(folder / "study").records.to_pylist():
+            answers = pq.read_table(folder / "study" / trial["folder"] / "validation.parquet")
             found.setdefault(f"{trial['number']} {trial['name']}", []).append(answers)
     result = {name: _figures(pa.concat_tables(tables), source) for name, tables in found.items()}
     (work / "students.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(result, indent=2))
 
 
-def _train(folder: Path, photos: Path, trials: int) -> None:
+def _write_space(file: Path, study: Path, trials: list[int]) -> None:
+    """The space with these configurations of a study first, and no choice of an epoch."""
+    space = yaml.safe_load(SPACE.read_text(encoding="utf-8"))
+    space["student"]["optim"]["keep"] = "last"
+    records = {row["number"]: row for row in agesearch.open_study(study).records.to_pylist()}
+    space["first"] = [{name: records[trial][f"params_{name}"] for name in space["space"]} for trial in trials]
+    file.write_text(yaml.safe_dump(space, sort_keys=False), encoding="utf-8")
+
+
+def _train(folder: Path, photos: Path, space: Path, trials: int) -> None:
     """The first configurations of the space on a fold, none stopped early."""
-    command = ["reports/champion/students.sh", str(folder), str(folder / "faces.csv")]
-    tune = ["--trials", str(trials), "--no-rungs"]
-    subprocess.run(
-        ["sh", *command, "--", *tune], env=os.environ | {"PHOTOS": str(photos), "KEEP": "last"}, check=True
-    )
+    command = ["sh", "reports/champion/students.sh", str(folder), str(folder / "faces.csv"), str(space)]
+    tune = ["--", "--trials", str(trials), "--no-rungs"]
+    subprocess.run([*command, *tune], env=os.environ | {"PHOTOS": str(photos)}, check=True)
 
 
 def _figures(answers: pa.Table, source: dict[str, str]) -> dict[str, object]:
@@ -68,4 +79,4 @@ def _figures(answers: pa.Table, source: dict[str, str]) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 2)
+    main(*map(Path, sys.argv[1:4]), [int(trial) for trial in sys.argv[4:]])

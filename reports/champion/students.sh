@@ -1,14 +1,15 @@
 #!/bin/sh
 # From labelled portraits to a study of small students, which learn from a stack's answers for mixed faces.
 #
-#   students.sh WORK CSV INGEST... -- TUNE...
+#   students.sh WORK CSV SPACE INGEST... -- TUNE...
 #
-# WORK keeps what each step made, so that a second run goes on; INGEST are options of 'data ingest' that say which faces judge
-# (--val 0.25), TUNE those of 'tune'. PHOTOS, BACKBONES, AGESEARCH: see remake.sh. Run from the repository's folder.
+# WORK keeps what each step made, so that a second run goes on; SPACE is search_spaces/portraits.yaml or one like it; INGEST are
+# options of 'data ingest' that say which faces judge (--val 0.25), TUNE those of 'tune'. PHOTOS, BACKBONES, AGESEARCH: see
+# remake.sh. Run from the repository's folder.
 set -eu
-: "${PHOTOS:=../shared/photos}" "${BACKBONES:=../shared/backbones}" "${AGESEARCH:=agesearch}" "${KEEP:=best}"
-work=$1 csv=$2
-shift 2
+: "${PHOTOS:=../shared/photos}" "${BACKBONES:=../shared/backbones}" "${AGESEARCH:=agesearch}"
+work=$1 csv=$2 space=$3
+shift 3
 ingest=
 while [ "$1" != -- ]; do ingest="$ingest $1"; shift; done
 shift
@@ -29,9 +30,13 @@ $AGESEARCH teacher stack "$work/refitted" "$work/efficientnet" --data "$work/fac
 $AGESEARCH data augment "$work/faces" --views 8 --mixup 10 --cutmix 5 --out "$work/augmented"
 $AGESEARCH annotate --teacher "$work/teacher.json" --data "$work/augmented" --out "$work/annotated"
 here() { # a file of this repository, with its paths in this folder
-    sed -e "s|portraits-run/champion/search|$work|" -e "s|averaging: 0.995|&, keep: $KEEP|" "$1" > "$work/${1##*/}"
+    sed "s|portraits-run/champion/search|$work|" "$1" > "$work/$2"
 }
-here reports/champion/mix.yaml
-here search_spaces/portraits.yaml
+here reports/champion/mix.yaml mix.yaml
+here "$space" space.yaml
 $AGESEARCH data mix "$work/mix.yaml" --out "$work/mixed"
-$AGESEARCH tune "$work/portraits.yaml" --data "$work/mixed" --teacher "$work/teacher.json" --out "$work/study" "$@"
+if [ -f "$work/study/study.yaml" ]; then
+    $AGESEARCH resume "$work/study"
+else
+    $AGESEARCH tune "$work/space.yaml" --data "$work/mixed" --teacher "$work/teacher.json" --out "$work/study" "$@"
+fi
