@@ -30,7 +30,6 @@ from pydantic import Field, model_validator
 
 from agesearch.data.dataset.arrays import stored_crop
 from agesearch.data.dataset.records import (
-    MANIFEST,
     SCHEMA_VERSION,
     Augmentation,
     Manifest,
@@ -40,7 +39,7 @@ from agesearch.data.dataset.records import (
     read_manifest,
 )
 from agesearch.data.dataset.shards import row_batches, rows_of_shards, shard_names
-from agesearch.data.dataset.writer import DatasetWriter, check_output
+from agesearch.data.dataset.writer import DatasetWriter, check_output, made_already
 from agesearch.data.images.augment import VIEWS_RECIPE, Augmenter, Draws
 from agesearch.data.images.crop import encode_crop
 from agesearch.data.images.mixing import blended, drawn_rectangle, drawn_share, pasted
@@ -127,12 +126,8 @@ def augment(
     if folder == target:
         raise InputError(f"'{target}' is the dataset that faces are made of, so it cannot be its output too.")
     source, recipe = stored_key(manifest), _recipe(asked)
-    check_output(target, replace=True)  # a folder of other things is refused before any work
-    if (target / MANIFEST).exists():
-        existing = read_manifest(target)
-        if (existing.source_digest, existing.spec_digest) == (source, recipe):
-            return existing, False
-    check_output(target, replace=replace)
+    if existing := made_already(target, source, recipe, replace=replace):
+        return existing, False
     faces = _counted(folder, asked)
     with exclusive(target, "The dataset"):
         check_output(target, replace=replace)  # another run may have come in between

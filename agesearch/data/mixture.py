@@ -18,7 +18,6 @@ from pydantic import Field, field_validator, model_validator
 from agesearch.data.dataset.counts import short_hash
 from agesearch.data.dataset.disk_set import DiskMap
 from agesearch.data.dataset.records import (
-    MANIFEST,
     SCHEMA,
     SCHEMA_VERSION,
     LabelKind,
@@ -30,7 +29,7 @@ from agesearch.data.dataset.records import (
     read_manifest,
 )
 from agesearch.data.dataset.shards import row_batches
-from agesearch.data.dataset.writer import DatasetWriter, check_output
+from agesearch.data.dataset.writer import DatasetWriter, check_output, made_already
 from agesearch.data.images.recipe import crop_differences, detector_words
 from agesearch.errors import InputError
 from agesearch.progress import Listener, Progress, silent
@@ -117,12 +116,8 @@ def mix(
     _refuse_itself(parts, target)
     content = digest_of([part.manifest.content_digest for part in parts])
     recipe = digest_of([SCHEMA_VERSION, spec.model_dump(mode="json")])
-    check_output(target, replace=True)
-    if (target / MANIFEST).exists():
-        existing = read_manifest(target)
-        if (existing.source_digest, existing.spec_digest) == (content, recipe):
-            return existing, False
-    check_output(target, replace=replace)
+    if existing := made_already(target, content, recipe, replace=replace):
+        return existing, False
     _weigh(parts, spec)
     on_progress(Progress(_STAGE, 0, None, note="reading the datasets"))
     with exclusive(target, "The dataset"):

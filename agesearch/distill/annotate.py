@@ -28,7 +28,6 @@ from agesearch.data.dataset.arrays import numbers
 from agesearch.data.dataset.commit import STAGING, Moves
 from agesearch.data.dataset.layout import Partition
 from agesearch.data.dataset.records import (
-    MANIFEST,
     SCHEMA,
     Annotation,
     Manifest,
@@ -37,7 +36,7 @@ from agesearch.data.dataset.records import (
     read_manifest,
 )
 from agesearch.data.dataset.shards import row_batches, shard_names
-from agesearch.data.dataset.writer import DatasetWriter, check_output
+from agesearch.data.dataset.writer import DatasetWriter, made_already
 from agesearch.data.reading.teacher_outputs import (
     TARGETS,
     StoredAnswers,
@@ -125,12 +124,8 @@ def annotate(
         raise InputError(f"'{target}' is the dataset to be annotated, so it cannot be its output too.")
     asked = age_teacher(teacher, folder)
     source, recipe = data_key(manifest), digest_of([asked.digest, options.model_dump(mode="json")])
-    check_output(target, replace=True)
-    if (target / MANIFEST).exists():
-        existing = read_manifest(target)
-        if (existing.source_digest, existing.spec_digest) == (source, recipe):
-            return existing, False
-    check_output(target, replace=replace)
+    if existing := made_already(target, source, recipe, replace=replace):
+        return existing, False
     (answers,) = compute(asked, folder, None, on_progress).files
     reader = _Reader(folder, StoredAnswers(answers, asked.column), options)
     with waiting(on_progress, "counting faces"):

@@ -39,6 +39,7 @@ from agesearch.data.dataset.records import (
     MixturePart,
     Rejected,
     Turn,
+    read_manifest,
 )
 from agesearch.errors import ConflictError, InputError
 from agesearch.provenance import installed, now
@@ -190,6 +191,19 @@ def check_output(out: Location, *, replace: bool) -> None:
             )
         return
     own_folder(out, "a dataset", (STAGING,))
+
+
+def made_already(out: Location, source: str, recipe: str, *, replace: bool) -> Manifest | None:
+    """The manifest of ``out`` where it is the dataset of these digests: there is nothing to do. None where it
+    may be written; else it is refused as by ``check_output``.
+    """
+    check_output(out, replace=True)  # a folder of other things is refused before any work
+    if (out / MANIFEST).exists():
+        existing = read_manifest(out)
+        if (existing.source_digest, existing.spec_digest) == (source, recipe):
+            return existing
+    check_output(out, replace=replace)
+    return None
 
 
 def versions() -> dict[str, str]:

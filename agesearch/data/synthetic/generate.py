@@ -16,13 +16,11 @@ from pydantic import Field
 from agesearch.cluster.nodes import cpus_now
 from agesearch.data.dataset.identity import identify
 from agesearch.data.dataset.records import (
-    MANIFEST,
     SCHEMA_VERSION,
     SourceRecord,
-    read_manifest,
 )
 from agesearch.data.dataset.splits import split_of
-from agesearch.data.dataset.writer import DatasetWriter, check_output
+from agesearch.data.dataset.writer import DatasetWriter, check_output, made_already
 from agesearch.data.images.crop import encode_crop
 from agesearch.data.ingest.run import Ingested
 from agesearch.data.synthetic.actor import CROP_SCALE, Studio, open_studio
@@ -76,11 +74,9 @@ def synthesize(
     another run writes it. A run that fails or is killed leaves ``out`` as it was.
     """
     target = Location.of(out)
-    check_output(target, replace=True)  # a folder of other things is refused before any work
     digest = spec.recipe_digest()
-    if (target / MANIFEST).exists() and (existing := read_manifest(target)).spec_digest == digest:
+    if existing := made_already(target, digest, digest, replace=replace):
         return Ingested(existing, is_new=False)
-    check_output(target, replace=replace)
     data = find_data()
     with exclusive(target, "The dataset"):
         check_output(target, replace=replace)  # another run may have come in between
