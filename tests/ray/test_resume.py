@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -131,9 +130,7 @@ def told(record: TrialRecord) -> tuple[object, ...]:
 
 
 def test_ctrl_c_stops_cleanly_and_the_study_goes_on(tmp_path: Path) -> None:
-    started = time.monotonic()
     assert cut_by(signal.SIGINT, tmp_path) == "interrupted"
-    assert time.monotonic() - started < 60
     assert [record.state for record in open_study(tmp_path / "study").trials()] == [
         State.COMPLETE,
         State.RUNNING,
