@@ -51,8 +51,9 @@ def main(photos: Path, work: Path, study: Path, trials: list[int]) -> None:
 
 
 def _write_space(file: Path, study: Path, trials: list[int]) -> None:
-    """The space with these configurations of a study first, and no choice of an epoch."""
+    """The space with these configurations of a study first, no limits, and no choice of an epoch."""
     space = yaml.safe_load(SPACE.read_text(encoding="utf-8"))
+    space = {name: value for name, value in space.items() if not name.startswith("max_")}
     space["student"]["optim"]["keep"] = "last"
     records = {row["number"]: row for row in agesearch.open_study(study).records.to_pylist()}
     space["first"] = [{name: records[trial][f"params_{name}"] for name in space["space"]} for trial in trials]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from agesearch.machine import cores
@@ -24,9 +25,21 @@ _PACKAGES = {ONNX_RUNTIME: "onnxruntime", OPENVINO: "openvino", CUDA: "onnxrunti
 #: What the kernel says of its NVIDIA driver.
 _DRIVER = Path("/proc/driver/nvidia/version")
 
+#: What the kernel says of the CPU.
+_CPU = Path("/proc/cpuinfo")
+#: The instructions that decide how fast a network is and, in int8 and bf16, what it answers, as the kernel
+#: names them on x86 and on ARM; of each row the first that the CPU has is told.
+_INSTRUCTIONS = (
+    {"avx512f": "AVX-512", "avx2": "AVX2", "sve2": "SVE2", "sve": "SVE", "asimd": "NEON"},
+    {"amx_int8": "AMX", "avx512_vnni": "VNNI", "avx_vnni": "VNNI", "i8mm": "I8MM", "asimddp": "DotProd"},
+    {"amx_bf16": "BF16", "avx512_bf16": "BF16", "bf16": "BF16"},
+)
+
 
 def hardware_name() -> str:
-    """The CPU's name and how many cores this process may use, as in ``Intel Xeon @ 2.50GHz, 2 cores``."""
+    """The CPU's name, its vector instructions, and how many cores this process may use, as in ``Intel Xeon @
+    2.50GHz (AVX-512, VNNI), 2 cores``: a cloud gives CPUs that differ in these one name.
+    """
     count = cores()
     return f"{_cpu_name()}, {count} core{'s' if count > 1 else ''}"
 
@@ -46,11 +59,18 @@ def device_name(engine: Engine) -> str:
 
 
 def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.exists() else []
-    names = [line.partition(":")[2] for line in lines if line.startswith(("model name", "Hardware"))]
-    name = names[0] if names else platform.processor() or platform.machine()
-    return " ".join(name.replace("(R)", "").replace("(TM)", "").replace("Processor", "").split())
+    lines = _CPU.read_text(encoding="utf-8", errors="replace").splitlines() if _CPU.exists() else []
+    name = _told(lines, "model name", "Hardware") or platform.processor() or platform.machine()
+    name = " ".join(name.replace("(R)", "").replace("(TM)", "").replace("Processor", "").split())
+    has = _told(lines, "flags", "Features").split()
+    best = (next((row[each] for each in row if each in has), "") for row in _INSTRUCTIONS)
+    known = ", ".join(filter(None, best))
+    return f"{name} ({known})" if known else name
+
+
+def _told(lines: Sequence[str], *names: str) -> str:
+    """What the first line of one of these names says; "" where none is there."""
+    return next((line.partition(":")[2] for line in lines if line.startswith(names)), "")
 
 
 def runtime_versions(engine: Engine = DEFAULT) -> dict[str, str]:
