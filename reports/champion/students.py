@@ -57,7 +57,10 @@ def _write_space(file: Path, study: Path, trials: list[int]) -> None:
     space["student"]["optim"]["keep"] = "last"
     records = {row["number"]: row for row in agesearch.open_study(study).records.to_pylist()}
     space["first"] = [{name: records[trial][f"params_{name}"] for name in space["space"]} for trial in trials]
-    file.write_text(yaml.safe_dump(space, sort_keys=False), encoding="utf-8")
+    text = yaml.safe_dump(space, sort_keys=False)
+    if file.exists() and file.read_text(encoding="utf-8") != text:
+        raise SystemExit(f"'{file.parent}' holds folds of other trials: remove it, or name another folder.")
+    file.write_text(text, encoding="utf-8")
 
 
 def _train(folder: Path, photos: Path, space: Path, trials: int) -> None:
