@@ -32,16 +32,13 @@ def main(speed: str) -> None:
         print(*dict.fromkeys(name for row in students for name in _networks(row)), LARGE)
         return
     found = json.loads(Path(speed).read_text(encoding="utf-8"))
-    best: dict[str, float] = {}
-    for row in found["rows"]:
-        best[row["model"]] = min(best.get(row["model"], row["latency_ms_p50"]), row["latency_ms_p50"])
+    best = {row["model"]: row["latency_ms_p50"] for row in found["best"]}
     times = [sum(best[name] for name in _networks(row)) for row in students]
     points = [(ms, float(row["mae"])) for ms, row in zip(times, students, strict=True)]
     on_front = front(points)
-    kinds = ["front" if at in on_front else "trial" for at in range(len(students))]
     marks = [
-        _mark(row, ms, best[LARGE], row["kind"] or kind)
-        for row, ms, kind in zip(students, times, kinds, strict=True)
+        _mark(row, times[at], best[LARGE], row["kind"] or ("front" if at in on_front else "trial"))
+        for at, row in enumerate(students)
     ]
     for mark in sorted(marks, key=lambda mark: mark.x):
         print(*mark.details, sep=" | ")
