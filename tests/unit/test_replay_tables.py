@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from agesearch.cli.main import app
 from agesearch.errors import InputError
+from agesearch.machine import running_process
 from agesearch.progress import Progress
 from agesearch.reporting.replays import write_replay_figures, write_replay_page
 from agesearch.search.replay import summary
@@ -99,25 +100,19 @@ def test_a_replay_that_is_stopped_leaves_no_process_behind_and_waits_for_none(
 ) -> None:
     monkeypatch.setattr(summary, "replay", _endless)
     began = time.monotonic()
-    workers: list[psutil.Process] = []
+    workers: list[tuple[int, float]] = []
 
     def stopped(_: Progress) -> None:
-        workers.extend(psutil.Process(child.pid) for child in multiprocessing.active_children())
+        processes = [psutil.Process(child.pid) for child in multiprocessing.active_children()]
+        workers.extend((process.pid, process.create_time()) for process in processes)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         compare(FIRST, ["random"], seeds=2, processes=2, on_progress=stopped)
     assert len(workers) == 2
     # Asked of the system: the pool's thread, which collects them too, may not have noted it yet.
-    assert [worker for worker in workers if _alive(worker)] == []
+    assert [worker for worker in workers if running_process(*worker)] == []
     assert time.monotonic() - began < SLEEP_S / 2
-
-
-def _alive(process: psutil.Process) -> bool:
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def _endless(*_: object, **__: object) -> None:
